@@ -1,0 +1,16 @@
+//! What Warren says and what it decides: types, encodings and pure state machines.
+//!
+//! Nothing here knows a socket, a clock, a thread or a runtime. Time and randomness are passed in,
+//! so a test or a simulator can replay any run. [`content`] describes what is shared, [`wire`] what
+//! peers and trackers say to each other, [`swarm`] what a tracker decides, [`transfer`] what a
+//! downloading peer decides.
+//!
+//! Not here: sockets, TLS and QUIC (`warren-net`), files and time (`warren-daemon`).
+
+pub mod content;
+pub mod id;
+pub mod limits;
+pub mod proof;
+pub mod swarm;
+pub mod transfer;
+pub mod wire;
