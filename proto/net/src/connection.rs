@@ -1,0 +1,88 @@
+//! An authenticated QUIC connection and what its handshake established.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use quinn::VarInt;
+use quinn::crypto::rustls::HandshakeData;
+use rustls::pki_types::CertificateDer;
+
+use warren_proto::id::PublicKey;
+use warren_proto::proof::{self, Side};
+
+use crate::socket::canonical;
+use crate::tls::{Protocol, key_of};
+
+/// A connection to a peer or a tracker whose key is proven.
+///
+/// Clones are handles on the same connection; it closes when the last one is dropped.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    quic: quinn::Connection,
+    peer_key: PublicKey,
+    protocol: Protocol,
+}
+
+impl Connection {
+    /// Wraps a connection whose handshake is over; `None` if it is not one of ours, which the
+    /// verifier has ruled out.
+    pub(crate) fn new(quic: quinn::Connection) -> Option<Self> {
+        let certificates = quic.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+        let peer_key = key_of(certificates.first()?)?;
+        let handshake = quic.handshake_data()?.downcast::<HandshakeData>().ok()?;
+        let protocol = Protocol::from_alpn(handshake.protocol.as_deref()?)?;
+        Some(Self { quic, peer_key, protocol })
+    }
+
+    /// The key that the other side has proven to hold.
+    pub fn peer_key(&self) -> PublicKey {
+        self.peer_key
+    }
+
+    /// What the connection is for.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Which of the two we are: the client dialled.
+    pub fn side(&self) -> Side {
+        match self.quic.side() {
+            quinn::Side::Client => Side::Client,
+            quinn::Side::Server => Side::Server,
+        }
+    }
+
+    /// Where the other side is now, canonical.
+    pub fn remote_address(&self) -> SocketAddr {
+        canonical(self.quic.remote_address())
+    }
+
+    /// The current estimate of the round-trip time.
+    pub fn rtt(&self) -> Duration {
+        self.quic.rtt()
+    }
+
+    /// A secret that only the two ends of this very connection know (RFC 8446 §7.5), for `context`.
+    pub fn exporter(&self, context: &[u8]) -> [u8; 32] {
+        let mut secret = [0; 32];
+        self.quic
+            .export_keying_material(&mut secret, proof::EXPORTER_LABEL, context)
+            .expect("32 bytes are within what HKDF-SHA256 can give");
+        secret
+    }
+
+    /// quinn's own handle: streams, statistics.
+    pub fn quinn(&self) -> &quinn::Connection {
+        &self.quic
+    }
+
+    /// Closes at once; data not yet acknowledged is abandoned.
+    pub fn close(&self, code: u32, reason: &str) {
+        self.quic.close(VarInt::from_u32(code), reason.as_bytes());
+    }
+
+    /// Waits until the connection is over and says why.
+    pub async fn closed(&self) -> quinn::ConnectionError {
+        self.quic.closed().await
+    }
+}

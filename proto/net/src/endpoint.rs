@@ -1,0 +1,318 @@
+//! Dials and accepts authenticated connections on the one socket.
+//!
+//! [`Endpoint`] is quinn's, with our configuration: who may be at the other end (`tls`), how the
+//! connection behaves (`transport`), and how many handshakes are under way at once.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ClientConfig, ConnectionError, EndpointConfig, ServerConfig, TokioRuntime, VarInt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use warren_proto::id::PublicKey;
+
+use crate::connection::Connection;
+use crate::identity::{CERTIFICATE_NAME, Identity};
+use crate::socket::{Socket, canonical};
+use crate::tls::{self, Expect, KeyVerifier, Protocol};
+use crate::transport::{self, Profile};
+
+/// How long a handshake may take: four round trips of a slow satellite link, with one packet lost.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The QUIC version we speak (RFC 9000). Drafts are of no use to anyone.
+const QUIC_VERSIONS: [u32; 1] = [1];
+
+/// Close code for a connection whose handshake established nothing we can use.
+const CLOSE_UNUSABLE: u32 = 1;
+
+/// Why an endpoint cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address is taken, not ours, or not allowed.
+    #[error("cannot listen on {addr}")]
+    Socket {
+        /// The address asked for.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Our own key does not make a TLS configuration.
+    #[error("cannot use our own key for TLS")]
+    Tls(#[from] rustls::Error),
+}
+
+impl BindError {
+    /// Whether another program has the port.
+    pub fn is_port_taken(&self) -> bool {
+        matches!(self, Self::Socket { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
+/// Why there is no connection to an address.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Someone else is there.
+    #[error("{addr} presented an unexpected key")]
+    KeyMismatch {
+        /// Where.
+        addr: SocketAddr,
+        /// The key that was presented. It is not proven to be held by whoever presented it.
+        presented: PublicKey,
+    },
+    /// Nothing that speaks our protocol answered.
+    #[error("{addr} did not answer within {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    TimedOut {
+        /// Where.
+        addr: SocketAddr,
+    },
+    /// The other side or our own endpoint declined.
+    #[error("no connection to {addr}")]
+    Refused {
+        /// Where.
+        addr: SocketAddr,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Why an incoming handshake came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// It took too long.
+    #[error("handshake not finished within {} s", HANDSHAKE_TIMEOUT.as_secs())]
+    TimedOut,
+    /// It failed, on either side.
+    #[error("handshake failed")]
+    Failed(#[from] ConnectionError),
+    /// It established no key or no protocol of ours.
+    #[error("handshake established no identity")]
+    Unusable,
+}
+
+/// Our end of every connection.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    quic: quinn::Endpoint,
+    socket: Arc<Socket>,
+    identity: Identity,
+    /// What to accept with; the transport is chosen per connection.
+    server: Option<ServerConfig>,
+    profile: Profile,
+    handshakes: Arc<Semaphore>,
+}
+
+impl Endpoint {
+    /// Opens the socket at `addr` (see [`Socket::bind`]) and accepts the protocols in `serves`,
+    /// of which there may be none. Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the address is not to be had.
+    pub fn bind(
+        addr: SocketAddr,
+        identity: &Identity,
+        serves: &[Protocol],
+        profile: Profile,
+    ) -> Result<Self, BindError> {
+        let failed = |source| BindError::Socket { addr, source };
+        let socket = Socket::bind(addr, profile.max_payload_bytes()).map_err(failed)?;
+        let server = match serves {
+            [] => None,
+            _ => Some(server_config(identity, serves, profile)?),
+        };
+        let quic = quinn::Endpoint::new_with_abstract_socket(
+            endpoint_config(profile),
+            server.clone(),
+            Arc::clone(&socket) as Arc<dyn quinn::AsyncUdpSocket>,
+            Arc::new(TokioRuntime),
+        )
+        .map_err(failed)?;
+        Ok(Self {
+            quic,
+            socket,
+            identity: identity.clone(),
+            server,
+            profile,
+            handshakes: Arc::new(Semaphore::new(profile.handshakes())),
+        })
+    }
+
+    /// The address it listens on; `[::]` stands for every address of both families.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.socket.local_addr()
+    }
+
+    /// The socket underneath, for STUN.
+    pub fn socket(&self) -> &Arc<Socket> {
+        &self.socket
+    }
+
+    /// Dials `addr` and checks who is there.
+    ///
+    /// A returned connection means that the other side has proven its key; it may still close the
+    /// connection when it has seen ours.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped; the attempt is abandoned.
+    pub async fn connect(
+        &self,
+        addr: SocketAddr,
+        protocol: Protocol,
+        expect: Expect,
+    ) -> Result<Connection, ConnectError> {
+        let refused = |source| ConnectError::Refused { addr, source };
+        let verifier = KeyVerifier::new(expect);
+        let config = self
+            .client_config(addr, protocol, Arc::clone(&verifier))
+            .map_err(|error| refused(error.into()))?;
+        let connecting = self
+            .quic
+            .connect_with(config, addr, CERTIFICATE_NAME)
+            .map_err(|error| refused(error.into()))?;
+        match timeout(HANDSHAKE_TIMEOUT, connecting).await {
+            Ok(Ok(quic)) => Connection::new(quic).ok_or_else(|| refused("no identity".into())),
+            Err(_) | Ok(Err(ConnectionError::TimedOut)) => Err(ConnectError::TimedOut { addr }),
+            Ok(Err(error)) => Err(match verifier.mismatch() {
+                Some(presented) => ConnectError::KeyMismatch { addr, presented },
+                None => refused(error.into()),
+            }),
+        }
+    }
+
+    /// The next one who wants in; `None` once the endpoint is closed.
+    ///
+    /// Handshakes beyond the cap of the profile are dropped unanswered; their senders try again.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped; nothing is lost.
+    pub async fn accept(&self) -> Option<Incoming> {
+        loop {
+            let quic = self.quic.accept().await?;
+            let config = self.server.clone()?;
+            match Arc::clone(&self.handshakes).try_acquire_owned() {
+                Ok(permit) => {
+                    let profile = self.profile;
+                    return Some(Incoming { quic, config, profile, _permit: permit });
+                }
+                Err(_) => quic.ignore(),
+            }
+        }
+    }
+
+    /// Handshakes under way that were accepted and are not complete.
+    pub fn handshakes_under_way(&self) -> usize {
+        self.profile.handshakes() - self.handshakes.available_permits()
+    }
+
+    /// Closes every connection and accepts no more.
+    pub fn close(&self, code: u32) {
+        self.quic.close(VarInt::from_u32(code), b"");
+    }
+
+    /// Waits until the other sides have been told of a [`close`](Self::close), or a little longer
+    /// than they take to answer.
+    pub async fn wait_idle(&self) {
+        self.quic.wait_idle().await;
+    }
+
+    fn client_config(
+        &self,
+        addr: SocketAddr,
+        protocol: Protocol,
+        verifier: Arc<KeyVerifier>,
+    ) -> Result<ClientConfig, Box<dyn std::error::Error + Send + Sync>> {
+        let tls = tls::client_config(&self.identity, protocol, verifier)?;
+        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+        config.transport_config(transport::transport(protocol, addr));
+        Ok(config)
+    }
+}
+
+/// Someone whose first packet has arrived. Dropping it refuses them.
+#[derive(Debug)]
+pub struct Incoming {
+    quic: quinn::Incoming,
+    config: ServerConfig,
+    profile: Profile,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Incoming {
+    /// Where the packet came from, canonical. Anyone can write a source address; see
+    /// [`is_validated`](Self::is_validated).
+    pub fn remote_address(&self) -> SocketAddr {
+        canonical(self.quic.remote_address())
+    }
+
+    /// Whether the sender has shown that it receives at its address.
+    pub fn is_validated(&self) -> bool {
+        self.quic.remote_address_validated()
+    }
+
+    /// Makes the sender show that it receives at its address (Retry, RFC 9000 §8.1.2), before any
+    /// cryptography is spent on it. For one that has shown it, this is a refusal.
+    pub fn retry(self) {
+        if let Err(error) = self.quic.retry() {
+            error.into_incoming().refuse();
+        }
+    }
+
+    /// Answers nothing at all.
+    pub fn ignore(self) {
+        self.quic.ignore();
+    }
+
+    /// Goes through with the handshake. The result is a connection whose client has proven its key.
+    ///
+    /// # Errors
+    ///
+    /// See [`AcceptError`].
+    pub async fn complete(mut self) -> Result<Connection, AcceptError> {
+        let remote = self.quic.remote_address();
+        self.config.transport_config(self.profile.transport(remote));
+        let connecting = self.quic.accept_with(Arc::new(self.config))?;
+        let quic = timeout(HANDSHAKE_TIMEOUT, connecting)
+            .await
+            .map_err(|_| AcceptError::TimedOut)??;
+        let unusable = quic.clone();
+        Connection::new(quic).ok_or_else(|| {
+            unusable.close(VarInt::from_u32(CLOSE_UNUSABLE), b"");
+            AcceptError::Unusable
+        })
+    }
+}
+
+fn endpoint_config(profile: Profile) -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    config
+        .max_udp_payload_size(profile.max_payload_bytes())
+        .expect("both profiles are within 1200..=65527")
+        .supported_versions(QUIC_VERSIONS.to_vec())
+        // The socket tells QUIC from STUN by the fixed bit.
+        .grease_quic_bit(false);
+    config
+}
+
+fn server_config(
+    identity: &Identity,
+    serves: &[Protocol],
+    profile: Profile,
+) -> Result<ServerConfig, BindError> {
+    let tls = tls::server_config(identity, serves)?;
+    let crypto = QuicServerConfig::try_from(tls)
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config.max_incoming(profile.handshakes());
+    Ok(config)
+}

@@ -1,0 +1,349 @@
+//! The one UDP socket of the process, shared by QUIC and everything that must use its port.
+//!
+//! [`Socket`] is what quinn reads and writes through. What arrives is sorted segment by segment
+//! ([`sort`](mod@sort)): QUIC goes on to quinn, the rest to whoever called [`Socket::take_stun`].
+//!
+//! quinn sees IPv6 addresses only: an IPv4 address is v4-mapped (RFC 4291 §2.5.5.2) towards quinn
+//! and [`canonical`] everywhere else, on a dual-stack and on an IPv4 socket alike.
+//!
+//! The kernel's errors stop here: a receive error that reached quinn would end its endpoint, a send
+//! error the connection. They are counted, and the packet counts as lost.
+//!
+//! quinn 0.12 replaces the trait; nothing outside this module knows it.
+
+mod open;
+mod sort;
+
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use tokio::io::Interest;
+use tokio::sync::mpsc;
+
+/// Datagrams waiting for the STUN taker. A punch sends at most a few hundred probes at once;
+/// beyond this bound the taker is stuck or we are flooded, and STUN repeats itself anyway.
+const STUN_QUEUE: usize = 1024;
+
+/// Largest payload the kernel takes in one call: 65,535 less the IPv4 and UDP headers.
+const MAX_BATCH_BYTES: usize = 65_507;
+
+/// Largest GRO batch the kernel hands over in one buffer.
+const MAX_RECEIVE_BYTES: usize = 65_535;
+
+/// Receive errors in a row after which the reader yields, so that a socket in a permanent error
+/// state does not hold its thread.
+const ERRORS_PER_POLL: usize = 32;
+
+/// A datagram that is not QUIC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Where it came from, canonical.
+    pub from: SocketAddr,
+    /// What it says.
+    pub bytes: Bytes,
+}
+
+/// What the socket dropped or swallowed since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketCounters {
+    /// Receive errors, usually ICMP messages about something sent earlier.
+    pub receive_errors: u64,
+    /// Send errors other than a full socket buffer.
+    pub send_errors: u64,
+    /// Non-QUIC datagrams that nobody wanted or that found the queue full.
+    pub stray: u64,
+}
+
+/// One UDP socket: quinn's packets, STUN, and whatever else must share its NAT mapping.
+pub struct Socket {
+    io: tokio::net::UdpSocket,
+    state: UdpSocketState,
+    local: SocketAddr,
+    receive_segments: usize,
+    taker: Mutex<Option<mpsc::Sender<Datagram>>>,
+    receive_errors: AtomicU64,
+    send_errors: AtomicU64,
+    stray: AtomicU64,
+}
+
+impl Socket {
+    /// Opens the socket. `[::]` is dual-stack, and IPv4 only where the host has no IPv6.
+    ///
+    /// `payload_bytes` is the largest QUIC packet that will be advertised; the receive buffers are
+    /// sized by it. Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the address is taken or not ours.
+    pub fn bind(addr: SocketAddr, payload_bytes: u16) -> io::Result<Arc<Self>> {
+        let io = tokio::net::UdpSocket::from_std(open::open(addr)?)?;
+        let state = UdpSocketState::new((&io).into())?;
+        let local = canonical(io.local_addr()?);
+        let segments = MAX_RECEIVE_BYTES.div_ceil(usize::from(payload_bytes).max(1));
+        Ok(Arc::new(Self {
+            receive_segments: segments.min(state.gro_segments()).max(1),
+            io,
+            state,
+            local,
+            taker: Mutex::new(None),
+            receive_errors: AtomicU64::new(0),
+            send_errors: AtomicU64::new(0),
+            stray: AtomicU64::new(0),
+        }))
+    }
+
+    /// The address it is bound to; `[::]` for a dual-stack one.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Everything that is not QUIC from now on. A second call takes over from the first.
+    pub fn take_stun(&self) -> mpsc::Receiver<Datagram> {
+        let (sender, receiver) = mpsc::channel(STUN_QUEUE);
+        *self.taker.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
+    }
+
+    /// Sends one datagram beside QUIC; like any datagram it may get lost, also right here.
+    pub fn send_raw(&self, bytes: &[u8], to: SocketAddr) {
+        match self.io.try_send_to(bytes, self.kernel_addr(to)) {
+            Ok(_) => (),
+            Err(error) => {
+                self.send_errors.fetch_add(1, Ordering::Relaxed);
+                tracing::trace!(%to, %error, "datagram not sent");
+            }
+        }
+    }
+
+    /// What was dropped or swallowed so far.
+    pub fn counters(&self) -> SocketCounters {
+        SocketCounters {
+            receive_errors: self.receive_errors.load(Ordering::Relaxed),
+            send_errors: self.send_errors.load(Ordering::Relaxed),
+            stray: self.stray.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The form of `addr` that this socket's family takes.
+    fn kernel_addr(&self, addr: SocketAddr) -> SocketAddr {
+        if self.local.is_ipv4() { canonical(addr) } else { mapped(addr) }
+    }
+
+    fn take_segment(&self, from: SocketAddr, segment: &[u8]) {
+        let taker = self.taker.lock().unwrap_or_else(PoisonError::into_inner);
+        let datagram = || Datagram { from: canonical(from), bytes: Bytes::copy_from_slice(segment) };
+        let taken = taker.as_ref().is_some_and(|taker| {
+            // Reserve first: a flood must not cost a copy per datagram.
+            taker.try_reserve().map(|slot| slot.send(datagram())).is_ok()
+        });
+        if !taken {
+            self.stray.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn send_part(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        match self.io.try_io(Interest::WRITABLE, || {
+            self.state.try_send((&self.io).into(), transmit)
+        }) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            Err(error) => {
+                self.send_errors.fetch_add(1, Ordering::Relaxed);
+                tracing::trace!(to = %transmit.destination, %error, "packet not sent");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+impl AsyncUdpSocket for Socket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(Writable { socket: self, waiting: None })
+    }
+
+    /// Sends a batch, in several calls where it is more than the kernel takes in one.
+    ///
+    /// When the buffer fills up in the middle of such a batch quinn sends all of it again: the
+    /// first packets arrive twice, which costs less than losing the last ones.
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let destination = self.kernel_addr(transmit.destination);
+        for contents in batches(transmit.contents, transmit.segment_size) {
+            self.send_part(&Transmit {
+                destination,
+                contents,
+                // A batch of one is no batch, and old kernels refuse it as one.
+                segment_size: transmit.segment_size.filter(|size| *size < contents.len()),
+                ecn: transmit.ecn,
+                src_ip: transmit.src_ip,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        for _ in 0..ERRORS_PER_POLL {
+            // An error here means that the runtime is shutting down: there quinn may end.
+            ready!(self.io.poll_recv_ready(cx))?;
+            let received = self.io.try_io(Interest::READABLE, || {
+                self.state.recv((&self.io).into(), bufs, meta)
+            });
+            match received {
+                Ok(count) => {
+                    let take = |from, segment: &[u8]| self.take_segment(from, segment);
+                    if sort::sort(&mut bufs[..count], &mut meta[..count], take) {
+                        return Poll::Ready(Ok(count));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
+                Err(error) => {
+                    self.receive_errors.fetch_add(1, Ordering::Relaxed);
+                    tracing::trace!(%error, "receive error");
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Always IPv6, so that quinn takes every address it is given.
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(mapped(self.local))
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.state.may_fragment()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.receive_segments
+    }
+}
+
+/// `addr` with a v4-mapped IPv6 address written as the IPv4 address it is.
+pub fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), addr.port()),
+        // Not rebuilt: a scope would be lost.
+        IpAddr::V6(_) => addr,
+    }
+}
+
+/// `addr` as IPv6, v4-mapped where it is IPv4.
+pub(crate) fn mapped(addr: SocketAddr) -> SocketAddr {
+    match addr.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), addr.port()),
+        IpAddr::V6(_) => addr,
+    }
+}
+
+/// Cuts a batch into runs of whole segments that the kernel takes.
+fn batches(contents: &[u8], segment_size: Option<usize>) -> impl Iterator<Item = &[u8]> {
+    let run_bytes = match segment_size {
+        Some(size) if contents.len() > MAX_BATCH_BYTES && size > 0 => {
+            (MAX_BATCH_BYTES / size).max(1) * size
+        }
+        _ => contents.len(),
+    };
+    contents.chunks(run_bytes.max(1))
+}
+
+/// Waits until the socket takes data again. One per connection, because the socket itself
+/// remembers only one waker per direction for polling.
+struct Writable {
+    socket: Arc<Socket>,
+    waiting: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>>,
+}
+
+impl UdpPoller for Writable {
+    fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let waiting = this.waiting.get_or_insert_with(|| {
+            let socket = Arc::clone(&this.socket);
+            Box::pin(async move { socket.io.writable().await })
+        });
+        let writable = ready!(waiting.as_mut().poll(cx));
+        this.waiting = None;
+        Poll::Ready(writable)
+    }
+}
+
+impl fmt::Debug for Writable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writable").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_the_kernel_takes_stays_whole() {
+        let contents = vec![0; 10 * 1452];
+        assert_eq!(batches(&contents, Some(1452)).count(), 1);
+        assert_eq!(batches(&contents, None).count(), 1);
+    }
+
+    #[test]
+    fn an_oversized_batch_is_cut_between_segments() {
+        let contents = vec![0; 9 * 16_000 + 7];
+        let lengths: Vec<usize> = batches(&contents, Some(16_000)).map(<[u8]>::len).collect();
+        assert_eq!(lengths, [64_000, 64_000, 16_007]);
+    }
+
+    #[test]
+    fn canonical_unmaps_and_leaves_the_rest() {
+        let v4: SocketAddr = "192.0.2.1:7".parse().unwrap();
+        assert_eq!(canonical(mapped(v4)), v4);
+        let scoped: SocketAddr = "[fe80::1%3]:7".parse().unwrap();
+        assert_eq!(canonical(scoped), scoped);
+    }
+
+    #[tokio::test]
+    async fn an_oversized_batch_arrives_segment_by_segment() {
+        let from = Socket::bind("127.0.0.1:0".parse().unwrap(), 1472).unwrap();
+        let to = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let contents: Vec<u8> = (0..10u8).flat_map(|n| vec![n; 16_000]).collect();
+        let transmit = Transmit {
+            destination: mapped(to.local_addr().unwrap()),
+            ecn: None,
+            contents: &contents,
+            segment_size: Some(16_000),
+            src_ip: None,
+        };
+        from.io.writable().await.unwrap();
+        from.try_send(&transmit).unwrap();
+        assert_eq!(from.counters().send_errors, 0);
+        let mut segment = vec![0; 65_535];
+        for expected in 0..10u8 {
+            let received = tokio::time::timeout(Duration::from_secs(10), to.recv(&mut segment));
+            assert_eq!(received.await.unwrap().unwrap(), 16_000);
+            assert_eq!(segment[0], expected);
+        }
+    }
+}
