@@ -1,1 +1,24 @@
-//! (to be written)
+//! What peers and trackers say to each other, as types and as bytes.
+//!
+//! Every message is one frame ([`frame`]); its body is postcard, bounded ([`bounded`]) and
+//! canonical: a body that would not be written again byte for byte is refused. A type code nobody
+//! here knows is skipped, so that newer programs may say more. [`tracker`] is the control stream
+//! between a daemon and a tracker, [`peer`] what two peers say.
+//!
+//! Normative text with test vectors: PROTOCOL.md. Not here: streams and sockets (`warren-net`).
+
+pub mod bounded;
+pub mod frame;
+pub mod peer;
+pub mod tracker;
+
+#[cfg(test)]
+mod properties;
+
+pub use bounded::{Bounded, TooMany};
+pub use frame::{DecodeError, HEADER_BYTES, Header, Message, encode};
+pub use peer::{NoReason, Part, PeerAnswer, PeerMessage, PeerRequest};
+pub use tracker::{
+    Candidate, CandidateKind, FromTracker, Hello, Member, MemberState, NatMapping, Rendezvous,
+    ToTracker,
+};

@@ -1,0 +1,384 @@
+//! Properties every message type shares: round trips, canonical form, no panic, bounds.
+
+use std::net::SocketAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::content::chunks::Run;
+use crate::id::{PublicKey, SwarmId};
+use crate::limits::{CANDIDATES, FRAME_BYTES, NAME_BYTES, PEERS_PER_ANSWER, RUNS_PER_FRAME};
+use crate::proof::Proof;
+
+/// Every type code in use, and a few that are not.
+const KINDS: std::ops::Range<u16> = 0..0x0060;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    #[test]
+    fn to_tracker_round_trips(message in to_tracker()) {
+        check_round_trip(&message);
+    }
+
+    #[test]
+    fn from_tracker_round_trips(message in from_tracker()) {
+        check_round_trip(&message);
+    }
+
+    #[test]
+    fn peer_messages_round_trip(message in peer_message()) {
+        check_round_trip(&message);
+    }
+
+    #[test]
+    fn peer_requests_round_trip(message in peer_request()) {
+        check_round_trip(&message);
+    }
+
+    #[test]
+    fn peer_answers_round_trip(message in peer_answer()) {
+        check_round_trip(&message);
+    }
+
+    #[test]
+    fn random_bytes_never_panic_and_what_decodes_is_canonical(
+        kind in KINDS,
+        body in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        check_every_decoder(kind, &body);
+    }
+
+    #[test]
+    fn a_bent_message_never_panics_and_stays_canonical(
+        message in from_tracker(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut body = message.encode_body();
+        let at = at.index(body.len());
+        body[at] = byte;
+        check_every_decoder(message.kind(), &body);
+        body.truncate(cut.index(body.len()));
+        check_every_decoder(message.kind(), &body);
+    }
+
+    #[test]
+    fn random_headers_never_allow_more_than_the_limit(bytes: [u8; 6], max in 0usize..1 << 20) {
+        if let Ok(header) = Header::decode(bytes, max) {
+            prop_assert!(header.body_len + 2 <= max);
+        }
+    }
+}
+
+#[test]
+fn the_largest_messages_fit_a_frame() {
+    let run = Run {
+        start: u32::MAX,
+        count: u32::MAX,
+    };
+    let chunks = Bounded::truncated(std::iter::repeat_n(run, RUNS_PER_FRAME));
+    check_fits(&PeerMessage::Have {
+        alias: u32::MAX,
+        chunks,
+    });
+    let member = Member {
+        peer: PublicKey([255; 32]),
+        state: MemberState::Seed,
+    };
+    check_fits(&FromTracker::Peers {
+        swarm: SwarmId([255; 32]),
+        seeds: u32::MAX,
+        leeches: u32::MAX,
+        sample: Bounded::truncated(std::iter::repeat_n(member, PEERS_PER_ANSWER)),
+    });
+}
+
+#[test]
+fn lists_and_names_one_over_their_limit_are_refused() {
+    let candidate = Candidate {
+        kind: CandidateKind::Host,
+        address: ([10, 0, 0, 1], 5000).into(),
+    };
+    let too_many = (vec![candidate; CANDIDATES + 1], NatMapping::Unknown);
+    check_refused::<ToTracker>(0x0012, &postcard::to_stdvec(&too_many).unwrap());
+    let member = Member {
+        peer: PublicKey([1; 32]),
+        state: MemberState::Seed,
+    };
+    let too_many = (
+        SwarmId([1; 32]),
+        1u32,
+        1u32,
+        vec![member; PEERS_PER_ANSWER + 1],
+    );
+    check_refused::<FromTracker>(0x0021, &postcard::to_stdvec(&too_many).unwrap());
+    let too_many = (1u32, vec![Run { start: 0, count: 1 }; RUNS_PER_FRAME + 1]);
+    for kind in [0x0043, 0x0044, 0x0045] {
+        check_refused::<PeerMessage>(kind, &postcard::to_stdvec(&too_many).unwrap());
+    }
+    let too_long = (1u32, 1u64, "n".repeat(NAME_BYTES + 1));
+    check_refused::<PeerMessage>(0x0042, &postcard::to_stdvec(&too_long).unwrap());
+    let observed = SocketAddr::from(([192, 0, 2, 1], 5000));
+    let too_long = (
+        observed,
+        Some("n".repeat(tracker::PUBLIC_BYTES + 1)),
+        1u32,
+        1u32,
+    );
+    check_refused::<FromTracker>(0x0020, &postcard::to_stdvec(&too_long).unwrap());
+}
+
+#[test]
+fn an_unknown_type_is_skipped_whatever_its_body() {
+    assert_eq!(ToTracker::decode(0x7fff, &[255; 9]), Ok(None));
+    assert_eq!(FromTracker::decode(0x0010, &[255; 9]), Ok(None));
+    assert_eq!(PeerMessage::decode(0x0050, &[255; 9]), Ok(None));
+    assert_eq!(PeerRequest::decode(0x0001, &[255; 9]), Ok(None));
+    assert_eq!(PeerAnswer::decode(0x0050, &[255; 9]), Ok(None));
+}
+
+#[test]
+fn a_rendezvous_never_prints_its_secret() {
+    let rendezvous = Rendezvous {
+        id: [0; 10],
+        secret: [0xab; 32],
+        swarm: SwarmId([0; 32]),
+        peer: PublicKey([0; 32]),
+        candidates: Bounded::new(),
+        mapping: NatMapping::Unknown,
+        wait_ms: 0,
+    };
+    let printed = format!("{rendezvous:?}");
+    assert!(
+        !printed.contains("171") && !printed.contains(&rendezvous.password()),
+        "{printed}"
+    );
+    assert_eq!(
+        (rendezvous.username().len(), rendezvous.password().len()),
+        (16, 52)
+    );
+}
+
+#[track_caller]
+fn check_round_trip<M: Message + PartialEq + std::fmt::Debug>(message: &M) {
+    let frame = encode(message);
+    let (header, body) = frame.split_first_chunk::<HEADER_BYTES>().unwrap();
+    let header = Header::decode(*header, FRAME_BYTES).unwrap();
+    assert_eq!(
+        header,
+        Header {
+            kind: message.kind(),
+            body_len: body.len()
+        }
+    );
+    assert_eq!(
+        M::decode(header.kind, body).unwrap().as_ref(),
+        Some(message)
+    );
+    check_refused::<M>(header.kind, &[body, &[0]].concat());
+    check_refused::<M>(header.kind, &body[..body.len() - 1]);
+}
+
+#[track_caller]
+fn check_refused<M: Message>(kind: u16, body: &[u8]) {
+    assert!(
+        M::decode(kind, body).is_err(),
+        "type {kind:#06x} accepted {} bytes",
+        body.len()
+    );
+}
+
+#[track_caller]
+fn check_fits<M: Message + PartialEq + std::fmt::Debug>(message: &M) {
+    assert!(encode(message).len() <= FRAME_BYTES);
+    check_round_trip(message);
+}
+
+fn check_every_decoder(kind: u16, body: &[u8]) {
+    check_canonical::<ToTracker>(kind, body);
+    check_canonical::<FromTracker>(kind, body);
+    check_canonical::<PeerMessage>(kind, body);
+    check_canonical::<PeerRequest>(kind, body);
+    check_canonical::<PeerAnswer>(kind, body);
+}
+
+fn check_canonical<M: Message>(kind: u16, body: &[u8]) {
+    if let Ok(Some(message)) = M::decode(kind, body) {
+        assert_eq!(
+            (message.kind(), message.encode_body().as_slice()),
+            (kind, body)
+        );
+    }
+}
+
+fn hello() -> impl Strategy<Value = Hello> {
+    any::<(u16, u64)>().prop_map(|(version, features)| Hello { version, features })
+}
+
+fn swarm() -> impl Strategy<Value = SwarmId> {
+    any::<[u8; 32]>().prop_map(SwarmId)
+}
+
+fn peer() -> impl Strategy<Value = PublicKey> {
+    any::<[u8; 32]>().prop_map(PublicKey)
+}
+
+fn state() -> impl Strategy<Value = MemberState> {
+    prop::sample::select(vec![MemberState::Leech, MemberState::Seed])
+}
+
+fn member() -> impl Strategy<Value = Member> {
+    (peer(), state()).prop_map(|(peer, state)| Member { peer, state })
+}
+
+fn address() -> impl Strategy<Value = SocketAddr> {
+    prop_oneof![
+        any::<([u8; 4], u16)>().prop_map(SocketAddr::from),
+        any::<([u8; 16], u16)>().prop_map(SocketAddr::from),
+    ]
+}
+
+fn candidates() -> impl Strategy<Value = Bounded<Candidate, CANDIDATES>> {
+    use CandidateKind::*;
+    let kind = prop::sample::select(vec![Host, ServerReflexive, PeerReflexive, Mapped, Relayed]);
+    let candidate = (kind, address()).prop_map(|(kind, address)| Candidate { kind, address });
+    prop::collection::vec(candidate, 0..=CANDIDATES).prop_map(Bounded::truncated)
+}
+
+fn mapping() -> impl Strategy<Value = NatMapping> {
+    prop_oneof![
+        Just(NatMapping::Unknown),
+        Just(NatMapping::EndpointIndependent),
+        Just(NatMapping::AddressDependent),
+        any::<i16>().prop_map(|step| NatMapping::Sequential { step }),
+        any::<(u16, u16)>().prop_map(|(low, high)| NatMapping::Random { low, high }),
+    ]
+}
+
+fn rendezvous() -> impl Strategy<Value = Rendezvous> {
+    let names = any::<([u8; 10], [u8; 32], u16)>();
+    (names, swarm(), peer(), candidates(), mapping()).prop_map(
+        |((id, secret, wait_ms), swarm, peer, candidates, mapping)| Rendezvous {
+            id,
+            secret,
+            swarm,
+            peer,
+            candidates,
+            mapping,
+            wait_ms,
+        },
+    )
+}
+
+fn to_tracker() -> impl Strategy<Value = ToTracker> {
+    prop_oneof![
+        hello().prop_map(ToTracker::Hello),
+        (swarm(), state(), any::<u8>()).prop_map(|(swarm, state, introductions)| {
+            ToTracker::Announce {
+                swarm,
+                state,
+                introductions,
+            }
+        }),
+        swarm().prop_map(|swarm| ToTracker::Leave { swarm }),
+        (candidates(), mapping()).prop_map(|(candidates, mapping)| ToTracker::Situation {
+            candidates,
+            mapping
+        }),
+        (swarm(), peer()).prop_map(|(swarm, peer)| ToTracker::Introduce { swarm, peer }),
+    ]
+}
+
+fn from_tracker() -> impl Strategy<Value = FromTracker> {
+    let public = prop::option::of("[a-z.:0-9]{0,259}");
+    let sample = prop::collection::vec(member(), 0..=PEERS_PER_ANSWER);
+    prop_oneof![
+        hello().prop_map(FromTracker::Hello),
+        (address(), public, any::<(u32, u32)>()).prop_map(|(observed, public, seconds)| {
+            let (announce_interval_s, retry_after_s) = seconds;
+            FromTracker::Welcome {
+                observed,
+                public,
+                announce_interval_s,
+                retry_after_s,
+            }
+        }),
+        (swarm(), any::<(u32, u32)>(), sample).prop_map(|(swarm, (seeds, leeches), sample)| {
+            FromTracker::Peers {
+                swarm,
+                seeds,
+                leeches,
+                sample: Bounded::truncated(sample),
+            }
+        }),
+        (swarm(), member()).prop_map(|(swarm, member)| FromTracker::Joined { swarm, member }),
+        (swarm(), peer()).prop_map(|(swarm, peer)| FromTracker::Left { swarm, peer }),
+        rendezvous().prop_map(FromTracker::Rendezvous),
+        (swarm(), peer()).prop_map(|(swarm, peer)| FromTracker::NoSuchPeer { swarm, peer }),
+        any::<u32>().prop_map(|retry_after_s| FromTracker::Busy { retry_after_s }),
+    ]
+}
+
+fn runs() -> impl Strategy<Value = Bounded<Run, RUNS_PER_FRAME>> {
+    let run = any::<(u32, u32)>().prop_map(|(start, count)| Run { start, count });
+    prop::collection::vec(run, 0..40).prop_map(Bounded::truncated)
+}
+
+fn peer_message() -> impl Strategy<Value = PeerMessage> {
+    let alias = any::<u32>();
+    prop_oneof![
+        hello().prop_map(PeerMessage::Hello),
+        (alias, swarm(), any::<[u8; 32]>()).prop_map(|(alias, swarm, proof)| {
+            PeerMessage::Join {
+                alias,
+                swarm,
+                proof: Proof(proof),
+            }
+        }),
+        swarm().prop_map(|swarm| PeerMessage::Refused { swarm }),
+        (alias, any::<u64>(), "\\PC{0,63}").prop_map(|(alias, size, name)| PeerMessage::Describe {
+            alias,
+            size,
+            name
+        }),
+        (alias, runs()).prop_map(|(alias, chunks)| PeerMessage::Have { alias, chunks }),
+        (alias, runs()).prop_map(|(alias, chunks)| PeerMessage::Started { alias, chunks }),
+        (alias, runs()).prop_map(|(alias, chunks)| PeerMessage::Lost { alias, chunks }),
+        alias.prop_map(|alias| PeerMessage::Leave { alias }),
+    ]
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    prop::sample::select(vec![Part::Content, Part::Listing])
+}
+
+fn peer_request() -> impl Strategy<Value = PeerRequest> {
+    prop_oneof![
+        (any::<(u32, u32, u32, u32)>(), part()).prop_map(|((alias, chunk, offset, len), part)| {
+            PeerRequest::Chunk {
+                alias,
+                part,
+                chunk,
+                offset,
+                len,
+            }
+        }),
+        (any::<u32>(), part()).prop_map(|(alias, part)| PeerRequest::Hashes { alias, part }),
+        (any::<u32>(), part(), any::<u32>()).prop_map(|(alias, part, chunk)| PeerRequest::Grains {
+            alias,
+            part,
+            chunk
+        }),
+    ]
+}
+
+fn peer_answer() -> impl Strategy<Value = PeerAnswer> {
+    use NoReason::*;
+    let reason = prop::sample::select(vec![NotHere, Busy, Changed, Unknown]);
+    prop_oneof![
+        any::<u64>().prop_map(|bytes| PeerAnswer::Data { bytes }),
+        reason.prop_map(|reason| PeerAnswer::No { reason }),
+    ]
+}

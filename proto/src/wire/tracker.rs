@@ -1,0 +1,390 @@
+//! What a daemon and a tracker say on their one control stream.
+//!
+//! The daemon opens the stream and speaks first; both sides start with [`Hello`]. Afterwards either
+//! side speaks whenever it has something to say. Type codes and layouts: PROTOCOL.md, Tracker.
+//!
+//! Not here: what a tracker decides ([`crate::swarm`]).
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::bounded::Bounded;
+use super::frame::{DecodeError, Message, check_text, decode_fields, encode_fields};
+use crate::id::{PublicKey, SwarmId, base32_encode};
+use crate::limits::{CANDIDATES, PEERS_PER_ANSWER};
+
+/// Version of this protocol that [`Hello`] carries.
+pub const VERSION: u16 = 1;
+
+/// Longest public address a tracker may announce: a DNS name (253), a colon, a port (5).
+pub const PUBLIC_BYTES: usize = 253 + 1 + 5;
+
+pub(super) const HELLO: u16 = 0x0001;
+const ANNOUNCE: u16 = 0x0010;
+const LEAVE: u16 = 0x0011;
+const SITUATION: u16 = 0x0012;
+const INTRODUCE: u16 = 0x0013;
+const WELCOME: u16 = 0x0020;
+const PEERS: u16 = 0x0021;
+const JOINED: u16 = 0x0022;
+const LEFT: u16 = 0x0023;
+const RENDEZVOUS: u16 = 0x0024;
+const NO_SUCH_PEER: u16 = 0x0025;
+const BUSY: u16 = 0x0026;
+
+/// The first message in each direction of a control stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Highest protocol version spoken; both sides use the lower of the two.
+    pub version: u16,
+    /// Optional features, one bit each; unknown bits are ignored.
+    pub features: u64,
+}
+
+/// What a swarm member has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum MemberState {
+    /// Still fetching.
+    Leech = 0,
+    /// Everything.
+    Seed = 1,
+}
+
+/// One peer of a swarm, as the tracker tells it to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its key, which is its identity.
+    pub peer: PublicKey,
+    /// What it last said it has.
+    pub state: MemberState,
+}
+
+/// How a candidate address was learnt (RFC 8445 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum CandidateKind {
+    /// An address of one of the peer's own interfaces.
+    Host,
+    /// The outside of the peer's NAT, as a server saw it.
+    ServerReflexive,
+    /// The outside of the peer's NAT, as another peer saw it.
+    PeerReflexive,
+    /// A port the peer's router opened because it was asked to.
+    Mapped,
+    /// An address at a relay.
+    Relayed,
+}
+
+/// An address a peer may be reached at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Candidate {
+    /// How it was learnt.
+    pub kind: CandidateKind,
+    /// The address. IPv6 flow label and scope do not travel and read as 0.
+    pub address: SocketAddr,
+}
+
+/// How a peer's NAT picks the outside port for a new destination (RFC 4787 §4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NatMapping {
+    /// Not measured yet.
+    Unknown,
+    /// The same port for every destination, or no NAT at all.
+    EndpointIndependent,
+    /// A port per destination, with no pattern found so far.
+    AddressDependent,
+    /// A port per destination, each a fixed distance from the last.
+    Sequential {
+        /// The distance; negative where ports count down.
+        step: i16,
+    },
+    /// A port per destination, anywhere in a range.
+    Random {
+        /// Lowest port seen.
+        low: u16,
+        /// Highest port seen.
+        high: u16,
+    },
+}
+
+/// The tracker introduces two peers: each gets one of these, with the same id and secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rendezvous {
+    /// Names this introduction; see [`Rendezvous::username`].
+    pub id: [u8; 10],
+    /// Authenticates connectivity checks; see [`Rendezvous::password`]. Never logged.
+    pub secret: [u8; 32],
+    /// The swarm both are in.
+    pub swarm: SwarmId,
+    /// The other peer.
+    pub peer: PublicKey,
+    /// Where to look for it.
+    pub candidates: Bounded<Candidate, CANDIDATES>,
+    /// How its NAT behaves.
+    pub mapping: NatMapping,
+    /// How long to wait before the first check, in milliseconds, so that both start together.
+    pub wait_ms: u16,
+}
+
+impl Rendezvous {
+    /// The id as text: the USERNAME of a check (RFC 8489 §14.3), 16 base32 characters.
+    pub fn username(&self) -> String {
+        base32_encode(&self.id)
+    }
+
+    /// The secret as text: the password of a check (RFC 8489 §9.1), 52 base32 characters.
+    pub fn password(&self) -> String {
+        base32_encode(&self.secret)
+    }
+}
+
+impl fmt::Debug for Rendezvous {
+    /// Everything but the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rendezvous")
+            .field("id", &self.username())
+            .field("swarm", &self.swarm)
+            .field("peer", &self.peer)
+            .field("candidates", &self.candidates)
+            .field("mapping", &self.mapping)
+            .field("wait_ms", &self.wait_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a daemon says to a tracker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToTracker {
+    /// First of all.
+    Hello(Hello),
+    /// We are in this swarm; answered by [`FromTracker::Peers`]. Repeated to stay in it.
+    Announce {
+        /// The swarm.
+        swarm: SwarmId,
+        /// What we have.
+        state: MemberState,
+        /// How many of the peers in the answer we want to be introduced to at once.
+        introductions: u8,
+    },
+    /// We are no longer in this swarm.
+    Leave {
+        /// The swarm.
+        swarm: SwarmId,
+    },
+    /// Where we believe we can be reached; replaces what was said before.
+    Situation {
+        /// Our candidates.
+        candidates: Bounded<Candidate, CANDIDATES>,
+        /// How our NAT behaves.
+        mapping: NatMapping,
+    },
+    /// Introduce us to this member of this swarm.
+    Introduce {
+        /// The swarm we share.
+        swarm: SwarmId,
+        /// The other peer.
+        peer: PublicKey,
+    },
+}
+
+/// What a tracker says to a daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromTracker {
+    /// First of all.
+    Hello(Hello),
+    /// Follows the hello.
+    Welcome {
+        /// The daemon's address as the tracker sees it.
+        observed: SocketAddr,
+        /// The address the tracker wants in links, as `host:port`; at most [`PUBLIC_BYTES`] long.
+        public: Option<String>,
+        /// How often to announce each swarm, in seconds.
+        announce_interval_s: u32,
+        /// How long to wait before connecting again after a loss, in seconds, before jitter.
+        retry_after_s: u32,
+    },
+    /// Answers an announce.
+    Peers {
+        /// The swarm.
+        swarm: SwarmId,
+        /// How many seeds it has.
+        seeds: u32,
+        /// How many leeches it has.
+        leeches: u32,
+        /// Some of them, picked at random.
+        sample: Bounded<Member, PEERS_PER_ANSWER>,
+    },
+    /// A peer came, or changed what it has.
+    Joined {
+        /// The swarm.
+        swarm: SwarmId,
+        /// The peer.
+        member: Member,
+    },
+    /// A peer went.
+    Left {
+        /// The swarm.
+        swarm: SwarmId,
+        /// The peer.
+        peer: PublicKey,
+    },
+    /// Meet this peer now.
+    Rendezvous(Rendezvous),
+    /// The peer asked for is not connected, or not in that swarm.
+    NoSuchPeer {
+        /// The swarm.
+        swarm: SwarmId,
+        /// The peer.
+        peer: PublicKey,
+    },
+    /// Too much was asked; the last request was not carried out.
+    Busy {
+        /// How long to wait before asking again, in seconds.
+        retry_after_s: u32,
+    },
+}
+
+impl Message for ToTracker {
+    fn kind(&self) -> u16 {
+        match self {
+            ToTracker::Hello(_) => HELLO,
+            ToTracker::Announce { .. } => ANNOUNCE,
+            ToTracker::Leave { .. } => LEAVE,
+            ToTracker::Situation { .. } => SITUATION,
+            ToTracker::Introduce { .. } => INTRODUCE,
+        }
+    }
+
+    fn encode_body(&self) -> Vec<u8> {
+        match self {
+            ToTracker::Hello(hello) => encode_fields(hello),
+            ToTracker::Announce {
+                swarm,
+                state,
+                introductions,
+            } => encode_fields(&(swarm, state, introductions)),
+            ToTracker::Leave { swarm } => encode_fields(swarm),
+            ToTracker::Situation {
+                candidates,
+                mapping,
+            } => encode_fields(&(candidates, mapping)),
+            ToTracker::Introduce { swarm, peer } => encode_fields(&(swarm, peer)),
+        }
+    }
+
+    fn decode(kind: u16, body: &[u8]) -> Result<Option<Self>, DecodeError> {
+        Ok(Some(match kind {
+            HELLO => ToTracker::Hello(decode_fields(kind, body)?),
+            ANNOUNCE => {
+                let (swarm, state, introductions) = decode_fields(kind, body)?;
+                ToTracker::Announce {
+                    swarm,
+                    state,
+                    introductions,
+                }
+            }
+            LEAVE => ToTracker::Leave {
+                swarm: decode_fields(kind, body)?,
+            },
+            SITUATION => {
+                let (candidates, mapping) = decode_fields(kind, body)?;
+                ToTracker::Situation {
+                    candidates,
+                    mapping,
+                }
+            }
+            INTRODUCE => {
+                let (swarm, peer) = decode_fields(kind, body)?;
+                ToTracker::Introduce { swarm, peer }
+            }
+            _ => return Ok(None),
+        }))
+    }
+}
+
+impl Message for FromTracker {
+    fn kind(&self) -> u16 {
+        match self {
+            FromTracker::Hello(_) => HELLO,
+            FromTracker::Welcome { .. } => WELCOME,
+            FromTracker::Peers { .. } => PEERS,
+            FromTracker::Joined { .. } => JOINED,
+            FromTracker::Left { .. } => LEFT,
+            FromTracker::Rendezvous(_) => RENDEZVOUS,
+            FromTracker::NoSuchPeer { .. } => NO_SUCH_PEER,
+            FromTracker::Busy { .. } => BUSY,
+        }
+    }
+
+    fn encode_body(&self) -> Vec<u8> {
+        match self {
+            FromTracker::Hello(hello) => encode_fields(hello),
+            FromTracker::Welcome {
+                observed,
+                public,
+                announce_interval_s,
+                retry_after_s,
+            } => encode_fields(&(observed, public, announce_interval_s, retry_after_s)),
+            FromTracker::Peers {
+                swarm,
+                seeds,
+                leeches,
+                sample,
+            } => encode_fields(&(swarm, seeds, leeches, sample)),
+            FromTracker::Joined { swarm, member } => encode_fields(&(swarm, member)),
+            FromTracker::Left { swarm, peer } | FromTracker::NoSuchPeer { swarm, peer } => {
+                encode_fields(&(swarm, peer))
+            }
+            FromTracker::Rendezvous(rendezvous) => encode_fields(rendezvous),
+            FromTracker::Busy { retry_after_s } => encode_fields(retry_after_s),
+        }
+    }
+
+    fn decode(kind: u16, body: &[u8]) -> Result<Option<Self>, DecodeError> {
+        Ok(Some(match kind {
+            HELLO => FromTracker::Hello(decode_fields(kind, body)?),
+            WELCOME => decode_welcome(body)?,
+            PEERS => {
+                let (swarm, seeds, leeches, sample) = decode_fields(kind, body)?;
+                FromTracker::Peers {
+                    swarm,
+                    seeds,
+                    leeches,
+                    sample,
+                }
+            }
+            JOINED => {
+                let (swarm, member) = decode_fields(kind, body)?;
+                FromTracker::Joined { swarm, member }
+            }
+            LEFT => {
+                let (swarm, peer) = decode_fields(kind, body)?;
+                FromTracker::Left { swarm, peer }
+            }
+            RENDEZVOUS => FromTracker::Rendezvous(decode_fields(kind, body)?),
+            NO_SUCH_PEER => {
+                let (swarm, peer) = decode_fields(kind, body)?;
+                FromTracker::NoSuchPeer { swarm, peer }
+            }
+            BUSY => FromTracker::Busy {
+                retry_after_s: decode_fields(kind, body)?,
+            },
+            _ => return Ok(None),
+        }))
+    }
+}
+
+fn decode_welcome(body: &[u8]) -> Result<FromTracker, DecodeError> {
+    let (observed, public, announce_interval_s, retry_after_s) =
+        decode_fields::<(SocketAddr, Option<&str>, u32, u32)>(WELCOME, body)?;
+    let public = public
+        .map(|text| check_text(WELCOME, text, PUBLIC_BYTES))
+        .transpose()?;
+    Ok(FromTracker::Welcome {
+        observed,
+        public,
+        announce_interval_s,
+        retry_after_s,
+    })
+}
