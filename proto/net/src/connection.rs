@@ -27,11 +27,18 @@ impl Connection {
     /// Wraps a connection whose handshake is over; `None` if it is not one of ours, which the
     /// verifier has ruled out.
     pub(crate) fn new(quic: quinn::Connection) -> Option<Self> {
-        let certificates = quic.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+        let certificates = quic
+            .peer_identity()?
+            .downcast::<Vec<CertificateDer<'static>>>()
+            .ok()?;
         let peer_key = key_of(certificates.first()?)?;
         let handshake = quic.handshake_data()?.downcast::<HandshakeData>().ok()?;
         let protocol = Protocol::from_alpn(handshake.protocol.as_deref()?)?;
-        Some(Self { quic, peer_key, protocol })
+        Some(Self {
+            quic,
+            peer_key,
+            protocol,
+        })
     }
 
     /// The key that the other side has proven to hold.

@@ -203,7 +203,12 @@ impl Endpoint {
             match Arc::clone(&self.handshakes).try_acquire_owned() {
                 Ok(permit) => {
                     let profile = self.profile;
-                    return Some(Incoming { quic, config, profile, _permit: permit });
+                    return Some(Incoming {
+                        quic,
+                        config,
+                        profile,
+                        _permit: permit,
+                    });
                 }
                 Err(_) => quic.ignore(),
             }

@@ -79,16 +79,30 @@ pub struct FrameReader {
 /// Header → Body once the header is whole and its length is allowed; back once the body is.
 #[derive(Debug)]
 enum State {
-    Header { bytes: [u8; HEADER_BYTES], filled: usize },
-    Body { header: Header, bytes: Vec<u8>, filled: usize },
+    Header {
+        bytes: [u8; HEADER_BYTES],
+        filled: usize,
+    },
+    Body {
+        header: Header,
+        bytes: Vec<u8>,
+        filled: usize,
+    },
 }
 
-const AT_HEADER: State = State::Header { bytes: [0; HEADER_BYTES], filled: 0 };
+const AT_HEADER: State = State::Header {
+    bytes: [0; HEADER_BYTES],
+    filled: 0,
+};
 
 impl FrameReader {
     /// Frames of up to [`limits::FRAME_BYTES`] on `stream` from here on.
     pub fn new(stream: RecvStream) -> Self {
-        Self { stream, state: AT_HEADER, max_bytes: limits::FRAME_BYTES as usize }
+        Self {
+            stream,
+            state: AT_HEADER,
+            max_bytes: limits::FRAME_BYTES,
+        }
     }
 
     /// Sets the largest frame accepted from the next one on, in bytes of type and body.
@@ -130,13 +144,25 @@ impl FrameReader {
             match &mut self.state {
                 State::Header { bytes, filled } => {
                     if !fill(&mut self.stream, bytes, filled).await? {
-                        return if *filled == 0 { Ok(None) } else { Err(FrameError::Truncated) };
+                        return if *filled == 0 {
+                            Ok(None)
+                        } else {
+                            Err(FrameError::Truncated)
+                        };
                     }
                     let header = Header::decode(*bytes, self.max_bytes)?;
                     let bytes = vec![0; header.body_len];
-                    self.state = State::Body { header, bytes, filled: 0 };
+                    self.state = State::Body {
+                        header,
+                        bytes,
+                        filled: 0,
+                    };
                 }
-                State::Body { header, bytes, filled } => {
+                State::Body {
+                    header,
+                    bytes,
+                    filled,
+                } => {
                     if !fill(&mut self.stream, bytes, filled).await? {
                         return Err(FrameError::Truncated);
                     }

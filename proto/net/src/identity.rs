@@ -112,7 +112,10 @@ impl Identity {
     /// The public half: our name towards everyone else.
     pub fn public_key(&self) -> PublicKey {
         let raw = self.key.public_key_raw();
-        PublicKey(raw.try_into().expect("an Ed25519 public key has 32 bytes, checked in from_key"))
+        PublicKey(
+            raw.try_into()
+                .expect("an Ed25519 public key has 32 bytes, checked in from_key"),
+        )
     }
 
     /// The self-signed certificate to present.
@@ -131,7 +134,10 @@ impl Identity {
         }
         let params = CertificateParams::new(vec![CERTIFICATE_NAME.to_owned()])?;
         let certificate = params.self_signed(&key)?.der().clone();
-        Ok(Self { key: Arc::new(key), certificate })
+        Ok(Self {
+            key: Arc::new(key),
+            certificate,
+        })
     }
 }
 
@@ -142,13 +148,21 @@ impl std::fmt::Debug for Identity {
 }
 
 fn load(path: &Path) -> Result<Identity, IdentityError> {
-    let failed = |source| IdentityError::Io { path: path.to_owned(), source };
-    let damaged = || IdentityError::Damaged { path: path.to_owned() };
+    let failed = |source| IdentityError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let damaged = || IdentityError::Damaged {
+        path: path.to_owned(),
+    };
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(IdentityError::Exposed { path: path.to_owned(), mode });
+        return Err(IdentityError::Exposed {
+            path: path.to_owned(),
+            mode,
+        });
     }
     if !metadata.is_file() || metadata.len() > KEY_FILE_BYTES {
         return Err(damaged());
@@ -167,8 +181,10 @@ fn load(path: &Path) -> Result<Identity, IdentityError> {
 /// Writes a new key so that a crash leaves either no file at `path` or a whole one.
 fn create(path: &Path) -> Result<(), IdentityError> {
     let pem = KeyPair::generate_for(&PKCS_ED25519)?.serialize_pem();
-    write_new(path, pem.as_bytes())
-        .map_err(|source| IdentityError::Io { path: path.to_owned(), source })
+    write_new(path, pem.as_bytes()).map_err(|source| IdentityError::Io {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn write_new(path: &Path, contents: &[u8]) -> io::Result<()> {
@@ -176,7 +192,10 @@ fn write_new(path: &Path, contents: &[u8]) -> io::Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
     let temporary = folder.join(format!(".key-{}.tmp", std::process::id()));
     let written = write_synced(&temporary, contents).and_then(|()| rename_new(&temporary, path));
     if written.is_err() {
@@ -188,7 +207,12 @@ fn write_new(path: &Path, contents: &[u8]) -> io::Result<()> {
 }
 
 fn write_synced(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(contents)?;
     file.sync_all()
 }
@@ -218,7 +242,11 @@ mod tests {
         let made = Identity::load_or_create(&path).unwrap().public_key();
         assert_eq!(Identity::load_or_create(&path).unwrap().public_key(), made);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary left");
+        assert_eq!(
+            fs::read_dir(path.parent().unwrap()).unwrap().count(),
+            1,
+            "no temporary left"
+        );
     }
 
     #[test]
@@ -244,7 +272,10 @@ mod tests {
         Identity::load_or_create(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let refused = Identity::load_or_create(&path).unwrap_err();
-        assert!(matches!(refused, IdentityError::Exposed { mode: 0o640, .. }));
+        assert!(matches!(
+            refused,
+            IdentityError::Exposed { mode: 0o640, .. }
+        ));
         assert!(refused.hint().unwrap().contains("chmod 600"));
     }
 
@@ -254,6 +285,9 @@ mod tests {
         let path = home.path().join("key");
         let other = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         write_new(&path, other.serialize_pem().as_bytes()).unwrap();
-        assert!(matches!(Identity::load_or_create(&path), Err(IdentityError::Damaged { .. })));
+        assert!(matches!(
+            Identity::load_or_create(&path),
+            Err(IdentityError::Damaged { .. })
+        ));
     }
 }

@@ -134,15 +134,25 @@ impl Socket {
 
     /// The form of `addr` that this socket's family takes.
     fn kernel_addr(&self, addr: SocketAddr) -> SocketAddr {
-        if self.local.is_ipv4() { canonical(addr) } else { mapped(addr) }
+        if self.local.is_ipv4() {
+            canonical(addr)
+        } else {
+            mapped(addr)
+        }
     }
 
     fn take_segment(&self, from: SocketAddr, segment: &[u8]) {
         let taker = self.taker.lock().unwrap_or_else(PoisonError::into_inner);
-        let datagram = || Datagram { from: canonical(from), bytes: Bytes::copy_from_slice(segment) };
+        let datagram = || Datagram {
+            from: canonical(from),
+            bytes: Bytes::copy_from_slice(segment),
+        };
         let taken = taker.as_ref().is_some_and(|taker| {
             // Reserve first: a flood must not cost a copy per datagram.
-            taker.try_reserve().map(|slot| slot.send(datagram())).is_ok()
+            taker
+                .try_reserve()
+                .map(|slot| slot.send(datagram()))
+                .is_ok()
         });
         if !taken {
             self.stray.fetch_add(1, Ordering::Relaxed);
@@ -166,13 +176,18 @@ impl Socket {
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Socket").field("local", &self.local).finish_non_exhaustive()
+        f.debug_struct("Socket")
+            .field("local", &self.local)
+            .finish_non_exhaustive()
     }
 }
 
 impl AsyncUdpSocket for Socket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(Writable { socket: self, waiting: None })
+        Box::pin(Writable {
+            socket: self,
+            waiting: None,
+        })
     }
 
     /// Sends a batch, in several calls where it is more than the kernel takes in one.
@@ -292,7 +307,9 @@ impl UdpPoller for Writable {
 
 impl fmt::Debug for Writable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writable").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Writable")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 

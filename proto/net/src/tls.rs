@@ -9,15 +9,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::cipher_suite::{
     TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256,
 };
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, PeerMisbehaved,
     ServerConfig, SignatureScheme,
@@ -28,8 +28,9 @@ use warren_proto::id::{PublicKey, TrackerPin};
 use crate::identity::Identity;
 
 /// SubjectPublicKeyInfo of an Ed25519 key is this prefix and the 32 bytes of the key (RFC 8410 §4).
-const ED25519_SPKI_PREFIX: [u8; 12] =
-    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+const ED25519_SPKI_PREFIX: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
 
 /// Whose key the other side must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +74,9 @@ impl Protocol {
 
     /// The protocol of this name.
     pub fn from_alpn(name: &[u8]) -> Option<Self> {
-        [Self::Tracker, Self::Peer].into_iter().find(|protocol| protocol.alpn() == name)
+        [Self::Tracker, Self::Peer]
+            .into_iter()
+            .find(|protocol| protocol.alpn() == name)
     }
 }
 
@@ -96,7 +99,11 @@ pub struct KeyVerifier {
 impl KeyVerifier {
     /// A verifier for one connection attempt, or for all that a server accepts.
     pub fn new(expect: Expect) -> Arc<Self> {
-        Arc::new(Self { expect, provider: provider(), mismatch: Mutex::new(None) })
+        Arc::new(Self {
+            expect,
+            provider: provider(),
+            mismatch: Mutex::new(None),
+        })
     }
 
     /// The key that was presented in place of the expected one, once that has happened.
@@ -145,7 +152,8 @@ impl ServerCertVerifier for KeyVerifier {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.check(end_entity, intermediates).map(|()| ServerCertVerified::assertion())
+        self.check(end_entity, intermediates)
+            .map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -182,7 +190,8 @@ impl ClientCertVerifier for KeyVerifier {
         intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        self.check(end_entity, intermediates).map(|()| ClientCertVerified::assertion())
+        self.check(end_entity, intermediates)
+            .map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -242,7 +251,10 @@ pub fn server_config(
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(KeyVerifier::new(Expect::Any))
         .with_single_cert(vec![identity.certificate()], identity.private_key())?;
-    config.alpn_protocols = serves.iter().map(|protocol| protocol.alpn().to_vec()).collect();
+    config.alpn_protocols = serves
+        .iter()
+        .map(|protocol| protocol.alpn().to_vec())
+        .collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
@@ -272,7 +284,10 @@ mod tests {
     fn a_certificate_that_is_not_ed25519_has_no_key_for_us() {
         let other = rcgen::generate_simple_self_signed(vec!["warren".to_owned()]).unwrap();
         assert_eq!(key_of(other.cert.der()), None);
-        assert_eq!(key_of(&CertificateDer::from(vec![0x30, 0x03, 1, 2, 3])), None);
+        assert_eq!(
+            key_of(&CertificateDer::from(vec![0x30, 0x03, 1, 2, 3])),
+            None
+        );
         assert_eq!(key_of(&CertificateDer::from(Vec::new())), None);
     }
 

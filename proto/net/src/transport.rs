@@ -88,8 +88,8 @@ impl Profile {
     /// Handshakes that may be under way at once.
     pub(crate) fn handshakes(self) -> usize {
         match self {
-            Self::Tracker => limits::HANDSHAKES_TRACKER as usize,
-            Self::Daemon => limits::HANDSHAKES_DAEMON as usize,
+            Self::Tracker => limits::HANDSHAKES_TRACKER,
+            Self::Daemon => limits::HANDSHAKES_DAEMON,
         }
     }
 }
@@ -109,7 +109,11 @@ fn tracker_transport() -> Arc<TransportConfig> {
 fn peer_transport(remote: SocketAddr) -> Arc<TransportConfig> {
     let remote = canonical(remote).ip();
     let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(if remote.is_loopback() { LOOPBACK_MTU_BYTES } else { MTU_BYTES });
+    mtu.upper_bound(if remote.is_loopback() {
+        LOOPBACK_MTU_BYTES
+    } else {
+        MTU_BYTES
+    });
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(PACKETS_PER_ACK))
         .reordering_threshold(VarInt::from_u32(REORDERING_PACKETS));
@@ -166,9 +170,7 @@ fn congestion(remote: IpAddr) -> Arc<dyn ControllerFactory + Send + Sync> {
 fn is_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => {
-            ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()
-        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }
 
@@ -178,7 +180,14 @@ mod tests {
 
     #[test]
     fn local_addresses_are_told_from_public_ones() {
-        for local in ["127.0.0.1", "10.1.2.3", "192.168.0.9", "::1", "fd00::1", "fe80::1"] {
+        for local in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "192.168.0.9",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+        ] {
             assert!(is_local(local.parse().unwrap()), "{local}");
         }
         for public in ["198.51.100.7", "2001:db8::1"] {

@@ -33,9 +33,12 @@ fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {
-    [rustix::io::Errno::AFNOSUPPORT, rustix::io::Errno::ADDRNOTAVAIL]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    [
+        rustix::io::Errno::AFNOSUPPORT,
+        rustix::io::Errno::ADDRNOTAVAIL,
+    ]
+    .iter()
+    .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Past the system's limit where we are allowed to, up to it otherwise.

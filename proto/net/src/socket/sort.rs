@@ -29,7 +29,9 @@ pub(super) fn sort(
 ) -> bool {
     let mut any_quic = false;
     for (buf, meta) in bufs.iter_mut().zip(metas) {
-        if sort_buffer(&mut buf[..meta.len], meta.stride, |segment| take(meta.addr, segment)) {
+        if sort_buffer(&mut buf[..meta.len], meta.stride, |segment| {
+            take(meta.addr, segment)
+        }) {
             any_quic = true;
         } else {
             meta.len = 0;
@@ -56,8 +58,9 @@ mod tests {
     use super::*;
 
     /// The first 20 bytes of a Binding request (RFC 8489 §5).
-    const STUN: [u8; 20] =
-        [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    const STUN: [u8; 20] = [
+        0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
+    ];
 
     #[test]
     fn a_short_stun_tail_of_a_quic_batch_is_taken_and_blanked() {
@@ -89,15 +92,26 @@ mod tests {
     #[track_caller]
     fn check(mut batch: Vec<u8>, stride: usize, expected: &[&[u8]], left: bool) {
         let before = batch.clone();
-        let mut metas = [RecvMeta { len: batch.len(), stride, ..RecvMeta::default() }];
+        let mut metas = [RecvMeta {
+            len: batch.len(),
+            stride,
+            ..RecvMeta::default()
+        }];
         let mut taken = Vec::new();
-        let any = sort(&mut [IoSliceMut::new(&mut batch)], &mut metas, |_, segment| {
-            taken.push(segment.to_vec());
-        });
+        let any = sort(
+            &mut [IoSliceMut::new(&mut batch)],
+            &mut metas,
+            |_, segment| {
+                taken.push(segment.to_vec());
+            },
+        );
         assert_eq!(taken, expected);
         assert_eq!(any, left);
         assert_eq!(metas[0].len, if left { before.len() } else { 0 });
-        for (now, was) in batch.chunks(stride.max(1)).zip(before.chunks(stride.max(1))) {
+        for (now, was) in batch
+            .chunks(stride.max(1))
+            .zip(before.chunks(stride.max(1)))
+        {
             let quic = was[0] & FIXED_BIT != 0;
             assert_eq!(now[0], if quic { was[0] } else { NOT_QUIC });
             assert_eq!(now[1..], was[1..]);
