@@ -1,1 +1,17 @@
-//! placeholder
+//! The rendezvous server of Warren: who is in which swarm, and how two of them can meet.
+//!
+//! [`Tracker`] listens, keeps one connection per daemon and forgets everything when it ends. What
+//! it decides (sampling, expiry, introductions) is decided by the machines in `warren_proto::swarm`;
+//! this crate owns the sockets, the clock and the policy around them.
+//!
+//! Not here: names, content, manifests. A tracker never learns what is being shared.
+
+mod admission;
+mod config;
+mod server;
+mod session;
+mod state;
+mod stun;
+
+pub use config::{Config, DEFAULT_PORT, DEFAULT_STUN_PORT, StartError};
+pub use server::Tracker;

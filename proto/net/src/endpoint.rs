@@ -174,7 +174,7 @@ impl Endpoint {
         let verifier = KeyVerifier::new(expect);
         let config = self
             .client_config(addr, protocol, Arc::clone(&verifier))
-            .map_err(|error| refused(error.into()))?;
+            .map_err(refused)?;
         let connecting = self
             .quic
             .connect_with(config, addr, CERTIFICATE_NAME)

@@ -47,6 +47,9 @@ const ERRORS_PER_POLL: usize = 32;
 pub struct Datagram {
     /// Where it came from, canonical.
     pub from: SocketAddr,
+    /// Which of our addresses it was sent to, where the system says so. An answer must come from
+    /// there, or the sender's NAT drops it.
+    pub local_ip: Option<IpAddr>,
     /// What it says.
     pub bytes: Bytes,
 }
@@ -114,12 +117,21 @@ impl Socket {
 
     /// Sends one datagram beside QUIC; like any datagram it may get lost, also right here.
     pub fn send_raw(&self, bytes: &[u8], to: SocketAddr) {
-        match self.io.try_send_to(bytes, self.kernel_addr(to)) {
-            Ok(_) => (),
-            Err(error) => {
-                self.send_errors.fetch_add(1, Ordering::Relaxed);
-                tracing::trace!(%to, %error, "datagram not sent");
-            }
+        self.send_raw_from(bytes, to, None);
+    }
+
+    /// Sends one datagram from one of our addresses, the one in [`Datagram::local_ip`].
+    pub fn send_raw_from(&self, bytes: &[u8], to: SocketAddr, local_ip: Option<IpAddr>) {
+        let sent = self.send_part(&Transmit {
+            destination: self.kernel_addr(to),
+            contents: bytes,
+            ecn: None,
+            segment_size: None,
+            src_ip: local_ip,
+        });
+        if sent.is_err() {
+            // The buffer is full.
+            self.send_errors.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -141,21 +153,20 @@ impl Socket {
         }
     }
 
-    fn take_segment(&self, from: SocketAddr, segment: &[u8]) {
+    fn take_segment(&self, meta: &RecvMeta, segment: &[u8]) {
         let taker = self.taker.lock().unwrap_or_else(PoisonError::into_inner);
         let datagram = || Datagram {
-            from: canonical(from),
+            from: canonical(meta.addr),
+            local_ip: meta.dst_ip,
             bytes: Bytes::copy_from_slice(segment),
         };
-        let taken = taker.as_ref().is_some_and(|taker| {
-            // Reserve first: a flood must not cost a copy per datagram.
-            taker
-                .try_reserve()
-                .map(|slot| slot.send(datagram()))
-                .is_ok()
-        });
-        if !taken {
-            self.stray.fetch_add(1, Ordering::Relaxed);
+        // Reserve first: a flood must not cost a copy per datagram.
+        let slot = taker.as_ref().and_then(|taker| taker.try_reserve().ok());
+        match slot {
+            Some(slot) => slot.send(datagram()),
+            None => {
+                self.stray.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -223,7 +234,7 @@ impl AsyncUdpSocket for Socket {
             });
             match received {
                 Ok(count) => {
-                    let take = |from, segment: &[u8]| self.take_segment(from, segment);
+                    let take = |meta: &RecvMeta, segment: &[u8]| self.take_segment(meta, segment);
                     if sort::sort(&mut bufs[..count], &mut meta[..count], take) {
                         return Poll::Ready(Ok(count));
                     }

@@ -7,7 +7,6 @@
 //! the last may be shorter than the others: a STUN answer can arrive as the tail of a QUIC batch.
 
 use std::io::IoSliceMut;
-use std::net::SocketAddr;
 
 use quinn::udp::RecvMeta;
 
@@ -25,12 +24,12 @@ const NOT_QUIC: u8 = 0;
 pub(super) fn sort(
     bufs: &mut [IoSliceMut<'_>],
     metas: &mut [RecvMeta],
-    mut take: impl FnMut(SocketAddr, &[u8]),
+    mut take: impl FnMut(&RecvMeta, &[u8]),
 ) -> bool {
     let mut any_quic = false;
     for (buf, meta) in bufs.iter_mut().zip(metas) {
         if sort_buffer(&mut buf[..meta.len], meta.stride, |segment| {
-            take(meta.addr, segment)
+            take(meta, segment)
         }) {
             any_quic = true;
         } else {

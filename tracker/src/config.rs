@@ -1,0 +1,84 @@
+//! What a tracker is started with, and why it may not start.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use warren_net::{BindError, IdentityError};
+
+/// The port of QUIC and STUN.
+pub const DEFAULT_PORT: u16 = 59000;
+
+/// The port of STUN alone. Two ports let a daemon see whether its NAT maps by destination.
+pub const DEFAULT_STUN_PORT: u16 = 59001;
+
+/// How to run a tracker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where to listen for daemons and STUN.
+    pub listen: Vec<SocketAddr>,
+    /// Where to listen for STUN only.
+    pub stun_listen: Vec<SocketAddr>,
+    /// The address that daemons should put into links, as `host:port`.
+    pub public: Option<String>,
+    /// The state folder; the key is in `tracker/key` under it.
+    pub home: PathBuf,
+}
+
+impl Config {
+    /// The usual ports on every address, with the key under `home`.
+    pub fn new(home: PathBuf) -> Self {
+        let any = |port| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+        Self {
+            listen: vec![any(DEFAULT_PORT)],
+            stun_listen: vec![any(DEFAULT_STUN_PORT)],
+            public: None,
+            home,
+        }
+    }
+}
+
+/// Why a tracker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its key cannot be used.
+    #[error("no key to run under")]
+    Identity(#[from] IdentityError),
+    /// An address for daemons is not to be had.
+    #[error("cannot serve daemons")]
+    Listen(#[source] BindError),
+    /// An address for STUN is not to be had.
+    #[error("cannot serve STUN on its second port")]
+    StunListen(#[source] BindError),
+    /// There is no address to listen on.
+    #[error("no address to listen on")]
+    NoAddress,
+    /// The public address is not one.
+    #[error("{public:?} is not a public address of the form host:port")]
+    Public {
+        /// What was given.
+        public: String,
+    },
+}
+
+impl StartError {
+    /// What the person can do about it, if anything.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Identity(error) => error.hint(),
+            Self::Listen(error) if error.is_port_taken() => Some(
+                "Another program, perhaps another tracker, has the port. To use a different one: \
+                 tracker --listen [::]:59010 --stun-listen [::]:59011"
+                    .to_owned(),
+            ),
+            Self::StunListen(error) if error.is_port_taken() => Some(
+                "Another program has the port. To use a different one: \
+                 tracker --stun-listen [::]:59011"
+                    .to_owned(),
+            ),
+            Self::Public { .. } => {
+                Some("For example: tracker --public tracker.example.org:59000".to_owned())
+            }
+            Self::Listen(_) | Self::StunListen(_) | Self::NoAddress => None,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! One daemon's connection: hello both ways, welcome, then whatever either side has to say.
+//!
+//! Two queues feed the one writer. Answers wait for room, which slows down a daemon that asks
+//! faster than it reads. News from others never wait (`state`).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use warren_net::{Connection, FrameError, FrameReader, FrameWriter, SendError};
+use warren_proto::limits;
+use warren_proto::wire::tracker::VERSION;
+use warren_proto::wire::{FromTracker, Hello, ToTracker};
+
+use crate::state::{SessionId, State};
+
+/// How long a daemon may take to open its control stream and say hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often to announce each swarm. A membership lasts three times as long.
+pub(crate) const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Answers waiting to be written: one announce makes up to 51.
+const ANSWERS: usize = 64;
+
+/// News waiting to be written. At up to 450 bytes each, 230 KiB per daemon at the very most; a
+/// daemon that falls this far behind is not reading.
+const NEWS: usize = 512;
+
+/// Why the tracker closes a connection, as the daemon sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// The tracker stops.
+    Shutdown,
+    /// The daemon broke the protocol.
+    Protocol,
+    /// The daemon does not read what it is sent.
+    TooSlow,
+    /// The same daemon has connected again.
+    Replaced,
+}
+
+impl Close {
+    /// The application error code (RFC 9000 §20.2).
+    pub(crate) fn code(self) -> u32 {
+        match self {
+            Self::Shutdown => 0,
+            Self::Protocol => 1,
+            Self::TooSlow => 2,
+            Self::Replaced => 3,
+        }
+    }
+
+    pub(crate) fn apply(self, connection: &Connection) {
+        let reason = match self {
+            Self::Shutdown => "shutting down",
+            Self::Protocol => "protocol violation",
+            Self::TooSlow => "news not read",
+            Self::Replaced => "connected again",
+        };
+        connection.close(self.code(), reason);
+    }
+}
+
+/// Why a session ended before its connection did.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error("no hello within {} s", HELLO_TIMEOUT.as_secs())]
+    NoHello,
+    #[error("something else came in place of a hello")]
+    NotHello,
+    #[error("control stream not opened")]
+    NoStream(#[from] quinn::ConnectionError),
+    #[error("cannot read from the daemon")]
+    Read(#[from] FrameError),
+    #[error("cannot write to the daemon")]
+    Write(#[from] SendError),
+}
+
+/// Serves one daemon until its connection ends.
+pub(crate) async fn run(connection: Connection, state: Arc<State>, public: Option<String>) {
+    let peer = connection.peer_key();
+    match serve(&connection, &state, public).await {
+        Ok(()) => tracing::debug!(%peer, "daemon disconnected"),
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::debug!(%peer, error, "session ended");
+        }
+    }
+    Close::Protocol.apply(&connection);
+}
+
+async fn serve(
+    connection: &Connection,
+    state: &Arc<State>,
+    public: Option<String>,
+) -> Result<(), SessionError> {
+    let (mut reader, mut writer) = timeout(HELLO_TIMEOUT, greet(connection))
+        .await
+        .map_err(|_| SessionError::NoHello)??;
+    writer.send(&FromTracker::Hello(Hello { version: VERSION, features: 0 })).await?;
+    writer.send(&welcome(connection, state, public)).await?;
+
+    let (news_in, news) = mpsc::channel(NEWS);
+    let (answers_in, answers) = mpsc::channel(ANSWERS);
+    let present = Present {
+        peer: connection.peer_key(),
+        id: state.connect(connection, news_in),
+        state: Arc::clone(state),
+    };
+    tokio::select! {
+        ended = read(&mut reader, &present, answers_in) => ended,
+        ended = write(&mut writer, answers, news) => ended,
+        _ = connection.closed() => Ok(()),
+    }
+}
+
+async fn greet(connection: &Connection) -> Result<(FrameReader, FrameWriter), SessionError> {
+    let (send, receive) = connection.quinn().accept_bi().await?;
+    let mut reader = FrameReader::new(receive);
+    reader.set_max_bytes(limits::HELLO_BYTES);
+    match reader.recv().await? {
+        Some(ToTracker::Hello(_)) => {
+            reader.set_max_bytes(limits::FRAME_BYTES);
+            Ok((reader, FrameWriter::new(send)))
+        }
+        _ => Err(SessionError::NotHello),
+    }
+}
+
+fn welcome(connection: &Connection, state: &State, public: Option<String>) -> FromTracker {
+    FromTracker::Welcome {
+        observed: connection.remote_address(),
+        public,
+        announce_interval_s: u32::try_from(ANNOUNCE_INTERVAL.as_secs()).unwrap_or(u32::MAX),
+        retry_after_s: state.retry_after_s(),
+    }
+}
+
+/// Reads until the daemon ends the stream or is replaced.
+async fn read(
+    reader: &mut FrameReader,
+    present: &Present,
+    answers: mpsc::Sender<FromTracker>,
+) -> Result<(), SessionError> {
+    while let Some(message) = reader.recv().await? {
+        let Some(batch) = present.state.handle(Instant::now(), present.peer, present.id, message)
+        else {
+            return Ok(());
+        };
+        for answer in batch {
+            if answers.send(answer).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes whatever is queued, answers first.
+async fn write(
+    writer: &mut FrameWriter,
+    mut answers: mpsc::Receiver<FromTracker>,
+    mut news: mpsc::Receiver<FromTracker>,
+) -> Result<(), SessionError> {
+    loop {
+        let next = tokio::select! {
+            biased;
+            Some(answer) = answers.recv() => answer,
+            Some(news) = news.recv() => news,
+            else => return Ok(()),
+        };
+        writer.send(&next).await?;
+    }
+}
+
+/// A daemon's presence, given up however its session ends, a panic included.
+struct Present {
+    peer: warren_proto::id::PublicKey,
+    id: SessionId,
+    state: Arc<State>,
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.state.disconnect(self.peer, self.id);
+    }
+}

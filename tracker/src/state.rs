@@ -1,0 +1,271 @@
+//! All that a tracker knows, behind one short lock: who is connected, and the machines that decide.
+//!
+//! Sessions bring what their daemon said ([`State::handle`]) and get back what to answer. News for
+//! other daemons goes straight into their queues, which never waits: a daemon whose queue is full
+//! has stopped listening and is disconnected.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use warren_net::Connection;
+use warren_proto::id::{PublicKey, SwarmId};
+use warren_proto::limits::PEERS_PER_ANSWER;
+use warren_proto::swarm::{IntroduceError, Introducer, Situation, SwarmConfig, SwarmTable};
+use warren_proto::wire::{Bounded, FromTracker, Member, MemberState, NatMapping, ToTracker};
+
+use crate::session::Close;
+
+/// Seconds after which a daemon whose announce hit a cap may try again.
+const REFUSED_RETRY_S: u32 = 60;
+
+/// Daemons that can reconnect per second without each waiting for the others: a handshake takes
+/// 0.8 ms of CPU, and this leaves half of it.
+const RECONNECTS_PER_S: usize = 500;
+
+/// Tells one session of a daemon from the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionId(u64);
+
+/// The state of a tracker.
+pub(crate) struct State(Mutex<Tables>);
+
+struct Tables {
+    swarms: SwarmTable,
+    introducer: Introducer,
+    sessions: BTreeMap<PublicKey, Session>,
+    next_session: u64,
+}
+
+/// A connected daemon.
+struct Session {
+    id: SessionId,
+    connection: Connection,
+    news: mpsc::Sender<FromTracker>,
+    situation: Situation,
+}
+
+impl State {
+    pub(crate) fn new(config: SwarmConfig) -> Self {
+        Self(Mutex::new(Tables {
+            swarms: SwarmTable::new(config, rand::random()),
+            introducer: Introducer::new(rand::random()),
+            sessions: BTreeMap::new(),
+            next_session: 0,
+        }))
+    }
+
+    /// A daemon has connected; its news go to `news`. An older connection of the same daemon is
+    /// closed: it knows better than we do which of the two is alive.
+    pub(crate) fn connect(
+        &self,
+        connection: &Connection,
+        news: mpsc::Sender<FromTracker>,
+    ) -> SessionId {
+        let mut tables = self.lock();
+        let id = SessionId(tables.next_session);
+        tables.next_session += 1;
+        let peer = connection.peer_key();
+        let situation = first_situation(connection);
+        tables.introducer.situation(peer, situation.clone());
+        let session = Session { id, connection: connection.clone(), news, situation };
+        if let Some(older) = tables.sessions.insert(peer, session) {
+            Close::Replaced.apply(&older.connection);
+        }
+        id
+    }
+
+    /// A session has ended. Unless another has replaced it, the daemon leaves all its swarms.
+    pub(crate) fn disconnect(&self, peer: PublicKey, id: SessionId) {
+        let mut tables = self.lock();
+        if !tables.is_current(&peer, id) {
+            return;
+        }
+        tables.sessions.remove(&peer);
+        tables.introducer.forget(peer);
+        for (swarm, told) in tables.swarms.disconnect(peer) {
+            tables.tell_all(&told, &FromTracker::Left { swarm, peer });
+        }
+    }
+
+    /// Takes in what a daemon said and returns what to answer, in order; `None` if the session is
+    /// not the daemon's current one.
+    pub(crate) fn handle(
+        &self,
+        now: Instant,
+        peer: PublicKey,
+        id: SessionId,
+        message: ToTracker,
+    ) -> Option<Vec<FromTracker>> {
+        let mut tables = self.lock();
+        if !tables.is_current(&peer, id) {
+            return None;
+        }
+        Some(match message {
+            ToTracker::Hello(_) => Vec::new(),
+            ToTracker::Announce { swarm, state, introductions } => {
+                tables.announce(now, peer, swarm, state, introductions)
+            }
+            ToTracker::Leave { swarm } => {
+                tables.leave(peer, swarm);
+                Vec::new()
+            }
+            ToTracker::Situation { candidates, mapping } => {
+                if let Some(session) = tables.sessions.get_mut(&peer) {
+                    session.situation.candidates = candidates;
+                    session.situation.mapping = mapping;
+                }
+                Vec::new()
+            }
+            ToTracker::Introduce { swarm, peer: other } => {
+                tables.introduce_on_request(now, swarm, peer, other)
+            }
+        })
+    }
+
+    /// Ends the memberships whose time is up.
+    pub(crate) fn expire(&self, now: Instant) {
+        let mut tables = self.lock();
+        for (swarm, peer) in tables.swarms.expire(now) {
+            let told = tables.swarms.members_to_tell(swarm, &peer, PEERS_PER_ANSWER);
+            tables.tell_all(&told, &FromTracker::Left { swarm, peer });
+        }
+    }
+
+    /// How long a daemon should wait before it connects again after a loss, so that all of them
+    /// do not come back at once.
+    pub(crate) fn retry_after_s(&self) -> u32 {
+        let sessions = self.lock().sessions.len();
+        u32::try_from(1 + sessions / RECONNECTS_PER_S).unwrap_or(u32::MAX)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        // A panic in one session must not end the others; the machines keep their own indexes
+        // consistent between any two calls.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tables {
+    fn is_current(&self, peer: &PublicKey, id: SessionId) -> bool {
+        self.sessions.get(peer).is_some_and(|session| session.id == id)
+    }
+
+    fn announce(
+        &mut self,
+        now: Instant,
+        peer: PublicKey,
+        swarm: SwarmId,
+        state: MemberState,
+        introductions: u8,
+    ) -> Vec<FromTracker> {
+        let outcome = self.swarms.announce(now, swarm, peer, state);
+        if outcome.refused {
+            return vec![FromTracker::Busy { retry_after_s: REFUSED_RETRY_S }];
+        }
+        if outcome.newcomer || outcome.changed {
+            let told = self.swarms.members_to_tell(swarm, &peer, PEERS_PER_ANSWER);
+            self.tell_all(&told, &FromTracker::Joined { swarm, member: Member { peer, state } });
+        }
+        let sample = self.swarms.sample(swarm, &peer, state, PEERS_PER_ANSWER);
+        let to_meet: Vec<PublicKey> =
+            sample.iter().take(usize::from(introductions)).map(|member| member.peer).collect();
+        let mut answers = vec![FromTracker::Peers {
+            swarm,
+            seeds: outcome.seeds,
+            leeches: outcome.leeches,
+            sample: Bounded::truncated(sample),
+        }];
+        // A pair that met a moment ago, or a quota that is used up, is no fault: the announce
+        // asked for up to so many.
+        answers.extend(to_meet.iter().filter_map(|other| {
+            self.introduce(now, swarm, peer, *other).ok()
+        }));
+        answers
+    }
+
+    fn leave(&mut self, peer: PublicKey, swarm: SwarmId) {
+        let told = self.swarms.members_to_tell(swarm, &peer, PEERS_PER_ANSWER);
+        if self.swarms.leave(swarm, peer) {
+            self.tell_all(&told, &FromTracker::Left { swarm, peer });
+        }
+    }
+
+    fn introduce_on_request(
+        &mut self,
+        now: Instant,
+        swarm: SwarmId,
+        peer: PublicKey,
+        other: PublicKey,
+    ) -> Vec<FromTracker> {
+        if !self.swarms.contains(swarm, peer) || !self.swarms.contains(swarm, other) {
+            return vec![FromTracker::NoSuchPeer { swarm, peer: other }];
+        }
+        match self.introduce(now, swarm, peer, other) {
+            Ok(rendezvous) => vec![rendezvous],
+            // The earlier rendezvous still stands.
+            Err(IntroduceError::TooSoon { .. }) => Vec::new(),
+            Err(IntroduceError::TooMany { wait, .. }) => {
+                let wait_s = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
+                vec![FromTracker::Busy { retry_after_s: wait_s.saturating_add(1) }]
+            }
+            Err(IntroduceError::Unknown { .. } | IntroduceError::SamePeer) => {
+                vec![FromTracker::NoSuchPeer { swarm, peer: other }]
+            }
+        }
+    }
+
+    /// Introduces two: tells `other`, and returns what to tell `peer`.
+    fn introduce(
+        &mut self,
+        now: Instant,
+        swarm: SwarmId,
+        peer: PublicKey,
+        other: PublicKey,
+    ) -> Result<FromTracker, IntroduceError> {
+        self.refresh_situation(peer);
+        self.refresh_situation(other);
+        let (for_peer, for_other) = self.introducer.introduce(now, swarm, peer, other)?;
+        self.tell(&other, FromTracker::Rendezvous(for_other));
+        Ok(FromTracker::Rendezvous(for_peer))
+    }
+
+    /// Addresses and round-trip times change while a daemon is connected.
+    fn refresh_situation(&mut self, peer: PublicKey) {
+        if let Some(session) = self.sessions.get_mut(&peer) {
+            let now = first_situation(&session.connection);
+            session.situation.observed = now.observed;
+            session.situation.tracker_is_loopback = now.tracker_is_loopback;
+            session.situation.rtt = now.rtt;
+            self.introducer.situation(peer, session.situation.clone());
+        }
+    }
+
+    fn tell_all(&self, peers: &[PublicKey], news: &FromTracker) {
+        for peer in peers {
+            self.tell(peer, news.clone());
+        }
+    }
+
+    fn tell(&self, peer: &PublicKey, news: FromTracker) {
+        let Some(session) = self.sessions.get(peer) else { return };
+        if let Err(mpsc::error::TrySendError::Full(_)) = session.news.try_send(news) {
+            tracing::debug!(%peer, "a daemon does not keep up with its news");
+            Close::TooSlow.apply(&session.connection);
+        }
+    }
+}
+
+/// What the connection alone says about where a daemon is.
+fn first_situation(connection: &Connection) -> Situation {
+    let observed = connection.remote_address();
+    Situation {
+        observed,
+        tracker_is_loopback: observed.ip().is_loopback(),
+        candidates: Bounded::new(),
+        mapping: NatMapping::Unknown,
+        rtt: connection.rtt(),
+    }
+}
