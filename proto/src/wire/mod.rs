@@ -14,6 +14,8 @@ pub mod tracker;
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod vectors;
 
 pub use bounded::{Bounded, TooMany};
 pub use frame::{DecodeError, HEADER_BYTES, Header, Message, encode};

@@ -1,0 +1,274 @@
+//! PROTOCOL.md shows one frame of every message; here each is encoded and decoded again.
+//!
+//! Shared values in the document: swarm `11` x 32, peer `22` x 32, proof `33` x 32, secret
+//! `44` x 32.
+
+use std::fmt::Debug;
+use std::net::{Ipv6Addr, SocketAddr};
+
+use super::*;
+use crate::content::chunks::Run;
+use crate::id::{ContentId, Kind, PublicKey, Secret, SwarmId};
+use crate::proof::{self, Proof, Side};
+
+const DOCUMENT: &str = include_str!("../../PROTOCOL.md");
+
+const SWARM: SwarmId = SwarmId([0x11; 32]);
+const PEER: PublicKey = PublicKey([0x22; 32]);
+const HELLO: Hello = Hello {
+    version: 1,
+    features: 5,
+};
+
+#[test]
+fn to_tracker() {
+    check("tracker hello", &ToTracker::Hello(HELLO));
+    let state = MemberState::Seed;
+    check(
+        "announce",
+        &ToTracker::Announce {
+            swarm: SWARM,
+            state,
+            introductions: 30,
+        },
+    );
+    check("leave swarm", &ToTracker::Leave { swarm: SWARM });
+    let mapping = NatMapping::Sequential { step: -2 };
+    check(
+        "situation",
+        &ToTracker::Situation {
+            candidates: candidates(),
+            mapping,
+        },
+    );
+    check(
+        "introduce",
+        &ToTracker::Introduce {
+            swarm: SWARM,
+            peer: PEER,
+        },
+    );
+}
+
+#[test]
+fn from_tracker() {
+    let member = Member {
+        peer: PEER,
+        state: MemberState::Leech,
+    };
+    check("tracker hello", &FromTracker::Hello(HELLO));
+    check("welcome", &welcome(Some("warren.example:59000".into())));
+    check("welcome without public address", &welcome(None));
+    let sample = Bounded::truncated([member]);
+    check(
+        "peers",
+        &FromTracker::Peers {
+            swarm: SWARM,
+            seeds: 1,
+            leeches: 300,
+            sample,
+        },
+    );
+    check(
+        "joined",
+        &FromTracker::Joined {
+            swarm: SWARM,
+            member,
+        },
+    );
+    check(
+        "left",
+        &FromTracker::Left {
+            swarm: SWARM,
+            peer: PEER,
+        },
+    );
+    check(
+        "rendezvous",
+        &FromTracker::Rendezvous(Rendezvous {
+            id: [0x55; 10],
+            secret: [0x44; 32],
+            swarm: SWARM,
+            peer: PEER,
+            candidates: candidates(),
+            mapping: NatMapping::Random {
+                low: 1024,
+                high: 65535,
+            },
+            wait_ms: 50,
+        }),
+    );
+    check(
+        "no such peer",
+        &FromTracker::NoSuchPeer {
+            swarm: SWARM,
+            peer: PEER,
+        },
+    );
+    check("busy", &FromTracker::Busy { retry_after_s: 60 });
+}
+
+#[test]
+fn control_stream_between_peers() {
+    let chunks = Bounded::truncated([
+        Run { start: 0, count: 3 },
+        Run {
+            start: 300,
+            count: 1,
+        },
+    ]);
+    check("peer hello", &PeerMessage::Hello(HELLO));
+    check(
+        "join",
+        &PeerMessage::Join {
+            alias: 7,
+            swarm: SWARM,
+            proof: Proof([0x33; 32]),
+        },
+    );
+    check("refused", &PeerMessage::Refused { swarm: SWARM });
+    let name = "film.mkv".to_owned();
+    check(
+        "describe",
+        &PeerMessage::Describe {
+            alias: 7,
+            size: 1 << 30,
+            name,
+        },
+    );
+    check(
+        "have",
+        &PeerMessage::Have {
+            alias: 7,
+            chunks: chunks.clone(),
+        },
+    );
+    check(
+        "started",
+        &PeerMessage::Started {
+            alias: 7,
+            chunks: chunks.clone(),
+        },
+    );
+    check("lost", &PeerMessage::Lost { alias: 7, chunks });
+    check("leave alias", &PeerMessage::Leave { alias: 7 });
+}
+
+#[test]
+fn request_streams_between_peers() {
+    let (alias, part) = (7, Part::Content);
+    let len = 524_288;
+    check(
+        "chunk",
+        &PeerRequest::Chunk {
+            alias,
+            part,
+            chunk: 300,
+            offset: 65_536,
+            len,
+        },
+    );
+    check(
+        "hashes",
+        &PeerRequest::Hashes {
+            alias,
+            part: Part::Listing,
+        },
+    );
+    check(
+        "grains",
+        &PeerRequest::Grains {
+            alias,
+            part,
+            chunk: 300,
+        },
+    );
+    check("answer data", &PeerAnswer::Data { bytes: 524_288 });
+    check(
+        "answer no",
+        &PeerAnswer::No {
+            reason: NoReason::Changed,
+        },
+    );
+}
+
+#[test]
+fn proofs() {
+    let (content, secret) = (ContentId([0x66; 32]), Secret([0x77; 16]));
+    let prove = |secret, side| proof::prove(&content, secret, &[0x88; 32], side, &PEER).0;
+    check_bytes("proof client", &prove(None, Side::Client));
+    check_bytes("proof server", &prove(None, Side::Server));
+    check_bytes("proof private", &prove(Some(&secret), Side::Client));
+    check_bytes("swarm id file", &SwarmId::of(Kind::File, &content, None).0);
+}
+
+#[test]
+fn every_vector_of_the_document_is_checked() {
+    let source = include_str!("vectors.rs");
+    for line in DOCUMENT
+        .lines()
+        .filter_map(|line| line.strip_prefix("vector "))
+    {
+        let name = line.split(':').next().unwrap();
+        assert!(
+            source.contains(&format!("{name:?}")),
+            "{name} is checked nowhere"
+        );
+    }
+}
+
+fn welcome(public: Option<String>) -> FromTracker {
+    let observed = SocketAddr::from(([203, 0, 113, 7], 5000));
+    FromTracker::Welcome {
+        observed,
+        public,
+        announce_interval_s: 60,
+        retry_after_s: 5,
+    }
+}
+
+fn candidates() -> Bounded<Candidate, 8> {
+    let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    Bounded::truncated([
+        Candidate {
+            kind: CandidateKind::Host,
+            address: ([192, 168, 1, 2], 5000).into(),
+        },
+        Candidate {
+            kind: CandidateKind::Mapped,
+            address: (v6, 65535).into(),
+        },
+    ])
+}
+
+#[track_caller]
+fn check<M: Message + PartialEq + Debug>(name: &str, message: &M) {
+    let frame = encode(message);
+    check_bytes(name, &frame);
+    let (header, body) = frame.split_first_chunk::<HEADER_BYTES>().unwrap();
+    let header = Header::decode(*header, crate::limits::FRAME_BYTES).unwrap();
+    assert_eq!(
+        M::decode(header.kind, body).unwrap().as_ref(),
+        Some(message)
+    );
+}
+
+/// A vector is a line `vector NAME: HEX`, where `HEX` may hold spaces and `NNxCOUNT` repetitions.
+#[track_caller]
+fn check_bytes(name: &str, bytes: &[u8]) {
+    let prefix = format!("vector {name}: ");
+    let hex = DOCUMENT
+        .lines()
+        .find_map(|line| line.strip_prefix(&prefix))
+        .unwrap_or("missing");
+    let expanded: String = hex.split(' ').map(expand).collect();
+    let actual = data_encoding::HEXLOWER.encode(bytes);
+    assert_eq!(expanded, actual, "{prefix}");
+}
+
+fn expand(word: &str) -> String {
+    match word.split_once('x') {
+        Some((byte, count)) => byte.repeat(count.parse().unwrap()),
+        None => word.to_owned(),
+    }
+}
