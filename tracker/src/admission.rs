@@ -103,7 +103,9 @@ impl Buckets {
     fn new(per_s: u32, burst: u32) -> Self {
         let per_s = NonZeroU32::new(per_s).unwrap_or(NonZeroU32::MIN);
         let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
-        Self(RateLimiter::keyed(Quota::per_second(per_s).allow_burst(burst)))
+        Self(RateLimiter::keyed(
+            Quota::per_second(per_s).allow_burst(burst),
+        ))
     }
 
     /// Takes a token; false if there is none, or no room to remember one more prefix.
@@ -142,8 +144,14 @@ mod tests {
     fn under_load_everyone_shows_their_address_first() {
         let admission = Admission::new();
         let ip = "203.0.113.1".parse().unwrap();
-        assert_eq!(admission.handshake(ip, false, BUSY_HANDSHAKES), Verdict::Retry);
-        assert_eq!(admission.handshake(ip, true, BUSY_HANDSHAKES), Verdict::Accept);
+        assert_eq!(
+            admission.handshake(ip, false, BUSY_HANDSHAKES),
+            Verdict::Retry
+        );
+        assert_eq!(
+            admission.handshake(ip, true, BUSY_HANDSHAKES),
+            Verdict::Accept
+        );
     }
 
     #[track_caller]

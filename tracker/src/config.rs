@@ -82,3 +82,19 @@ impl StartError {
         }
     }
 }
+
+/// `public` in its usual spelling.
+///
+/// # Errors
+///
+/// [`StartError::Public`] when it is not of the form `host:port`.
+pub fn checked_public(public: &str) -> Result<String, StartError> {
+    let valid = public
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    valid
+        .then(|| public.to_owned())
+        .ok_or_else(|| StartError::Public {
+            public: public.to_owned(),
+        })
+}

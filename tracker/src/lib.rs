@@ -13,5 +13,5 @@ mod session;
 mod state;
 mod stun;
 
-pub use config::{Config, DEFAULT_PORT, DEFAULT_STUN_PORT, StartError};
+pub use config::{Config, DEFAULT_PORT, DEFAULT_STUN_PORT, StartError, checked_public};
 pub use server::Tracker;

@@ -1,1 +1,218 @@
-fn main() {}
+//! The `tracker` program: arguments, what is printed, signals and exit codes.
+//!
+//! Not here: everything a tracker does (`warren_tracker`).
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use etcetera::BaseStrategy;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use warren_tracker::{Config, DEFAULT_PORT, DEFAULT_STUN_PORT, StartError, Tracker};
+
+/// The rendezvous server of a Warren swarm.
+///
+/// Daemons meet through it; no content and no name ever reaches it. Needs no arguments.
+#[derive(Debug, Parser)]
+#[command(name = "tracker", version)]
+struct Args {
+    /// Where to serve daemons and STUN over UDP [default: every address, port 59000]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
+    listen: Vec<SocketAddr>,
+
+    /// Where to serve STUN alone, which lets daemons study their NAT [default: port 59001]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
+    stun_listen: Vec<SocketAddr>,
+
+    /// The address under which others reach this tracker, for links
+    #[arg(long, value_name = "HOST:PORT", value_parser = public_address)]
+    public: Option<String>,
+
+    /// The state folder; the tracker's key is kept there
+    #[arg(long, value_name = "DIR", env = "WARREN_HOME")]
+    home: Option<PathBuf>,
+
+    /// Print one line of JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()))
+        .with_writer(io::stderr)
+        .init();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(args: Args) -> anyhow::Result<()> {
+    // Before anything is printed: whoever reads our output may signal us from then on.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let json = args.json;
+    let config = config(args)?;
+    let public = config.public.clone();
+    let tracker = Tracker::start(config)?;
+    announce(&tracker, public, json).context("cannot write to standard output")?;
+    tokio::select! {
+        _ = interrupt.recv() => (),
+        _ = terminate.recv() => (),
+    }
+    tracker.shutdown().await;
+    Ok(())
+}
+
+fn config(args: Args) -> anyhow::Result<Config> {
+    let home = match args.home {
+        Some(home) => home,
+        None => default_home()?,
+    };
+    let mut config = Config::new(home);
+    if !args.listen.is_empty() {
+        config.listen = args.listen;
+    }
+    if !args.stun_listen.is_empty() {
+        config.stun_listen = args.stun_listen;
+    }
+    config.public = args.public;
+    Ok(config)
+}
+
+fn default_home() -> anyhow::Result<PathBuf> {
+    let folders = etcetera::base_strategy::choose_base_strategy()
+        .context("no home folder; say where to keep the key with --home DIR")?;
+    let state = folders.state_dir().unwrap_or_else(|| folders.data_dir());
+    Ok(state.join("warren"))
+}
+
+/// `ADDR:PORT`, or a port alone for every address.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let any = |port| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+    let bare = text.strip_prefix(':').unwrap_or(text);
+    bare.parse().map(any).or_else(|_| {
+        text.parse()
+            .map_err(|_| "expected ADDR:PORT, for example 0.0.0.0:59000 or [::]:59000".to_owned())
+    })
+}
+
+fn public_address(text: &str) -> Result<String, String> {
+    warren_tracker::checked_public(text).map_err(|error| error.hint().unwrap_or_default())
+}
+
+/// Says where the tracker is and what to type next.
+fn announce(tracker: &Tracker, public: Option<String>, json: bool) -> io::Result<()> {
+    let address = match public {
+        Some(public) => public,
+        None => reachable(&tracker.local_addrs()).to_string(),
+    };
+    let mut out = io::stdout().lock();
+    if json {
+        let line = serde_json::json!({
+            "v": 1,
+            "type": "tracker",
+            "address": address,
+            "key": tracker.pin().to_string(),
+            "listen": tracker.local_addrs(),
+            "stun_listen": tracker.stun_addrs(),
+        });
+        writeln!(out, "{line}")?;
+    } else {
+        writeln!(
+            out,
+            "tracker listening on {} (UDP)",
+            list(&tracker.local_addrs())
+        )?;
+        writeln!(
+            out,
+            "STUN also on         {} (UDP)",
+            list(&tracker.stun_addrs())
+        )?;
+        writeln!(out, "key                  {}", tracker.pin())?;
+        writeln!(out)?;
+        writeln!(out, "On each machine:")?;
+        writeln!(out, "  client daemon 1 {address}#{}", tracker.pin())?;
+    }
+    out.flush()
+}
+
+fn list(addrs: &[SocketAddr]) -> String {
+    addrs
+        .iter()
+        .map(SocketAddr::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The first listening address as somebody else could type it.
+fn reachable(listen: &[SocketAddr]) -> SocketAddr {
+    let addr = listen
+        .first()
+        .copied()
+        .unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_PORT));
+    match addr.ip().is_unspecified() {
+        true => SocketAddr::new(
+            outward_ip().unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            addr.port(),
+        ),
+        false => addr,
+    }
+}
+
+/// The address this machine would send from to the Internet. Nothing is sent to find out.
+fn outward_ip() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    // Any public address does; this one is a root name server.
+    socket
+        .connect((Ipv4Addr::new(198, 41, 0, 4), DEFAULT_STUN_PORT))
+        .ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// The chain of causes in one line, then what to do.
+fn report(error: &anyhow::Error) {
+    let mut err = io::stderr().lock();
+    // Standard error may be closed; then there is nobody to tell.
+    let _ = writeln!(err, "error: {error:#}");
+    if let Some(hint) = error
+        .downcast_ref::<StartError>()
+        .and_then(StartError::hint)
+    {
+        let _ = writeln!(err, "hint: {hint}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_port_alone_means_every_address() {
+        for text in ["59010", ":59010", "[::]:59010"] {
+            assert_eq!(listen_address(text), Ok("[::]:59010".parse().unwrap()));
+        }
+        assert_eq!(
+            listen_address("10.0.0.1:1"),
+            Ok("10.0.0.1:1".parse().unwrap())
+        );
+        assert!(listen_address("example.org:1").is_err());
+    }
+}

@@ -9,12 +9,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use warren_net::{Endpoint, Identity, Incoming, Profile, Protocol};
-use warren_proto::content::address::HostPort;
 use warren_proto::id::{PublicKey, TrackerPin};
 use warren_proto::swarm::SwarmConfig;
 
 use crate::admission::{Admission, Verdict};
-use crate::config::{Config, StartError};
+use crate::config::{Config, StartError, checked_public};
 use crate::session::{self, ANNOUNCE_INTERVAL, Close};
 use crate::state::State;
 use crate::stun;
@@ -54,7 +53,7 @@ impl Tracker {
         if config.listen.is_empty() {
             return Err(StartError::NoAddress);
         }
-        let public = config.public.map(checked_public).transpose()?;
+        let public = config.public.as_deref().map(checked_public).transpose()?;
         let identity = Identity::load_or_create(&config.home.join("tracker").join("key"))?;
         let endpoints = bind_all(&config.listen, &identity, &[Protocol::Tracker])
             .map_err(StartError::Listen)?;
@@ -63,7 +62,10 @@ impl Tracker {
             bind_all(&config.stun_listen, &identity, &[]).map_err(StartError::StunListen)?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let membership = SwarmConfig { ttl: 3 * ANNOUNCE_INTERVAL, ..SwarmConfig::default() };
+        let membership = SwarmConfig {
+            ttl: 3 * ANNOUNCE_INTERVAL,
+            ..SwarmConfig::default()
+        };
         let shared = Arc::new(Shared {
             state: Arc::new(State::new(membership)),
             admission: Arc::new(Admission::new()),
@@ -79,7 +81,13 @@ impl Tracker {
         }
         tasks.spawn(tick(Arc::clone(&shared)));
         tasks.close();
-        Ok(Self { key: identity.public_key(), endpoints, stun_endpoints, stop, tasks })
+        Ok(Self {
+            key: identity.public_key(),
+            endpoints,
+            stun_endpoints,
+            stop,
+            tasks,
+        })
     }
 
     /// Where daemons are served, in the order of [`Config::listen`].
@@ -89,7 +97,10 @@ impl Tracker {
 
     /// Where STUN alone is served, in the order of [`Config::stun_listen`].
     pub fn stun_addrs(&self) -> Vec<SocketAddr> {
-        self.stun_endpoints.iter().map(Endpoint::local_addr).collect()
+        self.stun_endpoints
+            .iter()
+            .map(Endpoint::local_addr)
+            .collect()
     }
 
     /// The tracker's key.
@@ -106,7 +117,7 @@ impl Tracker {
     pub async fn shutdown(self) {
         self.stop.cancel();
         for endpoint in self.endpoints.iter().chain(&self.stun_endpoints) {
-            endpoint.close(Close::Shutdown.code());
+            endpoint.close(Close::Done.code());
         }
         let told = async {
             self.tasks.wait().await;
@@ -126,19 +137,15 @@ impl Drop for Tracker {
     }
 }
 
-fn checked_public(public: String) -> Result<String, StartError> {
-    match public.parse::<HostPort>() {
-        Ok(parsed) => Ok(parsed.to_string()),
-        Err(_) => Err(StartError::Public { public }),
-    }
-}
-
 fn bind_all(
     addrs: &[SocketAddr],
     identity: &Identity,
     serves: &[Protocol],
 ) -> Result<Vec<Endpoint>, warren_net::BindError> {
-    addrs.iter().map(|addr| Endpoint::bind(*addr, identity, serves, Profile::Tracker)).collect()
+    addrs
+        .iter()
+        .map(|addr| Endpoint::bind(*addr, identity, serves, Profile::Tracker))
+        .collect()
 }
 
 fn spawn_stun(shared: &Arc<Shared>, endpoint: &Endpoint) {
@@ -146,7 +153,9 @@ fn spawn_stun(shared: &Arc<Shared>, endpoint: &Endpoint) {
     let requests = socket.take_stun();
     let serve = stun::serve(socket, requests, Arc::clone(&shared.admission));
     let stop = shared.stop.clone();
-    shared.tasks.spawn(async move { stop.run_until_cancelled(serve).await });
+    shared
+        .tasks
+        .spawn(async move { stop.run_until_cancelled(serve).await });
 }
 
 /// Takes in daemons until the endpoint closes.
@@ -161,12 +170,17 @@ async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
 
 fn admit(shared: &Arc<Shared>, incoming: Incoming, under_way: usize) {
     let ip = incoming.remote_address().ip();
-    match shared.admission.handshake(ip, incoming.is_validated(), under_way) {
+    match shared
+        .admission
+        .handshake(ip, incoming.is_validated(), under_way)
+    {
         Verdict::Accept => {
             // Each in a task of its own: a panic ends one session, not the tracker.
             let session = session_of(Arc::clone(shared), incoming);
             let stop = shared.stop.clone();
-            shared.tasks.spawn(async move { stop.run_until_cancelled(session).await });
+            shared
+                .tasks
+                .spawn(async move { stop.run_until_cancelled(session).await });
         }
         Verdict::Retry => incoming.retry(),
         Verdict::Refuse => drop(incoming),

@@ -32,8 +32,8 @@ const NEWS: usize = 512;
 /// Why the tracker closes a connection, as the daemon sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Close {
-    /// The tracker stops.
-    Shutdown,
+    /// Nothing is wrong: the daemon is done, or the tracker stops.
+    Done,
     /// The daemon broke the protocol.
     Protocol,
     /// The daemon does not read what it is sent.
@@ -46,7 +46,7 @@ impl Close {
     /// The application error code (RFC 9000 §20.2).
     pub(crate) fn code(self) -> u32 {
         match self {
-            Self::Shutdown => 0,
+            Self::Done => 0,
             Self::Protocol => 1,
             Self::TooSlow => 2,
             Self::Replaced => 3,
@@ -55,7 +55,7 @@ impl Close {
 
     pub(crate) fn apply(self, connection: &Connection) {
         let reason = match self {
-            Self::Shutdown => "shutting down",
+            Self::Done => "done",
             Self::Protocol => "protocol violation",
             Self::TooSlow => "news not read",
             Self::Replaced => "connected again",
@@ -83,13 +83,16 @@ enum SessionError {
 pub(crate) async fn run(connection: Connection, state: Arc<State>, public: Option<String>) {
     let peer = connection.peer_key();
     match serve(&connection, &state, public).await {
-        Ok(()) => tracing::debug!(%peer, "daemon disconnected"),
+        Ok(()) => {
+            tracing::debug!(%peer, "daemon disconnected");
+            Close::Done.apply(&connection);
+        }
         Err(error) => {
             let error: &dyn std::error::Error = &error;
             tracing::debug!(%peer, error, "session ended");
+            Close::Protocol.apply(&connection);
         }
     }
-    Close::Protocol.apply(&connection);
 }
 
 async fn serve(
@@ -100,7 +103,12 @@ async fn serve(
     let (mut reader, mut writer) = timeout(HELLO_TIMEOUT, greet(connection))
         .await
         .map_err(|_| SessionError::NoHello)??;
-    writer.send(&FromTracker::Hello(Hello { version: VERSION, features: 0 })).await?;
+    writer
+        .send(&FromTracker::Hello(Hello {
+            version: VERSION,
+            features: 0,
+        }))
+        .await?;
     writer.send(&welcome(connection, state, public)).await?;
 
     let (news_in, news) = mpsc::channel(NEWS);
@@ -146,7 +154,9 @@ async fn read(
     answers: mpsc::Sender<FromTracker>,
 ) -> Result<(), SessionError> {
     while let Some(message) = reader.recv().await? {
-        let Some(batch) = present.state.handle(Instant::now(), present.peer, present.id, message)
+        let Some(batch) = present
+            .state
+            .handle(Instant::now(), present.peer, present.id, message)
         else {
             return Ok(());
         };

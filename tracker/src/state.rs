@@ -70,7 +70,12 @@ impl State {
         let peer = connection.peer_key();
         let situation = first_situation(connection);
         tables.introducer.situation(peer, situation.clone());
-        let session = Session { id, connection: connection.clone(), news, situation };
+        let session = Session {
+            id,
+            connection: connection.clone(),
+            news,
+            situation,
+        };
         if let Some(older) = tables.sessions.insert(peer, session) {
             Close::Replaced.apply(&older.connection);
         }
@@ -105,14 +110,19 @@ impl State {
         }
         Some(match message {
             ToTracker::Hello(_) => Vec::new(),
-            ToTracker::Announce { swarm, state, introductions } => {
-                tables.announce(now, peer, swarm, state, introductions)
-            }
+            ToTracker::Announce {
+                swarm,
+                state,
+                introductions,
+            } => tables.announce(now, peer, swarm, state, introductions),
             ToTracker::Leave { swarm } => {
                 tables.leave(peer, swarm);
                 Vec::new()
             }
-            ToTracker::Situation { candidates, mapping } => {
+            ToTracker::Situation {
+                candidates,
+                mapping,
+            } => {
                 if let Some(session) = tables.sessions.get_mut(&peer) {
                     session.situation.candidates = candidates;
                     session.situation.mapping = mapping;
@@ -129,7 +139,9 @@ impl State {
     pub(crate) fn expire(&self, now: Instant) {
         let mut tables = self.lock();
         for (swarm, peer) in tables.swarms.expire(now) {
-            let told = tables.swarms.members_to_tell(swarm, &peer, PEERS_PER_ANSWER);
+            let told = tables
+                .swarms
+                .members_to_tell(swarm, &peer, PEERS_PER_ANSWER);
             tables.tell_all(&told, &FromTracker::Left { swarm, peer });
         }
     }
@@ -150,7 +162,9 @@ impl State {
 
 impl Tables {
     fn is_current(&self, peer: &PublicKey, id: SessionId) -> bool {
-        self.sessions.get(peer).is_some_and(|session| session.id == id)
+        self.sessions
+            .get(peer)
+            .is_some_and(|session| session.id == id)
     }
 
     fn announce(
@@ -163,15 +177,26 @@ impl Tables {
     ) -> Vec<FromTracker> {
         let outcome = self.swarms.announce(now, swarm, peer, state);
         if outcome.refused {
-            return vec![FromTracker::Busy { retry_after_s: REFUSED_RETRY_S }];
+            return vec![FromTracker::Busy {
+                retry_after_s: REFUSED_RETRY_S,
+            }];
         }
         if outcome.newcomer || outcome.changed {
             let told = self.swarms.members_to_tell(swarm, &peer, PEERS_PER_ANSWER);
-            self.tell_all(&told, &FromTracker::Joined { swarm, member: Member { peer, state } });
+            self.tell_all(
+                &told,
+                &FromTracker::Joined {
+                    swarm,
+                    member: Member { peer, state },
+                },
+            );
         }
         let sample = self.swarms.sample(swarm, &peer, state, PEERS_PER_ANSWER);
-        let to_meet: Vec<PublicKey> =
-            sample.iter().take(usize::from(introductions)).map(|member| member.peer).collect();
+        let to_meet: Vec<PublicKey> = sample
+            .iter()
+            .take(usize::from(introductions))
+            .map(|member| member.peer)
+            .collect();
         let mut answers = vec![FromTracker::Peers {
             swarm,
             seeds: outcome.seeds,
@@ -180,9 +205,11 @@ impl Tables {
         }];
         // A pair that met a moment ago, or a quota that is used up, is no fault: the announce
         // asked for up to so many.
-        answers.extend(to_meet.iter().filter_map(|other| {
-            self.introduce(now, swarm, peer, *other).ok()
-        }));
+        answers.extend(
+            to_meet
+                .iter()
+                .filter_map(|other| self.introduce(now, swarm, peer, *other).ok()),
+        );
         answers
     }
 
@@ -209,7 +236,9 @@ impl Tables {
             Err(IntroduceError::TooSoon { .. }) => Vec::new(),
             Err(IntroduceError::TooMany { wait, .. }) => {
                 let wait_s = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
-                vec![FromTracker::Busy { retry_after_s: wait_s.saturating_add(1) }]
+                vec![FromTracker::Busy {
+                    retry_after_s: wait_s.saturating_add(1),
+                }]
             }
             Err(IntroduceError::Unknown { .. } | IntroduceError::SamePeer) => {
                 vec![FromTracker::NoSuchPeer { swarm, peer: other }]
@@ -250,7 +279,9 @@ impl Tables {
     }
 
     fn tell(&self, peer: &PublicKey, news: FromTracker) {
-        let Some(session) = self.sessions.get(peer) else { return };
+        let Some(session) = self.sessions.get(peer) else {
+            return;
+        };
         if let Err(mpsc::error::TrySendError::Full(_)) = session.news.try_send(news) {
             tracing::debug!(%peer, "a daemon does not keep up with its news");
             Close::TooSlow.apply(&session.connection);

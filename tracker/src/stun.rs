@@ -41,7 +41,9 @@ pub(crate) async fn serve(
     admission: Arc<Admission>,
 ) {
     while let Some(request) = requests.recv().await {
-        let Some(bytes) = answer(&request.bytes, request.from) else { continue };
+        let Some(bytes) = answer(&request.bytes, request.from) else {
+            continue;
+        };
         let grows = bytes.len() > request.bytes.len();
         if !grows || admission.longer_stun_answer(request.from.ip()) {
             socket.send_raw_from(&bytes, request.from, request.local_ip);
@@ -56,7 +58,9 @@ fn answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
     }
     // The codec has not been fuzzed as our own decoders are, and this task answers everybody: a
     // panic in it may cost one answer, not all that follow.
-    catch_unwind(AssertUnwindSafe(|| decode_and_answer(request, from))).ok().flatten()
+    catch_unwind(AssertUnwindSafe(|| decode_and_answer(request, from)))
+        .ok()
+        .flatten()
 }
 
 fn decode_and_answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
@@ -66,13 +70,20 @@ fn decode_and_answer(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
         return None;
     }
     let unknown = unknown_attributes(&request);
-    let answer = if unknown.is_empty() { success(&request, from) } else { refusal(&request, &unknown)? };
+    let answer = if unknown.is_empty() {
+        success(&request, from)
+    } else {
+        refusal(&request, &unknown)?
+    };
     let answer = match request.get::<Fingerprint>() {
         Some(_) => answer.with_attribute(Fingerprint::default()),
         None => answer,
     };
     let mut bytes = vec![0; ANSWER_BYTES];
-    let length = MessageEncoderBuilder::default().build().encode(&mut bytes, &answer.build()).ok()?;
+    let length = MessageEncoderBuilder::default()
+        .build()
+        .encode(&mut bytes, &answer.build())
+        .ok()?;
     bytes.truncate(length);
     Some(bytes)
 }
@@ -110,26 +121,37 @@ mod tests {
     use super::*;
 
     /// A Binding request without attributes.
-    const BARE: [u8; 20] =
-        [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    const BARE: [u8; 20] = [
+        0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
+    ];
 
     #[test]
     fn the_answer_names_the_senders_address() {
         for from in ["192.0.2.1:32853", "[2001:db8::1]:443"] {
             let from: SocketAddr = from.parse().unwrap();
             let bytes = answer(&BARE, from).unwrap();
-            let (message, _) = MessageDecoderBuilder::default().build().decode(&bytes).unwrap();
+            let (message, _) = MessageDecoderBuilder::default()
+                .build()
+                .decode(&bytes)
+                .unwrap();
             assert_eq!(message.class(), MessageClass::SuccessResponse);
             assert_eq!(message.transaction_id().as_bytes(), &BARE[8..]);
             let mapped = message.get::<XorMappedAddress>().unwrap();
-            assert_eq!(*mapped.as_xor_mapped_address().unwrap().socket_address(), from);
+            assert_eq!(
+                *mapped.as_xor_mapped_address().unwrap().socket_address(),
+                from
+            );
         }
     }
 
     #[test]
     fn a_bare_request_is_amplified_by_no_more_than_2_2() {
         let answer = answer(&BARE, "[2001:db8::1]:443".parse().unwrap()).unwrap();
-        assert!(answer.len() * 10 <= BARE.len() * 22, "{} bytes", answer.len());
+        assert!(
+            answer.len() * 10 <= BARE.len() * 22,
+            "{} bytes",
+            answer.len()
+        );
     }
 
     #[test]
@@ -152,7 +174,14 @@ mod tests {
         no_cookie[4] = 0;
         let mut too_long = BARE;
         too_long[3] = 200;
-        for bytes in [&indication[..], &response, &no_cookie, &too_long, &BARE[..19], &[]] {
+        for bytes in [
+            &indication[..],
+            &response,
+            &no_cookie,
+            &too_long,
+            &BARE[..19],
+            &[],
+        ] {
             assert_eq!(answer(bytes, from), None);
         }
     }

@@ -234,6 +234,9 @@ impl AsyncUdpSocket for Socket {
             });
             match received {
                 Ok(count) => {
+                    for meta in &mut meta[..count] {
+                        meta.addr = mapped(meta.addr);
+                    }
                     let take = |meta: &RecvMeta, segment: &[u8]| self.take_segment(meta, segment);
                     if sort::sort(&mut bufs[..count], &mut meta[..count], take) {
                         return Poll::Ready(Ok(count));

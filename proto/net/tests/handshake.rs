@@ -1,5 +1,10 @@
 //! Who gets through a handshake and who does not, over real sockets.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests; a panic is a failed test"
+)]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -38,6 +43,20 @@ async fn both_ends_agree_on_keys_sides_and_exporter() {
     assert_ne!(dialled.exporter(b"swarm"), accepted.exporter(b"other"));
     assert_eq!(dialled.remote_address(), listening.local_addr());
     assert!(accepted.remote_address().is_ipv4());
+}
+
+#[tokio::test]
+async fn sockets_without_ipv6_meet_too() {
+    let listening = listen(
+        &Identity::generate().unwrap(),
+        Profile::Tracker,
+        Protocol::Tracker,
+    );
+    let own = Identity::generate().unwrap();
+    let client = Endpoint::bind(loopback(), &own, &[], Profile::Daemon).unwrap();
+    let (dialled, accepted) = meet(&client, &listening, Protocol::Tracker, Expect::Any).await;
+    assert_eq!(dialled.remote_address(), listening.local_addr());
+    assert_eq!(accepted.remote_address(), client.local_addr());
 }
 
 #[tokio::test]

@@ -1,0 +1,400 @@
+//! A tracker and fake daemons over real sockets: announces, news, introductions, departures.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests; a panic is a failed test"
+)]
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use warren_net::{
+    Connection, Endpoint, Expect, FrameReader, FrameWriter, Identity, Profile, Protocol,
+};
+use warren_proto::id::{PublicKey, SwarmId};
+use warren_proto::wire::{FromTracker, Hello, Member, MemberState, Rendezvous, ToTracker};
+use warren_tracker::{Config, StartError, Tracker};
+
+const SWARM: SwarmId = SwarmId([7; 32]);
+
+#[tokio::test]
+async fn hello_and_welcome_come_first() {
+    let tracker = start(Some("tracker.example.org:59000"));
+    let daemon = Daemon::connect(&tracker).await;
+    match daemon.welcome {
+        FromTracker::Welcome {
+            observed,
+            ref public,
+            announce_interval_s,
+            ..
+        } => {
+            assert_eq!(observed.port(), daemon.endpoint.local_addr().port());
+            assert_eq!(public.as_deref(), Some("tracker.example.org:59000"));
+            assert!(announce_interval_s > 0);
+        }
+        ref other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_newcomer_gets_a_sample_and_the_others_hear_of_it() {
+    let tracker = start(None);
+    let mut seed = Daemon::connect(&tracker).await;
+    assert_eq!(seed.announce(MemberState::Seed, 0).await, (1, 0, vec![]));
+    let mut leech = Daemon::connect(&tracker).await;
+    let sample = vec![Member {
+        peer: seed.key,
+        state: MemberState::Seed,
+    }];
+    assert_eq!(leech.announce(MemberState::Leech, 0).await, (1, 1, sample));
+    let member = Member {
+        peer: leech.key,
+        state: MemberState::Leech,
+    };
+    assert_eq!(
+        seed.next().await,
+        FromTracker::Joined {
+            swarm: SWARM,
+            member
+        }
+    );
+}
+
+#[tokio::test]
+async fn an_announce_can_ask_for_introductions() {
+    let tracker = start(None);
+    let mut first = Daemon::connect(&tracker).await;
+    first.announce(MemberState::Seed, 0).await;
+    let mut second = Daemon::connect(&tracker).await;
+    second.announce(MemberState::Leech, 8).await;
+    let for_second = second.rendezvous().await;
+    let for_first = first.rendezvous().await;
+    assert_eq!((for_first.peer, for_second.peer), (second.key, first.key));
+    assert_eq!(
+        (for_first.id, for_first.secret),
+        (for_second.id, for_second.secret)
+    );
+    assert_eq!(for_first.swarm, SWARM);
+    // Everybody is on loopback, the tracker too, so that is where they may be sent.
+    let at = |rendezvous: &Rendezvous| rendezvous.candidates[0].address;
+    assert_eq!(at(&for_first).port(), second.endpoint.local_addr().port());
+    assert_eq!(at(&for_second).port(), first.endpoint.local_addr().port());
+}
+
+#[tokio::test]
+async fn a_member_can_be_asked_for_by_key_and_a_stranger_cannot() {
+    let tracker = start(None);
+    let mut first = Daemon::connect(&tracker).await;
+    first.announce(MemberState::Leech, 0).await;
+    let mut second = Daemon::connect(&tracker).await;
+    let stranger = ToTracker::Introduce {
+        swarm: SWARM,
+        peer: first.key,
+    };
+    second.say(&stranger).await;
+    let refused = FromTracker::NoSuchPeer {
+        swarm: SWARM,
+        peer: first.key,
+    };
+    assert_eq!(second.next().await, refused, "not a member itself");
+    second.announce(MemberState::Leech, 0).await;
+    second.say(&stranger).await;
+    assert_eq!(second.rendezvous().await.peer, first.key);
+    assert_eq!(first.rendezvous().await.peer, second.key);
+    second
+        .say(&ToTracker::Introduce {
+            swarm: SWARM,
+            peer: PublicKey([3; 32]),
+        })
+        .await;
+    let unknown = FromTracker::NoSuchPeer {
+        swarm: SWARM,
+        peer: PublicKey([3; 32]),
+    };
+    assert_eq!(second.next().await, unknown);
+}
+
+#[tokio::test]
+async fn who_disconnects_has_left() {
+    let tracker = start(None);
+    let mut stays = Daemon::connect(&tracker).await;
+    stays.announce(MemberState::Leech, 0).await;
+    let mut goes = Daemon::connect(&tracker).await;
+    goes.announce(MemberState::Leech, 0).await;
+    let gone = goes.key;
+    goes.connection.close(0, "");
+    assert!(matches!(stays.next().await, FromTracker::Joined { .. }));
+    assert_eq!(
+        stays.next().await,
+        FromTracker::Left {
+            swarm: SWARM,
+            peer: gone
+        }
+    );
+    assert_eq!(stays.announce(MemberState::Leech, 0).await, (0, 1, vec![]));
+}
+
+#[tokio::test]
+async fn who_says_leave_has_left_and_a_new_state_is_news() {
+    let tracker = start(None);
+    let mut stays = Daemon::connect(&tracker).await;
+    stays.announce(MemberState::Leech, 0).await;
+    let mut goes = Daemon::connect(&tracker).await;
+    goes.announce(MemberState::Leech, 0).await;
+    goes.announce(MemberState::Seed, 0).await;
+    goes.say(&ToTracker::Leave { swarm: SWARM }).await;
+    let joined = |state| FromTracker::Joined {
+        swarm: SWARM,
+        member: Member {
+            peer: goes.key,
+            state,
+        },
+    };
+    assert_eq!(stays.next().await, joined(MemberState::Leech));
+    assert_eq!(stays.next().await, joined(MemberState::Seed));
+    assert_eq!(
+        stays.next().await,
+        FromTracker::Left {
+            swarm: SWARM,
+            peer: goes.key
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_second_connection_of_a_daemon_replaces_the_first() {
+    let tracker = start(None);
+    let mut other = Daemon::connect(&tracker).await;
+    other.announce(MemberState::Leech, 0).await;
+    let identity = Identity::generate().unwrap();
+    let mut first = Daemon::connect_as(&tracker, &identity).await;
+    first.announce(MemberState::Leech, 0).await;
+    let mut second = Daemon::connect_as(&tracker, &identity).await;
+    assert!(matches!(
+        first.connection.closed().await,
+        quinn::ConnectionError::ApplicationClosed(close) if close.error_code == 3u32.into()
+    ));
+    let (_, leeches, sample) = second.announce(MemberState::Leech, 0).await;
+    assert_eq!((leeches, sample.len()), (2, 1), "still the one member");
+    assert!(matches!(other.next().await, FromTracker::Joined { .. }));
+    second.say(&ToTracker::Leave { swarm: SWARM }).await;
+    let left = FromTracker::Left {
+        swarm: SWARM,
+        peer: second.key,
+    };
+    assert_eq!(
+        other.next().await,
+        left,
+        "the end of the first connection was no departure"
+    );
+}
+
+#[tokio::test]
+async fn who_breaks_the_protocol_is_disconnected_and_the_others_are_not() {
+    let tracker = start(None);
+    let mut well_behaved = Daemon::connect(&tracker).await;
+    let mut broken = Daemon::connect(&tracker).await;
+    let garbage = [0xff; 64];
+    broken.writer.stream().write_all(&garbage).await.unwrap();
+    assert!(matches!(
+        broken.connection.closed().await,
+        quinn::ConnectionError::ApplicationClosed(close) if close.error_code == 1u32.into()
+    ));
+    assert_eq!(
+        well_behaved.announce(MemberState::Leech, 0).await,
+        (0, 1, vec![])
+    );
+}
+
+#[tokio::test]
+async fn stun_is_answered_on_both_ports() {
+    let tracker = start(None);
+    let request = [
+        0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
+    ];
+    for to in [
+        tracker.tracker.local_addrs()[0],
+        tracker.tracker.stun_addrs()[0],
+    ] {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket
+            .send_to(b"not STUN at all, nor QUIC", to)
+            .await
+            .unwrap();
+        socket.send_to(&request, to).await.unwrap();
+        let mut answer = [0; 128];
+        let (length, from) = within(socket.recv_from(&mut answer)).await.unwrap();
+        assert_eq!((from, length), (to, 32));
+        assert_eq!(answer[..2], [0x01, 0x01]);
+        let port = u16::from_be_bytes([answer[26], answer[27]]) ^ 0x2112;
+        assert_eq!(port, socket.local_addr().unwrap().port());
+    }
+}
+
+#[tokio::test]
+async fn the_key_outlives_a_restart_and_a_shutdown_is_told() {
+    let running = start(None);
+    let daemon = Daemon::connect(&running).await;
+    let Running {
+        tracker,
+        _home: home,
+    } = running;
+    let key = tracker.key();
+    within(tracker.shutdown()).await;
+    assert!(matches!(
+        within(daemon.connection.closed()).await,
+        quinn::ConnectionError::ApplicationClosed(close) if close.error_code == 0u32.into()
+    ));
+    let again = Tracker::start(config(home.path(), None)).unwrap();
+    assert_eq!(again.key(), key);
+}
+
+#[tokio::test]
+async fn a_taken_port_says_what_to_type() {
+    let running = start(None);
+    let home = tempfile::tempdir().unwrap();
+    let taken = Config {
+        listen: running.tracker.local_addrs(),
+        ..config(home.path(), None)
+    };
+    let error = Tracker::start(taken).unwrap_err();
+    assert!(error.hint().unwrap().contains("--listen"), "{error}");
+    let public = Config {
+        public: Some("no port".to_owned()),
+        ..config(home.path(), None)
+    };
+    assert!(matches!(
+        Tracker::start(public),
+        Err(StartError::Public { .. })
+    ));
+}
+
+struct Running {
+    tracker: Tracker,
+    _home: tempfile::TempDir,
+}
+
+fn start(public: Option<&str>) -> Running {
+    let home = tempfile::tempdir().unwrap();
+    let tracker = Tracker::start(config(home.path(), public)).unwrap();
+    Running {
+        tracker,
+        _home: home,
+    }
+}
+
+fn config(home: &std::path::Path, public: Option<&str>) -> Config {
+    Config {
+        listen: vec![any()],
+        stun_listen: vec![any()],
+        public: public.map(str::to_owned),
+        home: home.to_owned(),
+    }
+}
+
+fn any() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(10), future).await.unwrap()
+}
+
+/// Speaks the daemon's side of the protocol, and nothing else.
+struct Daemon {
+    key: PublicKey,
+    endpoint: Endpoint,
+    connection: Connection,
+    writer: FrameWriter,
+    reader: FrameReader,
+    welcome: FromTracker,
+    /// News that came while something else was waited for.
+    news: VecDeque<FromTracker>,
+}
+
+impl Daemon {
+    async fn connect(tracker: &Running) -> Self {
+        Self::connect_as(tracker, &Identity::generate().unwrap()).await
+    }
+
+    async fn connect_as(tracker: &Running, identity: &Identity) -> Self {
+        let endpoint = Endpoint::bind(any(), identity, &[], Profile::Daemon).unwrap();
+        let tracker = &tracker.tracker;
+        let expect = Expect::Key(tracker.key());
+        let connecting = endpoint.connect(tracker.local_addrs()[0], Protocol::Tracker, expect);
+        let connection = within(connecting).await.unwrap();
+        let (send, receive) = connection.quinn().open_bi().await.unwrap();
+        let mut writer = FrameWriter::new(send);
+        let mut reader = FrameReader::new(receive);
+        writer
+            .send(&ToTracker::Hello(Hello {
+                version: 1,
+                features: 0,
+            }))
+            .await
+            .unwrap();
+        let hello = within(reader.recv()).await.unwrap();
+        assert!(matches!(hello, Some(FromTracker::Hello(_))), "{hello:?}");
+        let welcome = within(reader.recv()).await.unwrap().unwrap();
+        let (key, news) = (identity.public_key(), VecDeque::new());
+        Self {
+            key,
+            endpoint,
+            connection,
+            writer,
+            reader,
+            welcome,
+            news,
+        }
+    }
+
+    async fn say(&mut self, message: &ToTracker) {
+        self.writer.send(message).await.unwrap();
+    }
+
+    async fn next(&mut self) -> FromTracker {
+        match self.news.pop_front() {
+            Some(news) => news,
+            None => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) -> FromTracker {
+        within(self.reader.recv()).await.unwrap().unwrap()
+    }
+
+    /// Announces and returns seeds, leeches and the sample.
+    async fn announce(&mut self, state: MemberState, introductions: u8) -> (u32, u32, Vec<Member>) {
+        self.say(&ToTracker::Announce {
+            swarm: SWARM,
+            state,
+            introductions,
+        })
+        .await;
+        loop {
+            match self.receive().await {
+                FromTracker::Peers {
+                    swarm,
+                    seeds,
+                    leeches,
+                    sample,
+                } => {
+                    assert_eq!(swarm, SWARM);
+                    return (seeds, leeches, sample.to_vec());
+                }
+                news => self.news.push_back(news),
+            }
+        }
+    }
+
+    async fn rendezvous(&mut self) -> Rendezvous {
+        loop {
+            if let FromTracker::Rendezvous(rendezvous) = self.next().await {
+                return rendezvous;
+            }
+        }
+    }
+}
