@@ -153,7 +153,7 @@ async fn frames_pass_unknown_types_are_skipped_and_the_end_is_clean() {
         version: 1,
         features: 5,
     };
-    writer.send(&ToTracker::Hello(hello.clone())).await.unwrap();
+    writer.send(&ToTracker::Hello(hello)).await.unwrap();
     writer.into_inner().finish().unwrap();
 
     let (_send, receive) = accepted.quinn().accept_bi().await.unwrap();
