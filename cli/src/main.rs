@@ -1,1 +1,3 @@
+//! The program `client`; its commands arrive with the daemon.
+
 fn main() {}
