@@ -68,6 +68,17 @@ impl FaultyDisk {
         }
     }
 
+    /// Whether as many calls were made as it takes to meet the fault.
+    pub(crate) fn fault_was_met(&self) -> bool {
+        let calls = self.calls.load(Ordering::Relaxed);
+        self.fault.is_some_and(|(at, _)| at < calls)
+    }
+
+    /// Whether the disk works again after the fault.
+    pub(crate) fn recovers(&self) -> bool {
+        !matches!(self.fault, Some((_, Fault::From(_))))
+    }
+
     /// Cuts the power: what no sync brought to the medium is gone.
     pub(crate) fn power_loss(&self) {
         for volatile in self.medium.lock().unwrap().values() {
