@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::super::record::{HEADER_BODY_BYTES, header_checksum};
 use super::*;
 use crate::store::faulty::{Fault, FaultyDisk};
+use crate::store::samples::quick_folder;
 
 const ID: ContentId = ContentId([7; 32]);
 const CHUNKS: u32 = 100;
@@ -279,7 +280,7 @@ fn no_fault_at_any_call_makes_the_journal_claim_what_is_not_so() {
 
 /// Writes, syncs and loses chunks and cuts the power.
 fn check_claims_hold(disk: &Arc<FaultyDisk>) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = quick_folder();
     let path = folder.path().join("j");
     let mut lost = ChunkSet::empty(CHUNKS);
     let mut durable = ChunkSet::empty(CHUNKS);

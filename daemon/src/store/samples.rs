@@ -11,6 +11,13 @@ use warren_proto::content::{
 /// Chunks of a small share.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
+/// A folder in memory where the system has one: a fault suite makes thousands of files.
+pub(crate) fn quick_folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = tempfile::tempdir_in(memory);
+    made.or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 /// One entry of a tree: `None` for an empty folder.
 pub(crate) type Item = (&'static str, Option<Vec<u8>>);
 

@@ -56,14 +56,13 @@ pub fn sync_share(files: &ShareFiles, journal: &Mutex<Journal>) -> Result<(), Sy
 mod tests {
     use std::path::Path;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
     use rustix::io::Errno;
     use warren_proto::content::ChunkIndex;
 
     use super::*;
     use crate::store::faulty::{Fault, FaultyDisk};
-    use crate::store::samples::{CHUNK_BYTES, Sample, noise};
+    use crate::store::samples::{CHUNK_BYTES, Sample, noise, quick_folder};
 
     const FAULTS: [Fault; 4] = [
         Fault::Once(Errno::IO),
@@ -81,7 +80,7 @@ mod tests {
             for fault in FAULTS {
                 for n in 0.. {
                     let disk = Arc::new(FaultyDisk::failing_at(n, fault));
-                    let folder = tempfile::tempdir().unwrap();
+                    let folder = quick_folder();
                     let finished = download(&disk, folder.path(), &sample);
                     disk.power_loss();
                     check_claims(folder.path(), &sample);
@@ -160,28 +159,30 @@ mod tests {
     }
 
     #[test]
-    fn chunks_written_while_a_sync_runs_are_claimed_only_by_the_next() {
-        let sample = Sample::file("f", noise(1, 200 * CHUNK_BYTES));
-        let home = tempfile::tempdir().unwrap();
+    fn a_chunk_written_while_a_sync_runs_is_claimed_only_by_the_next() {
+        let sample = Arc::new(Sample::file("f", noise(1, 2 * CHUNK_BYTES)));
+        let home = quick_folder();
         let disk = Arc::new(FaultyDisk::sound());
         let downloads = home.path().join("downloads");
-        let files = ShareFiles::create_partial(disk.clone(), &downloads, &sample.content).unwrap();
-        let (id, chunks) = (sample.content.id, sample.content.layout.chunk_count());
-        let opened = Journal::open_on(disk.clone(), &home.path().join("j"), id, chunks);
-        let journal = Mutex::new(opened.unwrap().0);
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    sync_share(&files, &journal).unwrap();
-                }
-            });
-            for chunk in sample.chunks() {
-                assert!(store(&files, &journal, &sample, chunk));
-            }
-            stop.store(true, Ordering::Relaxed);
+        let made = ShareFiles::create_partial(disk.clone(), &downloads, &sample.content);
+        let opened = Journal::open_on(disk.clone(), &home.path().join("j"), sample.content.id, 2);
+        let share = Arc::new((made.unwrap(), Mutex::new(opened.unwrap().0)));
+        let (files, journal) = &*share;
+        let [first, second] = [0, 1].map(|chunk| sample.content.layout.chunk(chunk).unwrap());
+
+        assert!(store(files, journal, &sample, first));
+        let (theirs, same_sample) = (share.clone(), sample.clone());
+        disk.during_next_sync(move || {
+            assert!(store(&theirs.0, &theirs.1, &same_sample, second));
         });
-        drop(files);
+        sync_share(files, journal).unwrap();
+        assert_eq!(lock(journal).unsynced(), [Run { start: 1, count: 1 }]);
+        disk.power_loss();
+        check_claims(home.path(), &sample);
+
+        assert!(store(files, journal, &sample, second));
+        sync_share(files, journal).unwrap();
+        assert!(lock(journal).synced_chunks().is_full());
         disk.power_loss();
         check_claims(home.path(), &sample);
     }
@@ -191,7 +192,7 @@ mod tests {
         let sample = Sample::file("f", noise(1, 4 * CHUNK_BYTES));
         let mut found = 0;
         for n in 0..60 {
-            let home = tempfile::tempdir().unwrap();
+            let home = quick_folder();
             let disk = Arc::new(FaultyDisk::failing_at(n, Fault::Once(Errno::IO)));
             let downloads = home.path().join("downloads");
             let made = ShareFiles::create_partial(disk.clone(), &downloads, &sample.content);
