@@ -369,15 +369,22 @@ mod tests {
     #[tokio::test]
     async fn a_body_over_the_cap_is_refused() {
         let daemon = Daemon::start().await;
-        let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
-        let head = format!(
-            "POST /v1/download HTTP/1.1\r\nhost: warren\r\ncontent-length: {}\r\n\r\n",
-            BODY_BYTES + 1
-        );
-        stream.write_all(head.as_bytes()).await.unwrap();
+        let stream = UnixStream::connect(&daemon.socket).await.unwrap();
+        let (read, mut write) = stream.into_split();
+        // Written beside the reading, because the answer comes before the body has ended.
+        let sending = tokio::spawn(async move {
+            let body = vec![b' '; BODY_BYTES + 1];
+            let head = format!(
+                "POST /v1/download HTTP/1.1\r\nhost: warren\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            let _ = write.write_all(head.as_bytes()).await;
+            let _ = write.write_all(&body).await;
+        });
         let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line).await.unwrap();
+        BufReader::new(read).read_line(&mut line).await.unwrap();
         assert!(line.starts_with("HTTP/1.1 400"), "{line}");
+        sending.await.unwrap();
         daemon.end().await;
     }
 

@@ -218,6 +218,17 @@ pub enum PeerPath {
     Relay,
 }
 
+impl PeerPath {
+    /// The word it has in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            PeerPath::Lan => "lan",
+            PeerPath::Direct => "direct",
+            PeerPath::Relay => "relay",
+        }
+    }
+}
+
 /// One share of a daemon.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Share {
@@ -251,6 +262,21 @@ pub enum ShareState {
     Changed,
     /// Stopped by an error, such as a full disk.
     Failed,
+}
+
+impl ShareState {
+    /// The word it has in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            ShareState::Hashing => "hashing",
+            ShareState::Waiting => "waiting",
+            ShareState::Metadata => "metadata",
+            ShareState::Downloading => "downloading",
+            ShareState::Seeding => "seeding",
+            ShareState::Changed => "changed",
+            ShareState::Failed => "failed",
+        }
+    }
 }
 
 /// One tracker of a daemon.
@@ -292,6 +318,22 @@ impl ApiError {
             message: message.into(),
             hint: hint.into(),
         }
+    }
+
+    /// An error made from another one: the message is its text and those of its causes.
+    pub fn caused(
+        code: impl Into<String>,
+        exit: u8,
+        error: &dyn std::error::Error,
+        hint: impl Into<String>,
+    ) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        Self::new(code, exit, message, hint)
     }
 }
 
@@ -482,6 +524,24 @@ mod tests {
             event,
             r#"{"v":1,"type":"tracker","address":"example.org:59000","key":"abc","connected":true}"#,
         );
+    }
+
+    #[test]
+    fn words_are_those_of_the_json() {
+        for state in [
+            ShareState::Hashing,
+            ShareState::Waiting,
+            ShareState::Metadata,
+            ShareState::Downloading,
+            ShareState::Seeding,
+            ShareState::Changed,
+            ShareState::Failed,
+        ] {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.word());
+        }
+        for path in [PeerPath::Lan, PeerPath::Direct, PeerPath::Relay] {
+            assert_eq!(serde_json::to_value(path).unwrap(), path.word());
+        }
     }
 
     #[test]
