@@ -1,1 +1,45 @@
-//! (to be written)
+//! Every limit a decoder enforces before it allocates, in one table.
+//!
+//! A limit is a promise to memory and time, not to a peer: whatever exceeds one is refused whole,
+//! never cut. Types elsewhere remember that a limit was checked, so it is checked once.
+
+/// Largest control frame, type and body together.
+pub const FRAME_BYTES: usize = 64 * 1024;
+/// Largest frame before the other side's hello was read.
+pub const HELLO_BYTES: usize = 4 * 1024;
+/// Largest `.p2p` manifest, and largest encoded listing.
+pub const MANIFEST_BYTES: usize = 64 * 1024 * 1024;
+/// Most entries in one listing.
+pub const LISTING_ENTRIES: usize = 1 << 20;
+/// Longest path in a share, in bytes of UTF-8, separators included.
+pub const PATH_BYTES: usize = 4096;
+/// Longest component of a path.
+pub const COMPONENT_BYTES: usize = 255;
+/// Most components in one path.
+pub const PATH_DEPTH: usize = 64;
+/// Longest name of a share: one component.
+pub const NAME_BYTES: usize = COMPONENT_BYTES;
+/// Most candidate addresses one peer may offer.
+pub const CANDIDATES: usize = 8;
+/// Most peers in one answer of the tracker.
+pub const PEERS_PER_ANSWER: usize = 50;
+/// Most trackers in one manifest.
+pub const TRACKERS: usize = 8;
+/// Longest link in characters.
+pub const LINK_CHARS: usize = 400;
+/// Most chunks in one share: 32 TiB of 16 MiB chunks.
+pub const CHUNKS: u32 = 1 << 21;
+/// Longest hash list: one 32-byte hash for each of [`CHUNKS`].
+pub const HASH_LIST_BYTES: usize = CHUNKS as usize * 32;
+/// Most runs of chunks in one frame: 4,096 of at most 10 bytes stay below [`FRAME_BYTES`].
+pub const RUNS_PER_FRAME: usize = 4096;
+/// Most streams a daemon may open on a tracker connection.
+pub const TRACKER_STREAMS: usize = 4;
+/// Most handshakes a daemon has in flight.
+pub const HANDSHAKES_DAEMON: usize = 256;
+/// Most handshakes a tracker has in flight.
+pub const HANDSHAKES_TRACKER: usize = 4096;
+/// Most swarms one peer may be in at one tracker.
+pub const SWARMS_PER_PEER: usize = 10_000;
+/// The smallest unit that verifies alone: the last grain of a file may be shorter.
+pub const GRAIN_BYTES: u32 = 65_536;

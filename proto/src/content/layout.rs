@@ -1,0 +1,293 @@
+//! How a share is divided into chunks: a pure function of its sizes.
+//!
+//! One chunk size c holds for the whole share. A file larger than c stands alone, in chunks of c.
+//! The other files that are not empty are packed, in listing order, into chunks of at most c; a
+//! large file in between does not break a pack. Chunks of large files come first in the numbering,
+//! in listing order, then the packs. `manifest-format.md`, Layout, is the normative text.
+//!
+//! A layout costs 8 bytes for each packed file and 16 for each large one, so a million files fit;
+//! finding a chunk is a binary search at most.
+
+use super::chunks::ChunkIndex;
+use crate::limits::{self, GRAIN_BYTES};
+
+/// Smallest chunk.
+const MIN_CHUNK_BYTES: u64 = 64 * 1024;
+/// Largest chunk of a share of at most [`HUGE_BYTES`].
+const MAX_CHUNK_BYTES: u64 = 4 * 1024 * 1024;
+/// A share larger than this has chunks of [`HUGE_CHUNK_BYTES`].
+const HUGE_BYTES: u64 = 256 * 1024 * 1024 * 1024;
+/// Chunk of a huge share.
+const HUGE_CHUNK_BYTES: u32 = 16 * 1024 * 1024;
+/// Chunks aimed at while the chunk size is between its bounds.
+const TARGET_CHUNKS: u64 = 2048;
+
+/// Why sizes have no layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// More than [`limits::CHUNKS`] chunks.
+    #[error("the share is larger than {} chunks", limits::CHUNKS)]
+    TooManyChunks,
+    /// More than [`limits::LISTING_ENTRIES`] files.
+    #[error("the share has more than {} files", limits::LISTING_ENTRIES)]
+    TooManyFiles,
+}
+
+/// The chunk size of a share of `total` bytes: about 2,048 chunks, as a power of two from 64 KiB
+/// to 4 MiB; 16 MiB above 256 GiB.
+pub fn chunk_bytes(total: u64) -> u32 {
+    if total > HUGE_BYTES {
+        return HUGE_CHUNK_BYTES;
+    }
+    let wanted = total.div_ceil(TARGET_CHUNKS).next_power_of_two();
+    wanted.clamp(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES) as u32
+}
+
+/// A run of bytes within one file of the share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Which file, counted among the files of the listing; 0 when the share is one file.
+    pub file: u32,
+    /// Where in that file.
+    pub offset: u64,
+    /// How many bytes, never 0.
+    pub len: u32,
+}
+
+/// The division of one share into chunks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    total: u64,
+    chunk_bytes: u32,
+    chunk_count: u32,
+    hash_count: u32,
+    /// File and its first chunk, for each file larger than a chunk.
+    large: Vec<(u32, u32)>,
+    /// Sizes of the large files.
+    large_sizes: Vec<u64>,
+    /// Chunks of all large files, and so the number of the first pack.
+    large_chunks: u32,
+    /// File and size, for each file that is packed.
+    packed: Vec<(u32, u32)>,
+    packs: Vec<Pack>,
+}
+
+/// Consecutive entries of `packed` that share a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pack {
+    /// First entry; the last is the one before the next pack's first.
+    first: u32,
+    /// Sum of their sizes.
+    len: u32,
+}
+
+impl Layout {
+    /// The layout of a share that is one file.
+    ///
+    /// # Errors
+    ///
+    /// When the file has too many chunks.
+    pub fn file(size: u64) -> Result<Layout, LayoutError> {
+        let mut layout = Layout::divide(&[size])?;
+        layout.hash_count = layout.chunk_count.max(1);
+        Ok(layout)
+    }
+
+    /// The layout of a tree from the sizes of its files in listing order.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many files or chunks.
+    pub fn tree(sizes: &[u64]) -> Result<Layout, LayoutError> {
+        Layout::divide(sizes)
+    }
+
+    fn divide(sizes: &[u64]) -> Result<Layout, LayoutError> {
+        if sizes.len() > limits::LISTING_ENTRIES {
+            return Err(LayoutError::TooManyFiles);
+        }
+        let total = sizes
+            .iter()
+            .try_fold(0u64, |sum, size| sum.checked_add(*size));
+        let total = total.ok_or(LayoutError::TooManyChunks)?;
+        let mut layout = Layout::empty(total);
+        for (file, &size) in (0..).zip(sizes) {
+            match u32::try_from(size) {
+                Ok(0) => (),
+                Ok(size) if size <= layout.chunk_bytes => layout.pack(file, size),
+                _ => layout.stand_alone(file, size)?,
+            }
+        }
+        layout.hash_count = layout.large_chunks;
+        layout.chunk_count = layout
+            .large_chunks
+            .saturating_add(layout.packs.len() as u32);
+        if layout.chunk_count > limits::CHUNKS {
+            return Err(LayoutError::TooManyChunks);
+        }
+        Ok(layout)
+    }
+
+    fn empty(total: u64) -> Layout {
+        Layout {
+            total,
+            chunk_bytes: chunk_bytes(total),
+            chunk_count: 0,
+            hash_count: 0,
+            large: Vec::new(),
+            large_sizes: Vec::new(),
+            large_chunks: 0,
+            packed: Vec::new(),
+            packs: Vec::new(),
+        }
+    }
+
+    fn stand_alone(&mut self, file: u32, size: u64) -> Result<(), LayoutError> {
+        let chunks = size.div_ceil(u64::from(self.chunk_bytes));
+        let end = u64::from(self.large_chunks) + chunks.min(u64::from(limits::CHUNKS) + 1);
+        if end > u64::from(limits::CHUNKS) {
+            return Err(LayoutError::TooManyChunks);
+        }
+        self.large.push((file, self.large_chunks));
+        self.large_sizes.push(size);
+        self.large_chunks = end as u32;
+        Ok(())
+    }
+
+    fn pack(&mut self, file: u32, size: u32) {
+        match self.packs.last_mut() {
+            Some(pack) if size <= self.chunk_bytes - pack.len => pack.len += size,
+            _ => self.packs.push(Pack {
+                first: self.packed.len() as u32,
+                len: size,
+            }),
+        }
+        self.packed.push((file, size));
+    }
+
+    /// Sum of all file sizes.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Bytes in a chunk; the last one of a large file, and every pack, may have fewer.
+    pub fn chunk_bytes(&self) -> u32 {
+        self.chunk_bytes
+    }
+
+    /// Number of chunks, each with at least one byte; 0 for a share without bytes.
+    pub fn chunk_count(&self) -> u32 {
+        self.chunk_count
+    }
+
+    /// Accepts an index that came off the wire, or `None` when this share has no such chunk.
+    pub fn chunk(&self, index: u32) -> Option<ChunkIndex> {
+        (index < self.chunk_count).then_some(ChunkIndex::new(index))
+    }
+
+    /// Bytes in this chunk; 0 for a chunk of another layout.
+    pub fn chunk_len(&self, chunk: ChunkIndex) -> u32 {
+        match self.locate(chunk) {
+            Place::Large(extent) => extent.len,
+            Place::Pack(pack) => self.packs.get(pack).map_or(0, |pack| pack.len),
+        }
+    }
+
+    /// The chunk's bytes in order: one part of a large file, or whole small files.
+    pub fn extents(&self, chunk: ChunkIndex) -> impl Iterator<Item = Extent> + '_ {
+        let (large, packed) = match self.locate(chunk) {
+            Place::Large(extent) => (Some(extent), &[][..]),
+            Place::Pack(pack) => (None, self.packed_in(pack)),
+        };
+        let whole = |&(file, len): &(u32, u32)| Extent {
+            file,
+            offset: 0,
+            len,
+        };
+        large.into_iter().chain(packed.iter().map(whole))
+    }
+
+    /// The files behind `len` bytes of a chunk from `offset` on. `None` unless there is at least
+    /// one byte and both ends are grain boundaries of the chunk.
+    pub fn range(&self, chunk: ChunkIndex, offset: u32, len: u32) -> Option<Vec<Extent>> {
+        let end = offset.checked_add(len).filter(|_| len > 0)?;
+        let (mut found, mut begin) = (Vec::new(), 0u32);
+        for extent in self.extents(chunk) {
+            let extent_end = begin + extent.len;
+            if begin >= end {
+                break;
+            }
+            if extent_end > offset {
+                let (from, to) = (offset.max(begin) - begin, end.min(extent_end) - begin);
+                let aligned = |at: u32| at.is_multiple_of(GRAIN_BYTES) || at == extent.len;
+                if !aligned(from) || !aligned(to) {
+                    return None;
+                }
+                let offset = extent.offset + u64::from(from);
+                found.push(Extent {
+                    offset,
+                    len: to - from,
+                    ..extent
+                });
+            }
+            begin = extent_end;
+        }
+        (begin >= end).then_some(found)
+    }
+
+    /// Offset in the chunk and length of each grain: cut at file boundaries, and every
+    /// [`GRAIN_BYTES`] within a file.
+    pub fn grains(&self, chunk: ChunkIndex) -> Vec<(u32, u32)> {
+        let (mut grains, mut begin) = (Vec::new(), 0);
+        for extent in self.extents(chunk) {
+            let cuts = (0..extent.len).step_by(GRAIN_BYTES as usize);
+            grains.extend(cuts.map(|cut| (begin + cut, GRAIN_BYTES.min(extent.len - cut))));
+            begin += extent.len;
+        }
+        grains
+    }
+
+    /// File and first chunk of each file larger than a chunk, both ascending.
+    pub fn large_files(&self) -> &[(u32, u32)] {
+        &self.large
+    }
+
+    /// Number of hashes that go with the listing or name: one for each chunk of a large file. A
+    /// share that is one file has at least one, the root when it has no more than one chunk.
+    pub fn hash_count(&self) -> u32 {
+        self.hash_count
+    }
+
+    fn locate(&self, chunk: ChunkIndex) -> Place {
+        let index = chunk.value();
+        if index >= self.large_chunks {
+            return Place::Pack((index - self.large_chunks) as usize);
+        }
+        // The first large file begins at chunk 0, so at least one begins at or before `index`.
+        let nth = self.large.partition_point(|&(_, first)| first <= index) - 1;
+        let (file, first) = self.large[nth];
+        let offset = u64::from(index - first) * u64::from(self.chunk_bytes);
+        let rest = self.large_sizes[nth] - offset;
+        let len = rest.min(u64::from(self.chunk_bytes)) as u32;
+        Place::Large(Extent { file, offset, len })
+    }
+
+    fn packed_in(&self, pack: usize) -> &[(u32, u32)] {
+        let Some(Pack { first, .. }) = self.packs.get(pack) else {
+            return &[];
+        };
+        let end = self
+            .packs
+            .get(pack + 1)
+            .map_or(self.packed.len(), |next| next.first as usize);
+        &self.packed[*first as usize..end]
+    }
+}
+
+/// Where a chunk's bytes are.
+enum Place {
+    /// In one part of a large file.
+    Large(Extent),
+    /// In the pack of this position, if there is one.
+    Pack(usize),
+}
