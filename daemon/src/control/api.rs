@@ -43,13 +43,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::home::SOCKET_PATH_BYTES;
+
 use super::model::{ApiError, DownloadRequest, Event, RegisterRequest, RemoveRequest, exit};
 
 /// Largest request body. A `.p2p` has at most 64 MiB, which base64 makes 85.4 MiB.
 pub const BODY_BYTES: usize = 96 * 1024 * 1024;
-
-/// Longest path a Unix socket can have: `sun_path` holds 108 bytes, the last one 0 (unix(7)).
-pub const SOCKET_PATH_BYTES: usize = 107;
 
 /// How long open connections may take to end once the daemon is stopping.
 const GRACE: Duration = Duration::from_secs(2);

@@ -1,0 +1,16 @@
+//! What a daemon keeps on disk: the files of shares, and what is known about them.
+//!
+//! [`files`] maps chunks to files, [`journal`] remembers which of them survived, [`db`] lists the
+//! shares, [`register`] makes a share out of what lies on the disk. All of it blocks: call it from
+//! threads that may.
+//!
+//! Not here: which chunks to fetch (`warren_proto::transfer`), when to write and sync (`engine`).
+
+pub mod atomic;
+pub mod disk;
+pub mod journal;
+// pub mod known;
+mod record;
+
+#[cfg(test)]
+pub(crate) mod faulty;
