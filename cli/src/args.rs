@@ -192,8 +192,14 @@ impl FromStr for TrackerArg {
             None => (text.trim(), None),
         };
         let address: HostPort = address.parse().map_err(|_| TrackerArgError::Address)?;
-        let pin = pin.map(str::parse).transpose().map_err(TrackerArgError::Key)?;
-        Ok(TrackerArg { address: address.to_string(), pin })
+        let pin = pin
+            .map(str::parse)
+            .transpose()
+            .map_err(TrackerArgError::Key)?;
+        Ok(TrackerArg {
+            address: address.to_string(),
+            pin,
+        })
     }
 }
 
@@ -230,8 +236,16 @@ mod tests {
 
     #[test]
     fn home_is_read_before_and_after_the_subcommand() {
-        for line in ["--home /h status 1", "status --home /h 1", "status 1 --home /h"] {
-            assert_eq!(parse(line).unwrap().home, Some(PathBuf::from("/h")), "{line}");
+        for line in [
+            "--home /h status 1",
+            "status --home /h 1",
+            "status 1 --home /h",
+        ] {
+            assert_eq!(
+                parse(line).unwrap().home,
+                Some(PathBuf::from("/h")),
+                "{line}"
+            );
         }
         assert_eq!(parse("status 1").unwrap().home, None);
     }
@@ -259,10 +273,22 @@ mod tests {
     #[test]
     fn a_tracker_is_its_address_and_perhaps_its_key() {
         let plain: TrackerArg = "tracker.example:59000".parse().unwrap();
-        assert_eq!(plain, TrackerArg { address: "tracker.example:59000".into(), pin: None });
+        assert_eq!(
+            plain,
+            TrackerArg {
+                address: "tracker.example:59000".into(),
+                pin: None
+            }
+        );
         let pin = TrackerPin([7; 16]);
         let pinned: TrackerArg = format!("[::1]:59000#{pin}").parse().unwrap();
-        assert_eq!(pinned, TrackerArg { address: "[::1]:59000".into(), pin: Some(pin) });
+        assert_eq!(
+            pinned,
+            TrackerArg {
+                address: "[::1]:59000".into(),
+                pin: Some(pin)
+            }
+        );
     }
 
     #[test]

@@ -76,7 +76,15 @@ impl Client {
             ApiError::caused("home_path", exit::USAGE, &error, hint)
         })?;
         let start_line = home::start_line(home.as_deref(), idx, None);
-        Ok(Client { daemon: Daemon { idx, socket, start_line }, home, output })
+        Ok(Client {
+            daemon: Daemon {
+                idx,
+                socket,
+                start_line,
+            },
+            home,
+            output,
+        })
     }
 
     /// Shares a path; stdout gets the path of its `.p2p` and the link.
@@ -122,7 +130,8 @@ impl Client {
         match &registered.link {
             Some(link) => self.output.result(link),
             None => {
-                self.output.message("there is no link: the tracker's key is not known yet");
+                self.output
+                    .message("there is no link: the tracker's key is not known yet");
                 Ok(())
             }
         }
@@ -139,7 +148,9 @@ impl Client {
         self.daemon.start_line = home::start_line(self.home.as_deref(), idx, named.tracker());
         let id = named.id();
         let live = Live::new(named.name(), self.output);
-        let request = DownloadRequest { source: named.source };
+        let request = DownloadRequest {
+            source: named.source,
+        };
 
         let starting = self.daemon.follow("download", &request);
         let Some(events) = until_interrupted(starting).await else {
@@ -147,7 +158,10 @@ impl Client {
                 "interrupted",
                 exit::INTERRUPTED,
                 "interrupted before the daemon confirmed the download",
-                format!("See whether it has it: client {}status {idx}", self.home_flag()),
+                format!(
+                    "See whether it has it: client {}status {idx}",
+                    self.home_flag()
+                ),
             ));
         };
         match until_interrupted(self.watch(events?, live)).await {
@@ -183,7 +197,9 @@ impl Client {
         let events = self.daemon.list("status").await?;
         if events.iter().all(|event| !matches!(event, Event::Share(_))) {
             let idx = self.daemon.idx;
-            self.nothing(&format!("nothing is shared; share a file with: client register PATH {idx}"));
+            self.nothing(&format!(
+                "nothing is shared; share a file with: client register PATH {idx}"
+            ));
         }
         self.show_all(&events)
     }
@@ -236,8 +252,14 @@ impl Client {
             Err(_) => Err(ApiError::new(
                 "still_stopping",
                 exit::OTHER,
-                format!("daemon {idx} is still stopping after {} s", STOP_WAIT.as_secs()),
-                format!("See whether it ends: client {}status {idx}", self.home_flag()),
+                format!(
+                    "daemon {idx} is still stopping after {} s",
+                    STOP_WAIT.as_secs()
+                ),
+                format!(
+                    "See whether it ends: client {}status {idx}",
+                    self.home_flag()
+                ),
             )),
         }
     }
@@ -249,7 +271,8 @@ impl Client {
     pub(crate) async fn remove(self, share: String) -> Result<(), ApiError> {
         let request = RemoveRequest { share };
         self.daemon.order("remove", &request).await?;
-        self.output.result(&format!("{} is removed", printable(&request.share)))
+        self.output
+            .result(&format!("{} is removed", printable(&request.share)))
     }
 
     /// Shows progress until the final event, which is returned unless it is an error.
@@ -285,7 +308,10 @@ fn unexpected(result: Result<Event, ApiError>) -> Result<(), ApiError> {
     Err(ApiError::new(
         "bad_answer",
         exit::OTHER,
-        format!("the daemon ended with an answer to another question: {}", event.to_json()),
+        format!(
+            "the daemon ended with an answer to another question: {}",
+            event.to_json()
+        ),
         "Its version may differ; stop it and start it again.",
     ))
 }
@@ -305,18 +331,34 @@ fn absolute(path: &Path) -> Result<PathBuf, ApiError> {
 }
 
 fn tracker_line(tracker: &Tracker) -> String {
-    let state = if tracker.connected { "connected" } else { "not connected; trying again" };
-    let key = if tracker.key.is_empty() { String::new() } else { format!("#{}", tracker.key) };
+    let state = if tracker.connected {
+        "connected"
+    } else {
+        "not connected; trying again"
+    };
+    let key = if tracker.key.is_empty() {
+        String::new()
+    } else {
+        format!("#{}", tracker.key)
+    };
     printable(&format!("tracker {}{key}  {state}", tracker.address))
 }
 
 fn share_line(share: &Share) -> String {
-    let name = if share.name.is_empty() { "(name not known yet)" } else { &share.name };
+    let name = if share.name.is_empty() {
+        "(name not known yet)"
+    } else {
+        &share.name
+    };
     let state = share.state.word();
     let amount = if share.verified_bytes == share.bytes {
         text::bytes(share.bytes)
     } else {
-        format!("{} of {}", text::bytes(share.verified_bytes), text::bytes(share.bytes))
+        format!(
+            "{} of {}",
+            text::bytes(share.verified_bytes),
+            text::bytes(share.bytes)
+        )
     };
     printable(&format!("{}  {state}  {amount}  {name}", share.content_id))
 }
@@ -370,7 +412,13 @@ mod tests {
     fn paths_become_absolute_without_following_links() {
         let here = std::env::current_dir().unwrap();
         assert_eq!(absolute(Path::new("a b")).unwrap(), here.join("a b"));
-        assert_eq!(absolute(Path::new(".")).unwrap(), here.canonicalize().unwrap());
-        assert_eq!(absolute(Path::new("..")).unwrap(), here.canonicalize().unwrap().parent().unwrap());
+        assert_eq!(
+            absolute(Path::new(".")).unwrap(),
+            here.canonicalize().unwrap()
+        );
+        assert_eq!(
+            absolute(Path::new("..")).unwrap(),
+            here.canonicalize().unwrap().parent().unwrap()
+        );
     }
 }

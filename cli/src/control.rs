@@ -82,8 +82,9 @@ impl Daemon {
     ) -> Result<Response<Incoming>, ApiError> {
         let stream = UnixStream::connect(&self.socket).await;
         let stream = TokioIo::new(stream.map_err(|error| self.not_reached(&error))?);
-        let (mut sender, connection) =
-            http1::handshake(stream).await.map_err(|error| self.broken(&error))?;
+        let (mut sender, connection) = http1::handshake(stream)
+            .await
+            .map_err(|error| self.broken(&error))?;
         // Ends with the answer's body, or with the program.
         tokio::spawn(connection);
         let request = Request::builder()
@@ -93,7 +94,10 @@ impl Daemon {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|error| self.broken(&error))?;
-        let answer = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
+        let answer = sender
+            .send_request(request)
+            .await
+            .map_err(|error| self.broken(&error))?;
         if answer.status().is_success() {
             return Ok(answer);
         }
@@ -109,7 +113,11 @@ impl Daemon {
     }
 
     async fn collect(&self, answer: Response<Incoming>) -> Result<Bytes, ApiError> {
-        let body = answer.into_body().collect().await.map_err(|error| self.broken(&error))?;
+        let body = answer
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| self.broken(&error))?;
         Ok(body.to_bytes())
     }
 
@@ -125,13 +133,19 @@ impl Daemon {
             io::ErrorKind::PermissionDenied => ApiError::new(
                 "not_your_daemon",
                 exit::REFUSED,
-                format!("daemon {idx} at {} belongs to another user", self.socket.display()),
+                format!(
+                    "daemon {idx} at {} belongs to another user",
+                    self.socket.display()
+                ),
                 "Use a number and a --home of your own.",
             ),
             _ => ApiError::new(
                 "daemon_not_reached",
                 exit::OTHER,
-                format!("cannot reach daemon {idx} at {}: {error}", self.socket.display()),
+                format!(
+                    "cannot reach daemon {idx} at {}: {error}",
+                    self.socket.display()
+                ),
                 "",
             ),
         }
@@ -141,7 +155,10 @@ impl Daemon {
         let message = format!("the connection to daemon {} broke", self.idx);
         let hint = format!("See whether it still runs: client status {}", self.idx);
         let cause = ApiError::caused("connection_broke", exit::OTHER, error, hint);
-        ApiError { message: format!("{message}: {}", cause.message), ..cause }
+        ApiError {
+            message: format!("{message}: {}", cause.message),
+            ..cause
+        }
     }
 
     fn ended_early(&self) -> ApiError {
@@ -149,7 +166,10 @@ impl Daemon {
             "daemon_stopped",
             exit::DAEMON_NOT_RUNNING,
             format!("daemon {} stopped before this was complete", self.idx),
-            format!("Start it again, and downloads continue: {}", self.start_line),
+            format!(
+                "Start it again, and downloads continue: {}",
+                self.start_line
+            ),
         )
     }
 
@@ -157,8 +177,14 @@ impl Daemon {
         ApiError::new(
             "bad_answer",
             exit::OTHER,
-            format!("daemon {} gave an answer this program does not understand", self.idx),
-            format!("Its version may differ; stop it and start it again: client stop {}", self.idx),
+            format!(
+                "daemon {} gave an answer this program does not understand",
+                self.idx
+            ),
+            format!(
+                "Its version may differ; stop it and start it again: client stop {}",
+                self.idx
+            ),
         )
     }
 }
@@ -206,7 +232,8 @@ impl Events {
             if let Ok(bytes) = frame.into_data() {
                 self.buffer.extend_from_slice(&bytes);
                 let events = take_events(&mut self.buffer);
-                self.ready.extend(events.ok_or_else(|| self.daemon.incomprehensible())?);
+                self.ready
+                    .extend(events.ok_or_else(|| self.daemon.incomprehensible())?);
             }
         }
     }
@@ -214,7 +241,10 @@ impl Events {
 
 /// Takes the complete lines out of `buffer` and reads those with data; `None` when one is no event.
 fn take_events(buffer: &mut Vec<u8>) -> Option<Vec<Event>> {
-    let end = buffer.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    let end = buffer
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |at| at + 1);
     let lines: Vec<u8> = buffer.drain(..end).collect();
     if buffer.len() > LINE_BYTES {
         return None;
@@ -233,7 +263,10 @@ mod tests {
     #[test]
     fn events_are_read_across_any_split_of_the_stream() {
         let event = ApiError::new("a", 1, "b", "c").into();
-        let stream = format!("data: {}\n\n: comment\n\ndata: {0}\n\n", Event::to_json(&event));
+        let stream = format!(
+            "data: {}\n\n: comment\n\ndata: {0}\n\n",
+            Event::to_json(&event)
+        );
         for cut in 0..stream.len() {
             let mut buffer = stream.as_bytes()[..cut].to_vec();
             let mut events = take_events(&mut buffer).unwrap();

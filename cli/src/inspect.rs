@@ -41,9 +41,20 @@ fn show_link(link: &Link, output: Output) -> Result<(), ApiError> {
         return output.object("link", &object);
     }
     let show = |label: &str, value: &str| output.result(&field(label, value));
-    show("link to", if link.kind == Kind::Tree { "a folder" } else { "a file" })?;
+    show(
+        "link to",
+        if link.kind == Kind::Tree {
+            "a folder"
+        } else {
+            "a file"
+        },
+    )?;
     show("content id", &link.id.to_string())?;
-    show_reach(std::slice::from_ref(&link.tracker), link.secret.is_some(), output)
+    show_reach(
+        std::slice::from_ref(&link.tracker),
+        link.secret.is_some(),
+        output,
+    )
 }
 
 fn show_manifest(manifest: &Manifest, output: Output) -> Result<(), ApiError> {
@@ -53,11 +64,24 @@ fn show_manifest(manifest: &Manifest, output: Output) -> Result<(), ApiError> {
     } else {
         let (count, chunk_bytes) = (content.layout.chunk_count(), content.layout.chunk_bytes());
         let show = |label: &str, value: &str| output.result(&field(label, value));
-        show("kind", if content.kind == Kind::Tree { "folder" } else { "file" })?;
+        show(
+            "kind",
+            if content.kind == Kind::Tree {
+                "folder"
+            } else {
+                "file"
+            },
+        )?;
         show("name", &printable(content.name.as_str()))?;
-        show("bytes", &format!("{} ({})", content.size, text::bytes(content.size)))?;
+        show(
+            "bytes",
+            &format!("{} ({})", content.size, text::bytes(content.size)),
+        )?;
         show("files", &content.file_count().to_string())?;
-        show("chunks", &format!("{count} of {}", text::bytes(chunk_bytes.into())))?;
+        show(
+            "chunks",
+            &format!("{count} of {}", text::bytes(chunk_bytes.into())),
+        )?;
         show("content id", &content.id.to_string())?;
         show_reach(&manifest.trackers, manifest.secret.is_some(), output)?;
     }
@@ -69,7 +93,11 @@ fn show_manifest(manifest: &Manifest, output: Output) -> Result<(), ApiError> {
 
 fn manifest_object(manifest: &Manifest) -> serde_json::Value {
     let content = &manifest.content;
-    let trackers: Vec<String> = manifest.trackers.iter().map(TrackerAddress::to_string).collect();
+    let trackers: Vec<String> = manifest
+        .trackers
+        .iter()
+        .map(TrackerAddress::to_string)
+        .collect();
     json!({
         "kind": kind_word(content.kind),
         "name": content.name.as_str(),
@@ -83,11 +111,7 @@ fn manifest_object(manifest: &Manifest) -> serde_json::Value {
     })
 }
 
-fn show_reach(
-    trackers: &[TrackerAddress],
-    private: bool,
-    output: Output,
-) -> Result<(), ApiError> {
+fn show_reach(trackers: &[TrackerAddress], private: bool, output: Output) -> Result<(), ApiError> {
     for tracker in trackers {
         output.result(&field("tracker", &tracker.to_string()))?;
     }
@@ -104,7 +128,11 @@ fn show_entry(entry: &Entry, output: Output) -> Result<(), ApiError> {
             output.object("entry", &json!({ "kind": "dir", "path": path }))
         }
         EntryKind::Dir => output.result(&format!("  {:>12}  {}/", "empty", printable(path))),
-        EntryKind::File { size, executable, root } if output.json() => {
+        EntryKind::File {
+            size,
+            executable,
+            root,
+        } if output.json() => {
             let object = json!({
                 "kind": "file",
                 "path": path,
@@ -114,9 +142,15 @@ fn show_entry(entry: &Entry, output: Output) -> Result<(), ApiError> {
             });
             output.object("entry", &object)
         }
-        EntryKind::File { size, executable, .. } => {
+        EntryKind::File {
+            size, executable, ..
+        } => {
             let mark = if *executable { "*" } else { "" };
-            output.result(&format!("  {:>12}  {}{mark}", text::bytes(*size), printable(path)))
+            output.result(&format!(
+                "  {:>12}  {}{mark}",
+                text::bytes(*size),
+                printable(path)
+            ))
         }
     }
 }

@@ -46,7 +46,10 @@ fn main() -> ExitCode {
 
 /// Ends on a command line that is not one, or that asks for help.
 fn refuse(error: &clap::Error) -> ExitCode {
-    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let asked = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
     if !asked && std::env::args_os().any(|arg| arg == "--json") {
         let text = error.render().to_string();
         let message = text.lines().next().unwrap_or_default();
@@ -57,12 +60,19 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
     // Nothing can be said when the terminal is gone.
     let _ = error.print();
-    if asked { ExitCode::SUCCESS } else { ExitCode::from(exit::USAGE) }
+    if asked {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(exit::USAGE)
+    }
 }
 
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
 }
 
 fn run(args: Args, output: Output) -> Result<(), ApiError> {
@@ -70,7 +80,9 @@ fn run(args: Args, output: Output) -> Result<(), ApiError> {
     let client = |idx| Client::new(home.clone(), idx, output);
     match args.command {
         Command::Daemon(daemon) => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build();
             block_on(runtime, commands::daemon(home, daemon))
         }
         Command::Register(register) => {
@@ -90,7 +102,12 @@ fn run(args: Args, output: Output) -> Result<(), ApiError> {
 }
 
 fn on_one_thread(command: impl Future<Output = Result<(), ApiError>>) -> Result<(), ApiError> {
-    block_on(tokio::runtime::Builder::new_current_thread().enable_all().build(), command)
+    block_on(
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build(),
+        command,
+    )
 }
 
 fn block_on(

@@ -29,7 +29,10 @@ pub(crate) struct Live {
 enum Display {
     Json,
     Bar(ProgressBar),
-    Lines { shown: Option<Instant>, last: String },
+    Lines {
+        shown: Option<Instant>,
+        last: String,
+    },
 }
 
 impl Live {
@@ -40,9 +43,16 @@ impl Live {
         } else if io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|t| t != "dumb") {
             Display::Bar(bar())
         } else {
-            Display::Lines { shown: None, last: String::new() }
+            Display::Lines {
+                shown: None,
+                last: String::new(),
+            }
         };
-        Live { name: name.into(), output, display }
+        Live {
+            name: name.into(),
+            output,
+            display,
+        }
     }
 
     /// Shows `progress`, received at `now`.

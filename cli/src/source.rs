@@ -55,13 +55,21 @@ impl Named {
 /// Exit code 2 for a malformed link or a folder, 6 for a damaged `.p2p`, 7 for one that cannot be
 /// read, 9 for one that does not exist.
 pub(crate) fn read(argument: &OsStr) -> Result<Named, ApiError> {
-    if let Some(text) = argument.to_str().map(str::trim).filter(|text| is_link(text)) {
-        let source = Source::Link { text: text.to_owned() };
+    if let Some(text) = argument
+        .to_str()
+        .map(str::trim)
+        .filter(|text| is_link(text))
+    {
+        let source = Source::Link {
+            text: text.to_owned(),
+        };
         let parsed = source.parse()?;
         return Ok(Named { source, parsed });
     }
     let path = Path::new(argument);
-    let source = Source::Manifest { bytes: read_file(path)? };
+    let source = Source::Manifest {
+        bytes: read_file(path)?,
+    };
     let parsed = source.parse().map_err(|error| ApiError {
         message: format!("{}: {}", path.display(), error.message),
         ..error
@@ -70,7 +78,8 @@ pub(crate) fn read(argument: &OsStr) -> Result<Named, ApiError> {
 }
 
 fn is_link(text: &str) -> bool {
-    text.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("p2p:"))
+    text.get(..4)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("p2p:"))
 }
 
 /// The bytes of a `.p2p`, never more than one may have.
@@ -89,7 +98,9 @@ fn read_file(path: &Path) -> Result<Vec<u8>, ApiError> {
     let cap = limits::MANIFEST_BYTES as u64 + 1;
     if metadata.len() < cap {
         let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-        file.take(cap).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
+        file.take(cap)
+            .read_to_end(&mut bytes)
+            .map_err(|error| unreadable(path, &error))?;
     }
     // The file may have grown since its size was asked.
     if metadata.len() >= cap || bytes.len() as u64 >= cap {
@@ -128,9 +139,16 @@ mod tests {
     fn a_folder_a_missing_file_and_a_file_too_large_are_told_apart() {
         let folder = tempfile::tempdir().unwrap();
         check(folder.path(), "not_a_manifest", exit::USAGE);
-        check(&folder.path().join("missing.p2p"), "not_found", exit::NOT_FOUND);
+        check(
+            &folder.path().join("missing.p2p"),
+            "not_found",
+            exit::NOT_FOUND,
+        );
         let large = folder.path().join("large.p2p");
-        File::create(&large).unwrap().set_len(limits::MANIFEST_BYTES as u64 + 1).unwrap();
+        File::create(&large)
+            .unwrap()
+            .set_len(limits::MANIFEST_BYTES as u64 + 1)
+            .unwrap();
         check(&large, "manifest_too_large", exit::VERIFICATION_FAILED);
     }
 
@@ -141,14 +159,21 @@ mod tests {
         std::fs::write(&path, b"not a manifest").unwrap();
         let error = read(path.as_os_str()).err().unwrap();
         assert_eq!((error.code.as_str(), error.exit), ("not_a_manifest", 6));
-        assert!(error.message.starts_with(path.to_str().unwrap()), "{}", error.message);
+        assert!(
+            error.message.starts_with(path.to_str().unwrap()),
+            "{}",
+            error.message
+        );
     }
 
     #[test]
     fn links_are_known_by_their_scheme_in_any_case_and_within_blanks() {
         for text in ["p2p:abc", " P2P:abc\n"] {
             let error = read(OsStr::new(text)).err().unwrap();
-            assert_eq!((error.code.as_str(), error.exit), ("malformed_link", exit::USAGE));
+            assert_eq!(
+                (error.code.as_str(), error.exit),
+                ("malformed_link", exit::USAGE)
+            );
         }
     }
 

@@ -39,14 +39,22 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
 
 /// Connected peers and how they are reached: `3 peers: lan 1, direct 2`.
 pub(crate) fn peers(peers: PeerCounts) -> String {
-    let ways = [("lan", peers.lan), ("direct", peers.direct), ("relay", peers.relay)];
+    let ways = [
+        ("lan", peers.lan),
+        ("direct", peers.direct),
+        ("relay", peers.relay),
+    ];
     let ways: Vec<String> = ways
         .iter()
         .filter(|(_, number)| *number > 0)
         .map(|(way, number)| format!("{way} {number}"))
         .collect();
     let total = count(peers.total().into(), "peer");
-    if ways.is_empty() { total } else { format!("{total}: {}", ways.join(", ")) }
+    if ways.is_empty() {
+        total
+    } else {
+        format!("{total}: {}", ways.join(", "))
+    }
 }
 
 /// Progress on one line; `name` is used while the daemon knows none.
@@ -149,7 +157,11 @@ mod tests {
             verified_bytes: 1 << 30,
             bytes: 3 << 30,
             rate_bytes_per_s: 128 << 20,
-            peers: PeerCounts { lan: 1, direct: 2, relay: 0 },
+            peers: PeerCounts {
+                lan: 1,
+                direct: 2,
+                relay: 0,
+            },
             phase: Some(Phase::Downloading),
             ..Progress::default()
         };
@@ -161,17 +173,36 @@ mod tests {
 
     #[test]
     fn waiting_and_metadata_are_said() {
-        let mut waiting = Progress { phase: Some(Phase::Waiting), ..Progress::default() };
-        assert_eq!(progress(&waiting, "f"), "f: 0 B, 0 peers; no peer has it yet; waiting");
+        let mut waiting = Progress {
+            phase: Some(Phase::Waiting),
+            ..Progress::default()
+        };
+        assert_eq!(
+            progress(&waiting, "f"),
+            "f: 0 B, 0 peers; no peer has it yet; waiting"
+        );
         waiting.note = Some("tracker unreachable".into());
-        assert_eq!(progress(&waiting, "f"), "f: 0 B, 0 peers; tracker unreachable");
-        let metadata = Progress { phase: Some(Phase::Metadata), ..Progress::default() };
-        assert_eq!(progress(&metadata, "f"), "f: fetching the list of chunks, 0 peers");
+        assert_eq!(
+            progress(&waiting, "f"),
+            "f: 0 B, 0 peers; tracker unreachable"
+        );
+        let metadata = Progress {
+            phase: Some(Phase::Metadata),
+            ..Progress::default()
+        };
+        assert_eq!(
+            progress(&metadata, "f"),
+            "f: fetching the list of chunks, 0 peers"
+        );
     }
 
     #[test]
     fn hundred_percent_is_said_only_when_all_is_verified() {
-        let mut nearly = Progress { verified_bytes: 999, bytes: 1000, ..Progress::default() };
+        let mut nearly = Progress {
+            verified_bytes: 999,
+            bytes: 1000,
+            ..Progress::default()
+        };
         assert_eq!(percent(&nearly), Some(99));
         nearly.verified_bytes = 1000;
         assert_eq!(percent(&nearly), Some(100));

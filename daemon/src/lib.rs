@@ -31,5 +31,10 @@ pub struct Config {
 /// # Errors
 /// Always.
 pub async fn run(_: Config) -> Result<(), ApiError> {
-    Err(ApiError::new("not_built", exit::OTHER, "the daemon is not built yet", ""))
+    Err(ApiError::new(
+        "not_built",
+        exit::OTHER,
+        "the daemon is not built yet",
+        "",
+    ))
 }

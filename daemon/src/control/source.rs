@@ -28,9 +28,11 @@ impl Source {
                 let manifest = Manifest::decode(bytes).map_err(|error| ApiError::from(&error))?;
                 Ok(Parsed::Manifest(Box::new(manifest)))
             }
-            Source::Link { text } => {
-                Ok(Parsed::Link(text.trim().parse().map_err(|error| ApiError::from(&error))?))
-            }
+            Source::Link { text } => Ok(Parsed::Link(
+                text.trim()
+                    .parse()
+                    .map_err(|error| ApiError::from(&error))?,
+            )),
         }
     }
 }
@@ -38,19 +40,22 @@ impl Source {
 impl From<&ManifestError> for ApiError {
     fn from(error: &ManifestError) -> Self {
         let (code, hint) = match error {
-            ManifestError::NotAManifest => {
-                ("not_a_manifest", "Use the .p2p file that client register wrote.")
-            }
+            ManifestError::NotAManifest => (
+                "not_a_manifest",
+                "Use the .p2p file that client register wrote.",
+            ),
             ManifestError::TooLarge => (
                 "manifest_too_large",
                 "Use the .p2p file that client register wrote; none is this large.",
             ),
-            ManifestError::Version(_) => {
-                ("manifest_version", "Install a newer version of this program.")
-            }
-            ManifestError::Damaged => {
-                ("manifest_damaged", "Get the .p2p file again from whoever shared it.")
-            }
+            ManifestError::Version(_) => (
+                "manifest_version",
+                "Install a newer version of this program.",
+            ),
+            ManifestError::Damaged => (
+                "manifest_damaged",
+                "Get the .p2p file again from whoever shared it.",
+            ),
             _ => (
                 "manifest_invalid",
                 "Do not use this .p2p file: no correct program wrote it. Ask whoever shared it for the link.",
