@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use warren_daemon::{
     control::model::{
         ApiError, Done, DownloadRequest, Event, Peer, RegisterRequest, Registered, RemoveRequest,
@@ -103,7 +104,7 @@ impl Client {
             let events = self.daemon.follow("register", &request).await?;
             self.watch(events, live).await
         };
-        match until_interrupted(registering).await {
+        match Interrupt::listen()?.or(registering).await {
             Some(Ok(Event::Registered(registered))) => self.show_registered(&registered),
             Some(result) => unexpected(result),
             None => Err(ApiError::new(
@@ -152,8 +153,9 @@ impl Client {
             source: named.source,
         };
 
+        let mut interrupt = Interrupt::listen()?;
         let starting = self.daemon.follow("download", &request);
-        let Some(events) = until_interrupted(starting).await else {
+        let Some(events) = interrupt.or(starting).await else {
             return Err(ApiError::new(
                 "interrupted",
                 exit::INTERRUPTED,
@@ -164,7 +166,7 @@ impl Client {
                 ),
             ));
         };
-        match until_interrupted(self.watch(events?, live)).await {
+        match interrupt.or(self.watch(events?, live)).await {
             Some(Ok(Event::Done(done))) => self.show_done(&done),
             Some(result) => unexpected(result),
             None => Err(ApiError::new(
@@ -294,12 +296,25 @@ impl Client {
     }
 }
 
-/// The command's result, or `None` when Ctrl-C comes first.
-async fn until_interrupted<T>(command: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        result = command => Some(result),
-        // Without a handler Ctrl-C simply ends the program, so a failure here changes little.
-        Ok(()) = tokio::signal::ctrl_c() => None,
+/// Ctrl-C, listened for from the moment this exists, so that none falls between two commands.
+struct Interrupt(Signal);
+
+impl Interrupt {
+    fn listen() -> Result<Self, ApiError> {
+        signal(SignalKind::interrupt())
+            .map(Interrupt)
+            .map_err(|error| {
+                let message = format!("cannot listen for Ctrl-C: {error}");
+                ApiError::new("no_signals", exit::OTHER, message, "")
+            })
+    }
+
+    /// The command's result, or `None` when Ctrl-C comes first.
+    async fn or<T>(&mut self, command: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            result = command => Some(result),
+            _ = self.0.recv() => None,
+        }
     }
 }
 
