@@ -41,5 +41,8 @@ pub const HANDSHAKES_DAEMON: usize = 256;
 pub const HANDSHAKES_TRACKER: usize = 4096;
 /// Most swarms one peer may be in at one tracker.
 pub const SWARMS_PER_PEER: usize = 10_000;
+/// Most bytes the paths of one listing may have together, since front coding makes short work of
+/// repeating a long one: 256 for each of [`LISTING_ENTRIES`].
+pub const LISTING_PATH_BYTES: usize = LISTING_ENTRIES * 256;
 /// The smallest unit that verifies alone: the last grain of a file may be shorter.
 pub const GRAIN_BYTES: u32 = 65_536;

@@ -1,0 +1,248 @@
+//! The `.p2p` file: a share complete with its hashes, and the trackers that know its peers.
+//!
+//! Magic, version, body, extension records, checksum; `manifest-format.md`, Manifest, is the
+//! normative text. [`Manifest::decode`] accepts only what [`Manifest::encode`] writes, so one
+//! share with the same trackers has one manifest.
+//!
+//! Not here: what makes a share consistent (`describe`).
+
+use serde::{Deserialize, Serialize};
+
+use super::address::TrackerAddress;
+pub use super::describe::{Content, ContentError};
+use super::hashes::HashList;
+use super::listing::{Listing, ListingError};
+use super::path::{PathError, ShareName};
+use crate::id::{ContentId, Kind, Secret};
+use crate::limits;
+
+/// Like PNG's: not text, and changed by every transfer that changes line ends.
+const MAGIC: [u8; 8] = [0x89, b'P', b'2', b'P', 0x0D, 0x0A, 0x1A, 0x0A];
+const VERSION: u16 = 1;
+/// First bytes of the BLAKE3 hash of everything before.
+const CHECKSUM_BYTES: usize = 16;
+
+/// A share and the way to its peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// What is shared.
+    pub content: Content,
+    /// Who knows its peers, at most [`limits::TRACKERS`].
+    pub trackers: Vec<TrackerAddress>,
+    /// The secret of a private share.
+    pub secret: Option<Secret>,
+    /// Records of a later version, kept as they are; types strictly ascending.
+    pub extensions: Vec<Extension>,
+}
+
+/// An extension record, skipped by programs that do not know its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extension {
+    /// What the record is.
+    pub kind: u16,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Why bytes are no manifest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Longer than [`limits::MANIFEST_BYTES`].
+    #[error("the manifest is larger than {} MiB", limits::MANIFEST_BYTES >> 20)]
+    TooLarge,
+    /// Does not begin like one.
+    #[error("this is not a .p2p manifest")]
+    NotAManifest,
+    /// A newer format.
+    #[error("the manifest has version {0}, which this program is too old for")]
+    Version(u16),
+    /// The checksum is wrong: cut short or changed on the way.
+    #[error("the manifest is damaged")]
+    Damaged,
+    /// Undamaged, yet not what encoding its content gives.
+    #[error("the manifest is malformed")]
+    Malformed,
+    /// The name is no file name.
+    #[error("the name in the manifest is not allowed")]
+    Name(#[source] PathError),
+    /// The listing is invalid.
+    #[error("the listing in the manifest is invalid")]
+    Listing(#[from] ListingError),
+    /// The parts do not fit together.
+    #[error("the manifest contradicts itself")]
+    Content(#[from] ContentError),
+}
+
+/// The body in its order on disk.
+#[derive(Serialize, Deserialize)]
+struct Body<'a> {
+    kind: u8,
+    name: &'a str,
+    size: u64,
+    id: ContentId,
+    hashes: &'a [u8],
+    /// Empty for a file.
+    listing: &'a [u8],
+    trackers: Vec<TrackerAddress>,
+    secret: Option<Secret>,
+}
+
+impl Manifest {
+    /// A manifest without extension records.
+    pub fn new(
+        content: Content,
+        trackers: Vec<TrackerAddress>,
+        secret: Option<Secret>,
+    ) -> Manifest {
+        Manifest {
+            content,
+            trackers,
+            secret,
+            extensions: Vec::new(),
+        }
+    }
+
+    /// The bytes of the `.p2p` file. They read back unless they exceed
+    /// [`limits::MANIFEST_BYTES`] or there are more than [`limits::TRACKERS`].
+    pub fn encode(&self) -> Vec<u8> {
+        let body = self.encode_body();
+        let mut out = MAGIC.to_vec();
+        out.extend_from_slice(&VERSION.to_be_bytes());
+        put_block(&mut out, &body);
+        put_block(&mut out, &encode_extensions(&self.extensions));
+        out.extend_from_slice(&checksum(&out));
+        out
+    }
+
+    fn encode_body(&self) -> Vec<u8> {
+        let content = &self.content;
+        let listing = content.listing.as_ref().map_or(Vec::new(), Listing::encode);
+        let body = Body {
+            kind: content.kind as u8,
+            name: content.name.as_str(),
+            size: content.size,
+            id: content.id,
+            hashes: content.hashes.as_bytes(),
+            listing: &listing,
+            trackers: self.trackers.clone(),
+            secret: self.secret,
+        };
+        postcard::to_stdvec(&body).expect("a growing vector has room and all lengths are known")
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not the encoding of a consistent manifest, or exceed a limit.
+    pub fn decode(bytes: &[u8]) -> Result<Manifest, ManifestError> {
+        if bytes.len() > limits::MANIFEST_BYTES {
+            return Err(ManifestError::TooLarge);
+        }
+        let manifest = decode_blocks(check_frame(bytes)?)?;
+        if manifest.encode() != bytes {
+            return Err(ManifestError::Malformed);
+        }
+        Ok(manifest)
+    }
+}
+
+/// What lies between the version and the checksum, once both are right.
+fn check_frame(bytes: &[u8]) -> Result<&[u8], ManifestError> {
+    let rest = bytes
+        .strip_prefix(&MAGIC)
+        .ok_or(ManifestError::NotAManifest)?;
+    let (version, rest) = rest.split_first_chunk().ok_or(ManifestError::Damaged)?;
+    match u16::from_be_bytes(*version) {
+        VERSION => (),
+        version => return Err(ManifestError::Version(version)),
+    }
+    let (blocks, found) = rest.split_last_chunk().ok_or(ManifestError::Damaged)?;
+    let before = &bytes[..bytes.len() - CHECKSUM_BYTES];
+    if *found == checksum(before) {
+        Ok(blocks)
+    } else {
+        Err(ManifestError::Damaged)
+    }
+}
+
+fn decode_blocks(blocks: &[u8]) -> Result<Manifest, ManifestError> {
+    let (body, rest) = take_block(blocks)?;
+    let (extensions, rest) = take_block(rest)?;
+    let body: Body<'_> = postcard::from_bytes(body).map_err(|_| ManifestError::Malformed)?;
+    if !rest.is_empty() || body.trackers.len() > limits::TRACKERS {
+        return Err(ManifestError::Malformed);
+    }
+    let content = decode_content(&body)?;
+    if content.id != body.id || content.size != body.size {
+        return Err(ManifestError::Malformed);
+    }
+    let Body {
+        trackers, secret, ..
+    } = body;
+    Ok(Manifest {
+        content,
+        trackers,
+        secret,
+        extensions: decode_extensions(extensions)?,
+    })
+}
+
+fn decode_content(body: &Body<'_>) -> Result<Content, ManifestError> {
+    let name = ShareName::parse(body.name).map_err(ManifestError::Name)?;
+    let hashes = HashList::from_bytes(body.hashes.to_vec()).ok_or(ManifestError::Malformed)?;
+    if body.kind == Kind::Tree as u8 {
+        return Ok(Content::tree(name, Listing::decode(body.listing)?, hashes)?);
+    }
+    if body.kind != Kind::File as u8 || !body.listing.is_empty() {
+        return Err(ManifestError::Malformed);
+    }
+    Ok(Content::file(name, body.size, hashes)?)
+}
+
+fn encode_extensions(extensions: &[Extension]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for extension in extensions {
+        out.extend_from_slice(&extension.kind.to_be_bytes());
+        put_block(&mut out, &extension.bytes);
+    }
+    out
+}
+
+fn decode_extensions(mut bytes: &[u8]) -> Result<Vec<Extension>, ManifestError> {
+    let mut extensions: Vec<Extension> = Vec::new();
+    while !bytes.is_empty() {
+        let (kind, rest) = bytes.split_first_chunk().ok_or(ManifestError::Malformed)?;
+        let kind = u16::from_be_bytes(*kind);
+        let (record, rest) = take_block(rest)?;
+        if extensions.last().is_some_and(|last| last.kind >= kind) {
+            return Err(ManifestError::Malformed);
+        }
+        extensions.push(Extension {
+            kind,
+            bytes: record.to_vec(),
+        });
+        bytes = rest;
+    }
+    Ok(extensions)
+}
+
+/// Appends a length as u32 in network order, then the bytes.
+fn put_block(out: &mut Vec<u8>, block: &[u8]) {
+    // Blocks hold a listing and a hash list, each far below 4 GiB by its own limit.
+    out.extend_from_slice(&(block.len() as u32).to_be_bytes());
+    out.extend_from_slice(block);
+}
+
+/// Splits off what [`put_block`] appended.
+fn take_block(bytes: &[u8]) -> Result<(&[u8], &[u8]), ManifestError> {
+    let (len, rest) = bytes.split_first_chunk().ok_or(ManifestError::Malformed)?;
+    let len = u32::from_be_bytes(*len) as usize;
+    rest.split_at_checked(len).ok_or(ManifestError::Malformed)
+}
+
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut sum = [0; CHECKSUM_BYTES];
+    sum.copy_from_slice(&blake3::hash(bytes).as_bytes()[..CHECKSUM_BYTES]);
+    sum
+}
