@@ -20,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-// use crate::store::known::{KnownError, KnownTrackers};
+use crate::store::known::{KnownError, KnownTrackers};
 
 /// Longest path of a Unix socket: `sun_path` has 108 bytes and the last one is a NUL (unix(7)).
 pub const SOCKET_PATH_BYTES: usize = 107;
@@ -123,6 +123,15 @@ pub fn socket_path(home: &Path, idx: u16) -> Result<PathBuf, HomeError> {
         return Err(HomeError::SocketPath { path, bytes });
     }
     Ok(path)
+}
+
+/// The trackers this person has met and the keys they had then, in `<home>/known-trackers`.
+///
+/// # Errors
+///
+/// When the file exists and cannot be read or understood.
+pub fn known_trackers(home: &Path) -> Result<KnownTrackers, KnownError> {
+    KnownTrackers::open(&home.join("known-trackers"))
 }
 
 fn daemon_folder(home: &Path, idx: u16) -> Result<PathBuf, HomeError> {

@@ -7,6 +7,7 @@
 //! [`power_loss`]: FaultyDisk::power_loss
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Debug, Formatter};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -35,6 +36,17 @@ pub(crate) struct FaultyDisk {
     fault: Option<(u64, Fault)>,
     calls: AtomicU64,
     medium: Mutex<BTreeMap<u64, Volatile>>,
+    during_sync: Hook,
+}
+
+/// What somebody else does while the next sync runs.
+#[derive(Default)]
+struct Hook(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Debug for Hook {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 /// Bytes of one file that a power cut would take.
@@ -65,7 +77,24 @@ impl FaultyDisk {
             fault: None,
             calls: AtomicU64::new(0),
             medium: Mutex::default(),
+            during_sync: Hook::default(),
         }
+    }
+
+    /// Does this once, while the next sync runs and too late to be covered by it.
+    pub(crate) fn during_next_sync(&self, act: impl FnOnce() + Send + 'static) {
+        *self.during_sync.0.lock().unwrap() = Some(Box::new(act));
+    }
+
+    /// Whether as many calls were made as it takes to meet the fault.
+    pub(crate) fn fault_was_met(&self) -> bool {
+        let calls = self.calls.load(Ordering::Relaxed);
+        self.fault.is_some_and(|(at, _)| at < calls)
+    }
+
+    /// Whether the disk works again after the fault.
+    pub(crate) fn recovers(&self) -> bool {
+        !matches!(self.fault, Some((_, Fault::From(_))))
     }
 
     /// Cuts the power: what no sync brought to the medium is gone.
@@ -123,6 +152,8 @@ impl FaultyDisk {
     fn sync(&self, only: Option<&File>) -> io::Result<()> {
         let result = self.call().map(drop);
         self.note_sync(result.is_ok(), only);
+        let act = self.during_sync.0.lock().unwrap().take();
+        act.into_iter().for_each(|act| act());
         result
     }
 }

@@ -293,6 +293,15 @@ impl Journal {
         self.append(RecordKind::Lost, &[run])
     }
 
+    /// Chunks noted as written and not known to be on the medium.
+    pub fn unsynced(&self) -> Vec<Run> {
+        let mut unsynced = self.written.clone();
+        for chunk in self.syncing.iter() {
+            unsynced.insert(chunk);
+        }
+        unsynced.runs()
+    }
+
     /// Chunks known to be on the medium.
     pub fn synced_chunks(&self) -> &ChunkSet {
         &self.synced
@@ -319,11 +328,7 @@ impl Journal {
 
     /// Replaces the file by one that says what we know.
     fn rewrite(&mut self) -> Result<(), JournalError> {
-        let mut unsynced = self.written.clone();
-        for chunk in self.syncing.iter() {
-            unsynced.insert(chunk);
-        }
-        self.rewrite_as(&unsynced.runs())
+        self.rewrite_as(&self.unsynced())
     }
 
     fn rewrite_as(&mut self, unsynced: &[Run]) -> Result<(), JournalError> {

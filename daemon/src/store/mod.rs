@@ -8,9 +8,16 @@
 
 pub mod atomic;
 pub mod disk;
+pub mod error;
+pub mod files;
 pub mod journal;
-// pub mod known;
+pub mod known;
+mod open_files;
+mod partial;
 mod record;
+pub mod sync;
 
 #[cfg(test)]
 pub(crate) mod faulty;
+#[cfg(test)]
+pub(crate) mod samples;

@@ -1,0 +1,361 @@
+//! An unfinished share on disk: made, found again after a restart, finished, or removed.
+//!
+//! It lies in the downloads folder as `<name>.part`, a file or a folder, with every file at its
+//! full length, so that the disk is known to suffice before the first byte arrives. Finishing is
+//! one rename that never replaces anything.
+//!
+//! Not here: reading and writing its chunks (`store::files`).
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use warren_proto::content::{Content, EntryKind, SharePath};
+use warren_proto::limits;
+
+use super::disk::{Disk, Folder, Open};
+use super::error::StoreError;
+use super::files::{Identities, Place, ShareFiles, State};
+
+const PART_SUFFIX: &str = ".part";
+
+/// Hexadecimal digits of the content id in the `.part` name of a share whose own name is so long
+/// that it has to be cut.
+const ID_DIGITS: usize = 16;
+
+impl ShareFiles {
+    /// Makes the files of a share about to be downloaded, all of them at their full length.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TargetExists`] when the share's name or its `.part` name is taken,
+    /// [`StoreError::NoSpace`] when it does not fit. After any error nothing is left behind.
+    pub fn create_partial(
+        disk: Arc<dyn Disk>,
+        downloads: &Path,
+        content: &Arc<Content>,
+    ) -> Result<ShareFiles, StoreError> {
+        std::fs::create_dir_all(downloads).map_err(StoreError::at(downloads))?;
+        let place = place(disk.as_ref(), downloads, content)?;
+        for name in [&place.name, &place.part_name] {
+            if exists(disk.as_ref(), &place, name)? {
+                let path = place.parent_path.join(name);
+                return Err(StoreError::TargetExists { path });
+            }
+        }
+        let free = disk
+            .free_bytes(&place.parent)
+            .map_err(StoreError::at(downloads))?;
+        if free < content.size {
+            let path = place.parent_path.clone();
+            return Err(StoreError::NoSpace {
+                path,
+                needed: content.size,
+                free,
+            });
+        }
+        let mut files = ShareFiles::new(disk, content.clone(), place, State::Partial);
+        files.claim()?;
+        match files.fill() {
+            Ok(()) => Ok(files),
+            Err(error) => {
+                // The first error is the one that tells what is wrong.
+                let _ = files.discard_partial();
+                Err(error)
+            }
+        }
+    }
+
+    /// Finds the files of an unfinished share after a restart.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] when there is nothing, [`StoreError::AlreadyRenamed`] when only the
+    /// final name is there, [`StoreError::Changed`] when a file is missing or not of its length:
+    /// then the share can only be discarded and made again.
+    pub fn open_partial(
+        disk: Arc<dyn Disk>,
+        downloads: &Path,
+        content: &Arc<Content>,
+    ) -> Result<ShareFiles, StoreError> {
+        let mut place = place(disk.as_ref(), downloads, content)?;
+        if !exists(disk.as_ref(), &place, &place.part_name)? {
+            return Err(match exists(disk.as_ref(), &place, &place.name)? {
+                true => StoreError::AlreadyRenamed {
+                    path: place.parent_path.join(&place.name),
+                },
+                false => StoreError::Missing {
+                    path: place.part_path(),
+                },
+            });
+        }
+        place.open_root(disk.as_ref(), content)?;
+        let files = ShareFiles::new(disk, content.clone(), place, State::Partial);
+        files.check_lengths()?;
+        Ok(files)
+    }
+
+    /// Gives the complete share its name, durably, and tells where it is and what its files are.
+    /// Every chunk has been written and verified.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TargetExists`] when something has taken the name meanwhile. After any error
+    /// finishing can be tried again, unless a sync failed.
+    pub fn finish(&self) -> Result<(PathBuf, Identities), StoreError> {
+        let renamed = |state: &State| matches!(state, State::Renamed);
+        if !renamed(&self.state()) {
+            self.sync()?;
+            self.check_writable(&self.state())?;
+            self.set_executable_bits()?;
+        }
+        let mut state = self.state_mut();
+        if !renamed(&state) {
+            self.check_writable(&state)?;
+            self.rename()?;
+            self.open.clear();
+            *state = State::Renamed;
+        }
+        self.sync_name(&state)?;
+        let identities = self.identities(&state)?;
+        *state = State::Whole(identities.clone());
+        Ok((self.path(), identities))
+    }
+
+    /// Removes the unfinished share. What others have put among its files stays.
+    ///
+    /// # Errors
+    ///
+    /// The first removal that failed; the others were tried all the same.
+    pub fn discard_partial(&self) -> Result<(), StoreError> {
+        let mut state = self.state_mut();
+        if matches!(*state, State::Renamed | State::Whole(_)) {
+            return Err(StoreError::ReadOnly { path: self.path() });
+        }
+        *state = State::Discarded;
+        self.open.clear();
+        let mut first = Ok(());
+        let mut note = |path: &Path, removed: io::Result<()>| match removed {
+            Err(error) if !is_harmless(&error) && first.is_ok() => {
+                first = Err(StoreError::at(&self.place.part_path().join(path))(error));
+            }
+            _ => (),
+        };
+        if let Some(root) = &self.place.root {
+            self.remove_entries(root, &mut note);
+        }
+        let part = Path::new(&self.place.part_name);
+        note(
+            Path::new(""),
+            match self.content.listing {
+                Some(_) => self.disk.rmdir(&self.place.parent, part),
+                None => self.disk.unlink(&self.place.parent, part),
+            },
+        );
+        first
+    }
+
+    fn remove_entries(&self, root: &Folder, note: &mut dyn FnMut(&Path, io::Result<()>)) {
+        let entries = self
+            .content
+            .listing
+            .as_ref()
+            .map_or(&[][..], |listing| listing.entries());
+        for (at, entry) in entries.iter().enumerate().rev() {
+            let path = Path::new(entry.path.as_str());
+            note(
+                path,
+                match entry.kind {
+                    EntryKind::Dir => self.disk.rmdir(root, path),
+                    EntryKind::File { .. } => self.disk.unlink(root, path),
+                },
+            );
+            let before = at.checked_sub(1).map(|before| &entries[before].path);
+            let mut folders: Vec<&str> = new_folders(before, &entry.path).collect();
+            folders.reverse();
+            for folder in folders.into_iter().map(Path::new) {
+                note(folder, self.disk.rmdir(root, folder));
+            }
+        }
+    }
+
+    /// Takes the `.part` name; what already has it stays untouched.
+    fn claim(&mut self) -> Result<(), StoreError> {
+        let part = Path::new(&self.place.part_name);
+        let (disk, parent) = (self.disk.as_ref(), &self.place.parent);
+        let claimed = match self.content.listing {
+            Some(_) => disk.mkdir(parent, part),
+            None => disk.open(parent, part, Open::Create).map(drop),
+        };
+        claimed.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => StoreError::TargetExists {
+                path: self.place.part_path(),
+            },
+            _ => StoreError::at(&self.place.part_path())(error),
+        })
+    }
+
+    /// Makes everything of the share, and makes that durable: the journal will rely on it.
+    fn fill(&mut self) -> Result<(), StoreError> {
+        let part = self.place.part_path();
+        self.place.open_root(self.disk.as_ref(), &self.content)?;
+        if self.content.listing.is_some() {
+            self.make_entries()?;
+            let synced = self.disk.syncfs(self.place.any_folder());
+            synced.map_err(StoreError::at(&part))?;
+        } else {
+            let file = self.open_file(&State::Partial, 0)?;
+            self.allocate(&file, self.content.size, &part)?;
+            self.disk.fsync(&file).map_err(StoreError::at(&part))?;
+        }
+        let synced = self.disk.fsync_folder(&self.place.parent);
+        synced.map_err(StoreError::at(&self.place.parent_path))
+    }
+
+    fn make_entries(&self) -> Result<(), StoreError> {
+        let (Some(root), Some(listing)) = (&self.place.root, &self.content.listing) else {
+            return Ok(());
+        };
+        let mut before = None;
+        for entry in listing.entries() {
+            for folder in new_folders(before, &entry.path) {
+                self.make_folder(root, folder)?;
+            }
+            match entry.kind {
+                EntryKind::Dir => self.make_folder(root, entry.path.as_str())?,
+                EntryKind::File { size, .. } => self.make_file(root, entry.path.as_str(), size)?,
+            }
+            before = Some(&entry.path);
+        }
+        Ok(())
+    }
+
+    fn make_folder(&self, root: &Folder, relative: &str) -> Result<(), StoreError> {
+        let path = || self.place.part_path().join(relative);
+        let made = self.disk.mkdir(root, Path::new(relative));
+        made.map_err(|error| collision(&path(), error))
+    }
+
+    fn make_file(&self, root: &Folder, relative: &str, size: u64) -> Result<(), StoreError> {
+        let path = self.place.part_path().join(relative);
+        let opened = self.disk.open(root, Path::new(relative), Open::Create);
+        let file = opened.map_err(|error| collision(&path, error))?;
+        self.allocate(&file, size, &path)
+    }
+
+    fn allocate(&self, file: &File, size: u64, path: &Path) -> Result<(), StoreError> {
+        if size == 0 {
+            return Ok(());
+        }
+        self.disk.allocate(file, size).map_err(StoreError::at(path))
+    }
+
+    fn check_lengths(&self) -> Result<(), StoreError> {
+        let state = self.state();
+        let Identities(files) = self.identities(&state)?;
+        for (number, identity) in (0..).zip(files) {
+            if Some(identity.size) != self.content.file_size(number) {
+                return Err(StoreError::Changed {
+                    path: self.file_path(&state, number),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn set_executable_bits(&self) -> Result<(), StoreError> {
+        let Some(listing) = &self.content.listing else {
+            return Ok(());
+        };
+        let state = self.state();
+        for (number, file) in (0..)
+            .zip(listing.files())
+            .filter(|(_, file)| file.executable)
+        {
+            let opened = self.open_file(&state, number)?;
+            let path = || self.place.part_path().join(file.path.as_str());
+            self.disk
+                .set_executable(&opened)
+                .map_err(|error| StoreError::at(&path())(error))?;
+        }
+        // The times of all files must not be lost, or the share would seem changed afterwards.
+        let synced = self.disk.syncfs(self.place.any_folder());
+        synced.map_err(StoreError::at(&self.place.part_path()))
+    }
+
+    fn rename(&self) -> Result<(), StoreError> {
+        let (from, to) = (
+            Path::new(&self.place.part_name),
+            Path::new(&self.place.name),
+        );
+        match self.disk.rename_noreplace(&self.place.parent, from, to) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(StoreError::TargetExists { path: self.path() })
+            }
+            other => other.map_err(StoreError::at(&self.place.part_path())),
+        }
+    }
+
+    /// Makes the rename durable, and the inode time that some file systems change with it.
+    fn sync_name(&self, state: &State) -> Result<(), StoreError> {
+        let at = StoreError::at(&self.place.parent_path);
+        if self.content.listing.is_none() {
+            let file = self.open_file(state, 0)?;
+            self.disk.fsync(&file).map_err(&at)?;
+        }
+        self.disk.fsync_folder(&self.place.parent).map_err(&at)
+    }
+}
+
+fn place(disk: &dyn Disk, downloads: &Path, content: &Content) -> Result<Place, StoreError> {
+    let name = OsStr::new(content.name.as_str());
+    Place::open(disk, downloads, name, &part_name(content))
+}
+
+/// `<name>.part`, cut and made unique by the content id when that would be too long for a name.
+fn part_name(content: &Content) -> OsString {
+    let name = content.name.as_str();
+    if name.len() + PART_SUFFIX.len() <= limits::COMPONENT_BYTES {
+        return OsString::from(format!("{name}{PART_SUFFIX}"));
+    }
+    let id = content.id.to_string();
+    let room = limits::COMPONENT_BYTES - PART_SUFFIX.len() - 1 - ID_DIGITS;
+    let cut = &name[..name.floor_char_boundary(room)];
+    OsString::from(format!("{cut}~{}{PART_SUFFIX}", &id[..ID_DIGITS]))
+}
+
+fn exists(disk: &dyn Disk, place: &Place, name: &OsStr) -> Result<bool, StoreError> {
+    let found = disk.exists(&place.parent, Path::new(name));
+    found.map_err(StoreError::at(&place.parent_path.join(name)))
+}
+
+/// The folders above `path` that are not above `before`, the outermost first. Entries are sorted
+/// bytewise, so all entries of one folder follow each other, and each folder is new once.
+fn new_folders<'p>(
+    before: Option<&'p SharePath>,
+    path: &'p SharePath,
+) -> impl Iterator<Item = &'p str> {
+    path.parents().filter(move |folder| {
+        let inside = before.and_then(|before| before.as_str().strip_prefix(folder));
+        !inside.is_some_and(|rest| rest.starts_with('/'))
+    })
+}
+
+/// In a folder of our own making a taken name can only be another spelling of one of ours.
+fn collision(path: &Path, error: io::Error) -> StoreError {
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        return StoreError::Collides {
+            path: path.to_owned(),
+        };
+    }
+    StoreError::at(path)(error)
+}
+
+/// Failures to remove that mean: it is gone already, or it is not ours.
+fn is_harmless(error: &io::Error) -> bool {
+    const HARMLESS: [Errno; 4] = [Errno::NOENT, Errno::NOTEMPTY, Errno::LOOP, Errno::NOTDIR];
+    Errno::from_io_error(error).is_some_and(|errno| HARMLESS.contains(&errno))
+}
