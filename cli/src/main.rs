@@ -1,3 +1,122 @@
-//! The program `client`; its commands arrive with the daemon.
+//! The program `client`: talks to a daemon and to the person.
+//!
+//! [`args`] is the command line, [`commands`] what each subcommand does, [`control`] the way to the
+//! daemon, [`output`] the only place that writes to the terminal. Results go to stdout, everything
+//! else to stderr; the exit code says what kind of failure it was.
+//!
+//! Not here: the daemon itself (`warren-daemon`), which `client daemon` runs in this process.
 
-fn main() {}
+mod args;
+mod commands;
+mod control;
+mod home;
+mod inspect;
+mod output;
+mod progress;
+mod source;
+mod text;
+
+use std::{future::Future, io, process::ExitCode};
+
+use clap::{Parser, error::ErrorKind};
+use tracing_subscriber::EnvFilter;
+use warren_daemon::control::model::{ApiError, exit};
+
+use crate::{
+    args::{Args, Command},
+    commands::Client,
+    output::Output,
+};
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return refuse(&error),
+    };
+    log_to_stderr();
+    let output = Output::new(args.command.json());
+    match run(args, output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(error.exit)
+        }
+    }
+}
+
+/// Ends on a command line that is not one, or that asks for help.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let asked = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    if !asked && std::env::args_os().any(|arg| arg == "--json") {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(message);
+        let hint = "See client --help.";
+        Output::new(true).error(&ApiError::new("usage", exit::USAGE, message, hint));
+        return ExitCode::from(exit::USAGE);
+    }
+    // Nothing can be said when the terminal is gone.
+    let _ = error.print();
+    if asked {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(exit::USAGE)
+    }
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
+}
+
+fn run(args: Args, output: Output) -> Result<(), ApiError> {
+    let home = args.home;
+    let client = |idx| Client::new(home.clone(), idx, output);
+    match args.command {
+        Command::Daemon(daemon) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build();
+            block_on(runtime, commands::daemon(home, daemon))
+        }
+        Command::Register(register) => {
+            let client = client(register.idx)?;
+            on_one_thread(client.register(register))
+        }
+        Command::Download(download) => {
+            let client = client(download.idx)?;
+            on_one_thread(client.download(&download.source))
+        }
+        Command::Status(asked) => on_one_thread(client(asked.idx)?.status()),
+        Command::Peers(asked) => on_one_thread(client(asked.idx)?.peers()),
+        Command::Stop { idx } => on_one_thread(client(idx)?.stop()),
+        Command::Remove { share, idx } => on_one_thread(client(idx)?.remove(share)),
+        Command::Inspect { source, json: _ } => inspect::run(&source, output),
+    }
+}
+
+fn on_one_thread(command: impl Future<Output = Result<(), ApiError>>) -> Result<(), ApiError> {
+    block_on(
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build(),
+        command,
+    )
+}
+
+fn block_on(
+    runtime: io::Result<tokio::runtime::Runtime>,
+    command: impl Future<Output = Result<(), ApiError>>,
+) -> Result<(), ApiError> {
+    let runtime = runtime.map_err(|error| {
+        let message = format!("cannot start the runtime: {error}");
+        ApiError::new("no_runtime", exit::OTHER, message, "")
+    })?;
+    runtime.block_on(command)
+}

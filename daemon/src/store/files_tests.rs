@@ -77,7 +77,7 @@ fn after_a_restart_written_chunks_verify_and_missing_ones_do_not() {
     let downloads = tempfile::tempdir().unwrap();
     let sample = Sample::mixed();
     let files = create(downloads.path(), &sample);
-    let even = |chunk: &ChunkIndex| chunk.value() % 2 == 0;
+    let even = |chunk: &ChunkIndex| chunk.value().is_multiple_of(2);
     for chunk in sample.chunks().filter(even) {
         files.write_chunk(chunk, &sample.chunk(chunk)).unwrap();
     }
@@ -288,7 +288,7 @@ fn what_is_found_in_the_place_of_a_download_is_told_apart() {
 
 #[test]
 fn a_file_changed_under_a_share_stops_serving() {
-    let change: [(&str, fn(&Path)); 6] = [
+    let change: [Mutation; 6] = [
         ("rewritten", |path| fs::write(path, noise(9, 1000)).unwrap()),
         ("grown", |path| fs::write(path, noise(4, 1001)).unwrap()),
         ("cut", |path| fs::write(path, "").unwrap()),

@@ -30,7 +30,7 @@ pub(crate) struct Sample {
 impl Sample {
     pub(crate) fn file(name: &str, bytes: Vec<u8>) -> Sample {
         let hashes = match cvs(&bytes) {
-            cvs if cvs.len() == 0 => [whole_hash(&bytes)].into_iter().collect(),
+            cvs if cvs.is_empty() => [whole_hash(&bytes)].into_iter().collect(),
             cvs => cvs,
         };
         let name = ShareName::parse(name).unwrap();

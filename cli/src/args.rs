@@ -1,0 +1,310 @@
+//! The command line, exactly as scripts rely on it.
+//!
+//! Not here: what the subcommands do ([`crate::commands`]).
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr};
+
+use clap::{Parser, Subcommand};
+use warren_proto::{
+    content::address::HostPort,
+    id::{ParseIdError, TrackerPin},
+};
+
+/// Shares files and folders with other machines, and fetches what they share.
+#[derive(Debug, Parser)]
+#[command(
+    name = "client",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    before_help = "\
+Examples:
+  client daemon 1 tracker.example:59000     run a daemon; leave it running
+  client register movie.mkv 1               share a file, get its .p2p and link
+  client download p2p:dpw3... 1             fetch what a link names"
+)]
+pub(crate) struct Args {
+    /// Folder of all state, keys and sockets [default: $WARREN_HOME, else ~/.local/state/warren]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run daemon number IDX of this machine in the foreground
+    #[command(before_help = "\
+Examples:
+  client daemon 1 tracker.example:59000
+  client daemon 2 203.0.113.7:59000#KEY --downloads /data/shared")]
+    Daemon(DaemonArgs),
+    /// Share a file or folder where it lies; prints the path of its .p2p and its link
+    #[command(before_help = "\
+Examples:
+  client register movie.mkv 1
+  client register photos/ 1 -o /tmp/photos.p2p --skip-special")]
+    Register(RegisterArgs),
+    /// Fetch what a .p2p or a link names; prints the path it is stored at
+    #[command(before_help = "\
+Examples:
+  client download movie.p2p 1
+  client download p2p:dpw3... 1 --json")]
+    Download(DownloadArgs),
+    /// List trackers and shares of a daemon
+    #[command(before_help = "\
+Examples:
+  client status 1
+  client status 1 --json")]
+    Status(IdxArgs),
+    /// List peers a daemon is connected to
+    #[command(before_help = "\
+Examples:
+  client peers 1
+  client peers 1 --json")]
+    Peers(IdxArgs),
+    /// Stop a daemon; what it was doing goes on when it is started again
+    #[command(before_help = "\
+Examples:
+  client stop 1
+  client --home /srv/warren stop 1")]
+    Stop {
+        /// Number of the daemon, 0 to 65535
+        idx: u16,
+    },
+    /// Stop sharing or downloading; complete files stay where they are
+    #[command(before_help = "\
+Examples:
+  client remove movie.mkv 1
+  client remove 9f86d081884c 1")]
+    Remove {
+        /// Content id, its beginning, or a name, as `client status` shows them
+        share: String,
+        /// Number of the daemon, 0 to 65535
+        idx: u16,
+    },
+    /// Show what a .p2p or a link says, without any daemon
+    #[command(before_help = "\
+Examples:
+  client inspect movie.p2p
+  client inspect p2p:dpw3... --json")]
+    Inspect {
+        /// A .p2p file or a link
+        #[arg(value_name = "FILE.p2p|LINK")]
+        source: OsString,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl Command {
+    /// Whether stdout holds one JSON object a line.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Command::Register(RegisterArgs { json, .. })
+            | Command::Download(DownloadArgs { json, .. })
+            | Command::Status(IdxArgs { json, .. })
+            | Command::Peers(IdxArgs { json, .. })
+            | Command::Inspect { json, .. } => *json,
+            Command::Daemon(_) | Command::Stop { .. } | Command::Remove { .. } => false,
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DaemonArgs {
+    /// Number of the daemon, 0 to 65535
+    pub(crate) idx: u16,
+    /// The tracker, as it printed itself; its key is remembered when it is not given
+    #[arg(value_name = "TRACKER:PORT[#KEY]")]
+    pub(crate) tracker: TrackerArg,
+    /// UDP address and port for other peers [default: any address, a free port]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where downloads and .p2p files go [default: downloads/daemon-IDX in this folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) downloads: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RegisterArgs {
+    /// File or folder to share
+    pub(crate) path: PathBuf,
+    /// Number of the daemon, 0 to 65535
+    pub(crate) idx: u16,
+    /// Write the .p2p here
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Leave out symlinks and special files instead of refusing the folder
+    #[arg(long)]
+    pub(crate) skip_special: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DownloadArgs {
+    /// A .p2p file or a link
+    #[arg(value_name = "FILE.p2p|LINK")]
+    pub(crate) source: OsString,
+    /// Number of the daemon, 0 to 65535
+    pub(crate) idx: u16,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct IdxArgs {
+    /// Number of the daemon, 0 to 65535
+    pub(crate) idx: u16,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `host:port` or `host:port#KEY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TrackerArg {
+    /// `host:port`.
+    pub(crate) address: String,
+    /// What the tracker's key must match, when given.
+    pub(crate) pin: Option<TrackerPin>,
+}
+
+/// Why a tracker is none.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TrackerArgError {
+    #[error("it is not host:port, such as tracker.example:59000 or [2001:db8::1]:59000")]
+    Address,
+    #[error("its key is wrong: {0}")]
+    Key(ParseIdError),
+}
+
+impl FromStr for TrackerArg {
+    type Err = TrackerArgError;
+
+    fn from_str(text: &str) -> Result<Self, TrackerArgError> {
+        let (address, pin) = match text.trim().split_once('#') {
+            Some((address, pin)) => (address, Some(pin)),
+            None => (text.trim(), None),
+        };
+        let address: HostPort = address.parse().map_err(|_| TrackerArgError::Address)?;
+        let pin = pin
+            .map(str::parse)
+            .transpose()
+            .map_err(TrackerArgError::Key)?;
+        Ok(TrackerArg {
+            address: address.to_string(),
+            pin,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_form_scripts_rely_on_is_read() {
+        for line in [
+            "daemon 1 tracker.example:59000",
+            "daemon 0 203.0.113.7:59000#ceircbaeaqcaibaeaqcaibaeaq --listen 0.0.0.0:4000",
+            "daemon 65535 [2001:db8::1]:59000 --downloads d",
+            "register film.mkv 1",
+            "register film.mkv 1 -o film.p2p --json --skip-special",
+            "download film.p2p 1",
+            "download p2p:abc 1 --json",
+            "status 1 --json",
+            "peers 1 --json",
+            "stop 1",
+            "remove film.mkv 1",
+            "inspect film.p2p --json",
+        ] {
+            parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn home_is_read_before_and_after_the_subcommand() {
+        for line in [
+            "--home /h status 1",
+            "status --home /h 1",
+            "status 1 --home /h",
+        ] {
+            assert_eq!(
+                parse(line).unwrap().home,
+                Some(PathBuf::from("/h")),
+                "{line}"
+            );
+        }
+        assert_eq!(parse("status 1").unwrap().home, None);
+    }
+
+    #[test]
+    fn what_is_no_command_line_is_refused() {
+        for line in [
+            "",
+            "status",
+            "status 65536",
+            "status -1",
+            "status one",
+            "daemon 1",
+            "daemon 1 tracker.example",
+            "daemon 1 tracker.example:70000",
+            "daemon 1 tracker.example:59000#short",
+            "register film.mkv",
+            "download p2p:abc 1 2",
+            "fetch film.p2p 1",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_tracker_is_its_address_and_perhaps_its_key() {
+        let plain: TrackerArg = "tracker.example:59000".parse().unwrap();
+        assert_eq!(
+            plain,
+            TrackerArg {
+                address: "tracker.example:59000".into(),
+                pin: None
+            }
+        );
+        let pin = TrackerPin([7; 16]);
+        let pinned: TrackerArg = format!("[::1]:59000#{pin}").parse().unwrap();
+        assert_eq!(
+            pinned,
+            TrackerArg {
+                address: "[::1]:59000".into(),
+                pin: Some(pin)
+            }
+        );
+    }
+
+    #[test]
+    fn the_help_of_each_subcommand_starts_with_two_examples() {
+        for command in Args::command().get_subcommands() {
+            let help = command.clone().render_long_help().to_string();
+            let mut lines = help.lines();
+            assert_eq!(lines.next(), Some("Examples:"), "{help}");
+            for line in lines.by_ref().take(2) {
+                assert!(line.starts_with("  client "), "{line}");
+                assert!(line.contains(command.get_name()), "{line}");
+            }
+        }
+    }
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(std::iter::once("client").chain(line.split_whitespace()))
+    }
+}

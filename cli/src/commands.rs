@@ -1,0 +1,439 @@
+//! What each subcommand does, but for `inspect`.
+//!
+//! Not here: how the daemon is reached ([`crate::control`]) and how things look ([`crate::output`],
+//! [`crate::text`]).
+
+use std::{
+    ffi::OsStr,
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use warren_daemon::{
+    control::model::{
+        ApiError, Done, DownloadRequest, Event, Peer, RegisterRequest, Registered, RemoveRequest,
+        Share, Tracker, exit,
+    },
+    home::socket_path,
+};
+use warren_proto::content::path::printable;
+
+use crate::{
+    args::{DaemonArgs, RegisterArgs},
+    control::{Daemon, Events},
+    home,
+    output::Output,
+    progress::Live,
+    source, text,
+};
+
+/// How long a stopping daemon may take to let go of its socket: it has 2 s for open connections
+/// and then writes down what it has.
+const STOP_WAIT: Duration = Duration::from_secs(10);
+
+/// Gap between two looks at a stopping daemon.
+const STOP_POLL: Duration = Duration::from_millis(50);
+
+/// Runs a daemon until it is stopped.
+///
+/// # Errors
+/// When it cannot start, or fails for good.
+pub(crate) async fn daemon(home: Option<PathBuf>, args: DaemonArgs) -> Result<(), ApiError> {
+    let downloads = match args.downloads {
+        Some(folder) => folder,
+        None => Path::new("downloads").join(format!("daemon-{}", args.idx)),
+    };
+    warren_daemon::run(warren_daemon::Config {
+        home: home::folder(home.as_deref())?,
+        idx: args.idx,
+        tracker: args.tracker.address,
+        tracker_pin: args.tracker.pin,
+        listen: args.listen,
+        downloads: std::path::absolute(downloads).map_err(home::no_working_folder)?,
+    })
+    .await
+}
+
+/// One command to one daemon.
+#[derive(Debug)]
+pub(crate) struct Client {
+    daemon: Daemon,
+    /// `--home` as it was typed.
+    home: Option<PathBuf>,
+    output: Output,
+}
+
+impl Client {
+    /// Addresses daemon `idx` under `home`, as `--home` was typed.
+    ///
+    /// # Errors
+    /// When there is no state folder, or its path is too long for a socket.
+    pub(crate) fn new(home: Option<PathBuf>, idx: u16, output: Output) -> Result<Self, ApiError> {
+        let folder = home::folder(home.as_deref())?;
+        let socket = socket_path(&folder, idx).map_err(|error| {
+            let hint = "Name a shorter folder with --home DIR or WARREN_HOME.";
+            ApiError::caused("home_path", exit::USAGE, &error, hint)
+        })?;
+        let start_line = home::start_line(home.as_deref(), idx, None);
+        Ok(Client {
+            daemon: Daemon {
+                idx,
+                socket,
+                start_line,
+            },
+            home,
+            output,
+        })
+    }
+
+    /// Shares a path; stdout gets the path of its `.p2p` and the link.
+    ///
+    /// # Errors
+    /// When it cannot be read, the daemon refuses, or Ctrl-C interrupts it.
+    pub(crate) async fn register(self, args: RegisterArgs) -> Result<(), ApiError> {
+        let request = RegisterRequest {
+            path: absolute(&args.path)?,
+            output: args.output.as_deref().map(absolute).transpose()?,
+            skip_special: args.skip_special,
+        };
+        let name = request.path.file_name().unwrap_or(OsStr::new("/"));
+        let live = Live::new(name.to_string_lossy(), self.output);
+        let registering = async {
+            let events = self.daemon.follow("register", &request).await?;
+            self.watch(events, live).await
+        };
+        match Interrupt::listen()?.or(registering).await {
+            Some(Ok(Event::Registered(registered))) => self.show_registered(&registered),
+            Some(result) => unexpected(result),
+            None => Err(ApiError::new(
+                "interrupted",
+                exit::INTERRUPTED,
+                "interrupted; nothing was registered",
+                "Run the same command again to share it.",
+            )),
+        }
+    }
+
+    fn show_registered(&self, registered: &Registered) -> Result<(), ApiError> {
+        if self.output.json() {
+            return self.output.event(&Event::Registered(registered.clone()));
+        }
+        self.output.message(&format!(
+            "shared {}: {}, {}, id {}",
+            registered.path,
+            text::count(registered.files, "file"),
+            text::bytes(registered.bytes),
+            registered.content_id
+        ));
+        self.output.result(&registered.manifest)?;
+        match &registered.link {
+            Some(link) => self.output.result(link),
+            None => {
+                self.output
+                    .message("there is no link: the tracker's key is not known yet");
+                Ok(())
+            }
+        }
+    }
+
+    /// Fetches a share; stdout gets the path it is stored at.
+    ///
+    /// # Errors
+    /// When the source is malformed, the daemon fails or refuses, or Ctrl-C ends the watching; the
+    /// download itself goes on then.
+    pub(crate) async fn download(mut self, argument: &OsStr) -> Result<(), ApiError> {
+        let named = source::read(argument)?;
+        let idx = self.daemon.idx;
+        self.daemon.start_line = home::start_line(self.home.as_deref(), idx, named.tracker());
+        let id = named.id();
+        let live = Live::new(named.name(), self.output);
+        let request = DownloadRequest {
+            source: named.source,
+        };
+
+        let mut interrupt = Interrupt::listen()?;
+        let starting = self.daemon.follow("download", &request);
+        let Some(events) = interrupt.or(starting).await else {
+            return Err(ApiError::new(
+                "interrupted",
+                exit::INTERRUPTED,
+                "interrupted before the daemon confirmed the download",
+                format!(
+                    "See whether it has it: client {}status {idx}",
+                    self.home_flag()
+                ),
+            ));
+        };
+        match interrupt.or(self.watch(events?, live)).await {
+            Some(Ok(Event::Done(done))) => self.show_done(&done),
+            Some(result) => unexpected(result),
+            None => Err(ApiError::new(
+                "interrupted",
+                exit::INTERRUPTED,
+                format!("interrupted; the download goes on in daemon {idx}"),
+                format!("To cancel it: client {}remove {id} {idx}", self.home_flag()),
+            )),
+        }
+    }
+
+    fn show_done(&self, done: &Done) -> Result<(), ApiError> {
+        if self.output.json() {
+            return self.output.event(&Event::Done(done.clone()));
+        }
+        self.output.message(&format!(
+            "{} verified in {:.1} s, id {}",
+            text::bytes(done.bytes),
+            done.seconds,
+            done.content_id
+        ));
+        self.output.result(&done.path)
+    }
+
+    /// Shows trackers and shares.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub(crate) async fn status(self) -> Result<(), ApiError> {
+        let events = self.daemon.list("status").await?;
+        if events.iter().all(|event| !matches!(event, Event::Share(_))) {
+            let idx = self.daemon.idx;
+            self.nothing(&format!(
+                "nothing is shared; share a file with: client register PATH {idx}"
+            ));
+        }
+        self.show_all(&events)
+    }
+
+    /// Shows connected peers.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub(crate) async fn peers(self) -> Result<(), ApiError> {
+        let events = self.daemon.list("peers").await?;
+        if events.is_empty() {
+            self.nothing("no peer is connected");
+        }
+        self.show_all(&events)
+    }
+
+    fn nothing(&self, text: &str) {
+        if !self.output.json() {
+            self.output.message(text);
+        }
+    }
+
+    fn show_all(&self, events: &[Event]) -> Result<(), ApiError> {
+        for event in events {
+            match (self.output.json(), event) {
+                (true, event) => self.output.event(event)?,
+                (false, Event::Tracker(tracker)) => self.output.result(&tracker_line(tracker))?,
+                (false, Event::Share(share)) => self.output.result(&share_line(share))?,
+                (false, Event::Peer(peer)) => self.output.result(&peer_line(peer))?,
+                (false, _) => (),
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops the daemon and waits until its socket is gone.
+    ///
+    /// # Errors
+    /// When it does not answer, or is still there after [`STOP_WAIT`].
+    pub(crate) async fn stop(self) -> Result<(), ApiError> {
+        let idx = self.daemon.idx;
+        self.daemon.order("stop", &()).await?;
+        let stopped = async {
+            while self.daemon.answers().await {
+                tokio::time::sleep(STOP_POLL).await;
+            }
+        };
+        match tokio::time::timeout(STOP_WAIT, stopped).await {
+            Ok(()) => self.output.result(&format!("daemon {idx} is stopped")),
+            Err(_) => Err(ApiError::new(
+                "still_stopping",
+                exit::OTHER,
+                format!(
+                    "daemon {idx} is still stopping after {} s",
+                    STOP_WAIT.as_secs()
+                ),
+                format!(
+                    "See whether it ends: client {}status {idx}",
+                    self.home_flag()
+                ),
+            )),
+        }
+    }
+
+    /// Ends a share or a download.
+    ///
+    /// # Errors
+    /// When there is no such share.
+    pub(crate) async fn remove(self, share: String) -> Result<(), ApiError> {
+        let request = RemoveRequest { share };
+        self.daemon.order("remove", &request).await?;
+        self.output
+            .result(&format!("{} is removed", printable(&request.share)))
+    }
+
+    /// Shows progress until the final event, which is returned unless it is an error.
+    async fn watch(&self, mut events: Events, mut live: Live) -> Result<Event, ApiError> {
+        loop {
+            match events.next().await? {
+                Event::Error(error) => return Err(error),
+                Event::Progress(progress) => live.show(progress, Instant::now())?,
+                event if event.is_final() => return Ok(event),
+                _ => (),
+            }
+        }
+    }
+
+    /// `--home DIR ` when it was typed, for commands that the person is told to type.
+    fn home_flag(&self) -> String {
+        let flag = |home: &PathBuf| format!("--home {} ", home::quoted(home));
+        self.home.as_ref().map_or(String::new(), flag)
+    }
+}
+
+/// Ctrl-C, listened for from the moment this exists, so that none falls between two commands.
+struct Interrupt(Signal);
+
+impl Interrupt {
+    fn listen() -> Result<Self, ApiError> {
+        signal(SignalKind::interrupt())
+            .map(Interrupt)
+            .map_err(|error| {
+                let message = format!("cannot listen for Ctrl-C: {error}");
+                ApiError::new("no_signals", exit::OTHER, message, "")
+            })
+    }
+
+    /// The command's result, or `None` when Ctrl-C comes first.
+    async fn or<T>(&mut self, command: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            result = command => Some(result),
+            _ = self.0.recv() => None,
+        }
+    }
+}
+
+fn unexpected(result: Result<Event, ApiError>) -> Result<(), ApiError> {
+    let event = result?;
+    Err(ApiError::new(
+        "bad_answer",
+        exit::OTHER,
+        format!(
+            "the daemon ended with an answer to another question: {}",
+            event.to_json()
+        ),
+        "Its version may differ; stop it and start it again.",
+    ))
+}
+
+/// The path from the root. A path that ends in `..` is resolved, because it names nothing.
+fn absolute(path: &Path) -> Result<PathBuf, ApiError> {
+    let absolute = if path.file_name().is_none() && path.exists() {
+        path.canonicalize()
+    } else {
+        std::path::absolute(path)
+    };
+    absolute.map_err(|error: io::Error| {
+        let hint = "Check the path.";
+        let message = format!("cannot use {}: {error}", path.display());
+        ApiError::new("bad_path", exit::USAGE, message, hint)
+    })
+}
+
+fn tracker_line(tracker: &Tracker) -> String {
+    let state = if tracker.connected {
+        "connected"
+    } else {
+        "not connected; trying again"
+    };
+    let key = if tracker.key.is_empty() {
+        String::new()
+    } else {
+        format!("#{}", tracker.key)
+    };
+    printable(&format!("tracker {}{key}  {state}", tracker.address))
+}
+
+fn share_line(share: &Share) -> String {
+    let name = if share.name.is_empty() {
+        "(name not known yet)"
+    } else {
+        &share.name
+    };
+    let state = share.state.word();
+    let amount = if share.verified_bytes == share.bytes {
+        text::bytes(share.bytes)
+    } else {
+        format!(
+            "{} of {}",
+            text::bytes(share.verified_bytes),
+            text::bytes(share.bytes)
+        )
+    };
+    printable(&format!("{}  {state}  {amount}  {name}", share.content_id))
+}
+
+fn peer_line(peer: &Peer) -> String {
+    printable(&format!(
+        "{}  {}  {}  {:.1} ms  down {}  up {}",
+        peer.peer,
+        peer.path.word(),
+        peer.address,
+        peer.rtt_ms,
+        text::bytes(peer.down_bytes),
+        text::bytes(peer.up_bytes)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_daemon::control::model::{PeerPath, ShareState};
+
+    use super::*;
+
+    #[test]
+    fn lists_are_one_line_each_and_hostile_names_are_escaped() {
+        let share = Share {
+            content_id: "ab".into(),
+            name: "a\u{1b}[2Jb\nc".into(),
+            bytes: 2048,
+            verified_bytes: 1024,
+            state: ShareState::Downloading,
+        };
+        assert_eq!(
+            share_line(&share),
+            r"ab  downloading  1.0 KiB of 2.0 KiB  a\u{1b}[2Jb\u{a}c"
+        );
+        let peer = Peer {
+            peer: "abcd".into(),
+            path: PeerPath::Direct,
+            address: "203.0.113.9:4000".into(),
+            rtt_ms: 12.34,
+            down_bytes: 0,
+            up_bytes: 1024,
+        };
+        assert_eq!(
+            peer_line(&peer),
+            "abcd  direct  203.0.113.9:4000  12.3 ms  down 0 B  up 1.0 KiB"
+        );
+    }
+
+    #[test]
+    fn paths_become_absolute_without_following_links() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(absolute(Path::new("a b")).unwrap(), here.join("a b"));
+        assert_eq!(
+            absolute(Path::new(".")).unwrap(),
+            here.canonicalize().unwrap()
+        );
+        assert_eq!(
+            absolute(Path::new("..")).unwrap(),
+            here.canonicalize().unwrap().parent().unwrap()
+        );
+    }
+}

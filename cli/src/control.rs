@@ -1,0 +1,284 @@
+//! The way to the daemon: HTTP on its Unix socket, answers as events.
+//!
+//! Not here: routes and JSON (`warren_daemon::control`), what to do with an answer
+//! ([`crate::commands`]).
+
+use std::{collections::VecDeque, io, path::PathBuf};
+
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Method, Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+use warren_daemon::control::model::{ApiError, Event, exit};
+
+/// Longest line of an event stream, far above any event: paths have 4 KiB, links 400 characters.
+const LINE_BYTES: usize = 1 << 20;
+
+/// A daemon that may or may not be running.
+#[derive(Clone, Debug)]
+pub(crate) struct Daemon {
+    /// Its number.
+    pub(crate) idx: u16,
+    /// Its socket.
+    pub(crate) socket: PathBuf,
+    /// What to type to start it.
+    pub(crate) start_line: String,
+}
+
+impl Daemon {
+    /// Asks for a list of events.
+    ///
+    /// # Errors
+    /// When the daemon is not running or refuses.
+    pub(crate) async fn list(&self, route: &str) -> Result<Vec<Event>, ApiError> {
+        let answer = self.ask(Method::GET, route, Bytes::new()).await?;
+        self.read(answer).await
+    }
+
+    /// Asks for something that is merely confirmed.
+    ///
+    /// # Errors
+    /// When the daemon is not running or refuses.
+    pub(crate) async fn order(&self, route: &str, body: &impl Serialize) -> Result<(), ApiError> {
+        let answer = self.ask(Method::POST, route, encode(body)?).await?;
+        // Read to its end, so that the daemon is not cut off in the middle of it.
+        self.collect(answer).await.map(drop)
+    }
+
+    /// Asks for something that is reported as it goes.
+    ///
+    /// # Errors
+    /// When the daemon is not running or refuses.
+    pub(crate) async fn follow(
+        &self,
+        route: &str,
+        body: &impl Serialize,
+    ) -> Result<Events, ApiError> {
+        let answer = self.ask(Method::POST, route, encode(body)?).await?;
+        Ok(Events {
+            body: answer.into_body(),
+            buffer: Vec::new(),
+            ready: VecDeque::new(),
+            daemon: self.clone(),
+        })
+    }
+
+    /// Whether something answers on the socket.
+    pub(crate) async fn answers(&self) -> bool {
+        UnixStream::connect(&self.socket).await.is_ok()
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        route: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ApiError> {
+        let stream = UnixStream::connect(&self.socket).await;
+        let stream = TokioIo::new(stream.map_err(|error| self.not_reached(&error))?);
+        let (mut sender, connection) = http1::handshake(stream)
+            .await
+            .map_err(|error| self.broken(&error))?;
+        // Ends with the answer's body, or with the program.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/v1/{route}"))
+            .header(header::HOST, "warren")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| self.broken(&error))?;
+        let answer = sender
+            .send_request(request)
+            .await
+            .map_err(|error| self.broken(&error))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        match self.read(answer).await? {
+            Event::Error(error) => Err(error),
+            _ => Err(self.incomprehensible()),
+        }
+    }
+
+    async fn read<T: DeserializeOwned>(&self, answer: Response<Incoming>) -> Result<T, ApiError> {
+        let body = self.collect(answer).await?;
+        serde_json::from_slice(&body).map_err(|_| self.incomprehensible())
+    }
+
+    async fn collect(&self, answer: Response<Incoming>) -> Result<Bytes, ApiError> {
+        let body = answer
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| self.broken(&error))?;
+        Ok(body.to_bytes())
+    }
+
+    fn not_reached(&self, error: &io::Error) -> ApiError {
+        let idx = self.idx;
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ApiError::new(
+                "daemon_not_running",
+                exit::DAEMON_NOT_RUNNING,
+                format!("daemon {idx} is not running"),
+                format!("Start it with: {}", self.start_line),
+            ),
+            io::ErrorKind::PermissionDenied => ApiError::new(
+                "not_your_daemon",
+                exit::REFUSED,
+                format!(
+                    "daemon {idx} at {} belongs to another user",
+                    self.socket.display()
+                ),
+                "Use a number and a --home of your own.",
+            ),
+            _ => ApiError::new(
+                "daemon_not_reached",
+                exit::OTHER,
+                format!(
+                    "cannot reach daemon {idx} at {}: {error}",
+                    self.socket.display()
+                ),
+                "",
+            ),
+        }
+    }
+
+    fn broken(&self, error: &dyn std::error::Error) -> ApiError {
+        let message = format!("the connection to daemon {} broke", self.idx);
+        let hint = format!("See whether it still runs: client status {}", self.idx);
+        let cause = ApiError::caused("connection_broke", exit::OTHER, error, hint);
+        ApiError {
+            message: format!("{message}: {}", cause.message),
+            ..cause
+        }
+    }
+
+    fn ended_early(&self) -> ApiError {
+        ApiError::new(
+            "daemon_stopped",
+            exit::DAEMON_NOT_RUNNING,
+            format!("daemon {} stopped before this was complete", self.idx),
+            format!(
+                "Start it again, and downloads continue: {}",
+                self.start_line
+            ),
+        )
+    }
+
+    fn incomprehensible(&self) -> ApiError {
+        ApiError::new(
+            "bad_answer",
+            exit::OTHER,
+            format!(
+                "daemon {} gave an answer this program does not understand",
+                self.idx
+            ),
+            format!(
+                "Its version may differ; stop it and start it again: client stop {}",
+                self.idx
+            ),
+        )
+    }
+}
+
+fn encode(body: &impl Serialize) -> Result<Bytes, ApiError> {
+    // Paths are the only part that JSON may not be able to hold.
+    serde_json::to_vec(body).map(Bytes::from).map_err(|error| {
+        ApiError::new(
+            "not_utf8",
+            exit::USAGE,
+            format!("cannot send this path: {error}"),
+            "Rename the file and its folders to names that are UTF-8.",
+        )
+    })
+}
+
+/// The events of a register or a download as they come.
+#[derive(Debug)]
+pub(crate) struct Events {
+    body: Incoming,
+    /// A line whose end has not come yet.
+    buffer: Vec<u8>,
+    ready: VecDeque<Event>,
+    daemon: Daemon,
+}
+
+impl Events {
+    /// The next event. The caller stops asking after a final one.
+    ///
+    /// # Errors
+    /// Exit code 3 when the daemon ends before a final event.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again; nothing is lost.
+    pub(crate) async fn next(&mut self) -> Result<Event, ApiError> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(event);
+            }
+            // A daemon that is killed breaks the connection, one that is stopped ends the body.
+            let frame = match self.body.frame().await {
+                Some(Ok(frame)) => frame,
+                Some(Err(_)) | None => return Err(self.daemon.ended_early()),
+            };
+            if let Ok(bytes) = frame.into_data() {
+                self.buffer.extend_from_slice(&bytes);
+                let events = take_events(&mut self.buffer);
+                self.ready
+                    .extend(events.ok_or_else(|| self.daemon.incomprehensible())?);
+            }
+        }
+    }
+}
+
+/// Takes the complete lines out of `buffer` and reads those with data; `None` when one is no event.
+fn take_events(buffer: &mut Vec<u8>) -> Option<Vec<Event>> {
+    let end = buffer
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |at| at + 1);
+    let lines: Vec<u8> = buffer.drain(..end).collect();
+    if buffer.len() > LINE_BYTES {
+        return None;
+    }
+    lines
+        .split(|&byte| byte == b'\n')
+        .filter_map(|line| line.strip_prefix(b"data:"))
+        .map(|json| serde_json::from_slice(json).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_across_any_split_of_the_stream() {
+        let event = ApiError::new("a", 1, "b", "c").into();
+        let stream = format!(
+            "data: {}\n\n: comment\n\ndata: {0}\n\n",
+            Event::to_json(&event)
+        );
+        for cut in 0..stream.len() {
+            let mut buffer = stream.as_bytes()[..cut].to_vec();
+            let mut events = take_events(&mut buffer).unwrap();
+            buffer.extend_from_slice(&stream.as_bytes()[cut..]);
+            events.extend(take_events(&mut buffer).unwrap());
+            assert_eq!(events, [event.clone(), event.clone()], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn garbage_and_endless_lines_are_refused() {
+        assert!(take_events(&mut b"data: {\n".to_vec()).is_none());
+        assert!(take_events(&mut vec![b'x'; LINE_BYTES + 1]).is_none());
+    }
+}

@@ -1,0 +1,112 @@
+//! The live line of a register or a download.
+//!
+//! On a terminal one line that redraws itself; elsewhere a plain line a second at most, and only
+//! when it says something new; with `--json` every event as it is.
+
+use std::{
+    env,
+    io::{self, IsTerminal},
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use warren_daemon::control::model::{ApiError, Event, Progress};
+use warren_proto::content::path::printable;
+
+use crate::{output::Output, text};
+
+/// Least time between two plain lines.
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Shows progress until it is dropped.
+pub(crate) struct Live {
+    /// What to call the content while the daemon knows no name.
+    name: String,
+    output: Output,
+    display: Display,
+}
+
+enum Display {
+    Json,
+    Bar(ProgressBar),
+    Lines {
+        shown: Option<Instant>,
+        last: String,
+    },
+}
+
+impl Live {
+    /// Shows progress of `name` in the way `output` and the terminal want it.
+    pub(crate) fn new(name: impl Into<String>, output: Output) -> Self {
+        let display = if output.json() {
+            Display::Json
+        } else if io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|t| t != "dumb") {
+            Display::Bar(bar())
+        } else {
+            Display::Lines {
+                shown: None,
+                last: String::new(),
+            }
+        };
+        Live {
+            name: name.into(),
+            output,
+            display,
+        }
+    }
+
+    /// Shows `progress`, received at `now`.
+    ///
+    /// # Errors
+    /// When stdout is closed, with `--json`.
+    pub(crate) fn show(&mut self, progress: Progress, now: Instant) -> Result<(), ApiError> {
+        match &mut self.display {
+            Display::Json => return self.output.event(&Event::Progress(progress)),
+            Display::Bar(bar) => {
+                bar.set_length(progress.bytes.max(1));
+                bar.set_position(progress.verified_bytes);
+                bar.set_message(printable(&text::progress(&progress, &self.name)));
+            }
+            Display::Lines { shown, last } => {
+                let line = text::progress(&progress, &self.name);
+                if line != *last && is_due(*shown, now) {
+                    self.output.message(&line);
+                    (*shown, *last) = (Some(now), line);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Display::Bar(bar) = &self.display {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("[{bar:16}] {wide_msg}")
+        .expect("the template is well-formed")
+        .progress_chars("=> ");
+    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)
+}
+
+fn is_due(shown: Option<Instant>, now: Instant) -> bool {
+    shown.is_none_or(|shown| now.duration_since(shown) >= LINE_INTERVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_lines_come_once_a_second_at_most() {
+        let start = Instant::now();
+        assert!(is_due(None, start));
+        assert!(!is_due(Some(start), start + Duration::from_millis(999)));
+        assert!(is_due(Some(start), start + Duration::from_secs(1)));
+    }
+}

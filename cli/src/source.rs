@@ -1,0 +1,185 @@
+//! Reads what the person named as the source of a download: a `.p2p` file or a link.
+//!
+//! Not here: what the bytes mean (`warren_daemon::control::source`).
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use warren_daemon::control::{
+    model::{ApiError, Source, exit},
+    source::Parsed,
+};
+use warren_proto::{content::address::TrackerAddress, id::ContentId, limits};
+
+/// A source that is well-formed, as it goes to the daemon and as it was understood.
+pub(crate) struct Named {
+    /// What the daemon gets.
+    pub(crate) source: Source,
+    /// What it says.
+    pub(crate) parsed: Parsed,
+}
+
+impl Named {
+    /// The content id.
+    pub(crate) fn id(&self) -> ContentId {
+        match &self.parsed {
+            Parsed::Manifest(manifest) => manifest.content.id,
+            Parsed::Link(link) => link.id,
+        }
+    }
+
+    /// The tracker to ask first.
+    pub(crate) fn tracker(&self) -> Option<&TrackerAddress> {
+        match &self.parsed {
+            Parsed::Manifest(manifest) => manifest.trackers.first(),
+            Parsed::Link(link) => Some(&link.tracker),
+        }
+    }
+
+    /// What to call it before a name is known.
+    pub(crate) fn name(&self) -> String {
+        match &self.parsed {
+            Parsed::Manifest(manifest) => manifest.content.name.as_str().to_owned(),
+            Parsed::Link(link) => link.id.to_string().chars().take(12).collect(),
+        }
+    }
+}
+
+/// Reads a `.p2p` file, or a link with whatever blanks were copied along.
+///
+/// # Errors
+/// Exit code 2 for a malformed link or a folder, 6 for a damaged `.p2p`, 7 for one that cannot be
+/// read, 9 for one that does not exist.
+pub(crate) fn read(argument: &OsStr) -> Result<Named, ApiError> {
+    if let Some(text) = argument
+        .to_str()
+        .map(str::trim)
+        .filter(|text| is_link(text))
+    {
+        let source = Source::Link {
+            text: text.to_owned(),
+        };
+        let parsed = source.parse()?;
+        return Ok(Named { source, parsed });
+    }
+    let path = Path::new(argument);
+    let source = Source::Manifest {
+        bytes: read_file(path)?,
+    };
+    let parsed = source.parse().map_err(|error| ApiError {
+        message: format!("{}: {}", path.display(), error.message),
+        ..error
+    })?;
+    Ok(Named { source, parsed })
+}
+
+fn is_link(text: &str) -> bool {
+    text.get(..4)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("p2p:"))
+}
+
+/// The bytes of a `.p2p`, never more than one may have.
+fn read_file(path: &Path) -> Result<Vec<u8>, ApiError> {
+    // Asked before opening, because opening a fifo would wait for its writer.
+    let metadata = path.metadata().map_err(|error| unreadable(path, &error))?;
+    if !metadata.is_file() {
+        return Err(ApiError::new(
+            "not_a_manifest",
+            exit::USAGE,
+            format!("{} is not a file", path.display()),
+            "Name a .p2p file or a link. To share a folder: client register PATH IDX.",
+        ));
+    }
+    let mut bytes = Vec::new();
+    let cap = limits::MANIFEST_BYTES as u64 + 1;
+    if metadata.len() < cap {
+        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+        file.take(cap)
+            .read_to_end(&mut bytes)
+            .map_err(|error| unreadable(path, &error))?;
+    }
+    // The file may have grown since its size was asked.
+    if metadata.len() >= cap || bytes.len() as u64 >= cap {
+        return Err(ApiError::new(
+            "manifest_too_large",
+            exit::VERIFICATION_FAILED,
+            format!("{} is larger than any .p2p file", path.display()),
+            "Name the .p2p file, not the content. To share the content: client register PATH IDX.",
+        ));
+    }
+    Ok(bytes)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> ApiError {
+    if error.kind() == io::ErrorKind::NotFound {
+        return ApiError::new(
+            "not_found",
+            exit::NOT_FOUND,
+            format!("there is no file {}", path.display()),
+            "Check the path. A link begins with p2p:.",
+        );
+    }
+    ApiError::new(
+        "unreadable",
+        exit::DISK,
+        format!("cannot read {}: {error}", path.display()),
+        "Check its permissions: ls -l shows them.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_a_missing_file_and_a_file_too_large_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        check(folder.path(), "not_a_manifest", exit::USAGE);
+        check(
+            &folder.path().join("missing.p2p"),
+            "not_found",
+            exit::NOT_FOUND,
+        );
+        let large = folder.path().join("large.p2p");
+        File::create(&large)
+            .unwrap()
+            .set_len(limits::MANIFEST_BYTES as u64 + 1)
+            .unwrap();
+        check(&large, "manifest_too_large", exit::VERIFICATION_FAILED);
+    }
+
+    #[test]
+    fn damaged_files_name_themselves() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.p2p");
+        std::fs::write(&path, b"not a manifest").unwrap();
+        let error = read(path.as_os_str()).err().unwrap();
+        assert_eq!((error.code.as_str(), error.exit), ("not_a_manifest", 6));
+        assert!(
+            error.message.starts_with(path.to_str().unwrap()),
+            "{}",
+            error.message
+        );
+    }
+
+    #[test]
+    fn links_are_known_by_their_scheme_in_any_case_and_within_blanks() {
+        for text in ["p2p:abc", " P2P:abc\n"] {
+            let error = read(OsStr::new(text)).err().unwrap();
+            assert_eq!(
+                (error.code.as_str(), error.exit),
+                ("malformed_link", exit::USAGE)
+            );
+        }
+    }
+
+    #[track_caller]
+    fn check(path: &Path, code: &str, exit: u8) {
+        let error = read(path.as_os_str()).err().unwrap();
+        assert_eq!((error.code.as_str(), error.exit), (code, exit));
+    }
+}

@@ -1,0 +1,388 @@
+//! The program `client` against a daemon that answers from a script: what a person and a program
+//! see of a register, a download and its interruption.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::Command,
+    sync::mpsc,
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use warren_daemon::control::{
+    api::{self, Control},
+    model::*,
+};
+
+const LINK: &str = "p2p:";
+
+#[tokio::test]
+async fn a_register_prints_the_manifest_and_the_link_alone_on_stdout() {
+    let daemon = Daemon::start(vec![registered()]);
+    let output = daemon
+        .client(&["register", "a film.mkv", "7", "-o", "x.p2p"])
+        .await;
+    check(&output, 0, &format!("/d/film.p2p\n{LINK}abc\n"));
+    assert_eq!(
+        text(&output.stderr),
+        "shared /d/film.mkv: 1 file, 3.0 KiB, id 00ff\n"
+    );
+    let asked = daemon.control.asked();
+    let folder = daemon.folder.path();
+    let (path, manifest) = (folder.join("a film.mkv"), folder.join("x.p2p"));
+    assert_eq!(
+        asked,
+        format!("register {} {}", path.display(), manifest.display())
+    );
+}
+
+#[tokio::test]
+async fn json_is_every_event_as_the_daemon_sent_it() {
+    let events = vec![waiting(), done()];
+    let daemon = Daemon::start(events.clone());
+    let output = daemon
+        .client(&["download", &daemon.manifest(), "7", "--json"])
+        .await;
+    let lines: Vec<String> = events.iter().map(|event| event.to_json() + "\n").collect();
+    check(&output, 0, &lines.concat());
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[tokio::test]
+async fn a_download_says_that_it_waits_and_prints_where_the_content_is() {
+    let daemon = Daemon::start(vec![waiting(), done()]);
+    let output = daemon.client(&["download", &daemon.manifest(), "7"]).await;
+    check(&output, 0, "/d/film.mkv\n");
+    assert_eq!(
+        text(&output.stderr),
+        "film.mkv: 0 %, 0 B of 3.0 KiB, 0 peers; no peer has it yet; waiting\n\
+         3.0 KiB verified in 1.5 s, id 00ff\n"
+    );
+}
+
+#[tokio::test]
+async fn an_error_of_the_daemon_is_shown_and_gives_the_exit_code() {
+    let error = ApiError::new(
+        "disk_full",
+        exit::DISK,
+        "no space for film.mkv",
+        "Free 3 KiB.",
+    );
+    let daemon = Daemon::start(vec![waiting(), error.into()]);
+    let output = daemon.client(&["download", &daemon.manifest(), "7"]).await;
+    check(&output, 7, "");
+    assert!(
+        text(&output.stderr).ends_with("error: no space for film.mkv\nhint: Free 3 KiB.\n"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[tokio::test]
+async fn a_daemon_that_ends_in_the_middle_is_exit_3() {
+    let daemon = Daemon::start(vec![waiting()]);
+    let manifest = daemon.manifest();
+    let mut client = daemon
+        .command(&["download", &manifest, "7"])
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(client.stderr.take().unwrap()).lines();
+    lines.next_line().await.unwrap().unwrap();
+    daemon.control.stop.cancel();
+    let error = lines.next_line().await.unwrap().unwrap();
+    assert_eq!(error, "error: daemon 7 stopped before this was complete");
+    assert_eq!(client.wait().await.unwrap().code(), Some(3));
+}
+
+#[tokio::test]
+async fn ctrl_c_leaves_a_download_to_the_daemon_and_says_how_to_cancel_it() {
+    let daemon = Daemon::start(vec![waiting()]);
+    let manifest = daemon.manifest();
+    let (code, said) = interrupt(&daemon, &["download", &manifest, "7"]).await;
+    assert_eq!(code, Some(130));
+    let id = file_manifest().content.id;
+    assert_eq!(
+        said,
+        format!(
+            "error: interrupted; the download goes on in daemon 7\n\
+             hint: To cancel it: client remove {id} 7\n"
+        )
+    );
+}
+
+#[tokio::test]
+async fn ctrl_c_cancels_a_register() {
+    let daemon = Daemon::start(vec![waiting()]);
+    let (code, said) = interrupt(&daemon, &["register", "film.mkv", "7"]).await;
+    assert_eq!(code, Some(130));
+    assert!(
+        said.starts_with("error: interrupted; nothing was registered\n"),
+        "{said}"
+    );
+    daemon.control.left.cancelled().await;
+}
+
+#[tokio::test]
+async fn lists_are_lines_for_people_and_objects_for_programs() {
+    let daemon = Daemon::start(Vec::new());
+    let output = daemon.client(&["status", "7"]).await;
+    check(
+        &output,
+        0,
+        "tracker t.example:59000#key  connected\nab  seeding  5 B  film\n",
+    );
+    let output = daemon.client(&["status", "7", "--json"]).await;
+    let lines: Vec<String> = status()
+        .iter()
+        .map(|event| event.to_json() + "\n")
+        .collect();
+    check(&output, 0, &lines.concat());
+    let output = daemon.client(&["peers", "7"]).await;
+    check(&output, 0, "");
+    assert_eq!(text(&output.stderr), "no peer is connected\n");
+}
+
+#[tokio::test]
+async fn remove_and_stop_succeed_once_the_daemon_confirmed() {
+    let daemon = Daemon::start(Vec::new());
+    check(
+        &daemon.client(&["remove", "film", "7"]).await,
+        0,
+        "film is removed\n",
+    );
+    assert_eq!(daemon.control.asked(), "remove film");
+    let output = daemon.client(&["remove", "other", "7"]).await;
+    check(&output, 9, "");
+    check(
+        &daemon.client(&["stop", "7"]).await,
+        0,
+        "daemon 7 is stopped\n",
+    );
+    assert!(!daemon.socket().exists());
+    daemon.server.await.unwrap().unwrap();
+}
+
+/// Sends SIGINT once progress is shown; returns the exit code and what was said after.
+async fn interrupt(daemon: &Daemon, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut client = daemon.command(arguments).spawn().unwrap();
+    let mut stderr = BufReader::new(client.stderr.take().unwrap());
+    stderr.read_line(&mut String::new()).await.unwrap();
+    let pid = client.id().unwrap().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).await.unwrap();
+    (client.wait().await.unwrap().code(), said)
+}
+
+fn waiting() -> Event {
+    Event::Progress(Progress {
+        bytes: 3072,
+        phase: Some(Phase::Waiting),
+        name: Some("film.mkv".into()),
+        ..Progress::default()
+    })
+}
+
+fn done() -> Event {
+    Event::Done(Done {
+        path: "/d/film.mkv".into(),
+        content_id: "00ff".into(),
+        bytes: 3072,
+        seconds: 1.5,
+    })
+}
+
+fn registered() -> Event {
+    Event::Registered(Registered {
+        path: "/d/film.mkv".into(),
+        manifest: "/d/film.p2p".into(),
+        link: Some(format!("{LINK}abc")),
+        content_id: "00ff".into(),
+        bytes: 3072,
+        files: 1,
+    })
+}
+
+fn status() -> Vec<Event> {
+    vec![
+        Event::Tracker(Tracker {
+            address: "t.example:59000".into(),
+            key: "key".into(),
+            connected: true,
+        }),
+        Event::Share(Share {
+            content_id: "ab".into(),
+            name: "film".into(),
+            bytes: 5,
+            verified_bytes: 5,
+            state: ShareState::Seeding,
+        }),
+    ]
+}
+
+fn file_manifest() -> warren_proto::content::manifest::Manifest {
+    use warren_proto::content::{
+        describe::Content, hashes::HashList, manifest::Manifest, path::ShareName, tree,
+    };
+    let hashes = HashList::from_bytes(tree::whole_hash(b"bytes").to_vec()).unwrap();
+    let content = Content::file(ShareName::parse("film.mkv").unwrap(), 5, hashes).unwrap();
+    Manifest::new(content, Vec::new(), None)
+}
+
+/// Answers every register and download with the same events, and then says no more.
+#[derive(Clone)]
+struct Script {
+    events: Vec<Event>,
+    asked: Arc<Mutex<String>>,
+    left: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Script {
+    fn asked(&self) -> String {
+        self.asked.lock().unwrap().clone()
+    }
+
+    fn play(&self) -> mpsc::Receiver<Event> {
+        let (events, receiver) = mpsc::channel(8);
+        for event in &self.events {
+            events.try_send(event.clone()).unwrap();
+        }
+        let left = self.left.clone();
+        tokio::spawn(async move {
+            events.closed().await;
+            left.cancel();
+        });
+        receiver
+    }
+}
+
+impl Control for Script {
+    async fn register(&self, asked: RegisterRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        let output = asked.output.unwrap_or_default();
+        *self.asked.lock().unwrap() =
+            format!("register {} {}", asked.path.display(), output.display());
+        Ok(self.play())
+    }
+
+    async fn download(&self, asked: DownloadRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        asked.source.parse()?;
+        Ok(self.play())
+    }
+
+    async fn status(&self) -> Vec<Event> {
+        status()
+    }
+
+    async fn peers(&self) -> Vec<Event> {
+        Vec::new()
+    }
+
+    async fn remove(&self, asked: RemoveRequest) -> Result<(), ApiError> {
+        if asked.share != "film" {
+            return Err(ApiError::new(
+                "not_found",
+                exit::NOT_FOUND,
+                "no such share",
+                "",
+            ));
+        }
+        *self.asked.lock().unwrap() = format!("remove {}", asked.share);
+        Ok(())
+    }
+
+    async fn stop(&self) {
+        self.stop.cancel();
+    }
+}
+
+struct Daemon {
+    control: Script,
+    folder: TempDir,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+impl Daemon {
+    /// Runs daemon 7 in a folder of its own.
+    fn start(events: Vec<Event>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let stop = CancellationToken::new();
+        let left = CancellationToken::new();
+        let control = Script {
+            events,
+            asked: Arc::default(),
+            left,
+            stop: stop.clone(),
+        };
+        let listener = api::bind(&socket(folder.path())).unwrap();
+        let server = tokio::spawn(api::serve(listener, control.clone(), stop));
+        Daemon {
+            control,
+            folder,
+            server,
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        socket(self.folder.path())
+    }
+
+    /// Writes a manifest and returns its path.
+    fn manifest(&self) -> String {
+        let path = self.folder.path().join("film.p2p");
+        std::fs::write(&path, file_manifest().encode()).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_client"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env_remove("RUST_LOG");
+        command
+            .env("WARREN_HOME", self.folder.path().join("state"))
+            .kill_on_drop(true);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    async fn client(&self, arguments: &[&str]) -> Output {
+        let output = self.command(arguments).output();
+        tokio::time::timeout(Duration::from_secs(60), output)
+            .await
+            .unwrap()
+            .unwrap()
+    }
+}
+
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("state/daemon-7/control.sock")
+}
+
+#[track_caller]
+fn check(output: &Output, exit: i32, stdout: &str) {
+    assert_eq!(output.status.code(), Some(exit), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), stdout);
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}

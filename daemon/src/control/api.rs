@@ -1,0 +1,596 @@
+//! The control API: HTTP on a Unix socket, answered by whatever implements [`Control`].
+//!
+//! | route under `/v1` | body | answer |
+//! | --- | --- | --- |
+//! | `POST register` | [`RegisterRequest`] | server-sent events, one [`Event`] per `data:` line |
+//! | `POST download` | [`DownloadRequest`] | the same |
+//! | `GET status`, `GET peers` | | a JSON array of [`Event`]s |
+//! | `POST remove` | [`RemoveRequest`] | 204 |
+//! | `POST stop` | | 204; the daemon ends soon after |
+//!
+//! A stream ends after `registered`, `done` or `error`, or without any of them when the daemon is
+//! stopped. What fails before a stream begins is answered with an `error` event as the body. A
+//! client that goes away drops its receiver: the node cancels a register then, and merely stops
+//! reporting a download.
+//!
+//! Not here: the events and requests ([`super::model`]), who may run a daemon in a folder.
+
+use std::{
+    convert::Infallible,
+    fs::{self, DirBuilder, Permissions},
+    future::Future,
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response, Sse, sse},
+    routing::{get, post},
+    serve::Listener,
+};
+use futures_util::{Stream, StreamExt, stream};
+use serde::de::DeserializeOwned;
+use tokio::{
+    net::{UnixListener, UnixStream, unix},
+    sync::mpsc,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::home::SOCKET_PATH_BYTES;
+
+use super::model::{ApiError, DownloadRequest, Event, RegisterRequest, RemoveRequest, exit};
+
+/// Largest request body. A `.p2p` has at most 64 MiB, which base64 makes 85.4 MiB.
+pub const BODY_BYTES: usize = 96 * 1024 * 1024;
+
+/// How long open connections may take to end once the daemon is stopping.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Pause after a failed accept, so that running out of file descriptors does not spin.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+
+/// What a daemon does for the person. The node implements it.
+pub trait Control: Clone + Send + Sync + 'static {
+    /// Shares a file or folder, reporting until [`Event::Registered`] or [`Event::Error`].
+    /// Cancels when the receiver is dropped.
+    fn register(
+        &self,
+        request: RegisterRequest,
+    ) -> impl Future<Output = Result<mpsc::Receiver<Event>, ApiError>> + Send;
+
+    /// Fetches content, or attaches to a share that is present, reporting until [`Event::Done`] or
+    /// [`Event::Error`]. Goes on when the receiver is dropped.
+    fn download(
+        &self,
+        request: DownloadRequest,
+    ) -> impl Future<Output = Result<mpsc::Receiver<Event>, ApiError>> + Send;
+
+    /// Trackers and shares.
+    fn status(&self) -> impl Future<Output = Vec<Event>> + Send;
+
+    /// Connected peers.
+    fn peers(&self) -> impl Future<Output = Vec<Event>> + Send;
+
+    /// Stops sharing or downloading.
+    fn remove(&self, request: RemoveRequest) -> impl Future<Output = Result<(), ApiError>> + Send;
+
+    /// Begins to end the daemon: cancels the token given to [`serve`], and returns at once.
+    fn stop(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Opens the socket at `path`: mode 0600, in a folder of mode 0700 that is made if missing. A socket
+/// file that nobody answers on is replaced.
+///
+/// # Errors
+/// `InvalidInput` for a path longer than [`SOCKET_PATH_BYTES`], `AddrInUse` when a daemon answers on
+/// it, and whatever the file system says.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    let len = path.as_os_str().len();
+    if len > SOCKET_PATH_BYTES {
+        let message = format!(
+            "socket path {} has {len} bytes, a Unix socket allows {SOCKET_PATH_BYTES}",
+            path.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    if let Some(folder) = path.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+        fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+    }
+    remove_stale(path)?;
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers requests until `stop` is cancelled; then ends open streams, gives connections a moment,
+/// and removes the socket file.
+///
+/// # Errors
+/// When the HTTP server fails for good.
+pub async fn serve<C: Control>(
+    listener: UnixListener,
+    control: C,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let path = listener.local_addr()?.as_pathname().map(Path::to_path_buf);
+    let app = router(Api {
+        control,
+        stop: stop.clone(),
+    });
+    let listener = OwnUser {
+        listener,
+        uid: rustix::process::geteuid().as_raw(),
+    };
+    let server = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let result = tokio::select! {
+        result = server.into_future() => result,
+        () = async { stop.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
+    };
+    if let Some(path) = path
+        && let Err(error) = fs::remove_file(&path)
+    {
+        debug!(path = %path.display(), %error, "control socket file was gone already");
+    }
+    result
+}
+
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!("a daemon answers on {}", path.display()),
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+    }
+}
+
+/// Accepts connections of the daemon's own user and of root, who could read its memory anyway.
+struct OwnUser {
+    listener: UnixListener,
+    uid: u32,
+}
+
+impl Listener for OwnUser {
+    type Io = UnixStream;
+    type Addr = unix::SocketAddr;
+
+    async fn accept(&mut self) -> (UnixStream, unix::SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, address)) if self.admits(&stream) => return (stream, address),
+                Ok(_) => (),
+                Err(error) => {
+                    warn!(%error, "control socket cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<unix::SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+impl OwnUser {
+    fn admits(&self, stream: &UnixStream) -> bool {
+        match stream.peer_cred() {
+            Ok(peer) if peer.uid() == self.uid || peer.uid() == 0 => true,
+            Ok(peer) => {
+                warn!(uid = peer.uid(), "another user tried the control socket");
+                false
+            }
+            Err(error) => {
+                debug!(%error, "a connection to the control socket has no credentials");
+                false
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Api<C> {
+    control: C,
+    stop: CancellationToken,
+}
+
+fn router<C: Control>(api: Api<C>) -> Router {
+    let v1 = Router::new()
+        .route("/register", post(register::<C>))
+        .route("/download", post(download::<C>))
+        .route("/status", get(status::<C>))
+        .route("/peers", get(peers::<C>))
+        .route("/remove", post(remove::<C>))
+        .route("/stop", post(stop::<C>));
+    Router::new()
+        .nest("/v1", v1)
+        .fallback(no_such_route)
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(api)
+}
+
+type Body = Result<Bytes, BytesRejection>;
+
+async fn register<C: Control>(State(api): State<Api<C>>, body: Body) -> Result<Response, ApiError> {
+    let events = api.control.register(parse(body)?).await?;
+    Ok(stream_events(events, api.stop))
+}
+
+async fn download<C: Control>(State(api): State<Api<C>>, body: Body) -> Result<Response, ApiError> {
+    let events = api.control.download(parse(body)?).await?;
+    Ok(stream_events(events, api.stop))
+}
+
+async fn status<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
+    Json(api.control.status().await)
+}
+
+async fn peers<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
+    Json(api.control.peers().await)
+}
+
+async fn remove<C: Control>(State(api): State<Api<C>>, body: Body) -> Result<StatusCode, ApiError> {
+    api.control.remove(parse(body)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn stop<C: Control>(State(api): State<Api<C>>) -> StatusCode {
+    api.control.stop().await;
+    StatusCode::NO_CONTENT
+}
+
+async fn no_such_route() -> ApiError {
+    ApiError::new(
+        "no_such_route",
+        exit::NOT_FOUND,
+        "the daemon has no such route",
+        "Use the client program of the daemon's version.",
+    )
+}
+
+/// Reads a request whatever its `Content-Type` says: `curl -d` sends the wrong one.
+fn parse<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
+    let body = body.map_err(|error| malformed(error.body_text()))?;
+    serde_json::from_slice(&body).map_err(|error| malformed(error.to_string()))
+}
+
+fn malformed(cause: String) -> ApiError {
+    ApiError::new(
+        "bad_request",
+        exit::USAGE,
+        format!("the request is malformed: {cause}"),
+        "Use the client program of the daemon's version.",
+    )
+}
+
+fn stream_events(events: mpsc::Receiver<Event>, stop: CancellationToken) -> Response {
+    Sse::new(until_final(events).take_until(stop.cancelled_owned())).into_response()
+}
+
+fn until_final(
+    events: mpsc::Receiver<Event>,
+) -> impl Stream<Item = Result<sse::Event, Infallible>> {
+    stream::unfold(Some(events), |events| async {
+        let mut events = events?;
+        let event = events.recv().await?;
+        let rest = (!event.is_final()).then_some(events);
+        Some((Ok(sse::Event::default().data(event.to_json())), rest))
+    })
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = match self.exit {
+            exit::USAGE => StatusCode::BAD_REQUEST,
+            exit::TRACKER_UNREACHABLE => StatusCode::BAD_GATEWAY,
+            exit::NO_SOURCE => StatusCode::GATEWAY_TIMEOUT,
+            exit::VERIFICATION_FAILED => StatusCode::UNPROCESSABLE_ENTITY,
+            exit::DISK => StatusCode::INSUFFICIENT_STORAGE,
+            exit::REFUSED => StatusCode::FORBIDDEN,
+            exit::NOT_FOUND => StatusCode::NOT_FOUND,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(Event::from(self))).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+        task::JoinHandle,
+    };
+
+    use super::{super::model::*, *};
+
+    #[tokio::test]
+    async fn a_register_streams_one_event_a_line_and_ends_after_registered() {
+        let daemon = Daemon::start().await;
+        let answer = daemon
+            .ask("POST", "/v1/register", r#"{"path":"/film"}"#)
+            .await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let lines: Vec<&str> = answer
+            .lines()
+            .filter(|line| line.starts_with("data:"))
+            .collect();
+        assert_eq!(lines.len(), 2, "{answer}");
+        assert!(lines[0].starts_with(r#"data: {"v":1,"type":"progress""#));
+        assert!(lines[1].starts_with(r#"data: {"v":1,"type":"registered","path":"/film""#));
+        daemon.end().await;
+    }
+
+    #[tokio::test]
+    async fn what_fails_before_the_stream_is_one_error_object() {
+        let daemon = Daemon::start().await;
+        let answer = daemon
+            .ask("POST", "/v1/register", r#"{"path":"/missing"}"#)
+            .await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        assert!(answer.ends_with(
+            r#"{"v":1,"type":"error","code":"not_found","exit":9,"message":"no /missing","hint":"Look."}"#
+        ));
+        daemon.end().await;
+    }
+
+    #[tokio::test]
+    async fn malformed_requests_and_unknown_routes_are_errors_with_a_code() {
+        let daemon = Daemon::start().await;
+        for (method, path, body, code) in [
+            ("POST", "/v1/register", "{", "bad_request"),
+            ("POST", "/v1/remove", "{}", "bad_request"),
+            ("GET", "/v2/status", "", "no_such_route"),
+        ] {
+            let answer = daemon.ask(method, path, body).await;
+            assert!(
+                answer.contains(&format!(r#""code":"{code}""#)),
+                "{path}: {answer}"
+            );
+        }
+        daemon.end().await;
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_cap_is_refused() {
+        let daemon = Daemon::start().await;
+        let stream = UnixStream::connect(&daemon.socket).await.unwrap();
+        let (read, mut write) = stream.into_split();
+        // Written beside the reading, because the answer comes before the body has ended.
+        let sending = tokio::spawn(async move {
+            let body = vec![b' '; BODY_BYTES + 1];
+            let head = format!(
+                "POST /v1/download HTTP/1.1\r\nhost: warren\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            let _ = write.write_all(head.as_bytes()).await;
+            let _ = write.write_all(&body).await;
+        });
+        let mut line = String::new();
+        BufReader::new(read).read_line(&mut line).await.unwrap();
+        assert!(line.starts_with("HTTP/1.1 400"), "{line}");
+        sending.await.unwrap();
+        daemon.end().await;
+    }
+
+    #[tokio::test]
+    async fn status_is_an_array_and_remove_is_passed_on() {
+        let daemon = Daemon::start().await;
+        let status = daemon.ask("GET", "/v1/status", "").await;
+        assert!(
+            status.ends_with(
+                r#"[{"v":1,"type":"tracker","address":"t:1","key":"k","connected":true}]"#
+            )
+        );
+        assert!(daemon.ask("GET", "/v1/peers", "").await.ends_with("[]"));
+        let removed = daemon.ask("POST", "/v1/remove", r#"{"share":"ab"}"#).await;
+        assert!(removed.starts_with("HTTP/1.1 204"), "{removed}");
+        daemon.end().await;
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_drops_the_receiver() {
+        let daemon = Daemon::start().await;
+        let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
+        let body = r#"{"source":{"link":{"text":"p2p:x"}}}"#;
+        stream
+            .write_all(request("POST", "/v1/download", body).as_bytes())
+            .await
+            .unwrap();
+        let mut lines = BufReader::new(stream).lines();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.starts_with("data:") {
+                break;
+            }
+        }
+        drop(lines);
+        daemon.control.left.cancelled().await;
+        daemon.end().await;
+    }
+
+    #[tokio::test]
+    async fn stop_is_confirmed_ends_open_streams_and_removes_the_socket() {
+        let daemon = Daemon::start().await;
+        let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
+        let body = r#"{"source":{"link":{"text":"p2p:x"}}}"#;
+        stream
+            .write_all(request("POST", "/v1/download", body).as_bytes())
+            .await
+            .unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+
+        let answer = daemon.ask("POST", "/v1/stop", "").await;
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).await.unwrap();
+        assert!(
+            rest.ends_with("0\r\n\r\n"),
+            "the stream ends properly: {rest}"
+        );
+        daemon.server.await.unwrap().unwrap();
+        assert!(!daemon.socket.exists());
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_private_and_a_stale_one_is_replaced_but_not_a_live_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("daemon-3/control.sock");
+        drop(bind(&socket).unwrap());
+        let _listener = bind(&socket).unwrap();
+        assert_eq!(fs::metadata(&socket).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(socket.parent().unwrap()).unwrap().mode() & 0o777,
+            0o700
+        );
+        assert_eq!(bind(&socket).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn a_socket_path_that_is_too_long_is_named() {
+        let path = Path::new("/tmp").join("x".repeat(SOCKET_PATH_BYTES));
+        let error = bind(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("112 bytes"), "{error}");
+    }
+
+    /// Registers at once, never finishes a download, and says when a download's client has left.
+    #[derive(Clone)]
+    struct FakeControl {
+        stop: CancellationToken,
+        left: CancellationToken,
+    }
+
+    impl Control for FakeControl {
+        async fn register(
+            &self,
+            request: RegisterRequest,
+        ) -> Result<mpsc::Receiver<Event>, ApiError> {
+            if request.path.ends_with("missing") {
+                return Err(ApiError::new(
+                    "not_found",
+                    exit::NOT_FOUND,
+                    "no /missing",
+                    "Look.",
+                ));
+            }
+            let (events, receiver) = mpsc::channel(4);
+            let registered = Event::Registered(Registered {
+                path: request.path.display().to_string(),
+                manifest: "/film.p2p".into(),
+                link: None,
+                content_id: "00".into(),
+                bytes: 1,
+                files: 1,
+            });
+            events
+                .send(Event::Progress(Progress::default()))
+                .await
+                .unwrap();
+            events.send(registered.clone()).await.unwrap();
+            events.send(registered).await.unwrap();
+            Ok(receiver)
+        }
+
+        async fn download(&self, _: DownloadRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+            let (events, receiver) = mpsc::channel(4);
+            events
+                .send(Event::Progress(Progress::default()))
+                .await
+                .unwrap();
+            let left = self.left.clone();
+            tokio::spawn(async move {
+                events.closed().await;
+                left.cancel();
+            });
+            Ok(receiver)
+        }
+
+        async fn status(&self) -> Vec<Event> {
+            vec![Event::Tracker(Tracker {
+                address: "t:1".into(),
+                key: "k".into(),
+                connected: true,
+            })]
+        }
+
+        async fn peers(&self) -> Vec<Event> {
+            Vec::new()
+        }
+
+        async fn remove(&self, request: RemoveRequest) -> Result<(), ApiError> {
+            assert_eq!(request.share, "ab");
+            Ok(())
+        }
+
+        async fn stop(&self) {
+            self.stop.cancel();
+        }
+    }
+
+    struct Daemon {
+        control: FakeControl,
+        socket: std::path::PathBuf,
+        server: JoinHandle<io::Result<()>>,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Daemon {
+        async fn start() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let socket = folder.path().join("daemon-1/control.sock");
+            let stop = CancellationToken::new();
+            let control = FakeControl {
+                stop: stop.clone(),
+                left: CancellationToken::new(),
+            };
+            let listener = bind(&socket).unwrap();
+            let server = tokio::spawn(serve(listener, control.clone(), stop));
+            Daemon {
+                control,
+                socket,
+                server,
+                _folder: folder,
+            }
+        }
+
+        /// The whole answer, head and body.
+        async fn ask(&self, method: &str, path: &str, body: &str) -> String {
+            let mut stream = UnixStream::connect(&self.socket).await.unwrap();
+            stream
+                .write_all(request(method, path, body).as_bytes())
+                .await
+                .unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        }
+
+        async fn end(self) {
+            self.control.stop.cancel();
+            self.server.await.unwrap().unwrap();
+        }
+    }
+
+    fn request(method: &str, path: &str, body: &str) -> String {
+        let len = body.len();
+        format!(
+            "{method} {path} HTTP/1.1\r\nhost: warren\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
+        )
+    }
+}

@@ -1,0 +1,594 @@
+//! What the control API says: requests, events and errors, with their exact JSON.
+//!
+//! An [`Event`] is one JSON object with `"v":1` and `"type"`. The daemon sends it to the command
+//! line, and `client --json` prints it unchanged, so its fields are a contract with scripts: fields
+//! may be added, none renamed or removed. Paths in events are text: what cannot be written as UTF-8
+//! is replaced, because JSON has no other way.
+//!
+//! Not here: routes and sockets ([`super::api`]).
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The version every event carries as `"v"`.
+pub const EVENT_VERSION: u8 = 1;
+
+/// Exit codes of `client`, carried by every [`ApiError`].
+pub mod exit {
+    /// A failure none of the other codes names.
+    pub const OTHER: u8 = 1;
+    /// The command line or the request is malformed.
+    pub const USAGE: u8 = 2;
+    /// No daemon answers on the socket.
+    pub const DAEMON_NOT_RUNNING: u8 = 3;
+    /// The tracker does not answer or is not the one expected.
+    pub const TRACKER_UNREACHABLE: u8 = 4;
+    /// No peer has the content, or none answered in time.
+    pub const NO_SOURCE: u8 = 5;
+    /// Bytes do not match their hash or a `.p2p` is damaged.
+    pub const VERIFICATION_FAILED: u8 = 6;
+    /// The disk is full, or a file cannot be read or written.
+    pub const DISK: u8 = 7;
+    /// Refused on purpose: a symlink, a target in the way, another user's daemon.
+    pub const REFUSED: u8 = 8;
+    /// A file, share or route that does not exist.
+    pub const NOT_FOUND: u8 = 9;
+    /// The person pressed Ctrl-C.
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// One thing that happened or one line of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self", tag = "type", rename_all = "lowercase")]
+pub enum Event {
+    /// The path is shared; ends a register.
+    Registered(Registered),
+    /// How far a register or a download is.
+    Progress(Progress),
+    /// Every byte is verified and in place; ends a download.
+    Done(Done),
+    /// It failed; ends a register or a download.
+    Error(ApiError),
+    /// One connected peer.
+    Peer(Peer),
+    /// One share of this daemon.
+    Share(Share),
+    /// One tracker of this daemon.
+    Tracker(Tracker),
+}
+
+impl Event {
+    /// Whether nothing follows this event in the answer to a register or a download.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Event::Registered(_) | Event::Done(_) | Event::Error(_)
+        )
+    }
+
+    /// The event as one line of JSON, without the line feed.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("events hold only text, numbers and flags")
+    }
+}
+
+// The derived code is reached through `remote = "Self"`, so that no way of writing an event can
+// forget its version.
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Versioned<'a> {
+            v: u8,
+            #[serde(flatten, with = "Event")]
+            event: &'a Event,
+        }
+        let versioned = Versioned {
+            v: EVENT_VERSION,
+            event: self,
+        };
+        versioned.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Event::deserialize(deserializer)
+    }
+}
+
+impl From<ApiError> for Event {
+    fn from(error: ApiError) -> Self {
+        Event::Error(error)
+    }
+}
+
+/// A path that is now shared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Registered {
+    /// Absolute path of the file or folder that is shared.
+    pub path: String,
+    /// Absolute path of the `.p2p` written for it.
+    pub manifest: String,
+    /// The one-line link, when the daemon knows a tracker to put into it.
+    pub link: Option<String>,
+    /// Content id, lower-case hex.
+    pub content_id: String,
+    /// Sum of the sizes of all files.
+    pub bytes: u64,
+    /// Number of files: 1 for a file.
+    pub files: u64,
+}
+
+/// How far a register or a download is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Bytes hashed (register) or verified and on disk (download).
+    pub verified_bytes: u64,
+    /// Bytes in all; 0 while they are not known.
+    pub bytes: u64,
+    /// Bytes a second over the last few seconds.
+    pub rate_bytes_per_s: u64,
+    /// Connected peers of this content, by how they are reached.
+    pub peers: PeerCounts,
+    /// What is being done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// Name of the content, when it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// One sentence for the person, such as why nothing moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// What a register or a download is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Reading and hashing what is registered, or what is on disk already.
+    Hashing,
+    /// No connected peer has anything to give.
+    Waiting,
+    /// Fetching the hashes or the listing that a link does not carry.
+    Metadata,
+    /// Fetching content.
+    Downloading,
+}
+
+/// Number of peers by how they are reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerCounts {
+    /// In the same local network.
+    pub lan: u32,
+    /// Directly over the internet.
+    pub direct: u32,
+    /// Through a relay.
+    pub relay: u32,
+}
+
+impl PeerCounts {
+    /// Peers in all.
+    pub fn total(&self) -> u32 {
+        self.lan
+            .saturating_add(self.direct)
+            .saturating_add(self.relay)
+    }
+}
+
+/// A download that is verified and in place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// Absolute path of the file or folder.
+    pub path: String,
+    /// Content id, lower-case hex.
+    pub content_id: String,
+    /// Sum of the sizes of all files.
+    pub bytes: u64,
+    /// Time from the request to the last verified byte.
+    pub seconds: f64,
+}
+
+/// One connected peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Short name of its public key.
+    pub peer: String,
+    /// How it is reached.
+    pub path: PeerPath,
+    /// Its address and port.
+    pub address: String,
+    /// Round trip time in milliseconds.
+    pub rtt_ms: f64,
+    /// Bytes received from it.
+    pub down_bytes: u64,
+    /// Bytes sent to it.
+    pub up_bytes: u64,
+}
+
+/// How a peer is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerPath {
+    /// In the same local network.
+    Lan,
+    /// Directly over the internet.
+    Direct,
+    /// Through a relay.
+    Relay,
+}
+
+impl PeerPath {
+    /// The word it has in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            PeerPath::Lan => "lan",
+            PeerPath::Direct => "direct",
+            PeerPath::Relay => "relay",
+        }
+    }
+}
+
+/// One share of a daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// Content id, lower-case hex.
+    pub content_id: String,
+    /// File or folder name; empty while a link has not brought it yet.
+    pub name: String,
+    /// Sum of the sizes of all files; 0 while it is not known.
+    pub bytes: u64,
+    /// Bytes verified and on disk.
+    pub verified_bytes: u64,
+    /// What the share is doing.
+    pub state: ShareState,
+}
+
+/// What a share is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShareState {
+    /// Reading and hashing what is on disk.
+    Hashing,
+    /// Incomplete, and no connected peer has anything to give.
+    Waiting,
+    /// Fetching the hashes or the listing.
+    Metadata,
+    /// Fetching content.
+    Downloading,
+    /// Complete and offered to others.
+    Seeding,
+    /// The file on disk is no longer what was registered; not offered.
+    Changed,
+    /// Stopped by an error, such as a full disk.
+    Failed,
+}
+
+impl ShareState {
+    /// The word it has in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            ShareState::Hashing => "hashing",
+            ShareState::Waiting => "waiting",
+            ShareState::Metadata => "metadata",
+            ShareState::Downloading => "downloading",
+            ShareState::Seeding => "seeding",
+            ShareState::Changed => "changed",
+            ShareState::Failed => "failed",
+        }
+    }
+}
+
+/// One tracker of a daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tracker {
+    /// Its address as the person gave it, `host:port`.
+    pub address: String,
+    /// The pin of its key; empty while it has never been seen.
+    pub key: String,
+    /// Whether there is a connection now.
+    pub connected: bool,
+}
+
+/// Why a request failed, ready to be shown: what failed, and what to do next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// A stable word for scripts, such as `not_found`.
+    pub code: String,
+    /// Exit code of `client`, one of [`exit`].
+    pub exit: u8,
+    /// What failed and why, lower case, without a full stop.
+    pub message: String,
+    /// What the person can do next; empty when there is nothing to say.
+    pub hint: String,
+}
+
+impl ApiError {
+    /// An error with a stable `code`, one of the [`exit`] codes, and what to do next.
+    pub fn new(
+        code: impl Into<String>,
+        exit: u8,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        ApiError {
+            code: code.into(),
+            exit,
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// An error made from another one: the message is its text and those of its causes.
+    pub fn caused(
+        code: impl Into<String>,
+        exit: u8,
+        error: &dyn std::error::Error,
+        hint: impl Into<String>,
+    ) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        Self::new(code, exit, message, hint)
+    }
+}
+
+/// Shares a file or folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisterRequest {
+    /// Absolute path of the file or folder.
+    pub path: PathBuf,
+    /// Absolute path of the `.p2p` to write, instead of the daemon's own choice.
+    #[serde(default)]
+    pub output: Option<PathBuf>,
+    /// Leaves out symlinks and special files of a folder instead of refusing it.
+    #[serde(default)]
+    pub skip_special: bool,
+}
+
+/// Fetches what a `.p2p` or a link names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownloadRequest {
+    /// What to fetch.
+    pub source: Source,
+}
+
+/// What a download is started from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The bytes of a `.p2p`, in JSON as base64.
+    Manifest {
+        /// The whole file.
+        #[serde(with = "base64")]
+        bytes: Vec<u8>,
+    },
+    /// A link, `p2p:...`.
+    Link {
+        /// The link as it was typed.
+        text: String,
+    },
+}
+
+/// Stops sharing or downloading; files that are complete stay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveRequest {
+    /// Content id, the beginning of one, or the name of a share.
+    pub share: String,
+}
+
+mod base64 {
+    use data_encoding::BASE64;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        BASE64.decode(text.as_bytes()).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registered_is_this_json() {
+        let event = Event::Registered(Registered {
+            path: "/data/a film.mkv".into(),
+            manifest: "/data/a film.p2p".into(),
+            link: Some("p2p:abc".into()),
+            content_id: "00ff".into(),
+            bytes: 7,
+            files: 1,
+        });
+        check(
+            event,
+            r#"{"v":1,"type":"registered","path":"/data/a film.mkv","manifest":"/data/a film.p2p","link":"p2p:abc","content_id":"00ff","bytes":7,"files":1}"#,
+        );
+    }
+
+    #[test]
+    fn registered_without_a_link_says_null() {
+        let event = Event::Registered(Registered {
+            path: "/d".into(),
+            manifest: "/d.p2p".into(),
+            link: None,
+            content_id: "00".into(),
+            bytes: 0,
+            files: 0,
+        });
+        check(
+            event,
+            r#"{"v":1,"type":"registered","path":"/d","manifest":"/d.p2p","link":null,"content_id":"00","bytes":0,"files":0}"#,
+        );
+    }
+
+    #[test]
+    fn progress_is_this_json_and_its_extras_are_optional() {
+        let mut progress = Progress {
+            verified_bytes: 1,
+            bytes: 2,
+            rate_bytes_per_s: 3,
+            peers: PeerCounts {
+                lan: 4,
+                direct: 5,
+                relay: 6,
+            },
+            ..Progress::default()
+        };
+        check(
+            Event::Progress(progress.clone()),
+            r#"{"v":1,"type":"progress","verified_bytes":1,"bytes":2,"rate_bytes_per_s":3,"peers":{"lan":4,"direct":5,"relay":6}}"#,
+        );
+        progress.phase = Some(Phase::Waiting);
+        progress.name = Some("film".into());
+        progress.note = Some("no peer has it yet; waiting".into());
+        check(
+            Event::Progress(progress),
+            r#"{"v":1,"type":"progress","verified_bytes":1,"bytes":2,"rate_bytes_per_s":3,"peers":{"lan":4,"direct":5,"relay":6},"phase":"waiting","name":"film","note":"no peer has it yet; waiting"}"#,
+        );
+    }
+
+    #[test]
+    fn done_is_this_json() {
+        let event = Event::Done(Done {
+            path: "/x".into(),
+            content_id: "ab".into(),
+            bytes: 9,
+            seconds: 1.5,
+        });
+        check(
+            event,
+            r#"{"v":1,"type":"done","path":"/x","content_id":"ab","bytes":9,"seconds":1.5}"#,
+        );
+    }
+
+    #[test]
+    fn error_is_this_json() {
+        let event = ApiError::new("not_found", exit::NOT_FOUND, "no share film", "").into();
+        check(
+            event,
+            r#"{"v":1,"type":"error","code":"not_found","exit":9,"message":"no share film","hint":""}"#,
+        );
+    }
+
+    #[test]
+    fn peer_is_this_json() {
+        let event = Event::Peer(Peer {
+            peer: "abcdefgh".into(),
+            path: PeerPath::Lan,
+            address: "10.0.0.2:4000".into(),
+            rtt_ms: 0.5,
+            down_bytes: 1,
+            up_bytes: 2,
+        });
+        check(
+            event,
+            r#"{"v":1,"type":"peer","peer":"abcdefgh","path":"lan","address":"10.0.0.2:4000","rtt_ms":0.5,"down_bytes":1,"up_bytes":2}"#,
+        );
+    }
+
+    #[test]
+    fn share_is_this_json() {
+        let event = Event::Share(Share {
+            content_id: "ab".into(),
+            name: "film".into(),
+            bytes: 5,
+            verified_bytes: 4,
+            state: ShareState::Seeding,
+        });
+        check(
+            event,
+            r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding"}"#,
+        );
+    }
+
+    #[test]
+    fn tracker_is_this_json() {
+        let event = Event::Tracker(Tracker {
+            address: "example.org:59000".into(),
+            key: "abc".into(),
+            connected: true,
+        });
+        check(
+            event,
+            r#"{"v":1,"type":"tracker","address":"example.org:59000","key":"abc","connected":true}"#,
+        );
+    }
+
+    #[test]
+    fn words_are_those_of_the_json() {
+        for state in [
+            ShareState::Hashing,
+            ShareState::Waiting,
+            ShareState::Metadata,
+            ShareState::Downloading,
+            ShareState::Seeding,
+            ShareState::Changed,
+            ShareState::Failed,
+        ] {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.word());
+        }
+        for path in [PeerPath::Lan, PeerPath::Direct, PeerPath::Relay] {
+            assert_eq!(serde_json::to_value(path).unwrap(), path.word());
+        }
+    }
+
+    #[test]
+    fn fields_of_a_newer_daemon_are_ignored() {
+        let json = r#"{"v":1,"type":"done","path":"/x","content_id":"a","bytes":1,"seconds":1.0,"new":[1]}"#;
+        assert!(matches!(serde_json::from_str(json), Ok(Event::Done(_))));
+    }
+
+    #[test]
+    fn requests_are_this_json() {
+        let manifest = DownloadRequest {
+            source: Source::Manifest {
+                bytes: vec![0, 255, 1],
+            },
+        };
+        let link = DownloadRequest {
+            source: Source::Link {
+                text: "p2p:x".into(),
+            },
+        };
+        let manifest_json = r#"{"source":{"manifest":{"bytes":"AP8B"}}}"#;
+        let link_json = r#"{"source":{"link":{"text":"p2p:x"}}}"#;
+        assert_eq!(serde_json::to_string(&manifest).unwrap(), manifest_json);
+        assert_eq!(serde_json::to_string(&link).unwrap(), link_json);
+        assert_eq!(
+            serde_json::from_str::<DownloadRequest>(manifest_json).unwrap(),
+            manifest
+        );
+        assert_eq!(
+            serde_json::from_str::<DownloadRequest>(link_json).unwrap(),
+            link
+        );
+
+        let register: RegisterRequest = serde_json::from_str(r#"{"path":"/a"}"#).unwrap();
+        assert_eq!(
+            register,
+            RegisterRequest {
+                path: "/a".into(),
+                output: None,
+                skip_special: false
+            }
+        );
+    }
+
+    #[track_caller]
+    fn check(event: Event, json: &str) {
+        assert_eq!(event.to_json(), json);
+        assert_eq!(serde_json::from_str::<Event>(json).unwrap(), event);
+    }
+}

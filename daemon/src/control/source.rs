@@ -1,0 +1,76 @@
+//! Reads what a download is started from, with the same errors in the daemon and at the command
+//! line.
+
+use warren_proto::content::{
+    link::{Link, LinkError},
+    manifest::{Manifest, ManifestError},
+};
+
+use super::model::{ApiError, Source, exit};
+
+/// A source that was read and found well-formed.
+#[derive(Clone, Debug)]
+pub enum Parsed {
+    /// A complete manifest.
+    Manifest(Box<Manifest>),
+    /// A link; hashes and names come from peers.
+    Link(Link),
+}
+
+impl Source {
+    /// Reads the manifest or the link.
+    ///
+    /// # Errors
+    /// Exit code 6 for a manifest that is damaged or contradicts itself, 2 for a link that is none.
+    pub fn parse(&self) -> Result<Parsed, ApiError> {
+        match self {
+            Source::Manifest { bytes } => {
+                let manifest = Manifest::decode(bytes).map_err(|error| ApiError::from(&error))?;
+                Ok(Parsed::Manifest(Box::new(manifest)))
+            }
+            Source::Link { text } => Ok(Parsed::Link(
+                text.trim()
+                    .parse()
+                    .map_err(|error| ApiError::from(&error))?,
+            )),
+        }
+    }
+}
+
+impl From<&ManifestError> for ApiError {
+    fn from(error: &ManifestError) -> Self {
+        let (code, hint) = match error {
+            ManifestError::NotAManifest => (
+                "not_a_manifest",
+                "Use the .p2p file that client register wrote.",
+            ),
+            ManifestError::TooLarge => (
+                "manifest_too_large",
+                "Use the .p2p file that client register wrote; none is this large.",
+            ),
+            ManifestError::Version(_) => (
+                "manifest_version",
+                "Install a newer version of this program.",
+            ),
+            ManifestError::Damaged => (
+                "manifest_damaged",
+                "Get the .p2p file again from whoever shared it.",
+            ),
+            _ => (
+                "manifest_invalid",
+                "Do not use this .p2p file: no correct program wrote it. Ask whoever shared it for the link.",
+            ),
+        };
+        ApiError::caused(code, exit::VERIFICATION_FAILED, error, hint)
+    }
+}
+
+impl From<&LinkError> for ApiError {
+    fn from(error: &LinkError) -> Self {
+        let hint = match error {
+            LinkError::Version(_) => "Install a newer version of this program.",
+            _ => "Copy the whole link, from p2p: to its last character.",
+        };
+        ApiError::caused("malformed_link", exit::USAGE, error, hint)
+    }
+}
