@@ -1,6 +1,8 @@
 //! The program `client` against a daemon that answers from a script: what a person and a program
 //! see of a register, a download and its interruption.
 
+#![expect(clippy::unwrap_used, reason = "helpers of a test may panic")]
+
 use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},

@@ -6,9 +6,13 @@ use std::os::unix::fs::symlink;
 use warren_proto::content::{HashList, ShareName};
 
 use super::*;
+
 use crate::store::disk::RealDisk;
 use crate::store::faulty::FaultyDisk;
 use crate::store::samples::{CHUNK_BYTES, Sample, noise};
+
+/// A name and a way to change a file behind our back.
+type Mutation = (&'static str, fn(&Path));
 
 #[test]
 fn a_download_becomes_the_share() {
