@@ -1,5 +1,7 @@
 //! The program `client` as scripts see it: exit codes, stdout and stderr, without a daemon.
 
+#![expect(clippy::unwrap_used, reason = "helpers of a test may panic")]
+
 use std::{
     fs,
     io::Read,
