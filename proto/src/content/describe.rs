@@ -204,3 +204,135 @@ fn check_file_hashes(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::samples::{any_files, any_len, bytes, chunk_hashes, file_share, tree_share};
+    use super::super::tree::Verifier;
+    use super::*;
+
+    #[test]
+    fn hashes_must_be_as_many_as_chunks() {
+        for (size, count) in [
+            (0, 0),
+            (0, 2),
+            (1, 2),
+            (65_536, 2),
+            (65_537, 1),
+            (65_537, 3),
+        ] {
+            let result = Content::file(name(), size, (0..count).map(|n| [n; 32]).collect());
+            assert!(
+                matches!(result, Err(ContentError::HashCount { .. })),
+                "{size} with {count}"
+            );
+        }
+        let result = Content::file(name(), u64::MAX, HashList::new());
+        assert!(matches!(result, Err(ContentError::Layout(_))));
+    }
+
+    #[test]
+    fn a_peer_cannot_pass_off_nothing_as_a_file() {
+        let hashes = || [[7; 32]].into_iter().collect();
+        assert_eq!(
+            Content::file(name(), 0, hashes()),
+            Err(ContentError::EmptyFileHash)
+        );
+        assert!(
+            Content::file(name(), 1, hashes()).is_ok(),
+            "its one chunk will not verify"
+        );
+        assert_eq!(file_share(b"").id.0, *blake3::hash(b"").as_bytes());
+    }
+
+    #[test]
+    fn the_hashes_of_a_tree_belong_to_its_large_files() {
+        let file = bytes(100_000, 1);
+        let files = BTreeMap::from([("f".to_owned(), file.clone()), ("g".to_owned(), vec![1])]);
+        let content = tree_share(&files);
+        let listing = content.listing.unwrap();
+        let wrong = chunk_hashes(&bytes(100_000, 2), 65_536);
+        let path = SharePath::parse("f").unwrap();
+        let result = Content::tree(name(), listing.clone(), wrong);
+        assert_eq!(result, Err(ContentError::FileHashes(path)));
+        let result = Content::tree(name(), listing, HashList::new());
+        assert!(matches!(
+            result,
+            Err(ContentError::HashCount {
+                expected: 2,
+                found: 0
+            })
+        ));
+    }
+
+    #[test]
+    fn only_what_has_a_hash_of_its_own_is_expected() {
+        let content = file_share(&bytes(100_000, 3));
+        let expected = |file, offset, len| content.expected(&Extent { file, offset, len });
+        assert!(expected(0, 0, 65_536).is_some() && expected(0, 65_536, 34_464).is_some());
+        for (file, offset, len) in [
+            (1, 0, 65_536),
+            (0, 0, 100_000),
+            (0, 0, 65_535),
+            (0, 1, 65_535),
+            (0, 65_536, 34_463),
+            (0, 100_000, 0),
+            (0, 131_072, 0),
+            (0, u64::MAX, u32::MAX),
+        ] {
+            assert_eq!(
+                expected(file, offset, len),
+                None,
+                "{len} bytes at {offset} of {file}"
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn a_file_has_the_id_b3sum_prints_and_its_chunks_verify(len in any_len(), seed: u8) {
+            let file = bytes(len, seed);
+            let content = file_share(&file);
+            prop_assert_eq!(content.id.0, *blake3::hash(&file).as_bytes());
+            check_all_chunks(&content, &[&file])?;
+        }
+
+        #[test]
+        fn every_chunk_of_a_tree_verifies(files in any_files()) {
+            let content = tree_share(&files);
+            let bytes: Vec<_> = files.values().map(Vec::as_slice).collect();
+            prop_assert_eq!(content.file_count() as usize, bytes.len());
+            for (file, path) in (0..).zip(files.keys()) {
+                prop_assert_eq!(content.file_path(file).unwrap().as_str(), path.as_str());
+            }
+            check_all_chunks(&content, &bytes)?;
+        }
+    }
+
+    fn check_all_chunks(content: &Content, files: &[&[u8]]) -> Result<(), TestCaseError> {
+        let layout = &content.layout;
+        let mut total = 0;
+        for chunk in (0..layout.chunk_count()).filter_map(|index| layout.chunk(index)) {
+            for extent in layout.extents(chunk) {
+                let start = extent.offset as usize;
+                let bytes = &files[extent.file as usize][start..][..extent.len as usize];
+                let mut verifier = Verifier::new(content.expected(&extent).unwrap());
+                verifier.update(bytes);
+                prop_assert!(verifier.finish(), "{:?}", extent);
+                total += bytes.len() as u64;
+            }
+        }
+        prop_assert_eq!(total, content.size);
+        Ok(())
+    }
+
+    fn name() -> ShareName {
+        ShareName::parse("sample").unwrap()
+    }
+}

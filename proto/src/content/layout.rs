@@ -291,3 +291,196 @@ enum Place {
     /// In the pack of this position, if there is one.
     Pack(usize),
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn the_chunk_size_follows_from_the_total() {
+        for (total, expected) in [
+            (0, 64 << 10),
+            (128 << 20, 64 << 10),
+            ((128 << 20) + 1, 128 << 10),
+            (GIB, 512 << 10),
+            (8 * GIB, 4 << 20),
+            (8 * GIB + 1, 4 << 20),
+            (256 * GIB, 4 << 20),
+            (256 * GIB + 1, 16 << 20),
+            (u64::MAX, 16 << 20),
+        ] {
+            assert_eq!(chunk_bytes(total), expected, "{total}");
+        }
+    }
+
+    #[test]
+    fn a_file_has_a_hash_for_each_chunk_and_at_least_one() {
+        for (size, chunks, hashes) in [
+            (0, 0, 1),
+            (1, 1, 1),
+            (65_536, 1, 1),
+            (65_537, 2, 2),
+            (GIB, 2048, 2048),
+        ] {
+            let layout = Layout::file(size).unwrap();
+            assert_eq!(
+                (layout.chunk_count(), layout.hash_count()),
+                (chunks, hashes),
+                "{size}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_exceeds_the_limits_is_refused() {
+        let most = u64::from(limits::CHUNKS) * u64::from(HUGE_CHUNK_BYTES);
+        assert_eq!(Layout::file(most).unwrap().chunk_count(), limits::CHUNKS);
+        for sizes in [
+            vec![most + 1],
+            vec![u64::MAX],
+            vec![u64::MAX, 1],
+            vec![most, 1],
+            vec![most; 3],
+        ] {
+            assert_eq!(
+                Layout::tree(&sizes),
+                Err(LayoutError::TooManyChunks),
+                "{sizes:?}"
+            );
+        }
+        let files = vec![0; limits::LISTING_ENTRIES + 1];
+        assert_eq!(Layout::tree(&files), Err(LayoutError::TooManyFiles));
+    }
+
+    #[test]
+    fn a_large_file_in_between_does_not_break_a_pack() {
+        let layout = Layout::tree(&[10, 100_000, 0, 20, 65_536, 30]).unwrap();
+        let first = |chunk| {
+            layout
+                .extents(layout.chunk(chunk).unwrap())
+                .collect::<Vec<_>>()
+        };
+        let whole = |file, len| Extent {
+            file,
+            offset: 0,
+            len,
+        };
+        assert_eq!(layout.large_files(), [(1, 0)]);
+        assert_eq!(first(0), [whole(1, 65_536)]);
+        assert_eq!(
+            first(1),
+            [Extent {
+                file: 1,
+                offset: 65_536,
+                len: 34_464
+            }]
+        );
+        assert_eq!(first(2), [whole(0, 10), whole(3, 20)]);
+        assert_eq!(first(3), [whole(4, 65_536)]);
+        assert_eq!(first(4), [whole(5, 30)]);
+        assert_eq!((layout.chunk_count(), layout.hash_count()), (5, 2));
+    }
+
+    #[test]
+    fn a_million_files_are_divided() {
+        let layout = Layout::tree(&vec![10_000; limits::LISTING_ENTRIES]).unwrap();
+        let last = layout.chunk(layout.chunk_count() - 1).unwrap();
+        let end = layout.extents(last).last().unwrap();
+        assert_eq!(end.file as usize, limits::LISTING_ENTRIES - 1);
+    }
+
+    #[test]
+    fn a_chunk_of_a_longer_layout_has_no_bytes() {
+        let layout = Layout::file(1).unwrap();
+        let foreign = ChunkIndex::new(7);
+        assert_eq!(layout.chunk_len(foreign), 0);
+        assert_eq!(layout.extents(foreign).count(), 0);
+        assert_eq!(layout.range(foreign, 0, 1), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_byte_is_in_exactly_one_extent(sizes in any_sizes()) {
+            let layout = Layout::tree(&sizes).unwrap();
+            let mut extents: Vec<Extent> = Vec::new();
+            for chunk in chunks(&layout) {
+                let here: Vec<_> = layout.extents(chunk).collect();
+                let len: u32 = here.iter().map(|extent| extent.len).sum();
+                prop_assert_eq!(len, layout.chunk_len(chunk));
+                prop_assert!((1..=layout.chunk_bytes()).contains(&len));
+                extents.extend(here);
+            }
+            extents.sort_by_key(|extent| (extent.file, extent.offset));
+            let mut seen = vec![0u64; sizes.len()];
+            for extent in extents {
+                prop_assert_eq!(extent.offset, seen[extent.file as usize]);
+                seen[extent.file as usize] += u64::from(extent.len);
+            }
+            prop_assert_eq!(seen, sizes);
+        }
+
+        #[test]
+        fn grains_divide_a_chunk_and_only_their_bounds_are_ranges(
+            sizes in any_sizes(), pick: prop::sample::Index, from: prop::sample::Index,
+            to: prop::sample::Index, shift in 1u32..60_000,
+        ) {
+            let layout = Layout::tree(&sizes).unwrap();
+            prop_assume!(layout.chunk_count() > 0);
+            let chunk = layout.chunk(pick.index(layout.chunk_count() as usize) as u32).unwrap();
+            let grains = layout.grains(chunk);
+            let mut end = 0;
+            for &(offset, len) in &grains {
+                prop_assert_eq!(offset, end);
+                prop_assert_eq!(layout.range(chunk, offset, len).unwrap().len(), 1);
+                end += len;
+            }
+            prop_assert_eq!(end, layout.chunk_len(chunk));
+            let whole: Vec<_> = layout.extents(chunk).collect();
+            prop_assert_eq!(layout.range(chunk, 0, end), Some(whole));
+            let mut bounds: Vec<_> = grains.iter().map(|&(offset, _)| offset).collect();
+            bounds.push(end);
+            let (from, to) = (bounds[from.index(bounds.len())], bounds[to.index(bounds.len())]);
+            let found = layout.range(chunk, from, to.saturating_sub(from));
+            prop_assert_eq!(found.is_some(), from < to);
+            let sum: u32 = found.iter().flatten().map(|extent| extent.len).sum();
+            prop_assert_eq!(sum, to.saturating_sub(from));
+            let off = bounds.binary_search(&(from + shift)).is_err();
+            prop_assert!(!off || layout.range(chunk, from, shift).is_none());
+            prop_assert!(!off || layout.range(chunk, from + shift, end).is_none());
+            prop_assert!(layout.range(chunk, end, u32::MAX).is_none());
+        }
+
+        #[test]
+        fn packs_are_greedy(sizes in any_sizes()) {
+            let layout = Layout::tree(&sizes).unwrap();
+            let packs: Vec<_> = chunks(&layout).skip(layout.large_chunks as usize).collect();
+            for pair in packs.windows(2) {
+                let next = layout.extents(pair[1]).next().unwrap();
+                prop_assert!(layout.chunk_len(pair[0]) + next.len > layout.chunk_bytes());
+            }
+        }
+    }
+
+    fn chunks(layout: &Layout) -> impl Iterator<Item = ChunkIndex> + '_ {
+        (0..layout.chunk_count()).map(|index| layout.chunk(index).unwrap())
+    }
+
+    /// Sizes on both sides of grains and chunks, sometimes with chunks of several grains.
+    fn any_sizes() -> impl Strategy<Value = Vec<u64>> {
+        let size = prop_oneof![
+            Just(0u64),
+            1..1000u64,
+            20_000..70_000u64,
+            65_534..65_539u64,
+            100_000..2_000_000u64,
+            Just(300 << 20)
+        ];
+        prop::collection::vec(size, 0..40)
+    }
+}

@@ -194,3 +194,141 @@ impl Input<'_> {
         DnsName::try_from(name).map_err(|_| LinkError::Malformed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::samples::{any_secret, any_tracker};
+    use super::*;
+
+    #[test]
+    fn links_are_as_short_as_promised() {
+        let (v4, v6) = (Host::V4(Ipv4Addr::LOCALHOST), Host::V6(Ipv6Addr::LOCALHOST));
+        let name = |len| Host::Name(DnsName::parse(&longest_name()[..len]).unwrap());
+        let secret = Some(Secret([6; 16]));
+        for (host, secret, chars) in [
+            (v4.clone(), None, 94),
+            (v6, None, 113),
+            (name(19), None, 120),
+            (v4, secret, 120),
+            (name(DnsName::MAX_BYTES), secret, 400),
+        ] {
+            let link = Link {
+                tracker: tracker(host),
+                secret,
+                ..sample()
+            };
+            let text = link.to_string();
+            assert_eq!(text.len(), chars, "{text}");
+            assert_eq!(text.parse(), Ok(link));
+        }
+    }
+
+    #[test]
+    fn a_link_is_read_in_any_case_and_between_spaces() {
+        let text = sample().to_string();
+        assert_eq!(
+            format!(" \t{}\r\n", text.to_uppercase()).parse(),
+            Ok(sample())
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_text_is_told_apart() {
+        let text = sample().to_string();
+        let longest = format!("p2p:{}", "a".repeat(limits::LINK_CHARS - 4));
+        for (text, error) in [
+            ("", LinkError::NotALink),
+            ("magnet:?xt=1", LinkError::NotALink),
+            ("p2\u{e9}:a", LinkError::NotALink),
+            ("p2p:", LinkError::Damaged),
+            ("p2p:\u{e9}", LinkError::Damaged),
+            (&text[..93], LinkError::Damaged),
+            (&text.replace("p2p:e", "p2p:a"), LinkError::Damaged),
+            (&longest, LinkError::Damaged),
+            (&format!("{longest}a"), LinkError::TooLong),
+        ] {
+            assert_eq!(text.parse::<Link>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn undamaged_links_of_no_known_form_are_refused() {
+        let body = |change: fn(&mut Vec<u8>)| {
+            let mut bytes = sample().encode();
+            bytes.pop();
+            change(&mut bytes);
+            bytes.push(check_of(&bytes));
+            format!("p2p:{}", base32_encode(&bytes)).parse::<Link>()
+        };
+        assert_eq!(body(|_| ()), Ok(sample()));
+        assert_eq!(body(|b| b[0] ^= 0b110 << 4), Err(LinkError::Version(2)));
+        assert_eq!(body(|b| b[0] |= RESERVED), Err(LinkError::Malformed));
+        assert_eq!(body(|b| b[0] |= HOST_MASK), Err(LinkError::Malformed));
+        assert_eq!(
+            body(|b| b[0] |= SECRET),
+            Err(LinkError::Malformed),
+            "no secret there"
+        );
+        assert_eq!(
+            body(|b| b.push(0)),
+            Err(LinkError::Malformed),
+            "something left over"
+        );
+        assert_eq!(body(|b| b.truncate(20)), Err(LinkError::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn a_link_survives_its_text(
+            tree: bool, id: [u8; 32], tracker in any_tracker(), secret in any_secret()
+        ) {
+            let kind = if tree { Kind::Tree } else { Kind::File };
+            let link = Link { kind, id: ContentId(id), tracker, secret };
+            prop_assert_eq!(link.to_string().parse(), Ok(link));
+        }
+
+        #[test]
+        fn any_text_that_reads_is_the_only_spelling(text in "p2p:[ei][a-z2-7]{0,120}") {
+            if let Ok(link) = text.parse::<Link>() {
+                prop_assert_eq!(link.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn any_body_that_reads_encodes_to_itself(
+            first in 32u8..64, mut bytes in prop::collection::vec(any::<u8>(), 54..90)
+        ) {
+            bytes[0] = first;
+            bytes[49] %= 24;
+            if let Ok(link) = Link::decode(&bytes) {
+                bytes.push(check_of(&bytes));
+                prop_assert_eq!(link.encode(), bytes);
+            }
+        }
+    }
+
+    fn sample() -> Link {
+        let tracker = tracker(Host::V4(Ipv4Addr::new(203, 0, 113, 7)));
+        Link {
+            kind: Kind::File,
+            id: ContentId([5; 32]),
+            tracker,
+            secret: None,
+        }
+    }
+
+    fn tracker(host: Host) -> TrackerAddress {
+        TrackerAddress {
+            host,
+            port: 59_000,
+            pin: TrackerPin([9; 16]),
+        }
+    }
+
+    fn longest_name() -> String {
+        let label = "a".repeat(59);
+        format!("{label}.{label}.{}", &label[1..])
+    }
+}

@@ -224,8 +224,11 @@ fn check_paths(entries: &[Entry]) -> Result<(), ListingError> {
 /// A file without bytes has no chunk that would verify its hash, so it is verified here.
 fn check_empty_files(entries: &[Entry]) -> Result<(), ListingError> {
     let nothing = tree::whole_hash(&[]);
-    let wrong = |kind: &EntryKind| matches!(kind, EntryKind::File { size: 0, root, .. } if *root != nothing);
-    match entries.iter().find(|entry| wrong(&entry.kind)) {
+    let wrong = |entry: &&Entry| match entry.kind {
+        EntryKind::File { size, root, .. } => size == 0 && root != nothing,
+        EntryKind::Dir => false,
+    };
+    match entries.iter().find(wrong) {
         Some(entry) => Err(ListingError::EmptyFileHash(entry.path.clone())),
         None => Ok(()),
     }
@@ -366,5 +369,218 @@ impl<'a> Input<'a> {
 
     fn length(&mut self) -> Result<usize, ListingError> {
         usize::try_from(self.varint()?).map_err(|_| ListingError::Malformed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::samples::{Damage, any_damage, any_files, file_entry, listing};
+    use super::*;
+
+    #[test]
+    fn order_of_creation_does_not_matter() {
+        let entries = || vec![file("b", 0), dir("a/empty"), file("a-b", 1), file("a/x", 2)];
+        let listing = Listing::new(entries()).unwrap();
+        let paths: Vec<_> = listing
+            .entries()
+            .iter()
+            .map(|entry| entry.path.as_str())
+            .collect();
+        assert_eq!(paths, ["a-b", "a/empty", "a/x", "b"]);
+        let files: Vec<_> = listing.files().map(|file| file.path.as_str()).collect();
+        assert_eq!(files, ["a-b", "a/x", "b"]);
+        assert_eq!(listing.file(1).unwrap().size, 2);
+        assert_eq!((listing.file_count(), listing.file(3)), (3, None));
+        let mut reversed = entries();
+        reversed.reverse();
+        assert_eq!(
+            Listing::new(reversed).unwrap().content_id(),
+            listing.content_id()
+        );
+    }
+
+    #[test]
+    fn conflicting_entries_are_refused() {
+        let path = |text| SharePath::parse(text).unwrap();
+        for (entries, error) in [
+            (
+                vec![file("a", 1), file("a", 2)],
+                ListingError::Duplicate(path("a")),
+            ),
+            (
+                vec![file("a", 1), dir("a")],
+                ListingError::Duplicate(path("a")),
+            ),
+            // Bytewise, `a-b` stands between a folder and what is in it.
+            (
+                vec![file("a", 1), file("a-b", 1), file("a/b", 1)],
+                ListingError::NotAFolder(path("a")),
+            ),
+            (
+                vec![dir("a"), file("a/b/c", 1)],
+                ListingError::NotAFolder(path("a")),
+            ),
+            (
+                vec![file("a/b", 1), file("a/b/c", 1)],
+                ListingError::NotAFolder(path("a/b")),
+            ),
+            (
+                vec![dir("x/a"), file("x/a-b", 1), dir("x/a/b")],
+                ListingError::NotAFolder(path("x/a")),
+            ),
+        ] {
+            assert_eq!(Listing::new(entries), Err(error));
+        }
+        let mut lying = file("a", 0);
+        lying.kind = EntryKind::File {
+            size: 0,
+            executable: false,
+            root: [1; 32],
+        };
+        assert_eq!(
+            Listing::new(vec![lying]),
+            Err(ListingError::EmptyFileHash(path("a")))
+        );
+    }
+
+    #[test]
+    fn hostile_encodings_are_refused() {
+        use ListingError::*;
+        let dir =
+            |shared: u8, suffix: &[u8]| [&[DIR, shared, suffix.len() as u8][..], suffix].concat();
+        let of =
+            |count: u8, entries: &[Vec<u8>]| [&[VERSION, count][..], &entries.concat()].concat();
+        let cases: Vec<(&str, Vec<u8>, ListingError)> = vec![
+            ("nothing", vec![], Malformed),
+            ("version", vec![2, 0], Version(2)),
+            ("leftover", vec![1, 0, 0], Malformed),
+            ("count in too many bytes", vec![1, 0x80, 0], Malformed),
+            ("count beyond the bytes", vec![1, 0xFF, 0xFF, 3], Malformed),
+            (
+                "count beyond the limit",
+                vec![1, 0xFF, 0xFF, 0xFF, 0xFF, 15],
+                TooLarge,
+            ),
+            (
+                "endless number",
+                [&[1][..], &[0xFF; 20]].concat(),
+                Malformed,
+            ),
+            (
+                "parent",
+                of(1, &[dir(0, b"../x")]),
+                Path(PathError::DotComponent),
+            ),
+            ("root", of(1, &[dir(0, b"/x")]), Path(PathError::Absolute)),
+            (
+                "nul",
+                of(1, &[dir(0, b"a\0")]),
+                Path(PathError::Character('\0')),
+            ),
+            ("not UTF-8", of(1, &[dir(0, b"a\xFF")]), Malformed),
+            ("prefix of nothing", of(1, &[dir(1, b"a")]), Malformed),
+            (
+                "prefix not the longest",
+                of(2, &[dir(0, b"aa"), dir(0, b"ab")]),
+                Malformed,
+            ),
+            ("order", of(2, &[dir(0, b"b"), dir(0, b"a")]), Malformed),
+            ("flags", of(1, &[vec![3, 0, 1, b'a']]), Malformed),
+            (
+                "suffix beyond the bytes",
+                of(1, &[vec![1, 0, 9, b'a']]),
+                Malformed,
+            ),
+        ];
+        for (what, bytes, error) in cases {
+            assert_eq!(Listing::decode(&bytes), Err(error), "{what}");
+        }
+        assert!(Listing::decode(&of(2, &[dir(0, b"aa"), dir(1, b"b")])).is_ok());
+    }
+
+    #[test]
+    fn short_encodings_of_long_paths_stop_at_the_limit() {
+        // Each entry repeats a path of 4,000 bytes for a handful of its own.
+        let folder = vec!["d".repeat(199); 20].join("/");
+        let mut bytes = vec![VERSION];
+        put_varint(&mut bytes, 100_000);
+        for n in 0..100_000 {
+            let (shared, name) = if n == 0 {
+                (0, format!("{folder}/x{n:06}"))
+            } else {
+                (4001, format!("{n:06}"))
+            };
+            bytes.push(DIR);
+            put_varint(&mut bytes, shared);
+            put_varint(&mut bytes, name.len() as u64);
+            bytes.extend_from_slice(name.as_bytes());
+        }
+        assert_eq!(Listing::decode(&bytes), Err(ListingError::TooLarge));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn a_listing_survives_its_encoding(files in any_files()) {
+            let listing = listing(&files);
+            let bytes = listing.encode();
+            prop_assert_eq!(listing.content_id().0, *blake3::hash(&bytes).as_bytes());
+            prop_assert_eq!(Listing::decode(&bytes), Ok(listing));
+        }
+
+        #[test]
+        fn what_decodes_is_canonical(damage in prop::collection::vec(any_damage(), 1..4)) {
+            let bytes = damage.iter().fold(sample().encode(), keep_non_empty);
+            if let Ok(listing) = Listing::decode(&bytes) {
+                prop_assert_eq!(listing.encode(), bytes);
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic(mut bytes in prop::collection::vec(0..40u8, 0..60)) {
+            let _ = Listing::decode(&bytes);
+            bytes.insert(0, VERSION);
+            if let Ok(listing) = Listing::decode(&bytes) {
+                prop_assert_eq!(listing.encode(), bytes);
+            }
+        }
+
+        #[test]
+        fn numbers_survive_and_have_one_form(value: u64) {
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, value);
+            prop_assert_eq!(Input(&bytes).varint(), Ok(value));
+        }
+    }
+
+    fn keep_non_empty(bytes: Vec<u8>, damage: &Damage) -> Vec<u8> {
+        if bytes.is_empty() {
+            bytes
+        } else {
+            damage.apply(&bytes)
+        }
+    }
+
+    fn sample() -> Listing {
+        let files = [("a/one", 3), ("a/two", 0), ("b", 5)];
+        listing(&BTreeMap::from(
+            files.map(|(path, len)| (path.to_owned(), vec![7; len])),
+        ))
+    }
+
+    fn file(path: &str, len: usize) -> Entry {
+        file_entry(path, &vec![7; len])
+    }
+
+    fn dir(path: &str) -> Entry {
+        Entry {
+            path: SharePath::parse(path).unwrap(),
+            kind: EntryKind::Dir,
+        }
     }
 }

@@ -246,3 +246,165 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     sum.copy_from_slice(&blake3::hash(bytes).as_bytes()[..CHECKSUM_BYTES]);
     sum
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::samples::{
+        any_damage, any_files, any_len, any_secret, any_tracker, bytes, file_share, tree_share,
+    };
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_told_apart() {
+        let good = sample().encode();
+        let change = |at: usize, byte: u8| {
+            let mut bad = good.clone();
+            bad[at] = byte;
+            Manifest::decode(&bad)
+        };
+        assert_eq!(change(0, 0), Err(ManifestError::NotAManifest));
+        assert_eq!(change(9, 2), Err(ManifestError::Version(2)));
+        assert_eq!(change(20, 0xAA), Err(ManifestError::Damaged));
+        assert_eq!(
+            Manifest::decode(&good[..good.len() - 1]),
+            Err(ManifestError::Damaged)
+        );
+        assert_eq!(Manifest::decode(&good[..9]), Err(ManifestError::Damaged));
+        assert_eq!(Manifest::decode(b""), Err(ManifestError::NotAManifest));
+        let large = vec![0; limits::MANIFEST_BYTES + 1];
+        assert_eq!(Manifest::decode(&large), Err(ManifestError::TooLarge));
+    }
+
+    #[test]
+    fn extension_records_survive_and_ascend() {
+        let record = |kind| Extension {
+            kind,
+            bytes: vec![1, 2, 3],
+        };
+        let with = |extensions| Manifest {
+            extensions,
+            ..sample()
+        };
+        let good = with(vec![record(1), record(0xFFFF)]);
+        assert_eq!(Manifest::decode(&good.encode()), Ok(good));
+        for kinds in [[1, 1], [2, 1]] {
+            let bad = with(kinds.map(record).to_vec());
+            assert_eq!(
+                Manifest::decode(&bad.encode()),
+                Err(ManifestError::Malformed)
+            );
+        }
+    }
+
+    #[test]
+    fn undamaged_lies_are_refused() {
+        let lie = |change: fn(&mut Manifest)| {
+            let mut manifest = sample();
+            change(&mut manifest);
+            Manifest::decode(&manifest.encode())
+        };
+        assert!(lie(|_| ()).is_ok());
+        assert_eq!(
+            lie(|m| m.content.id.0[0] ^= 1),
+            Err(ManifestError::Malformed)
+        );
+        assert_eq!(
+            lie(|m| m.content.kind = Kind::File),
+            Err(ManifestError::Malformed)
+        );
+        assert_eq!(lie(|m| m.content.size += 1), Err(ManifestError::Malformed));
+        assert_eq!(
+            lie(|m| m.content.listing = None),
+            Err(ListingError::Malformed.into())
+        );
+        let unneeded = lie(|m| m.content.hashes.push([0; 32]));
+        assert!(matches!(
+            unneeded,
+            Err(ManifestError::Content(ContentError::HashCount { .. }))
+        ));
+        assert_eq!(
+            lie(|m| m.trackers = vec![m.trackers[0].clone(); 9]),
+            Err(ManifestError::Malformed)
+        );
+    }
+
+    #[test]
+    fn a_hostile_name_is_refused() {
+        let manifest = sample();
+        let name = manifest.content.name.as_str().as_bytes();
+        let mut bytes = manifest.encode();
+        let at = bytes
+            .windows(name.len())
+            .position(|window| window == name)
+            .unwrap();
+        bytes[at..at + 3].copy_from_slice(b"../");
+        assert_eq!(
+            Manifest::decode(&sealed(bytes)),
+            Err(ManifestError::Name(PathError::Separator))
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn a_file_share_survives_its_manifest(
+            len in any_len(), tracker in any_tracker(), secret in any_secret()
+        ) {
+            let manifest = Manifest::new(file_share(&bytes(len, 1)), vec![tracker], secret);
+            prop_assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest));
+        }
+
+        #[test]
+        fn a_tree_survives_its_manifest(
+            files in any_files(), trackers in prop::collection::vec(any_tracker(), 0..9)
+        ) {
+            let manifest = Manifest::new(tree_share(&files), trackers, None);
+            prop_assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damage_is_noticed(damage in any_damage()) {
+            let good = sample().encode();
+            let bad = damage.apply(&good);
+            prop_assert_eq!(Manifest::decode(&bad).is_ok(), bad == good);
+        }
+
+        #[test]
+        fn what_decodes_behind_a_right_checksum_is_canonical(damage in any_damage()) {
+            let bytes = sealed(damage.apply(&sample().encode()));
+            if let Ok(manifest) = Manifest::decode(&bytes) {
+                prop_assert_eq!(manifest.encode(), bytes);
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Manifest::decode(&bytes).is_err());
+            let framed = [&MAGIC, &VERSION.to_be_bytes()[..], &bytes, &[0; 16]].concat();
+            prop_assert!(Manifest::decode(&sealed(framed)).is_err());
+        }
+    }
+
+    /// `bytes` with its last 16 replaced by the checksum of those before.
+    fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+        bytes.truncate(bytes.len().saturating_sub(CHECKSUM_BYTES));
+        bytes.extend_from_slice(&checksum(&bytes));
+        bytes
+    }
+
+    fn sample() -> Manifest {
+        let files = [("a/one", 3), ("a/two", 0), ("b", 70_000)];
+        let files = BTreeMap::from(files.map(|(path, len)| (path.to_owned(), bytes(len, 9))));
+        let tracker = "tracker.example:59000#aaaaaaaaaaaaaaaaaaaaaaaaaa"
+            .parse()
+            .unwrap();
+        Manifest::new(tree_share(&files), vec![tracker], Some(Secret([5; 16])))
+    }
+}

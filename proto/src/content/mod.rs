@@ -17,6 +17,8 @@ pub mod link;
 pub mod listing;
 pub mod manifest;
 pub mod path;
+#[cfg(test)]
+mod samples;
 pub mod tree;
 
 pub use address::{AddressError, DnsName, Host, HostPort, TrackerAddress};

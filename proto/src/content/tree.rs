@@ -235,3 +235,129 @@ pub fn expected_grain(list: &HashList, extent: &Expected, index: u32) -> Option<
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::samples::{any_len, bytes, chunk_hashes};
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn chunk_hashes_merge_to_what_b3sum_prints(len in any_len(), power in 0u32..3) {
+            let file = bytes(len, 1);
+            let list = chunk_hashes(&file, GRAIN_BYTES << power);
+            prop_assert_eq!(root_of(&list).0, *blake3::hash(&file).as_bytes());
+        }
+
+        #[test]
+        fn every_chunk_and_every_grain_of_it_verifies_alone(len in any_len(), power in 0u32..3) {
+            let file = bytes(len, 2);
+            for (chunk, expected) in chunks(&file, GRAIN_BYTES << power) {
+                prop_assert!(verifies(expected, chunk));
+                let grains = grain_cvs(chunk, expected.position());
+                prop_assert!(verify_grains(&grains, &expected, chunk.len() as u64));
+                for (index, grain) in (0..).zip(chunk.chunks(GRAIN_BYTES as usize)) {
+                    let expected = expected_grain(&grains, &expected, index).unwrap();
+                    prop_assert!(verifies(expected, grain));
+                }
+            }
+        }
+
+        #[test]
+        fn one_wrong_bit_or_length_fails(len in 1..200_000usize, at: prop::sample::Index, bit in 0..8u32) {
+            let mut file = bytes(len, 3);
+            let list = chunk_hashes(&file, GRAIN_BYTES);
+            let at = at.index(len);
+            file[at] ^= 1u8 << bit;
+            let touched = at / GRAIN_BYTES as usize;
+            for (index, (chunk, _)) in chunks(&file, GRAIN_BYTES).into_iter().enumerate() {
+                let expected = expected_in(&list, index);
+                prop_assert_eq!(verifies(expected, chunk), index != touched);
+                prop_assert!(!verifies(expected, &chunk[1..]));
+                prop_assert!(!verifies(expected, &[chunk, &[0]].concat()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_grain_list_is_refused() {
+        let data = bytes(4 * 65_536, 4);
+        let expected = Expected::Subtree {
+            offset: 1 << 20,
+            cv: subtree_cv(&data, 1 << 20),
+        };
+        let good = grain_cvs(&data, expected.position());
+        let len = data.len() as u64;
+        assert!(verify_grains(&good, &expected, len));
+        let mut swapped = good.as_hashes().to_vec();
+        swapped.swap(0, 1);
+        let dropped: Vec<_> = good.iter().skip(1).collect();
+        // A shorter list that merges to the same value: right hash, wrong count.
+        let merged = [merge(&good.as_hashes()[..2]), merge(&good.as_hashes()[2..])].to_vec();
+        for bad in [swapped, dropped, merged, vec![]] {
+            let bad: HashList = bad.into_iter().collect();
+            assert!(!verify_grains(&bad, &expected, len), "{bad:?}");
+        }
+        assert!(!verify_grains(&good, &expected, len + 1));
+        assert!(!verify_grains(&HashList::new(), &expected, 0));
+    }
+
+    #[test]
+    fn what_is_no_subtree_fails_without_panic() {
+        let cv = [0; 32];
+        for offset in [0, 1024, 65_536, 1 << 63, u64::MAX - 1023] {
+            assert!(
+                !verifies(Expected::Subtree { offset, cv }, &[]),
+                "empty at {offset}"
+            );
+        }
+        for offset in [1, 1023, u64::MAX] {
+            assert!(
+                !verifies(Expected::Subtree { offset, cv }, b"a"),
+                "misaligned at {offset}"
+            );
+        }
+        assert!(
+            !verifies(Expected::Subtree { offset: 1024, cv }, &[0; 1025]),
+            "past its parent"
+        );
+        assert!(verifies(Expected::Root(whole_hash(b"")), b""));
+        assert_eq!(subtree_cv(b"", 0), NO_HASH);
+        assert_eq!(root_of(&HashList::new()).0, NO_HASH);
+    }
+
+    fn expected_in(list: &HashList, index: usize) -> Expected {
+        let hash = list.get(index).unwrap();
+        match list.len() {
+            1 => Expected::Root(hash),
+            _ => Expected::Subtree {
+                offset: index as u64 * u64::from(GRAIN_BYTES),
+                cv: hash,
+            },
+        }
+    }
+
+    fn chunks(file: &[u8], chunk_bytes: u32) -> Vec<(&[u8], Expected)> {
+        let list = chunk_hashes(file, chunk_bytes);
+        if list.len() == 1 {
+            return vec![(file, Expected::Root(list.get(0).unwrap()))];
+        }
+        let offsets = (0u64..).step_by(chunk_bytes as usize);
+        let expected = list
+            .iter()
+            .zip(offsets)
+            .map(|(cv, offset)| Expected::Subtree { offset, cv });
+        file.chunks(chunk_bytes as usize).zip(expected).collect()
+    }
+
+    /// Feeds the bytes in packets' sizes, as they would come.
+    fn verifies(expected: Expected, data: &[u8]) -> bool {
+        let mut verifier = Verifier::new(expected);
+        data.chunks(1447).for_each(|part| verifier.update(part));
+        verifier.finish()
+    }
+}
