@@ -1,0 +1,556 @@
+//! The shares of a daemon, in one SQLite database that survives a power cut.
+//!
+//! One row per swarm: the same content with another secret is another share. Rows hold the whole
+//! manifest, so a restarted daemon needs no `.p2p` file. A database that is damaged, foreign or
+//! from a newer program is reported and left as it is.
+//!
+//! Not here: which chunks of an unfinished share are there (`store::journal`).
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, named_params};
+use warren_proto::content::TrackerAddress;
+use warren_proto::id::{ContentId, Kind, Secret, SwarmId};
+
+use super::files::Identities;
+use super::open_files::lock;
+
+/// Marks the file as ours (`application_id` of the SQLite file format): "Wrrn".
+const APPLICATION: i32 = i32::from_be_bytes(*b"Wrrn");
+
+/// The schema this program reads and writes (`user_version`).
+const VERSION: i32 = 1;
+
+const SCHEMA: &str = "
+    CREATE TABLE share (
+        swarm         BLOB PRIMARY KEY NOT NULL,
+        id            BLOB NOT NULL,
+        kind          INTEGER NOT NULL,
+        secret        BLOB,
+        name          TEXT NOT NULL,
+        path          BLOB NOT NULL,
+        state         INTEGER NOT NULL,
+        reason        TEXT,
+        manifest      BLOB,
+        trackers      BLOB NOT NULL,
+        identities    BLOB,
+        added_unix_ms INTEGER NOT NULL
+    ) STRICT;";
+
+/// Why the database could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// The file, or a row in it, is not what was written.
+    #[error("the database {} is damaged", path.display())]
+    Corrupt {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A database of another program.
+    #[error("the database {} is not one of warren's", path.display())]
+    Foreign {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A newer program wrote it.
+    #[error("the database {} has version {found} and this program knows {VERSION}", path.display())]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// The version it has.
+        found: i32,
+    },
+    /// The database could not be read or written.
+    #[error("cannot use the database {}", path.display())]
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}
+
+/// Where a share stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShareState {
+    /// Shared where the person has it.
+    Registered,
+    /// Being downloaded.
+    Downloading,
+    /// A download that waits for the person, for instance to make room.
+    Paused {
+        /// What it waits for.
+        reason: String,
+    },
+    /// Downloaded and shared.
+    Complete,
+    /// No longer shared or downloaded.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShareRecord {
+    /// What is shared.
+    pub id: ContentId,
+    /// A file or a tree.
+    pub kind: Kind,
+    /// The secret of a private share.
+    pub secret: Option<Secret>,
+    /// Its name.
+    pub name: String,
+    /// Where it is or will be, absolute, without any `.part`.
+    pub path: PathBuf,
+    /// Where it stands.
+    pub state: ShareState,
+    /// The encoded manifest; `None` until a download from a link has learnt it.
+    pub manifest: Option<Vec<u8>>,
+    /// The trackers it is announced at.
+    pub trackers: Vec<TrackerAddress>,
+    /// What its files were when they were hashed or finished.
+    pub identities: Option<Identities>,
+    /// When the person added it, in milliseconds since 1970.
+    pub added_unix_ms: u64,
+}
+
+impl ShareRecord {
+    /// The swarm of the share, which tells its record from others.
+    pub fn swarm(&self) -> SwarmId {
+        SwarmId::of(self.kind, &self.id, self.secret.as_ref())
+    }
+}
+
+/// The database. Its methods block on the disk; what they return from is durable.
+#[derive(Debug)]
+pub struct ShareDb {
+    connection: Mutex<Connection>,
+    path: PathBuf,
+}
+
+impl ShareDb {
+    /// Opens the database, or makes an empty one.
+    ///
+    /// # Errors
+    ///
+    /// When the file is damaged, foreign or too new; it is left as it is.
+    pub fn open(path: &Path) -> Result<ShareDb, DbError> {
+        let at = sorted(path);
+        let connection = Connection::open(path).map_err(&at)?;
+        connection
+            .pragma_update(None, "synchronous", "FULL")
+            .map_err(&at)?;
+        check_intact(&connection, path)?;
+        match identify(&connection).map_err(&at)? {
+            Found::Empty => {
+                // The mode belongs to the file, so nothing is set before we know it is ours.
+                connection
+                    .pragma_update(None, "journal_mode", "WAL")
+                    .map_err(&at)?;
+                create(&connection).map_err(&at)?;
+            }
+            Found::Ours(VERSION) => (),
+            Found::Ours(found) => {
+                return Err(DbError::Newer {
+                    path: path.to_owned(),
+                    found,
+                });
+            }
+            Found::Foreign => {
+                return Err(DbError::Foreign {
+                    path: path.to_owned(),
+                });
+            }
+        }
+        let (connection, path) = (Mutex::new(connection), path.to_owned());
+        Ok(ShareDb { connection, path })
+    }
+
+    /// Adds a share, or replaces the record of the same swarm.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be made durable; the record is then as it was.
+    pub fn upsert(&self, record: &ShareRecord) -> Result<(), DbError> {
+        let (state, reason) = encode_state(&record.state);
+        let identities = record
+            .identities
+            .as_ref()
+            .map(|known| self.encode(known))
+            .transpose()?;
+        let inserted = lock(&self.connection).execute(
+            "INSERT OR REPLACE INTO share VALUES (:swarm, :id, :kind, :secret, :name, :path,
+                :state, :reason, :manifest, :trackers, :identities, :added_unix_ms)",
+            named_params! {
+                ":swarm": record.swarm().0,
+                ":id": record.id.0,
+                ":kind": record.kind as u8,
+                ":secret": record.secret.map(|secret| secret.0),
+                ":name": record.name,
+                ":path": record.path.as_os_str().as_bytes(),
+                ":state": state,
+                ":reason": reason,
+                ":manifest": record.manifest,
+                ":trackers": self.encode(&record.trackers)?,
+                ":identities": identities,
+                ":added_unix_ms": record.added_unix_ms.cast_signed(),
+            },
+        );
+        inserted.map(drop).map_err(sorted(&self.path))
+    }
+
+    /// Notes where a share stands, without writing its manifest anew. False when there is no such
+    /// share.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::upsert`].
+    pub fn set_state(&self, swarm: &SwarmId, state: &ShareState) -> Result<bool, DbError> {
+        let (state, reason) = encode_state(state);
+        let updated = lock(&self.connection).execute(
+            "UPDATE share SET state = :state, reason = :reason WHERE swarm = :swarm",
+            named_params! { ":state": state, ":reason": reason, ":swarm": swarm.0 },
+        );
+        updated.map(|rows| rows > 0).map_err(sorted(&self.path))
+    }
+
+    /// All shares, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read or a row is damaged.
+    pub fn all(&self) -> Result<Vec<ShareRecord>, DbError> {
+        let connection = lock(&self.connection);
+        let at = sorted(&self.path);
+        let query = "SELECT * FROM share ORDER BY added_unix_ms, rowid";
+        let mut statement = connection.prepare(query).map_err(&at)?;
+        let mut rows = statement.query([]).map_err(&at)?;
+        let mut records = Vec::new();
+        while let Some(row) = rows.next().map_err(&at)? {
+            let record = decode(row).map_err(|source| self.corrupt(source))?;
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    /// Forgets a share; its files stay. False when there is no such share.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::upsert`].
+    pub fn remove(&self, swarm: &SwarmId) -> Result<bool, DbError> {
+        let removed =
+            lock(&self.connection).execute("DELETE FROM share WHERE swarm = ?", [swarm.0]);
+        removed.map(|rows| rows > 0).map_err(sorted(&self.path))
+    }
+
+    fn encode<T: serde::Serialize>(&self, value: &T) -> Result<Vec<u8>, DbError> {
+        postcard::to_stdvec(value).map_err(|source| self.corrupt(source.into()))
+    }
+
+    fn corrupt(&self, source: Box<dyn Error + Send + Sync>) -> DbError {
+        DbError::Corrupt {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// Whose database a file is.
+enum Found {
+    Empty,
+    Ours(i32),
+    Foreign,
+}
+
+fn identify(connection: &Connection) -> rusqlite::Result<Found> {
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+    let (application, version) = (number("application_id")?, number("user_version")?);
+    let table = connection.query_row("SELECT 1 FROM sqlite_schema LIMIT 1", [], |_| Ok(()));
+    Ok(match (application, version, table.optional()?) {
+        (APPLICATION, version, _) => Found::Ours(version),
+        (0, 0, None) => Found::Empty,
+        _ => Found::Foreign,
+    })
+}
+
+/// One transaction, so that a cut leaves an empty database and not half a schema.
+fn create(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "BEGIN; {SCHEMA}
+         PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+    ))
+}
+
+fn check_intact(connection: &Connection, path: &Path) -> Result<(), DbError> {
+    let verdict = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    match verdict.map_err(sorted(path))?.as_str() {
+        "ok" => Ok(()),
+        problem => Err(DbError::Corrupt {
+            path: path.to_owned(),
+            source: problem.into(),
+        }),
+    }
+}
+
+fn sorted(path: &Path) -> impl Fn(rusqlite::Error) -> DbError {
+    move |source| {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => DbError::Corrupt {
+                path,
+                source: source.into(),
+            },
+            _ => DbError::Sqlite { path, source },
+        }
+    }
+}
+
+fn encode_state(state: &ShareState) -> (u8, Option<&str>) {
+    match state {
+        ShareState::Registered => (0, None),
+        ShareState::Downloading => (1, None),
+        ShareState::Paused { reason } => (2, Some(reason)),
+        ShareState::Complete => (3, None),
+        ShareState::Failed { reason } => (4, Some(reason)),
+    }
+}
+
+fn decode_state(row: &Row<'_>) -> Result<ShareState, Box<dyn Error + Send + Sync>> {
+    let reason = || {
+        row.get::<_, Option<String>>("reason")
+            .map(Option::unwrap_or_default)
+    };
+    Ok(match row.get("state")? {
+        0 => ShareState::Registered,
+        1 => ShareState::Downloading,
+        2 => ShareState::Paused { reason: reason()? },
+        3 => ShareState::Complete,
+        4 => ShareState::Failed { reason: reason()? },
+        other => return Err(format!("there is no share state {other}").into()),
+    })
+}
+
+fn decode(row: &Row<'_>) -> Result<ShareRecord, Box<dyn Error + Send + Sync>> {
+    let kind = match row.get("kind")? {
+        0 => Kind::File,
+        1 => Kind::Tree,
+        other => return Err(format!("there is no kind of share {other}").into()),
+    };
+    let identities: Option<Vec<u8>> = row.get("identities")?;
+    let identities = identities
+        .map(|bytes| postcard::from_bytes(&bytes))
+        .transpose()?;
+    let path = OsString::from_vec(row.get("path")?);
+    let record = ShareRecord {
+        id: ContentId(row.get("id")?),
+        kind,
+        secret: row.get::<_, Option<[u8; 16]>>("secret")?.map(Secret),
+        name: row.get("name")?,
+        path: PathBuf::from(path),
+        state: decode_state(row)?,
+        manifest: row.get("manifest")?,
+        trackers: postcard::from_bytes(&row.get::<_, Vec<u8>>("trackers")?)?,
+        identities,
+        added_unix_ms: row.get::<_, i64>("added_unix_ms")?.cast_unsigned(),
+    };
+    if record.swarm().0 != row.get::<_, [u8; 32]>("swarm")? {
+        return Err("a share is not the one its key names".into());
+    }
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::store::disk::FileIdentity;
+
+    #[test]
+    fn records_survive_a_restart_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let mut records = vec![sample(1), sample(2), sample(3)];
+        records[1].state = ShareState::Failed {
+            reason: "its file is gone".into(),
+        };
+        records[1].path = PathBuf::from(OsString::from_vec(b"/odd/\xFFname".to_vec()));
+        records[2].state = ShareState::Paused {
+            reason: "no space".into(),
+        };
+        records[2].manifest = None;
+        records[2].identities = None;
+        records[2].kind = Kind::Tree;
+        records[2].secret = Some(Secret([9; 16]));
+
+        let db = ShareDb::open(&path).unwrap();
+        records.iter().for_each(|record| db.upsert(record).unwrap());
+        drop(db);
+        assert_eq!(ShareDb::open(&path).unwrap().all().unwrap(), records);
+    }
+
+    #[test]
+    fn a_swarm_has_one_record_and_a_secret_makes_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = ShareDb::open(&folder.path().join("state.db")).unwrap();
+        let mut record = sample(1);
+        db.upsert(&record).unwrap();
+        record.state = ShareState::Complete;
+        db.upsert(&record).unwrap();
+        assert_eq!(db.all().unwrap(), [record.clone()]);
+
+        record.secret = Some(Secret([1; 16]));
+        db.upsert(&record).unwrap();
+        assert_eq!(db.all().unwrap().len(), 2);
+        assert!(db.remove(&record.swarm()).unwrap());
+        assert!(!db.remove(&record.swarm()).unwrap());
+        assert_eq!(
+            db.all().unwrap(),
+            [ShareRecord {
+                secret: None,
+                ..record
+            }]
+        );
+    }
+
+    #[test]
+    fn a_state_changes_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = ShareDb::open(&folder.path().join("state.db")).unwrap();
+        let record = sample(1);
+        db.upsert(&record).unwrap();
+        assert!(
+            db.set_state(&record.swarm(), &ShareState::Complete)
+                .unwrap()
+        );
+        assert!(
+            !db.set_state(&sample(2).swarm(), &ShareState::Complete)
+                .unwrap()
+        );
+        assert_eq!(
+            db.all().unwrap(),
+            [ShareRecord {
+                state: ShareState::Complete,
+                ..record
+            }]
+        );
+    }
+
+    #[test]
+    fn a_write_is_durable_when_it_returns() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = ShareDb::open(&folder.path().join("state.db")).unwrap();
+        let connection = lock(&db.connection);
+        let mode: String = connection
+            .pragma_query_value(None, "journal_mode", |row| row.get(0))
+            .unwrap();
+        let synchronous: i32 = connection
+            .pragma_query_value(None, "synchronous", |row| row.get(0))
+            .unwrap();
+        assert_eq!((mode.as_str(), synchronous), ("wal", 2));
+    }
+
+    #[test]
+    fn a_damaged_database_is_reported_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let db = ShareDb::open(&path).unwrap();
+        (0..50).for_each(|n| db.upsert(&sample(n)).unwrap());
+        drop(db);
+        let sound = fs::read(&path).unwrap();
+        let mut holed = sound.clone();
+        holed[4096..12288].fill(0x55);
+
+        for damaged in [b"not a database, but long enough".repeat(9), holed] {
+            fs::write(&path, &damaged).unwrap();
+            let error = ShareDb::open(&path).unwrap_err();
+            assert!(matches!(error, DbError::Corrupt { .. }), "{error}");
+            assert!(error.to_string().contains("state.db is damaged"), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), damaged);
+        }
+    }
+
+    #[test]
+    fn a_damaged_row_is_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        for change in [
+            "kind = 7",
+            "state = 9",
+            "id = zeroblob(3)",
+            "id = zeroblob(32)",
+            "trackers = x'FF'",
+        ] {
+            let db = ShareDb::open(&path).unwrap();
+            db.upsert(&sample(1)).unwrap();
+            lock(&db.connection)
+                .execute(&format!("UPDATE share SET {change}"), [])
+                .unwrap();
+            assert!(matches!(db.all(), Err(DbError::Corrupt { .. })), "{change}");
+            lock(&db.connection)
+                .execute("DELETE FROM share", [])
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn databases_of_others_and_of_the_future_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let foreign = folder.path().join("foreign.db");
+        Connection::open(&foreign)
+            .unwrap()
+            .execute_batch("CREATE TABLE t (x)")
+            .unwrap();
+        let before = fs::read(&foreign).unwrap();
+        assert!(matches!(
+            ShareDb::open(&foreign),
+            Err(DbError::Foreign { .. })
+        ));
+        assert_eq!(fs::read(&foreign).unwrap(), before);
+
+        let newer = folder.path().join("newer.db");
+        let db = ShareDb::open(&newer).unwrap();
+        lock(&db.connection)
+            .pragma_update(None, "user_version", 2)
+            .unwrap();
+        drop(db);
+        assert!(matches!(
+            ShareDb::open(&newer),
+            Err(DbError::Newer { found: 2, .. })
+        ));
+    }
+
+    fn sample(n: u8) -> ShareRecord {
+        let identity = FileIdentity {
+            size: 7,
+            mtime_ns: -1,
+            ctime_ns: i64::MAX,
+            inode: u64::MAX,
+        };
+        ShareRecord {
+            id: ContentId([n; 32]),
+            kind: Kind::File,
+            secret: None,
+            name: format!("file {n}"),
+            path: PathBuf::from(format!("/home/me/file {n}")),
+            state: ShareState::Downloading,
+            manifest: Some(vec![n; 1000]),
+            trackers: vec![
+                format!("example.org:59000#{}", "a".repeat(26))
+                    .parse()
+                    .unwrap(),
+            ],
+            identities: Some(Identities(vec![identity])),
+            added_unix_ms: u64::from(n),
+        }
+    }
+}
