@@ -1,0 +1,282 @@
+//! The control API over a real socket, with a control that only pretends.
+
+use std::os::unix::fs::MetadataExt;
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    task::JoinHandle,
+};
+
+use super::{super::model::*, *};
+
+#[tokio::test]
+async fn a_register_streams_one_event_a_line_and_ends_after_registered() {
+    let daemon = Daemon::start().await;
+    let answer = daemon
+        .ask("POST", "/v1/register", r#"{"path":"/film"}"#)
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let lines: Vec<&str> = answer
+        .lines()
+        .filter(|line| line.starts_with("data:"))
+        .collect();
+    assert_eq!(lines.len(), 2, "{answer}");
+    assert!(lines[0].starts_with(r#"data: {"v":1,"type":"progress""#));
+    assert!(lines[1].starts_with(r#"data: {"v":1,"type":"registered","path":"/film""#));
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn what_fails_before_the_stream_is_one_error_object() {
+    let daemon = Daemon::start().await;
+    let answer = daemon
+        .ask("POST", "/v1/register", r#"{"path":"/missing"}"#)
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    assert!(answer.ends_with(
+        r#"{"v":1,"type":"error","code":"not_found","exit":9,"message":"no /missing","hint":"Look."}"#
+    ));
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn malformed_requests_and_unknown_routes_are_errors_with_a_code() {
+    let daemon = Daemon::start().await;
+    for (method, path, body, code) in [
+        ("POST", "/v1/register", "{", "bad_request"),
+        ("POST", "/v1/remove", "{}", "bad_request"),
+        ("GET", "/v2/status", "", "no_such_route"),
+    ] {
+        let answer = daemon.ask(method, path, body).await;
+        assert!(
+            answer.contains(&format!(r#""code":"{code}""#)),
+            "{path}: {answer}"
+        );
+    }
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn a_body_over_the_cap_is_refused() {
+    let daemon = Daemon::start().await;
+    let stream = UnixStream::connect(&daemon.socket).await.unwrap();
+    let (read, mut write) = stream.into_split();
+    // Written beside the reading, because the answer comes before the body has ended.
+    let sending = tokio::spawn(async move {
+        let body = vec![b' '; BODY_BYTES + 1];
+        let head = format!(
+            "POST /v1/download HTTP/1.1\r\nhost: warren\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let _ = write.write_all(head.as_bytes()).await;
+        let _ = write.write_all(&body).await;
+    });
+    let mut line = String::new();
+    BufReader::new(read).read_line(&mut line).await.unwrap();
+    assert!(line.starts_with("HTTP/1.1 400"), "{line}");
+    sending.await.unwrap();
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn status_is_an_array_and_remove_is_passed_on() {
+    let daemon = Daemon::start().await;
+    let status = daemon.ask("GET", "/v1/status", "").await;
+    assert!(
+        status
+            .ends_with(r#"[{"v":1,"type":"tracker","address":"t:1","key":"k","connected":true}]"#)
+    );
+    assert!(daemon.ask("GET", "/v1/peers", "").await.ends_with("[]"));
+    let removed = daemon.ask("POST", "/v1/remove", r#"{"share":"ab"}"#).await;
+    assert!(removed.starts_with("HTTP/1.1 204"), "{removed}");
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_drops_the_receiver() {
+    let daemon = Daemon::start().await;
+    let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
+    let body = r#"{"source":{"link":{"text":"p2p:x"}}}"#;
+    stream
+        .write_all(request("POST", "/v1/download", body).as_bytes())
+        .await
+        .unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if line.starts_with("data:") {
+            break;
+        }
+    }
+    drop(lines);
+    daemon.control.left.cancelled().await;
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn stop_is_confirmed_ends_open_streams_and_removes_the_socket() {
+    let daemon = Daemon::start().await;
+    let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
+    let body = r#"{"source":{"link":{"text":"p2p:x"}}}"#;
+    stream
+        .write_all(request("POST", "/v1/download", body).as_bytes())
+        .await
+        .unwrap();
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+
+    let answer = daemon.ask("POST", "/v1/stop", "").await;
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.unwrap();
+    assert!(
+        rest.ends_with("0\r\n\r\n"),
+        "the stream ends properly: {rest}"
+    );
+    daemon.server.await.unwrap().unwrap();
+    assert!(!daemon.socket.exists());
+}
+
+#[tokio::test]
+async fn the_socket_is_private_and_a_stale_one_is_replaced_but_not_a_live_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("daemon-3/control.sock");
+    drop(bind(&socket).unwrap());
+    let _listener = bind(&socket).unwrap();
+    assert_eq!(fs::metadata(&socket).unwrap().mode() & 0o777, 0o600);
+    assert_eq!(
+        fs::metadata(socket.parent().unwrap()).unwrap().mode() & 0o777,
+        0o700
+    );
+    assert_eq!(bind(&socket).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+}
+
+#[tokio::test]
+async fn a_socket_path_that_is_too_long_is_named() {
+    let path = Path::new("/tmp").join("x".repeat(SOCKET_PATH_BYTES));
+    let error = bind(&path).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("112 bytes"), "{error}");
+}
+
+/// Registers at once, never finishes a download, and says when a download's client has left.
+#[derive(Clone)]
+struct FakeControl {
+    stop: CancellationToken,
+    left: CancellationToken,
+}
+
+impl Control for FakeControl {
+    async fn register(&self, request: RegisterRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        if request.path.ends_with("missing") {
+            return Err(ApiError::new(
+                "not_found",
+                exit::NOT_FOUND,
+                "no /missing",
+                "Look.",
+            ));
+        }
+        let (events, receiver) = mpsc::channel(4);
+        let registered = Event::Registered(Registered {
+            path: request.path.display().to_string(),
+            manifest: "/film.p2p".into(),
+            link: None,
+            content_id: "00".into(),
+            bytes: 1,
+            files: 1,
+        });
+        events
+            .send(Event::Progress(Progress::default()))
+            .await
+            .unwrap();
+        events.send(registered.clone()).await.unwrap();
+        events.send(registered).await.unwrap();
+        Ok(receiver)
+    }
+
+    async fn download(&self, _: DownloadRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        let (events, receiver) = mpsc::channel(4);
+        events
+            .send(Event::Progress(Progress::default()))
+            .await
+            .unwrap();
+        let left = self.left.clone();
+        tokio::spawn(async move {
+            events.closed().await;
+            left.cancel();
+        });
+        Ok(receiver)
+    }
+
+    async fn status(&self) -> Vec<Event> {
+        vec![Event::Tracker(Tracker {
+            address: "t:1".into(),
+            key: "k".into(),
+            connected: true,
+        })]
+    }
+
+    async fn peers(&self) -> Vec<Event> {
+        Vec::new()
+    }
+
+    async fn remove(&self, request: RemoveRequest) -> Result<(), ApiError> {
+        assert_eq!(request.share, "ab");
+        Ok(())
+    }
+
+    async fn stop(&self) {
+        self.stop.cancel();
+    }
+}
+
+struct Daemon {
+    control: FakeControl,
+    socket: std::path::PathBuf,
+    server: JoinHandle<io::Result<()>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Daemon {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("daemon-1/control.sock");
+        let stop = CancellationToken::new();
+        let control = FakeControl {
+            stop: stop.clone(),
+            left: CancellationToken::new(),
+        };
+        let listener = bind(&socket).unwrap();
+        let server = tokio::spawn(serve(listener, control.clone(), stop));
+        Daemon {
+            control,
+            socket,
+            server,
+            _folder: folder,
+        }
+    }
+
+    /// The whole answer, head and body.
+    async fn ask(&self, method: &str, path: &str, body: &str) -> String {
+        let mut stream = UnixStream::connect(&self.socket).await.unwrap();
+        stream
+            .write_all(request(method, path, body).as_bytes())
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    async fn end(self) {
+        self.control.stop.cancel();
+        self.server.await.unwrap().unwrap();
+    }
+}
+
+fn request(method: &str, path: &str, body: &str) -> String {
+    let len = body.len();
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: warren\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
+    )
+}
