@@ -11,12 +11,15 @@ pub mod db;
 pub mod disk;
 pub mod error;
 pub mod files;
+mod hashing;
 pub mod journal;
 pub mod known;
 mod open_files;
 mod partial;
 mod record;
+pub mod register;
 pub mod sync;
+mod walk;
 
 #[cfg(test)]
 pub(crate) mod faulty;
