@@ -10,6 +10,7 @@ pub mod atomic;
 pub mod db;
 pub mod disk;
 pub mod error;
+mod explain;
 pub mod files;
 mod hashing;
 pub mod journal;
