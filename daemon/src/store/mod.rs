@@ -15,6 +15,7 @@ pub mod files;
 mod hashing;
 pub mod journal;
 pub mod known;
+pub mod manifest_file;
 mod open_files;
 mod partial;
 mod record;
