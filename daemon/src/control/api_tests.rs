@@ -209,6 +209,7 @@ impl Control for FakeControl {
             content_id: "00".into(),
             bytes: 1,
             files: 1,
+            warnings: Vec::new(),
         });
         events
             .send(Event::Progress(Progress::default()))

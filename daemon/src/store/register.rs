@@ -419,7 +419,7 @@ impl RegisterError {
             RegisterError::NotRegular { .. } => "Share a file or a folder.".into(),
             RegisterError::Unreadable { .. } => "Check its permissions: ls -l shows them.".into(),
             RegisterError::NotUtf8 { .. } | RegisterError::Name { .. } => {
-                "Rename it and run the same command again.".into()
+                "Rename it, or inside a folder leave it out with --skip-special.".into()
             }
             RegisterError::NoName { .. } => "Share the folders in it one by one.".into(),
             RegisterError::Special { .. } => {

@@ -27,7 +27,8 @@ pub(super) struct Found {
     pub(super) files: Vec<SharePath>,
     /// Folders with nothing in them that is shared.
     pub(super) empty_folders: Vec<SharePath>,
-    /// Symbolic links, fifos, sockets and devices, relative to the folder.
+    /// Symbolic links, fifos, sockets and devices, relative to the folder; when these are skipped,
+    /// also what has a name that cannot be shared.
     pub(super) special: Vec<PathBuf>,
 }
 
@@ -47,6 +48,7 @@ pub(super) fn walk(
         disk,
         root,
         root_path,
+        special,
         hashing,
         found: Found::default(),
         to_do: Vec::new(),
@@ -60,13 +62,14 @@ pub(super) fn walk(
             walk.found.empty_folders.push(folder);
         }
     }
-    walk.finish(special)
+    walk.finish()
 }
 
 struct Walk<'a> {
     disk: &'a dyn Disk,
     root: &'a Folder,
     root_path: &'a Path,
+    special: Special,
     hashing: &'a Hashing,
     found: Found,
     /// Folders not read yet: each will be, or hold, at least one entry.
@@ -105,18 +108,28 @@ impl Walk<'_> {
             self.found.special.push(relative);
             return Ok(false);
         }
-        let path = || self.root_path.join(&relative);
-        let text = relative.to_str();
-        let text = text.ok_or_else(|| RegisterError::NotUtf8 { path: path() })?;
-        let parsed = SharePath::parse(text).map_err(|source| RegisterError::Name {
-            path: path(),
-            source,
-        })?;
+        let parsed = match self.parse(&relative) {
+            Err(_) if self.special == Special::Skip => {
+                self.found.special.push(relative);
+                return Ok(false);
+            }
+            parsed => parsed?,
+        };
         match kind {
             FileType::Directory => self.to_do.push(parsed),
             _ => self.found.files.push(parsed),
         }
         Ok(true)
+    }
+
+    fn parse(&self, relative: &Path) -> Result<SharePath, RegisterError> {
+        let path = || self.root_path.join(relative);
+        let text = relative.to_str();
+        let text = text.ok_or_else(|| RegisterError::NotUtf8 { path: path() })?;
+        SharePath::parse(text).map_err(|source| RegisterError::Name {
+            path: path(),
+            source,
+        })
     }
 
     /// Counts one more path. What is not listed in the end takes memory all the same.
@@ -139,12 +152,12 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn finish(mut self, special: Special) -> Result<Found, RegisterError> {
+    fn finish(mut self) -> Result<Found, RegisterError> {
         self.found.files.sort_unstable();
         self.found.empty_folders.sort_unstable();
         self.found.special.sort_unstable();
         let total = self.found.special.len();
-        if total == 0 || special == Special::Skip {
+        if total == 0 || self.special == Special::Skip {
             return Ok(self.found);
         }
         let mut paths = self.found.special;
@@ -183,6 +196,7 @@ mod tests {
             disk: &RealDisk,
             root: &root,
             root_path: Path::new("/"),
+            special: Special::Refuse,
             hashing: &hashing,
             found: Found::default(),
             to_do: Vec::new(),
