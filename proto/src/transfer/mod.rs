@@ -1,1 +1,140 @@
-//! (to be written)
+//! What a downloading peer decides: which chunk to ask of whom, and when to give an answer up.
+//!
+//! [`Download`] is one share's machine. It holds no bytes and no socket and reads no clock: feed it
+//! [`Event`]s with the time, do what [`Download::poll`] yields until it yields nothing, and call
+//! it again at [`Download::deadline`] at the latest. The same seed and the same events give the
+//! same actions.
+//!
+//! Its parts: `holdings` (what one peer has), `availability` (which missing chunks are rarest),
+//! `rate` and `window` (how much may be outstanding), `peer` (one source and its requests),
+//! `endgame` (which request to ask of a second peer).
+//!
+//! Not here: the requests on the wire ([`crate::wire::peer`]), hashing and writing what arrives
+//! (`warren-daemon`).
+
+mod availability;
+mod download;
+mod endgame;
+mod holdings;
+mod peer;
+mod rate;
+mod window;
+
+use std::fmt;
+use std::time::Duration;
+
+pub use download::Download;
+
+use crate::content::{ChunkIndex, Run};
+use crate::id::PublicKey;
+use crate::wire::NoReason;
+
+/// One request for one chunk, unique within its [`Download`]; later requests compare greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RequestId(u64);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What happened. An event about a request that has ended, or about a peer that is not joined or
+/// banned, changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A peer can be asked, and has nothing until it says so. One that is joined already is taken
+    /// to have left before.
+    PeerJoined {
+        /// Who.
+        peer: PublicKey,
+        /// Round trip as measured so far.
+        rtt: Duration,
+    },
+    /// The peer has these chunks, in addition to what it has said before.
+    Has {
+        /// Who.
+        peer: PublicKey,
+        /// Which chunks.
+        runs: Vec<Run>,
+    },
+    /// The peer no longer has these chunks. What was asked of it stays asked.
+    Lacks {
+        /// Who.
+        peer: PublicKey,
+        /// Which chunks.
+        runs: Vec<Run>,
+    },
+    /// The peer is gone and its requests with it, without [`Action::Cancel`].
+    PeerLeft {
+        /// Who.
+        peer: PublicKey,
+    },
+    /// Payload arrived.
+    Received {
+        /// For which request.
+        request: RequestId,
+        /// How much since the last such event.
+        bytes: u32,
+    },
+    /// The chunk is hashed and written.
+    Verified {
+        /// Which request brought it.
+        request: RequestId,
+    },
+    /// The bytes are not those of the chunk: the peer is banned from this download for good.
+    Corrupt {
+        /// Which request brought them.
+        request: RequestId,
+    },
+    /// The peer does not serve the chunk.
+    Refused {
+        /// Which request.
+        request: RequestId,
+        /// Why.
+        reason: NoReason,
+    },
+    /// The request's stream broke.
+    Failed {
+        /// Which request.
+        request: RequestId,
+    },
+    /// Chunks we had turned out to be lost. Whatever is past the last chunk is ignored.
+    Forgotten {
+        /// Which chunks.
+        runs: Vec<Run>,
+    },
+    /// How much may be outstanding from now on.
+    Budget {
+        /// Most bytes of chunks asked for and not yet verified, over all peers; 0 asks for nothing
+        /// more. Any other budget has room for one chunk.
+        bytes: u64,
+    },
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask for a whole chunk.
+    Request {
+        /// How events name this request.
+        request: RequestId,
+        /// Whom to ask.
+        peer: PublicKey,
+        /// For what.
+        chunk: ChunkIndex,
+        /// Bytes in the chunk.
+        len: u32,
+    },
+    /// Give up a request; events about it will be ignored.
+    Cancel {
+        /// Which.
+        request: RequestId,
+    },
+    /// The peer sent bytes that are not the chunk's. Its other requests were cancelled before, and
+    /// it will not be asked again even if it joins again.
+    Ban {
+        /// Who.
+        peer: PublicKey,
+    },
+}

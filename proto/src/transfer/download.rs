@@ -1,0 +1,153 @@
+//! The machine of one download: books every event and hands out the next action.
+//!
+//! A missing chunk is either wanted, and then lies in the [`Availability`], or asked of one or two
+//! peers. Every step costs O(peers), news O(what it changes): nothing looks at all chunks. What a
+//! peer has that we miss is counted, so that a source is known without looking.
+
+mod choice;
+mod ends;
+mod news;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use fixedbitset::FixedBitSet;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::availability::Availability;
+use super::peer::{Peer, Setback};
+use super::window::Budget;
+use super::{Action, Event, RequestId};
+use crate::content::chunks::OutOfRange;
+use crate::content::{ChunkIndex, ChunkSet, Content};
+use crate::id::PublicKey;
+
+/// Decides which chunk of one share to ask of which peer.
+#[derive(Debug)]
+pub struct Download {
+    content: Arc<Content>,
+    have: ChunkSet,
+    /// The complement of `have`.
+    missing: FixedBitSet,
+    verified_bytes: u64,
+    availability: Availability,
+    peers: BTreeMap<PublicKey, Peer>,
+    banned: BTreeSet<PublicKey>,
+    /// Whom each live request was sent to.
+    owners: BTreeMap<RequestId, PublicKey>,
+    /// The requests for each chunk asked for, one or two.
+    in_flight: BTreeMap<ChunkIndex, Vec<RequestId>>,
+    budget: Budget,
+    actions: VecDeque<Action>,
+    next_request: u64,
+    /// When to look for a chunk worth a copy.
+    look_for_copy: Option<Instant>,
+    /// Bytes received for nothing because another copy came first.
+    wasted_bytes: u64,
+    rng: StdRng,
+}
+
+impl Download {
+    /// A download without peers, of which the chunks `have` are verified already. `seed` decides
+    /// between chunks that are equally rare, and spreads pauses.
+    pub fn new(content: Arc<Content>, have: ChunkSet, seed: u64) -> Download {
+        let len = content.layout.chunk_count();
+        let mut download = Download {
+            have: ChunkSet::empty(len),
+            missing: FixedBitSet::with_capacity(len as usize),
+            verified_bytes: content.size,
+            availability: Availability::new(len),
+            peers: BTreeMap::new(),
+            banned: BTreeSet::new(),
+            owners: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            budget: Budget::default(),
+            actions: VecDeque::new(),
+            next_request: 0,
+            look_for_copy: None,
+            wasted_bytes: 0,
+            rng: StdRng::seed_from_u64(seed),
+            content,
+        };
+        have.iter().for_each(|chunk| {
+            download.have.insert(chunk);
+        });
+        for chunk in 0..len {
+            let chunk = download.have.index(chunk);
+            if let Some(chunk) = chunk.filter(|chunk| !download.have.contains(*chunk)) {
+                download.miss(chunk);
+            }
+        }
+        download
+    }
+
+    /// Takes an event in. Afterwards call [`Self::poll`].
+    ///
+    /// # Errors
+    ///
+    /// When [`Event::Has`] or [`Event::Lacks`] names a chunk there is not: the peer broke the
+    /// protocol, and nothing changed.
+    pub fn handle(&mut self, now: Instant, event: Event) -> Result<(), OutOfRange> {
+        if !matches!(event, Event::Received { .. }) {
+            self.look_for_copy = Some(now);
+        }
+        match event {
+            Event::PeerJoined { peer, rtt } => self.join(now, peer, rtt),
+            Event::Has { peer, runs } => return self.handle_has(peer, &runs),
+            Event::Lacks { peer, runs } => return self.handle_lacks(peer, &runs),
+            Event::PeerLeft { peer } => drop(self.part(peer)),
+            Event::Received { request, bytes } => self.receive(now, request, bytes),
+            Event::Verified { request } => self.verify(now, request),
+            Event::Corrupt { request } => self.ban(request),
+            Event::Refused { request, reason } => self.refuse(now, request, reason),
+            Event::Failed { request } => self.give_up(now, request, Setback::Failed),
+            Event::Forgotten { runs } => self.forget(&runs),
+            Event::Budget { bytes } => self.budget.limit = bytes,
+        }
+        Ok(())
+    }
+
+    /// The next thing to do. Call until there is nothing.
+    pub fn poll(&mut self, now: Instant) -> Option<Action> {
+        self.handle_timeouts(now);
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        self.poll_wanted(now).or_else(|| self.poll_copy(now))
+    }
+
+    /// When to call [`Self::poll`] even if nothing happens.
+    pub fn deadline(&self) -> Option<Instant> {
+        let peers = self.peers.values().filter_map(Peer::deadline);
+        peers.chain(self.look_for_copy).min()
+    }
+
+    /// The chunks that are verified.
+    pub fn have(&self) -> &ChunkSet {
+        &self.have
+    }
+
+    /// Whether no chunk is missing.
+    pub fn is_complete(&self) -> bool {
+        self.have.is_full()
+    }
+
+    /// Bytes in the verified chunks.
+    pub fn verified_bytes(&self) -> u64 {
+        self.verified_bytes
+    }
+
+    /// Whether a joined peer that is not banned has a chunk we miss.
+    pub fn has_source(&self) -> bool {
+        let misses = |chunk| !self.have.contains(chunk);
+        let mut peers = self.peers.values();
+        peers.any(|peer| peer.useful > 0 || peer.shunned().any(misses))
+    }
+
+    /// Bytes of the chunks that were asked for and not verified, each copy counted.
+    pub fn outstanding_bytes(&self) -> u64 {
+        self.budget.outstanding
+    }
+}

@@ -1,0 +1,151 @@
+//! What to do next: give up what stalled, ask for a wanted chunk, ask for a copy.
+
+use std::time::Instant;
+
+use super::super::availability::DRY;
+use super::super::endgame::{self, Single};
+use super::super::peer::{Peer, Setback};
+use super::{Action, Download, RequestId};
+use crate::content::ChunkIndex;
+use crate::id::PublicKey;
+
+/// Copies of one chunk asked for at once, at most.
+const COPIES: usize = 2;
+/// Copies stop once they have cost this part of the share,
+const WASTE_PART: u64 = 50;
+/// and this many chunks more, so that small shares have a tail too.
+const WASTE_CHUNKS: u64 = 4;
+
+impl Download {
+    /// Cancels what has stalled and lets peers go on whose time has come.
+    pub(super) fn handle_timeouts(&mut self, now: Instant) {
+        let due = |peer: &Peer| peer.deadline().is_some_and(|deadline| deadline <= now);
+        let due = self.peers.iter().filter(|(_, peer)| due(peer));
+        for key in due.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.look_for_copy = Some(now);
+            self.handle_stall(now, key);
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.resume(now);
+                self.forgive(now, key);
+            }
+        }
+    }
+
+    fn handle_stall(&mut self, now: Instant, key: PublicKey) {
+        let stalled = self.peers.get(&key).map(|peer| peer.stalled(now));
+        for id in stalled.into_iter().flatten() {
+            let chunk = self.cancel(now, id).map(|request| request.chunk);
+            let elsewhere = |chunk: &ChunkIndex| self.availability.holders(chunk.value()) > 1;
+            if let Some(chunk) = chunk.filter(elsewhere) {
+                self.lacks(key, chunk);
+                self.peers
+                    .get_mut(&key)
+                    .into_iter()
+                    .for_each(|peer| peer.shun(now, chunk));
+            }
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.set_back(now, Setback::Stalled, &mut self.rng);
+            }
+        }
+    }
+
+    fn forgive(&mut self, now: Instant, key: PublicKey) {
+        let peer = self.peers.get_mut(&key);
+        let forgiven = peer.map(|peer| peer.forgive(|_, until| until <= now));
+        for chunk in forgiven.into_iter().flatten() {
+            self.has(key, chunk);
+        }
+    }
+
+    /// A request for a wanted chunk, to the peer that would bring one first.
+    pub(super) fn poll_wanted(&mut self, now: Instant) -> Option<Action> {
+        while let Some(key) = self.next_asked(now) {
+            let peer = self.peers.get_mut(&key)?;
+            let bits = peer.holds.bits();
+            let rarest = self.availability.rarest(bits, peer.floor, &mut self.rng);
+            peer.floor = rarest.map_or(DRY, |wanted| wanted.level);
+            let chunk = rarest.and_then(|wanted| self.have.index(wanted.chunk));
+            if let Some(chunk) = chunk {
+                self.availability.unwant(chunk.value());
+                return self.ask(now, key, chunk);
+            }
+        }
+        None
+    }
+
+    /// The peer to ask next, among those that may have a wanted chunk and room for it.
+    fn next_asked(&self, now: Instant) -> Option<PublicKey> {
+        let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
+        if !self.availability.is_askable() || !self.budget.has_room(chunk_bytes) {
+            return None;
+        }
+        let ready = || self.peers.iter().filter(|(_, peer)| peer.is_ready());
+        let unasked = ready().filter(|(_, peer)| peer.has_no_requests()).count() as u64;
+        let has_room = |peer: &Peer| {
+            let budget =
+                peer.has_no_requests() || self.budget.has_room_beside(chunk_bytes, unasked);
+            budget && peer.has_room(now, chunk_bytes)
+        };
+        ready()
+            .filter(|(_, peer)| has_room(peer))
+            .min_by_key(|(_, peer)| peer.time_for(now, chunk_bytes))
+            .map(|(key, _)| *key)
+    }
+
+    /// A second request for a chunk, once every missing chunk that somebody has was asked for.
+    pub(super) fn poll_copy(&mut self, now: Instant) -> Option<Action> {
+        self.look_for_copy.filter(|at| *at <= now)?;
+        self.look_for_copy = None;
+        let waste = self.content.size / WASTE_PART
+            + WASTE_CHUNKS * u64::from(self.content.layout.chunk_bytes());
+        if self.availability.is_askable() || self.wasted_bytes > waste {
+            return None;
+        }
+        let idle = self.peers.iter().filter(|(_, peer)| peer.is_idle());
+        let idle: Vec<_> = idle.map(|(key, peer)| (*key, peer)).collect();
+        let singles = self.singles(now);
+        if idle.is_empty() || singles.is_empty() {
+            return None;
+        }
+        let copy = endgame::worth_copying(now, singles, &idle);
+        let fits = |single: &Single| self.budget.has_room(single.len.into());
+        let Some((key, single)) = copy.filter(|(_, single)| fits(single)) else {
+            self.look_for_copy = Some(now + endgame::INTERVAL);
+            return None;
+        };
+        self.look_for_copy = Some(now);
+        self.ask(now, key, single.chunk)
+    }
+
+    /// What was asked of one peer only.
+    fn singles(&self, now: Instant) -> Vec<Single> {
+        let copies = |chunk: &ChunkIndex| self.in_flight.get(chunk).map_or(0, Vec::len);
+        let coming = self.peers.values().flat_map(|peer| peer.arrivals(now));
+        coming
+            .filter(|(chunk, _)| copies(chunk) < COPIES)
+            .map(|(chunk, arrival)| Single {
+                chunk,
+                len: self.content.layout.chunk_len(chunk),
+                arrival,
+            })
+            .collect()
+    }
+
+    fn ask(&mut self, now: Instant, key: PublicKey, chunk: ChunkIndex) -> Option<Action> {
+        let (request, len) = (
+            RequestId(self.next_request),
+            self.content.layout.chunk_len(chunk),
+        );
+        self.peers.get_mut(&key)?.ask(now, request, chunk, len);
+        self.next_request += 1;
+        self.owners.insert(request, key);
+        self.in_flight.entry(chunk).or_default().push(request);
+        self.budget.outstanding += u64::from(len);
+        Some(Action::Request {
+            request,
+            peer: key,
+            chunk,
+            len,
+        })
+    }
+}

@@ -1,0 +1,295 @@
+//! One source: what it has, what was asked of it, and whether it may be asked for more.
+//!
+//! Peers serve in order, so a request is late only once those before it have ended: the oldest
+//! that is still to come is the one that has to move. A peer that is busy, breaks or stalls pauses, each time
+//! longer until it brings a chunk; a chunk it stalled on it is not asked for again for a while,
+//! as if it had lost it.
+//!
+//! Not here: which chunk it is asked for (`availability`, `download`).
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+
+use super::RequestId;
+use super::availability::{DRY, Level};
+use super::holdings::Holdings;
+use super::rate::Rate;
+use super::window::window_bytes;
+use crate::content::ChunkIndex;
+
+/// A request that brings nothing for so long has stalled,
+const STALL_TIME: Duration = Duration::from_secs(10);
+/// unless the round trip is so long that this many of it are longer.
+const STALL_RTTS: u32 = 20;
+/// How long a peer is not asked for a chunk it stalled on.
+const SHUN_TIME: Duration = Duration::from_secs(60);
+/// Longest round trip believed.
+const MAX_RTT: Duration = Duration::from_secs(60);
+/// A pause doubles at most so often.
+const DOUBLINGS: u32 = 6;
+
+/// Why a peer pauses. The durations are those of the first pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Setback {
+    /// It serves others; up to 16 s.
+    Busy,
+    /// A stream broke; up to 32 s.
+    Failed,
+    /// Nothing came; up to 2 minutes.
+    Stalled,
+}
+
+impl Setback {
+    fn first_pause(self) -> Duration {
+        match self {
+            Setback::Busy => Duration::from_millis(250),
+            Setback::Failed => Duration::from_millis(500),
+            Setback::Stalled => Duration::from_secs(2),
+        }
+    }
+}
+
+/// One chunk asked of one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    /// Which chunk.
+    pub(super) chunk: ChunkIndex,
+    /// Bytes in the chunk.
+    pub(super) len: u32,
+    /// How many of them arrived.
+    pub(super) received: u32,
+    sent: Instant,
+}
+
+/// What a download knows of one joined peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    rtt: Duration,
+    rate: Rate,
+    /// What it has, without what it is shunned for.
+    pub(super) holds: Holdings,
+    /// How many chunks of `holds` we miss.
+    pub(super) useful: u32,
+    /// No wanted chunk of `holds` is at a lower level.
+    pub(super) floor: Level,
+    /// Requests of which bytes are still to come, oldest first.
+    coming: BTreeMap<RequestId, Request>,
+    /// Requests of which all bytes came, to be verified.
+    complete: BTreeMap<RequestId, Request>,
+    /// Bytes asked for that have not arrived.
+    unreceived: u64,
+    /// When the oldest of `coming` last moved, or became the oldest.
+    head_moved: Instant,
+    last_received: Instant,
+    pause: Option<Instant>,
+    setbacks: u32,
+    /// Chunks it has but stalled on, and until when they are left alone.
+    shunned: BTreeMap<ChunkIndex, Instant>,
+}
+
+impl Peer {
+    /// A peer that has none of the `chunks`.
+    pub(super) fn new(now: Instant, rtt: Duration, chunks: u32) -> Peer {
+        let rtt = rtt.min(MAX_RTT);
+        Peer {
+            rtt,
+            rate: Rate::new(rtt),
+            holds: Holdings::empty(chunks),
+            useful: 0,
+            floor: DRY,
+            coming: BTreeMap::new(),
+            complete: BTreeMap::new(),
+            unreceived: 0,
+            head_moved: now,
+            last_received: now,
+            pause: None,
+            setbacks: 0,
+            shunned: BTreeMap::new(),
+        }
+    }
+
+    /// Whether it has, as far as is known, a wanted chunk and may be asked for it.
+    pub(super) fn is_ready(&self) -> bool {
+        self.pause.is_none() && self.useful > 0 && self.floor != DRY
+    }
+
+    /// Whether it could be asked for a copy of a chunk that was asked of another: everything
+    /// asked of it has arrived.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pause.is_none() && self.useful > 0 && self.unreceived == 0
+    }
+
+    /// Whether nothing asked of it is unverified.
+    pub(super) fn has_no_requests(&self) -> bool {
+        self.coming.is_empty() && self.complete.is_empty()
+    }
+
+    /// Whether its window has room for another chunk.
+    pub(super) fn has_room(&self, now: Instant, chunk_bytes: u64) -> bool {
+        let window = window_bytes(self.rate.bytes_per_s(now), self.rtt, chunk_bytes);
+        self.unreceived + chunk_bytes <= window
+    }
+
+    /// How long until so many bytes more would have come.
+    pub(super) fn time_for(&self, now: Instant, bytes: u64) -> Duration {
+        self.rtt + self.rate.time_for(now, self.unreceived + bytes)
+    }
+
+    /// The chunks still to come and how long until each will have, in that order.
+    pub(super) fn arrivals(&self, now: Instant) -> impl Iterator<Item = (ChunkIndex, Duration)> {
+        self.coming.values().scan(0, move |before, request| {
+            *before += u64::from(request.len - request.received);
+            Some((request.chunk, self.rate.time_for(now, *before)))
+        })
+    }
+
+    /// All requests.
+    pub(super) fn requests(&self) -> impl Iterator<Item = (RequestId, &Request)> {
+        let requests = self.coming.iter().chain(&self.complete);
+        requests.map(|(id, request)| (*id, request))
+    }
+
+    /// Something was asked of it. Ids grow.
+    pub(super) fn ask(&mut self, now: Instant, id: RequestId, chunk: ChunkIndex, len: u32) {
+        if self.coming.is_empty() {
+            self.head_moved = now;
+        }
+        self.rate.start(now, self.rtt);
+        self.unreceived += u64::from(len);
+        let request = Request {
+            chunk,
+            len,
+            received: 0,
+            sent: now,
+        };
+        self.coming.insert(id, request);
+    }
+
+    /// More of a chunk came; never counted beyond its length.
+    pub(super) fn receive(&mut self, now: Instant, id: RequestId, bytes: u32) {
+        let is_head = self.head() == Some(id);
+        let Some(request) = self.coming.get_mut(&id).filter(|_| bytes > 0) else {
+            return;
+        };
+        let bytes = bytes.min(request.len - request.received);
+        request.received += bytes;
+        if request.received == request.len {
+            self.complete.extend(self.coming.remove_entry(&id));
+        }
+        if is_head {
+            self.head_moved = now;
+        }
+        self.last_received = now;
+        self.rate.credit(now, bytes);
+        self.expect_less(now, bytes);
+    }
+
+    /// A chunk came whole, and is right.
+    pub(super) fn succeed(&mut self, now: Instant, id: RequestId) -> Option<Request> {
+        self.receive(now, id, u32::MAX);
+        self.setbacks = 0;
+        self.end(now, id)
+    }
+
+    /// Nothing more will come of a request.
+    pub(super) fn end(&mut self, now: Instant, id: RequestId) -> Option<Request> {
+        if let Some(request) = self.complete.remove(&id) {
+            return Some(request);
+        }
+        let was_head = self.head() == Some(id);
+        let request = self.coming.remove(&id)?;
+        if was_head {
+            self.head_moved = now;
+        }
+        self.expect_less(now, request.len - request.received);
+        Some(request)
+    }
+
+    /// Pauses for a while, if it does not pause already: what else goes wrong meanwhile has the
+    /// same cause.
+    pub(super) fn set_back(&mut self, now: Instant, why: Setback, rng: &mut impl Rng) {
+        if self.pause.is_some() {
+            return;
+        }
+        let pause = why.first_pause() * (1 << self.setbacks.min(DOUBLINGS));
+        self.pause = Some(now + pause.mul_f64(rng.random_range(0.75..1.25)));
+        self.setbacks += 1;
+    }
+
+    /// Ends the pause if it is over; true when it did.
+    pub(super) fn resume(&mut self, now: Instant) -> bool {
+        let over = self.pause.is_some_and(|until| until <= now);
+        if over {
+            self.pause = None;
+        }
+        over
+    }
+
+    /// The requests that have brought nothing for too long. If anything else came meanwhile only
+    /// the oldest has stalled, and those behind it wait their turn.
+    pub(super) fn stalled(&self, now: Instant) -> Vec<RequestId> {
+        let Some(head) = self
+            .head()
+            .filter(|_| self.head_moved + self.patience() <= now)
+        else {
+            return Vec::new();
+        };
+        if self.last_received + self.patience() > now {
+            return vec![head];
+        }
+        let old = |request: &Request| request.sent + self.patience() <= now;
+        let old = self.coming.iter().filter(|(_, request)| old(request));
+        old.map(|(id, _)| *id).collect()
+    }
+
+    /// Leaves a chunk alone for a while. The caller takes it out of `holds`.
+    pub(super) fn shun(&mut self, now: Instant, chunk: ChunkIndex) {
+        self.shunned.insert(chunk, now + SHUN_TIME);
+    }
+
+    /// There is news of these chunks from the peer itself.
+    pub(super) fn unshun(&mut self, is_named: impl Fn(ChunkIndex) -> bool) {
+        self.shunned.retain(|chunk, _| !is_named(*chunk));
+    }
+
+    /// Takes the chunks that need not be left alone any more: those for which `is_over` says so of
+    /// them and their time. The caller puts them back into `holds`.
+    pub(super) fn forgive(
+        &mut self,
+        mut is_over: impl FnMut(ChunkIndex, Instant) -> bool,
+    ) -> Vec<ChunkIndex> {
+        let forgiven = self
+            .shunned
+            .extract_if(.., |chunk, until| is_over(*chunk, *until));
+        forgiven.map(|(chunk, _)| chunk).collect()
+    }
+
+    /// The chunks it has but is left alone about.
+    pub(super) fn shunned(&self) -> impl Iterator<Item = ChunkIndex> {
+        self.shunned.keys().copied()
+    }
+
+    /// When [`Self::stalled`], [`Self::resume`] or [`Self::forgive`] will have something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let stall = self.head().map(|_| self.head_moved + self.patience());
+        let forgive = self.shunned.values().min().copied();
+        [stall, self.pause, forgive].into_iter().flatten().min()
+    }
+
+    fn head(&self) -> Option<RequestId> {
+        self.coming.keys().next().copied()
+    }
+
+    fn patience(&self) -> Duration {
+        STALL_TIME.max(self.rtt * STALL_RTTS)
+    }
+
+    fn expect_less(&mut self, now: Instant, bytes: u32) {
+        self.unreceived -= u64::from(bytes);
+        if self.unreceived == 0 {
+            self.rate.stop(now);
+        }
+    }
+}
