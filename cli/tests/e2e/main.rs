@@ -1,0 +1,26 @@
+//! Whole swarms on one machine: a tracker and daemons as real processes, driven through `client`
+//! as a person would.
+//!
+//! [`harness`] starts and watches the processes, [`content`] makes and compares what they share.
+//! A test's name is its claim. Nothing sleeps and hopes: every wait is for a state, with
+//! [`harness::DEADLINE`] as its end.
+//!
+//! Not here: the command line without a daemon (`client.rs`), or against one that follows a script
+//! (`with_daemon.rs`).
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests; a panic is a failed test"
+)]
+
+mod bad_days;
+mod bad_input;
+mod content;
+mod disk;
+mod harness;
+mod manifests;
+mod registering;
+mod restarts;
+mod sources;
+mod trackers;
+mod transfers;

@@ -1,0 +1,131 @@
+//! An honest daemon in this process, asked through its control socket.
+
+use std::path::{Path, PathBuf};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    net::UnixStream,
+    task::JoinHandle,
+    time::timeout,
+};
+use warren_daemon::{
+    Config,
+    control::model::{ApiError, DownloadRequest, Event, RegisterRequest, Registered, Source},
+    home::socket_path,
+};
+use warren_net::Identity;
+use warren_proto::id::PublicKey;
+use warren_tracker::Tracker;
+
+use crate::{DEADLINE, until};
+
+/// A running daemon.
+pub(crate) struct Daemon {
+    home: PathBuf,
+    idx: u16,
+    downloads: PathBuf,
+    task: JoinHandle<Result<(), ApiError>>,
+}
+
+impl Daemon {
+    /// Starts daemon `idx` in the folder `place` and waits until it answers.
+    pub(crate) async fn start(place: &Path, idx: u16, tracker: &Tracker) -> Daemon {
+        let home = place.join("h");
+        let downloads = place.join(format!("downloads/daemon-{idx}"));
+        let task = tokio::spawn(warren_daemon::run(Config {
+            home: home.clone(),
+            idx,
+            tracker: tracker.local_addrs()[0].to_string(),
+            tracker_pin: Some(tracker.pin()),
+            listen: Some("127.0.0.1:0".parse().unwrap()),
+            downloads: downloads.clone(),
+        }));
+        let socket = socket_path(&home, idx).unwrap();
+        until("the daemon to answer", || {
+            assert!(!task.is_finished(), "daemon {idx} ended");
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        })
+        .await;
+        Daemon {
+            home,
+            idx,
+            downloads,
+            task,
+        }
+    }
+
+    /// Its key.
+    pub(crate) fn key(&self) -> PublicKey {
+        let path = self.home.join(format!("daemon-{}/key", self.idx));
+        Identity::load_or_create(&path).unwrap().public_key()
+    }
+
+    /// Where its downloads go.
+    pub(crate) fn downloads(&self) -> &Path {
+        &self.downloads
+    }
+
+    /// Starts a download.
+    pub(crate) async fn download(&self, source: Source) -> Events {
+        let request = DownloadRequest { source };
+        self.post("download", &serde_json::to_string(&request).unwrap())
+            .await
+    }
+
+    /// Shares a path.
+    pub(crate) async fn register(&self, path: &Path) -> Registered {
+        let request = RegisterRequest {
+            path: path.to_owned(),
+            output: None,
+            skip_special: false,
+        };
+        let body = serde_json::to_string(&request).unwrap();
+        let mut events = self.post("register", &body).await;
+        match timeout(DEADLINE, events.last()).await.expect("in time") {
+            Event::Registered(registered) => registered,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Ends it in good order.
+    pub(crate) async fn stop(self) {
+        self.post("stop", "").await;
+        timeout(DEADLINE, self.task)
+            .await
+            .expect("in time")
+            .unwrap()
+            .unwrap();
+    }
+
+    async fn post(&self, route: &str, body: &str) -> Events {
+        let socket = socket_path(&self.home, self.idx).unwrap();
+        let mut stream = UnixStream::connect(socket).await.unwrap();
+        // With HTTP/1.0 the answer is not chunked.
+        let request = format!(
+            "POST /v1/{route} HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        Events(BufReader::new(stream).lines())
+    }
+}
+
+/// The events of a download or a register.
+pub(crate) struct Events(Lines<BufReader<UnixStream>>);
+
+impl Events {
+    /// Waits for the event that ends it.
+    pub(crate) async fn last(&mut self) -> Event {
+        let mut heard = String::new();
+        while let Some(line) = self.0.next_line().await.unwrap() {
+            if let Some(event) = line.strip_prefix("data:") {
+                let event: Event = serde_json::from_str(event).unwrap();
+                if event.is_final() {
+                    return event;
+                }
+            }
+            heard = line;
+        }
+        panic!("the daemon said no more after: {heard}");
+    }
+}

@@ -1,0 +1,425 @@
+//! A member of a swarm, correct in everything but one lie.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use quinn::{ConnectionError, RecvStream, SendStream};
+use tokio::{task::JoinSet, time::sleep};
+use warren_net::{
+    Connection, Endpoint, Expect, FrameReader, FrameWriter, Identity, Profile, Protocol,
+};
+use warren_proto::{
+    content::Run,
+    id::PublicKey,
+    proof::{Proof, Side, prove},
+    wire::{
+        Bounded, FromTracker, Hello, MemberState, NatMapping, NoReason, PeerAnswer, PeerMessage,
+        PeerRequest, Rendezvous, ToTracker, encode,
+    },
+};
+use warren_tracker::Tracker;
+
+use crate::share::Share;
+
+/// Our own number for the swarm.
+const ALIAS: u32 = 7;
+
+/// A type of message that there is not.
+const UNKNOWN_TYPE: u16 = 0x7fff;
+
+/// Longest body of a frame.
+const FRAME_BODY_BYTES: usize = 65_534;
+
+/// What the liar does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// Nothing at all.
+    Nothing,
+    /// Serves chunks with a bit changed.
+    WrongBytes,
+    /// Serves hash lists of the right length that belong to nothing.
+    WrongHashes,
+    /// Describes the share as of this many bytes.
+    Size(u64),
+    /// Suggests this name.
+    Name(&'static str),
+    /// Claims to have one chunk more than there are.
+    HaveBeyondTheEnd,
+    /// Answers requests with more and more bytes.
+    EndlessAnswer,
+    /// Ends its answers a byte early.
+    ShortAnswer,
+    /// Sends frames nobody knows, without end.
+    EndlessFrames,
+    /// Takes requests and answers none.
+    Silence,
+    /// Does not know what it proves.
+    WrongProof,
+}
+
+impl Lie {
+    /// Whether an honest daemon can tell that this was no accident, and must turn the liar away.
+    pub(crate) fn must_be_caught(self) -> bool {
+        match self {
+            Lie::WrongBytes
+            | Lie::WrongHashes
+            | Lie::Size(_)
+            | Lie::HaveBeyondTheEnd
+            | Lie::EndlessAnswer => true,
+            Lie::Nothing
+            | Lie::Name(_)
+            | Lie::ShortAnswer
+            | Lie::EndlessFrames
+            | Lie::Silence
+            | Lie::WrongProof => false,
+        }
+    }
+}
+
+/// Which end of the connection the liar is. The lower key dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The QUIC client.
+    Dials,
+    /// The QUIC server.
+    IsDialled,
+}
+
+/// A running liar; it ends when it is dropped.
+pub(crate) struct Liar {
+    shared: Arc<Shared>,
+    _tasks: JoinSet<()>,
+}
+
+struct Shared {
+    identity: Identity,
+    endpoint: Endpoint,
+    share: Arc<Share>,
+    lie: Lie,
+    lies: AtomicUsize,
+    requests: AtomicUsize,
+    turned_away: AtomicBool,
+}
+
+impl Liar {
+    /// Joins the swarm of `share` as a seed, under a key that gives it this role towards `other`.
+    pub(crate) async fn join(
+        tracker: &Tracker,
+        share: Arc<Share>,
+        lie: Lie,
+        role: Role,
+        other: PublicKey,
+    ) -> Liar {
+        let identity = identity_for(role, other);
+        let any = "127.0.0.1:0".parse().unwrap();
+        let endpoint = Endpoint::bind(any, &identity, &[Protocol::Peer], Profile::Daemon).unwrap();
+        let shared = Arc::new(Shared {
+            identity,
+            endpoint,
+            share,
+            lie,
+            lies: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
+            turned_away: AtomicBool::new(false),
+        });
+        let control = announce(&shared, tracker).await;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(follow_tracker(Arc::clone(&shared), control));
+        tasks.spawn(accept(Arc::clone(&shared)));
+        Liar {
+            shared,
+            _tasks: tasks,
+        }
+    }
+
+    /// Its key.
+    pub(crate) fn key(&self) -> PublicKey {
+        self.shared.identity.public_key()
+    }
+
+    /// How often it has lied.
+    pub(crate) fn lies(&self) -> usize {
+        self.shared.lies.load(Ordering::Relaxed)
+    }
+
+    /// How many requests it was sent.
+    pub(crate) fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether the other side has ended a connection on purpose after it was lied to.
+    pub(crate) fn is_turned_away(&self) -> bool {
+        self.shared.turned_away.load(Ordering::Relaxed)
+    }
+}
+
+fn identity_for(role: Role, other: PublicKey) -> Identity {
+    loop {
+        let identity = Identity::generate().unwrap();
+        if (identity.public_key() < other) == (role == Role::Dials) {
+            return identity;
+        }
+    }
+}
+
+/// The connection to the tracker, which has to be kept, and its control stream.
+type Control = (Connection, FrameReader, FrameWriter);
+
+/// Connects to the tracker and announces; returns once the tracker has answered.
+async fn announce(shared: &Shared, tracker: &Tracker) -> Control {
+    let addr = tracker.local_addrs()[0];
+    let expect = Expect::Pin(tracker.pin());
+    let connection = shared.endpoint.connect(addr, Protocol::Tracker, expect);
+    let connection = connection.await.unwrap();
+    let (send, receive) = connection.quinn().open_bi().await.unwrap();
+    let (mut reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
+    for message in [
+        ToTracker::Hello(HELLO),
+        ToTracker::Situation {
+            candidates: Bounded::new(),
+            mapping: NatMapping::EndpointIndependent,
+        },
+        ToTracker::Announce {
+            swarm: shared.share.swarm(),
+            state: MemberState::Seed,
+            introductions: 8,
+        },
+    ] {
+        writer.send(&message).await.unwrap();
+    }
+    while let Some(message) = reader.recv().await.unwrap() {
+        if matches!(message, FromTracker::Peers { .. }) {
+            return (connection, reader, writer);
+        }
+    }
+    panic!("the tracker does not answer");
+}
+
+const HELLO: Hello = Hello {
+    version: 1,
+    features: 0,
+};
+
+/// Meets whom the tracker introduces. The other side asks for introductions, we need not.
+async fn follow_tracker(shared: Arc<Shared>, (_connection, mut reader, _writer): Control) {
+    let mut meetings = JoinSet::new();
+    while let Ok(Some(message)) = reader.recv().await {
+        match message {
+            FromTracker::Rendezvous(met) if shared.identity.public_key() < met.peer => {
+                meetings.spawn(dial(Arc::clone(&shared), met));
+            }
+            _ => (),
+        }
+    }
+}
+
+async fn dial(shared: Arc<Shared>, met: Rendezvous) {
+    sleep(Duration::from_millis(met.wait_ms.into())).await;
+    for candidate in &met.candidates {
+        let expect = Expect::Key(met.peer);
+        let dialling = shared
+            .endpoint
+            .connect(candidate.address, Protocol::Peer, expect);
+        if let Ok(connection) = dialling.await {
+            serve(shared, connection).await;
+            return;
+        }
+    }
+}
+
+async fn accept(shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    while let Some(incoming) = shared.endpoint.accept().await {
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            if let Ok(connection) = incoming.complete().await {
+                serve(shared, connection).await;
+            }
+        });
+    }
+}
+
+/// Says what a seed says, and answers requests, until the connection ends.
+async fn serve(shared: Arc<Shared>, connection: Connection) {
+    let speaking = async {
+        if let Some((writer, reader)) = control_stream(&connection).await {
+            tokio::join!(
+                shared.talk(&connection, writer, reader),
+                answer_all(&shared, &connection)
+            );
+        }
+    };
+    let why = tokio::select! {
+        why = connection.closed() => why,
+        () = speaking => connection.closed().await,
+    };
+    // Before a lie the other side may close it for reasons of its own, such as a second connection.
+    let lied = shared.lies.load(Ordering::Relaxed) > 0;
+    if lied && matches!(why, ConnectionError::ApplicationClosed(_)) {
+        shared.turned_away.store(true, Ordering::Relaxed);
+    }
+}
+
+async fn control_stream(connection: &Connection) -> Option<(FrameWriter, FrameReader)> {
+    let (send, receive) = match connection.side() {
+        Side::Client => connection.quinn().open_bi().await.ok()?,
+        Side::Server => connection.quinn().accept_bi().await.ok()?,
+    };
+    Some((FrameWriter::new(send), FrameReader::new(receive)))
+}
+
+async fn answer_all(shared: &Arc<Shared>, connection: &Connection) {
+    let mut answers = JoinSet::new();
+    while let Ok((send, receive)) = connection.quinn().accept_bi().await {
+        let shared = Arc::clone(shared);
+        answers.spawn(async move { shared.answer(send, receive).await });
+    }
+}
+
+impl Shared {
+    /// The control stream. Errors end it, and why there was one shows when the connection ends.
+    async fn talk(
+        &self,
+        connection: &Connection,
+        mut writer: FrameWriter,
+        mut reader: FrameReader,
+    ) {
+        let _ = writer.send(&PeerMessage::Hello(HELLO)).await;
+        while let Ok(Some(message)) = reader.recv().await {
+            if let PeerMessage::Join { swarm, .. } = message
+                && swarm == self.share.swarm()
+            {
+                for message in self.introduction(connection) {
+                    let _ = writer.send(&message).await;
+                }
+                match self.lie {
+                    Lie::Size(_) | Lie::Name(_) | Lie::HaveBeyondTheEnd | Lie::WrongProof => {
+                        self.lied();
+                    }
+                    Lie::EndlessFrames => self.flood(&mut writer).await,
+                    _ => (),
+                }
+            }
+        }
+    }
+
+    /// What follows the other side's join: our own, what the share is, and that we have all of it.
+    fn introduction(&self, connection: &Connection) -> [PeerMessage; 3] {
+        let run = self.share.all_chunks();
+        let chunks = match self.lie {
+            Lie::HaveBeyondTheEnd => Run {
+                count: run.count + 1,
+                ..run
+            },
+            _ => run,
+        };
+        [
+            PeerMessage::Join {
+                alias: ALIAS,
+                swarm: self.share.swarm(),
+                proof: self.proof(connection),
+            },
+            PeerMessage::Describe {
+                alias: ALIAS,
+                size: match self.lie {
+                    Lie::Size(size) => size,
+                    _ => self.share.described_bytes(),
+                },
+                name: match self.lie {
+                    Lie::Name(name) => name.to_owned(),
+                    _ => self.share.name().to_owned(),
+                },
+            },
+            PeerMessage::Have {
+                alias: ALIAS,
+                chunks: Bounded::truncated([chunks]),
+            },
+        ]
+    }
+
+    fn proof(&self, connection: &Connection) -> Proof {
+        let mut exporter = connection.exporter(&self.share.swarm().0);
+        if self.lie == Lie::WrongProof {
+            exporter[0] ^= 1;
+        }
+        let (id, key) = (self.share.content().id, self.identity.public_key());
+        prove(&id, None, &exporter, connection.side(), &key)
+    }
+
+    /// Sends frames of a type nobody knows until the other side has had enough.
+    async fn flood(&self, writer: &mut FrameWriter) {
+        let mut frame = (FRAME_BODY_BYTES + 2).to_be_bytes()[4..].to_vec();
+        frame.extend_from_slice(&UNKNOWN_TYPE.to_be_bytes());
+        frame.resize(frame.len() + FRAME_BODY_BYTES, 0);
+        while writer.stream().write_all(&frame).await.is_ok() {
+            self.lied();
+        }
+    }
+
+    /// Answers one request, the way of this liar.
+    async fn answer(&self, mut send: SendStream, receive: RecvStream) {
+        let Ok(Some(request)) = FrameReader::new(receive).recv().await else {
+            return;
+        };
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let Some(mut bytes) = self.bytes_for(&request) else {
+            let reason = NoReason::Unknown;
+            let _ = send.write_all(&encode(&PeerAnswer::No { reason })).await;
+            return;
+        };
+        let honest = PeerAnswer::Data {
+            bytes: bytes.len() as u64,
+        };
+        let head = match self.lie {
+            Lie::EndlessAnswer => PeerAnswer::Data { bytes: u64::MAX },
+            _ => honest,
+        };
+        match (self.lie, request) {
+            (Lie::Silence, _) => {
+                self.lied();
+                // The stream stays open for as long as the connection.
+                return std::future::pending().await;
+            }
+            (Lie::WrongBytes, PeerRequest::Chunk { .. }) => {
+                self.lied();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+            }
+            (Lie::WrongHashes, PeerRequest::Hashes { .. }) => {
+                self.lied();
+                bytes.iter_mut().for_each(|byte| *byte = !*byte);
+            }
+            (Lie::ShortAnswer, _) => {
+                self.lied();
+                bytes.pop();
+            }
+            _ => (),
+        }
+        let _ = send.write_all(&encode(&head)).await;
+        let _ = send.write_all(&bytes).await;
+        while self.lie == Lie::EndlessAnswer && send.write_all(&[0; 65_536]).await.is_ok() {
+            self.lied();
+        }
+        let _ = send.finish();
+    }
+
+    /// The right bytes, and beyond the end of a share whose size is a lie some that fit the lie.
+    fn bytes_for(&self, request: &PeerRequest) -> Option<Vec<u8>> {
+        match (self.lie, request) {
+            (Lie::Size(_), PeerRequest::Chunk { len, .. }) => {
+                let made_up = || vec![0; *len as usize];
+                Some(self.share.answer(request).unwrap_or_else(made_up))
+            }
+            _ => self.share.answer(request),
+        }
+    }
+
+    fn lied(&self) {
+        self.lies.fetch_add(1, Ordering::Relaxed);
+    }
+}
