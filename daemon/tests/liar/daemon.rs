@@ -89,7 +89,10 @@ impl Daemon {
 
     /// Ends it in good order.
     pub(crate) async fn stop(self) {
-        self.post("stop", "").await;
+        // The answer is waited for: a request whose asker has gone is not carried out.
+        let mut answer = self.post("stop", "").await;
+        let status = answer.0.next_line().await.unwrap();
+        assert!(status.is_some_and(|status| status.contains("204")));
         timeout(DEADLINE, self.task)
             .await
             .expect("in time")
