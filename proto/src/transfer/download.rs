@@ -5,8 +5,18 @@
 //! peer has that we miss is counted, so that a source is known without looking.
 
 mod choice;
+#[cfg(test)]
+mod consistency;
 mod ends;
 mod news;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod runs;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
