@@ -112,13 +112,17 @@ impl Peer {
 
     /// Whether it has, as far as is known, a wanted chunk and may be asked for it.
     pub(super) fn is_ready(&self) -> bool {
-        self.pause.is_none() && self.useful > 0 && self.floor != DRY
+        self.is_useful() && self.floor != DRY
     }
 
-    /// Whether it could be asked for a copy of a chunk that was asked of another: everything
-    /// asked of it has arrived.
-    pub(super) fn is_idle(&self) -> bool {
-        self.pause.is_none() && self.useful > 0 && self.unreceived == 0
+    /// Whether it has something we miss, wanted or asked of another, and may be asked for it.
+    pub(super) fn is_useful(&self) -> bool {
+        self.pause.is_none() && self.useful > 0
+    }
+
+    /// Whether everything asked of it has arrived.
+    pub(super) fn is_drained(&self) -> bool {
+        self.unreceived == 0
     }
 
     /// Whether nothing asked of it is unverified.
