@@ -141,11 +141,13 @@ impl Peer {
         self.rtt + self.rate.time_for(now, self.unreceived + bytes)
     }
 
-    /// The chunks still to come and how long until each will have, in that order.
+    /// The chunks still to come and how long until each will have, in that order. However little
+    /// there is to come, a silence is expected to last as long again.
     pub(super) fn arrivals(&self, now: Instant) -> impl Iterator<Item = (ChunkIndex, Duration)> {
         self.coming.values().scan(0, move |before, request| {
             *before += u64::from(request.len - request.received);
-            Some((request.chunk, self.rate.time_for(now, *before)))
+            let time = self.rate.time_for(now, *before);
+            Some((request.chunk, time.max(self.rate.silence(now))))
         })
     }
 

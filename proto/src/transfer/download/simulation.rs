@@ -96,7 +96,6 @@ enum Happening {
 #[derive(Debug)]
 struct Asked {
     peer: PublicKey,
-    chunk: u32,
     len: u32,
     served: u32,
     /// How many bytes the source will serve.
@@ -300,7 +299,7 @@ impl Simulation {
         assert!(!self.download.have().contains(index));
         assert!(self.budget > 0, "asked while paused");
         let arrives = self.now + serving.source.rtt / 2;
-        let asked = self.plan(id, peer, chunk, len);
+        let asked = self.plan(id, peer, len);
         self.live.insert(id, asked);
         let outstanding: u64 = self.live.values().map(|asked| u64::from(asked.len)).sum();
         assert_eq!(outstanding, self.download.outstanding_bytes());
@@ -312,7 +311,7 @@ impl Simulation {
     }
 
     /// Decides what will come of a request.
-    fn plan(&mut self, request: RequestId, peer: PublicKey, chunk: u32, len: u32) -> Asked {
+    fn plan(&mut self, request: RequestId, peer: PublicKey, len: u32) -> Asked {
         let faults = self.sources[&peer].source.faults;
         let mut happens = |probability| self.rng.random_bool(probability);
         let refused = |reason| (0, Some(Event::Refused { request, reason }));
@@ -331,7 +330,6 @@ impl Simulation {
         };
         Asked {
             peer,
-            chunk,
             len,
             served: 0,
             will_serve,
@@ -392,6 +390,5 @@ impl Simulation {
         if let Some(verdict) = verdict {
             self.schedule(sent + half + VERIFY_TIME, Happening::Tell(verdict));
         }
-        debug_assert!(self.content.layout.chunk(self.live[&id].chunk).is_some());
     }
 }

@@ -173,6 +173,14 @@ fn a_busy_peer_is_left_alone_ever_longer_until_it_serves() {
         "{pauses:?}"
     );
     assert!(pauses[7] > Duration::from_secs(10) && pauses[7] <= Duration::from_secs(20));
+    let asked = steps.poll()[0];
+    steps.verify(&asked);
+    let runs = vec![Run { start: 0, count: 1 }];
+    steps.handle(Event::Forgotten { runs });
+    let id = steps.poll()[0].id;
+    steps.refuse(id, NoReason::Busy);
+    assert!(steps.poll().is_empty());
+    assert!(steps.sleep() < Duration::from_millis(320));
 }
 
 #[test]
@@ -225,33 +233,120 @@ fn a_ban_cancels_the_other_requests_first() {
 }
 
 #[test]
-fn a_stall_costs_the_peer_that_chunk_and_nobody_else() {
-    let mut steps = Steps::new(&chunks(2));
+fn what_stalls_is_asked_elsewhere_until_nobody_else_has_it() {
+    let mut steps = Steps::new(&chunks(1));
     steps.join(1, &[(0, 1)]);
     let request = steps.poll()[0].id;
     steps.join(2, &[(0, 1)]);
-    // An unknown peer is no better, so there is no copy yet.
-    assert_eq!(steps.actions(), []);
-    let start = steps.now;
-    while steps.now < start + Duration::from_millis(9_900) {
-        steps.sleep();
-        let copy = steps.poll();
-        if let Some(copy) = copy.first() {
-            assert_eq!(
-                (copy.peer, copy.chunk),
-                (key(2), 0),
-                "a copy of what does not come"
-            );
-            steps.refuse(copy.id, NoReason::NotHere);
-            break;
-        }
-    }
-    steps.join(2, &[(0, 1)]);
-    steps.now = start + Duration::from_secs(10);
+    assert_eq!(steps.actions(), [], "an unknown peer is no better yet");
+    steps.now += Duration::from_secs(10);
     let actions = steps.actions();
-    assert_eq!(actions[0], Action::Cancel { request });
-    assert!(matches!(actions[1..], [Action::Request { peer, .. }] if peer == key(2)));
-    assert!(steps.download.has_source());
+    let [
+        cancel,
+        Action::Request {
+            request: copy,
+            peer,
+            ..
+        },
+    ] = actions[..]
+    else {
+        panic!("{actions:?}");
+    };
+    assert_eq!((cancel, peer), (Action::Cancel { request }, key(2)));
+    // The first has paused long enough, and yet the second is waited for.
+    let mut copy = copy;
+    for _ in 0..6 {
+        steps.refuse(copy, NoReason::Busy);
+        copy = loop {
+            match steps.poll()[..] {
+                [asked] => break asked.id,
+                _ => steps.sleep(),
+            };
+        };
+        assert_eq!(steps.download.owners[&copy], key(2));
+    }
+    steps.handle(Event::PeerLeft { peer: key(2) });
+    assert_eq!(steps.poll()[0].peer, key(1));
+}
+
+#[test]
+fn a_stall_is_forgiven_after_a_minute() {
+    let mut steps = Steps::new(&chunks(1));
+    steps.join(1, &[(0, 1)]);
+    steps.poll();
+    steps.join(2, &[(0, 1)]);
+    steps.now += Duration::from_secs(10);
+    assert_eq!(steps.actions().len(), 2);
+    steps.handle(Event::Budget { bytes: 0 });
+    let request = *steps.download.owners.keys().next().unwrap();
+    steps.handle(Event::Failed { request });
+    steps.now += Duration::from_secs(61);
+    assert!(steps.poll().is_empty());
+    steps.handle(Event::Budget { bytes: 1 });
+    let mut asked = BTreeSet::new();
+    while let [request] = steps.poll()[..] {
+        asked.insert(request.peer);
+        steps.refuse(request.id, NoReason::Busy);
+    }
+    assert_eq!(asked, BTreeSet::from([key(1), key(2)]));
+}
+
+#[test]
+fn only_the_oldest_request_stalls_while_later_ones_move() {
+    let mut steps = Steps::new(&chunks(3));
+    steps.join(1, &[(0, 3)]);
+    let asked = steps.poll();
+    steps.now += Duration::from_secs(9);
+    steps.handle(Event::Received {
+        request: asked[1].id,
+        bytes: 1,
+    });
+    assert_eq!(steps.actions(), []);
+    steps.now += Duration::from_secs(1);
+    let request = asked[0].id;
+    assert_eq!(steps.actions(), [Action::Cancel { request }]);
+    steps.now += Duration::from_secs(10);
+    let others = asked[1..].iter().map(|asked| asked.id);
+    let actions = steps.actions();
+    for request in others {
+        assert!(
+            actions.contains(&Action::Cancel { request }),
+            "nothing came for 10 s"
+        );
+    }
+}
+
+#[test]
+fn what_does_not_come_is_copied_unless_copies_have_cost_too_much() {
+    let mut steps = Steps::new(&chunks(1));
+    steps.join(1, &[(0, 1)]);
+    let mut copies = 0;
+    for _ in 0..8 {
+        let Asked { id, len, .. } = steps.poll()[0];
+        steps.handle(Event::Received {
+            request: id,
+            bytes: len - 1,
+        });
+        steps.join(2, &[(0, 1)]);
+        // The last byte is soon there, unless it does not come.
+        assert!(steps.poll().is_empty());
+        let copy = (0..50).find_map(|_| {
+            steps.now += Duration::from_millis(100);
+            steps.poll().pop()
+        });
+        let request = copy.map_or(id, |copy| copy.id);
+        steps.handle(Event::Verified { request });
+        let late = copy.map(|_| Action::Cancel { request: id });
+        assert_eq!(steps.actions(), late.into_iter().collect::<Vec<_>>());
+        copies += u32::from(copy.is_some());
+        steps.handle(Event::PeerLeft { peer: key(2) });
+        let runs = vec![Run { start: 0, count: 1 }];
+        steps.handle(Event::Forgotten { runs });
+    }
+    assert_eq!(
+        copies, 5,
+        "four chunks are lost for the share, and the one that shows it"
+    );
 }
 
 #[test]
