@@ -136,6 +136,13 @@ impl Availability {
         None
     }
 
+    /// The level of a chunk, if it is wanted.
+    #[cfg(test)]
+    pub(super) fn wanted_level(&self, chunk: u32) -> Option<Level> {
+        let holds = |(_, members): &(&Level, &Members)| members.bits.contains(chunk as usize);
+        self.wanted.iter().find(holds).map(|(level, _)| *level)
+    }
+
     fn adjust(&mut self, chunks: &[Range<u32>], by: i64) -> Lowered {
         let len = self.level_of.len() as u32;
         if count(chunks) > len / 2 {

@@ -1,12 +1,23 @@
 //! The machine of one download: books every event and hands out the next action.
 //!
 //! A missing chunk is either wanted, and then lies in the [`Availability`], or asked of one or two
-//! peers. Every step costs O(peers), news O(what it changes): nothing looks at all chunks. What a
-//! peer has that we miss is counted, so that a source is known without looking.
+//! peers. A step costs O(peers) and, for a request, what finding the rarest chunk costs; news costs
+//! what it changes. What a peer has that we miss is counted, so that a source is known without
+//! looking. Events are booked in `news` (peers) and `ends` (requests), `choice` decides what to do.
 
 mod choice;
+#[cfg(test)]
+mod consistency;
 mod ends;
 mod news;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod runs;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -4,9 +4,10 @@
 //! copy, provided the copy will come much sooner. Whichever comes first counts, and the other is
 //! cancelled.
 
-use std::time::{Duration, Instant};
+use std::cmp::Reverse;
+use std::time::Duration;
 
-use super::peer::Peer;
+use super::holdings::Holdings;
 use crate::content::ChunkIndex;
 use crate::id::PublicKey;
 
@@ -23,23 +24,44 @@ pub(super) struct Single {
     pub(super) chunk: ChunkIndex,
     /// Bytes in it.
     pub(super) len: u32,
+    /// Of whom.
+    pub(super) peer: PublicKey,
     /// When it will have come, from now.
     pub(super) arrival: Duration,
 }
 
-/// The slowest of `singles` for which an idle peer would be much faster, and that peer.
+/// A peer that may be asked for a copy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Free<'a> {
+    /// When a chunk asked of it now will have come.
+    pub(super) arrival: Duration,
+    /// Who.
+    pub(super) key: PublicKey,
+    /// What it has.
+    pub(super) holds: &'a Holdings,
+}
+
+/// The slowest of `singles` for which a free peer would be much faster, and the fastest such peer.
+/// Stops at the first chunk that comes soon enough, which usually is the first of all.
 pub(super) fn worth_copying(
-    now: Instant,
     mut singles: Vec<Single>,
-    idle: &[(PublicKey, &Peer)],
+    mut free: Vec<Free<'_>>,
 ) -> Option<(PublicKey, Single)> {
-    singles.sort_by_key(|single| (std::cmp::Reverse(single.arrival), single.chunk));
-    singles.into_iter().find_map(|single| {
-        let holders = idle
-            .iter()
-            .filter(|(_, peer)| peer.holds.contains(single.chunk));
-        let timed = holders.map(|(key, peer)| (peer.time_for(now, single.len.into()), *key));
-        let (time, key) = timed.min()?;
-        (time * GAIN < single.arrival).then_some((key, single))
+    singles.sort_by_key(|single| (Reverse(single.arrival), single.chunk));
+    free.sort_by_key(|free| (free.arrival, free.key));
+    let fastest = free.first()?.arrival;
+    let late = singles
+        .into_iter()
+        .take_while(|single| gains(fastest, single));
+    late.filter_map(|single| {
+        let mut better = free.iter().take_while(|free| gains(free.arrival, &single));
+        let copy =
+            better.find(|free| free.key != single.peer && free.holds.contains(single.chunk))?;
+        Some((copy.key, single))
     })
+    .next()
+}
+
+fn gains(arrival: Duration, original: &Single) -> bool {
+    arrival * GAIN < original.arrival
 }

@@ -112,13 +112,17 @@ impl Peer {
 
     /// Whether it has, as far as is known, a wanted chunk and may be asked for it.
     pub(super) fn is_ready(&self) -> bool {
-        self.pause.is_none() && self.useful > 0 && self.floor != DRY
+        self.is_useful() && self.floor != DRY
     }
 
-    /// Whether it could be asked for a copy of a chunk that was asked of another: everything
-    /// asked of it has arrived.
-    pub(super) fn is_idle(&self) -> bool {
-        self.pause.is_none() && self.useful > 0 && self.unreceived == 0
+    /// Whether it has something we miss, wanted or asked of another, and may be asked for it.
+    pub(super) fn is_useful(&self) -> bool {
+        self.pause.is_none() && self.useful > 0
+    }
+
+    /// Whether everything asked of it has arrived.
+    pub(super) fn is_drained(&self) -> bool {
+        self.unreceived == 0
     }
 
     /// Whether nothing asked of it is unverified.
@@ -137,11 +141,13 @@ impl Peer {
         self.rtt + self.rate.time_for(now, self.unreceived + bytes)
     }
 
-    /// The chunks still to come and how long until each will have, in that order.
+    /// The chunks still to come and how long until each will have, in that order. However little
+    /// there is to come, a silence is expected to last as long again.
     pub(super) fn arrivals(&self, now: Instant) -> impl Iterator<Item = (ChunkIndex, Duration)> {
         self.coming.values().scan(0, move |before, request| {
             *before += u64::from(request.len - request.received);
-            Some((request.chunk, self.rate.time_for(now, *before)))
+            let time = self.rate.time_for(now, *before);
+            Some((request.chunk, time.max(self.rate.silence(now))))
         })
     }
 

@@ -73,9 +73,14 @@ impl Rate {
         Duration::from_secs_f64(seconds.min(FOREVER.as_secs_f64()))
     }
 
+    /// For how long nothing has come although something should have.
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        let silence = |counted| now.saturating_duration_since(counted);
+        self.counted.map_or(Duration::ZERO, silence)
+    }
+
     fn silence_s(&self, now: Instant) -> f64 {
-        let silence = |counted| now.saturating_duration_since(counted).as_secs_f64();
-        self.counted.map_or(0.0, silence)
+        self.silence(now).as_secs_f64()
     }
 }
 

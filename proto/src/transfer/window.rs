@@ -49,13 +49,14 @@ impl Budget {
         self.limit > 0 && (self.outstanding == 0 || self.fits(chunk_bytes, 0))
     }
 
-    /// Whether another chunk may be asked of a peer that was asked for something already, while
-    /// `idle` other peers that have something were asked for nothing. Room for a chunk is kept
-    /// for each of them, but not more than half of the budget: beyond that, many slow peers would
-    /// keep the few fast ones waiting.
-    pub(super) fn has_room_beside(&self, chunk_bytes: u64, idle: u64) -> bool {
-        let kept = idle.saturating_mul(chunk_bytes).min(self.limit / 2);
-        self.fits(chunk_bytes, kept)
+    /// Whether another chunk may be asked of a peer that was asked for something already, as were
+    /// `asked` peers, while `unasked` others have something too. A chunk's room is kept for each
+    /// of these as long as first chunks take less than half of the budget: beyond that, many slow
+    /// peers would keep the few fast ones waiting.
+    pub(super) fn has_room_beside(&self, chunk_bytes: u64, asked: u64, unasked: u64) -> bool {
+        let firsts = |peers: u64| peers.saturating_mul(chunk_bytes);
+        let kept = (self.limit / 2).saturating_sub(firsts(asked));
+        self.fits(chunk_bytes, kept.min(firsts(unasked)))
     }
 
     fn fits(&self, chunk_bytes: u64, kept: u64) -> bool {
@@ -91,17 +92,19 @@ mod tests {
 
     #[test]
     fn room_is_kept_for_those_who_were_asked_for_nothing() {
-        let outstanding = 6 * MIB;
-        let budget = Budget {
+        let budget = |outstanding| Budget {
             limit: 10 * MIB,
             outstanding,
         };
-        assert!(budget.has_room_beside(MIB, 3));
-        assert!(!budget.has_room_beside(MIB, 4));
-        let half = Budget {
-            outstanding: 4 * MIB,
-            ..budget
-        };
-        assert!(half.has_room_beside(MIB, u64::MAX), "at most half is kept");
+        assert!(budget(6 * MIB).has_room_beside(MIB, 1, 3));
+        assert!(!budget(7 * MIB).has_room_beside(MIB, 1, 3));
+        assert!(
+            budget(5 * MIB).has_room_beside(MIB, 1, u64::MAX),
+            "at most half is kept"
+        );
+        assert!(
+            budget(9 * MIB).has_room_beside(MIB, 5, 5),
+            "half is taken by first chunks"
+        );
     }
 }

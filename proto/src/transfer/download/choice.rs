@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::super::availability::DRY;
-use super::super::endgame::{self, Single};
+use super::super::endgame::{self, Free, Single};
 use super::super::peer::{Peer, Setback};
 use super::{Action, Download, RequestId};
 use crate::content::ChunkIndex;
@@ -81,10 +81,13 @@ impl Download {
         }
         let ready = || self.peers.iter().filter(|(_, peer)| peer.is_ready());
         let unasked = ready().filter(|(_, peer)| peer.has_no_requests()).count() as u64;
+        let asked = self.peers.values().filter(|peer| !peer.has_no_requests());
+        let asked = asked.count() as u64;
+        let budget = &self.budget;
         let has_room = |peer: &Peer| {
-            let budget =
-                peer.has_no_requests() || self.budget.has_room_beside(chunk_bytes, unasked);
-            budget && peer.has_room(now, chunk_bytes)
+            let first = peer.has_no_requests();
+            (first || budget.has_room_beside(chunk_bytes, asked, unasked))
+                && peer.has_room(now, chunk_bytes)
         };
         ready()
             .filter(|(_, peer)| has_room(peer))
@@ -96,18 +99,16 @@ impl Download {
     pub(super) fn poll_copy(&mut self, now: Instant) -> Option<Action> {
         self.look_for_copy.filter(|at| *at <= now)?;
         self.look_for_copy = None;
-        let waste = self.content.size / WASTE_PART
-            + WASTE_CHUNKS * u64::from(self.content.layout.chunk_bytes());
+        let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
+        let waste = self.content.size / WASTE_PART + WASTE_CHUNKS * chunk_bytes;
         if self.availability.is_askable() || self.wasted_bytes > waste {
             return None;
         }
-        let idle = self.peers.iter().filter(|(_, peer)| peer.is_idle());
-        let idle: Vec<_> = idle.map(|(key, peer)| (*key, peer)).collect();
-        let singles = self.singles(now);
-        if idle.is_empty() || singles.is_empty() {
+        let (singles, free) = (self.singles(now), self.free(now, chunk_bytes));
+        if singles.is_empty() || self.peers.len() < COPIES {
             return None;
         }
-        let copy = endgame::worth_copying(now, singles, &idle);
+        let copy = endgame::worth_copying(singles, free);
         let fits = |single: &Single| self.budget.has_room(single.len.into());
         let Some((key, single)) = copy.filter(|(_, single)| fits(single)) else {
             self.look_for_copy = Some(now + endgame::INTERVAL);
@@ -117,18 +118,32 @@ impl Download {
         self.ask(now, key, single.chunk)
     }
 
-    /// What was asked of one peer only.
+    /// What was asked of one peer only and is still to come.
     fn singles(&self, now: Instant) -> Vec<Single> {
         let copies = |chunk: &ChunkIndex| self.in_flight.get(chunk).map_or(0, Vec::len);
-        let coming = self.peers.values().flat_map(|peer| peer.arrivals(now));
-        coming
-            .filter(|(chunk, _)| copies(chunk) < COPIES)
-            .map(|(chunk, arrival)| Single {
+        let coming = self.peers.iter().flat_map(|(key, peer)| {
+            peer.arrivals(now).map(|(chunk, arrival)| Single {
                 chunk,
                 len: self.content.layout.chunk_len(chunk),
+                peer: *key,
                 arrival,
             })
+        });
+        coming
+            .filter(|single| copies(&single.chunk) < COPIES)
             .collect()
+    }
+
+    /// Peers with room for a chunk. Nothing they have is wanted when this is asked.
+    fn free(&self, now: Instant, chunk_bytes: u64) -> Vec<Free<'_>> {
+        let may_copy = |peer: &Peer| peer.is_useful() && peer.has_room(now, chunk_bytes);
+        let free = self.peers.iter().filter(|(_, peer)| may_copy(peer));
+        free.map(|(key, peer)| Free {
+            arrival: peer.time_for(now, chunk_bytes),
+            key: *key,
+            holds: &peer.holds,
+        })
+        .collect()
     }
 
     fn ask(&mut self, now: Instant, key: PublicKey, chunk: ChunkIndex) -> Option<Action> {

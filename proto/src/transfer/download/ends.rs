@@ -15,7 +15,7 @@ impl Download {
             return;
         };
         peer.receive(now, id, bytes);
-        if peer.is_idle() {
+        if peer.is_drained() {
             self.look_for_copy = Some(now);
         }
     }

@@ -1,0 +1,109 @@
+//! Compares every count a download keeps with what it counts.
+
+use super::{Action, Download};
+use crate::content::ChunkIndex;
+
+/// Panics when a count is wrong.
+pub(super) fn check(download: &Download) {
+    chunks(download).for_each(|chunk| check_chunk(download, chunk));
+    check_peers(download);
+    check_requests(download);
+    let sizes = download.have.iter().map(|chunk| len(download, chunk));
+    assert_eq!(download.verified_bytes(), sizes.sum::<u64>());
+}
+
+/// Panics unless a request is for a rarest wanted chunk of its peer's or, if there is none that
+/// anybody has, a second copy.
+pub(super) fn check_choice(download: &Download, action: &Action) {
+    let Action::Request { peer, chunk, .. } = action else {
+        return;
+    };
+    let copies = download.in_flight[chunk].len();
+    assert!((1..=2).contains(&copies), "{copies} copies of {chunk:?}");
+    let asked = &download.peers[peer];
+    assert!(asked.holds.contains(*chunk), "{peer} lacks {chunk:?}");
+    let wanted = chunks(download).filter(|other| is_wanted(download, *other));
+    if copies == 2 {
+        let mut holders = wanted.map(|other| holders(download, other));
+        assert!(holders.all(|holders| holders == 0), "copied too early");
+    } else {
+        let mut others = wanted.filter(|other| asked.holds.contains(*other));
+        let rarest = holders(download, *chunk);
+        assert!(
+            others.all(|other| holders(download, other) >= rarest),
+            "not the rarest"
+        );
+    }
+}
+
+fn check_chunk(download: &Download, chunk: ChunkIndex) {
+    let availability = &download.availability;
+    assert_eq!(
+        availability.holders(chunk.value()),
+        holders(download, chunk)
+    );
+    let has = download.have.contains(chunk);
+    assert_eq!(download.missing.contains(chunk.value() as usize), !has);
+    let in_flight = download.in_flight.contains_key(&chunk);
+    let states = [has, in_flight, is_wanted(download, chunk)];
+    assert_eq!(
+        states.iter().filter(|is| **is).count(),
+        1,
+        "{chunk:?}: {states:?}"
+    );
+    let Some(level) = availability.wanted_level(chunk.value()) else {
+        return;
+    };
+    for peer in download
+        .peers
+        .values()
+        .filter(|peer| peer.holds.contains(chunk))
+    {
+        assert!(
+            peer.floor <= level,
+            "{chunk:?} is below the floor of {peer:?}"
+        );
+    }
+}
+
+fn check_peers(download: &Download) {
+    for (key, peer) in &download.peers {
+        assert!(!download.banned.contains(key));
+        let useful = chunks(download)
+            .filter(|chunk| peer.holds.contains(*chunk) && !download.have.contains(*chunk));
+        assert_eq!(peer.useful as usize, useful.count());
+        assert!(peer.shunned().all(|chunk| !peer.holds.contains(chunk)));
+        for (id, request) in peer.requests() {
+            assert_eq!(download.owners.get(&id), Some(key));
+            assert!(download.in_flight[&request.chunk].contains(&id));
+        }
+    }
+}
+
+fn check_requests(download: &Download) {
+    let peers = download.peers.values();
+    let lens: Vec<u64> = peers
+        .flat_map(|peer| peer.requests().map(|(_, request)| request.len.into()))
+        .collect();
+    assert_eq!(download.outstanding_bytes(), lens.iter().sum::<u64>());
+    assert_eq!(download.owners.len(), lens.len());
+    let in_flight = download.in_flight.values().map(Vec::len);
+    assert_eq!(in_flight.sum::<usize>(), lens.len());
+}
+
+fn chunks(download: &Download) -> impl Iterator<Item = ChunkIndex> {
+    (0..download.have.len()).filter_map(|chunk| download.have.index(chunk))
+}
+
+fn is_wanted(download: &Download, chunk: ChunkIndex) -> bool {
+    download.availability.wanted_level(chunk.value()).is_some()
+}
+
+fn holders(download: &Download, chunk: ChunkIndex) -> i64 {
+    let peers = download.peers.values();
+    peers.filter(|peer| peer.holds.contains(chunk)).count() as i64
+}
+
+fn len(download: &Download, chunk: ChunkIndex) -> u64 {
+    download.content.layout.chunk_len(chunk).into()
+}

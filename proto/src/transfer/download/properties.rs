@@ -1,0 +1,185 @@
+//! What holds whatever happens: events in any order, and any swarm that has all chunks.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::simulation::{Faults, Simulation, Source, chunks, key};
+use super::{Action, Download, Event, RequestId, consistency};
+use crate::content::{ChunkSet, Run};
+use crate::wire::NoReason;
+
+const CHUNKS: u32 = 150;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Join(u8, u64),
+    Has(u8, Vec<Run>),
+    Lacks(u8, Vec<Run>),
+    Leave(u8),
+    Received(usize, u32),
+    Ends(usize, u8),
+    Forgotten(Vec<Run>),
+    Budget(u64),
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn no_order_of_events_confuses_it(
+        seed: u64, ops in prop::collection::vec((any_op(), -50i32..3000), 1..150),
+    ) {
+        let have = ChunkSet::empty(CHUNKS);
+        let mut download = Download::new(chunks(CHUNKS), have, seed);
+        let start = Instant::now() + Duration::from_secs(1000);
+        let (mut now, mut requests) = (start, 0);
+        for (op, millis) in ops {
+            now = match u64::try_from(millis) {
+                Ok(millis) => now + Duration::from_millis(millis),
+                Err(_) => now - Duration::from_millis(millis.unsigned_abs().into()),
+            };
+            let past_the_end = !op.is_in_range();
+            let refused = download.handle(now, op.event(requests)).is_err();
+            prop_assert!(!refused || past_the_end);
+            consistency::check(&download);
+            while let Some(action) = download.poll(now) {
+                requests += u64::from(matches!(action, Action::Request { .. }));
+                consistency::check_choice(&download, &action);
+            }
+            consistency::check(&download);
+            prop_assert!(download.deadline().is_none_or(|deadline| deadline > now));
+        }
+    }
+
+    #[test]
+    fn a_swarm_with_all_chunks_completes(
+        count in 1..100u32, seed: u64, budget in prop_oneof![1..500_000u64, Just(48 << 20)],
+        honest in prop::collection::vec((any_speed(), 1..6u32), 1..4),
+        others in prop::collection::vec((any_speed(), any_faults(), any_span()), 0..4),
+        forgotten in prop::option::of((0..20_000u64, 0..100u32)),
+    ) {
+        let content = chunks(count);
+        let mut simulation = Simulation::new(&content, seed);
+        // Every chunk has an honest holder: the first, or another that has each nth.
+        for (n, ((bytes_per_s, rtt_ms), every)) in (1..).zip(&honest) {
+            let mut source = Source::seed(&content, *bytes_per_s, *rtt_ms);
+            let all = n == 1;
+            source.has.retain(|_| all);
+            let some = (0..count).step_by(*every as usize).map(|start| Run { start, count: 1 });
+            source.has.extend(some.filter(|_| !all));
+            simulation.join_after(Duration::ZERO, n, source);
+        }
+        for (n, ((bytes_per_s, rtt_ms), faults, (joins, stays))) in (11..).zip(&others) {
+            let source = Source { faults: *faults, ..Source::seed(&content, *bytes_per_s, *rtt_ms) };
+            let joins = Duration::from_millis(*joins);
+            simulation.join_after(joins, n, source.clone());
+            let leaves = joins + Duration::from_millis(*stays);
+            simulation.tell_after(leaves, Event::PeerLeft { peer: key(n) });
+            simulation.join_after(leaves + Duration::from_secs(5), n, source);
+        }
+        if let Some((after, start)) = forgotten {
+            let runs = vec![Run { start, count: 50 }];
+            simulation.tell_after(Duration::from_millis(after), Event::Forgotten { runs });
+        }
+        simulation.tell_after(Duration::ZERO, Event::Budget { bytes: budget });
+        prop_assert!(simulation.run(Duration::from_secs(4 * 3600)).is_some());
+    }
+}
+
+impl Op {
+    fn is_in_range(&self) -> bool {
+        let (Op::Has(_, runs) | Op::Lacks(_, runs)) = self else {
+            return true;
+        };
+        runs.iter()
+            .all(|run| run.count > 0 && run.start + run.count <= CHUNKS)
+    }
+
+    /// Requests are named by position among those there were, and one more.
+    fn event(self, requests: u64) -> Event {
+        let request = |n: usize| RequestId(n as u64 % (requests + 1));
+        match self {
+            Op::Join(n, rtt_ms) => Event::PeerJoined {
+                peer: key(n),
+                rtt: Duration::from_millis(rtt_ms),
+            },
+            Op::Has(n, runs) => Event::Has { peer: key(n), runs },
+            Op::Lacks(n, runs) => Event::Lacks { peer: key(n), runs },
+            Op::Leave(n) => Event::PeerLeft { peer: key(n) },
+            Op::Received(n, bytes) => Event::Received {
+                request: request(n),
+                bytes,
+            },
+            Op::Ends(n, how) => ended(request(n), how),
+            Op::Forgotten(runs) => Event::Forgotten { runs },
+            Op::Budget(bytes) => Event::Budget { bytes },
+        }
+    }
+}
+
+fn ended(request: RequestId, how: u8) -> Event {
+    let refused = |reason| Event::Refused { request, reason };
+    match how {
+        0 => Event::Corrupt { request },
+        1 => refused(NoReason::NotHere),
+        2 => refused(NoReason::Busy),
+        3 => refused(NoReason::Changed),
+        4 => refused(NoReason::Unknown),
+        5 => Event::Failed { request },
+        _ => Event::Verified { request },
+    }
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let peer = || 0..5u8;
+    let bytes = prop_oneof![0..100_000u32, Just(u32::MAX)];
+    prop_oneof![
+        2 => (peer(), prop_oneof![0..500u64, Just(u64::MAX)]).prop_map(|(n, rtt)| Op::Join(n, rtt)),
+        4 => (peer(), any_runs()).prop_map(|(n, runs)| Op::Has(n, runs)),
+        1 => (peer(), any_runs()).prop_map(|(n, runs)| Op::Lacks(n, runs)),
+        1 => peer().prop_map(Op::Leave),
+        4 => (any::<usize>(), bytes).prop_map(|(n, bytes)| Op::Received(n, bytes)),
+        8 => (any::<usize>(), 0..20u8).prop_map(|(n, how)| Op::Ends(n, how)),
+        1 => any_runs().prop_map(Op::Forgotten),
+        1 => prop_oneof![Just(0u64), 0..5_000_000u64, Just(u64::MAX)].prop_map(Op::Budget),
+    ]
+}
+
+/// Mostly in range.
+fn any_runs() -> impl Strategy<Value = Vec<Run>> {
+    let run = prop_oneof![
+        1 => Just(Run { start: 0, count: CHUNKS }),
+        5 => (0..CHUNKS, 1..=CHUNKS).prop_map(|(start, count)| Run {
+            start,
+            count: count.min(CHUNKS - start),
+        }),
+        5 => (0..CHUNKS).prop_map(|start| Run { start, count: 1 }),
+        1 => (0..2 * CHUNKS, 0..CHUNKS).prop_map(|(start, count)| Run { start, count }),
+    ];
+    prop::collection::vec(run, 0..4)
+}
+
+/// Bytes per second and round trip in milliseconds.
+fn any_speed() -> impl Strategy<Value = (u64, u64)> {
+    let rate = prop_oneof![Just(20_000u64), 100_000..2_000_000u64, Just(50_000_000)];
+    (rate, prop_oneof![Just(0u64), 1..400u64])
+}
+
+fn any_faults() -> impl Strategy<Value = Faults> {
+    let often = || prop_oneof![Just(0.0), Just(0.05), Just(0.5), Just(1.0)];
+    (often(), often(), often(), often(), often()).prop_map(
+        |(corrupt, silent, busy, fails, lies)| Faults {
+            corrupt,
+            silent,
+            busy,
+            fails,
+            lies,
+        },
+    )
+}
+
+/// When a peer joins and how long it stays, in milliseconds.
+fn any_span() -> impl Strategy<Value = (u64, u64)> {
+    (0..10_000u64, 0..30_000u64)
+}
