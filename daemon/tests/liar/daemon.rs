@@ -89,7 +89,8 @@ impl Daemon {
 
     /// Ends it in good order.
     pub(crate) async fn stop(self) {
-        self.post("stop", "").await;
+        // To the end of the answer: who hangs up early has not asked.
+        self.post("stop", "").await.read_out().await;
         timeout(DEADLINE, self.task)
             .await
             .expect("in time")
@@ -114,6 +115,11 @@ impl Daemon {
 pub(crate) struct Events(Lines<BufReader<UnixStream>>);
 
 impl Events {
+    /// Reads whatever comes until there is no more.
+    async fn read_out(&mut self) {
+        while self.0.next_line().await.unwrap().is_some() {}
+    }
+
     /// Waits for the event that ends it.
     pub(crate) async fn last(&mut self) -> Event {
         let mut heard = String::new();
