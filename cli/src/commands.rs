@@ -127,6 +127,9 @@ impl Client {
             text::bytes(registered.bytes),
             registered.content_id
         ));
+        for warning in &registered.warnings {
+            self.output.message(&printable(&format!("note: {warning}")));
+        }
         self.output.result(&registered.manifest)?;
         match &registered.link {
             Some(link) => self.output.result(link),
@@ -375,7 +378,14 @@ fn share_line(share: &Share) -> String {
             text::bytes(share.bytes)
         )
     };
-    printable(&format!("{}  {state}  {amount}  {name}", share.content_id))
+    let note = share
+        .note
+        .as_ref()
+        .map_or(String::new(), |note| format!("  ({note})"));
+    printable(&format!(
+        "{}  {state}  {amount}  {name}{note}",
+        share.content_id
+    ))
 }
 
 fn peer_line(peer: &Peer) -> String {
@@ -404,6 +414,7 @@ mod tests {
             bytes: 2048,
             verified_bytes: 1024,
             state: ShareState::Downloading,
+            note: None,
         };
         assert_eq!(
             share_line(&share),

@@ -216,6 +216,7 @@ fn registered() -> Event {
         content_id: "00ff".into(),
         bytes: 3072,
         files: 1,
+        warnings: Vec::new(),
     })
 }
 
@@ -232,6 +233,7 @@ fn status() -> Vec<Event> {
             bytes: 5,
             verified_bytes: 5,
             state: ShareState::Seeding,
+            note: None,
         }),
     ]
 }

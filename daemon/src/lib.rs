@@ -1,40 +1,16 @@
-//! A peer: disk, swarm and control API around Warren's machines.
+//! The peer: disk, swarm and control API around the machines of `warren_proto`.
+//!
+//! [`run`] is a daemon from start to end. [`node`] is the task that decides; [`tracker`] and
+//! [`peer`] talk to others for it, [`share`] and [`store`] hold what is shared, [`control`] is how
+//! the person reaches it.
 
 pub mod control;
 pub mod home;
+mod node;
+mod peer;
+mod run;
+mod share;
 pub mod store;
+mod tracker;
 
-use std::{net::SocketAddr, path::PathBuf};
-
-use control::model::{ApiError, exit};
-use warren_proto::id::TrackerPin;
-
-/// Stands in for the node until it exists.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Folder of all state.
-    pub home: PathBuf,
-    /// Number of the daemon.
-    pub idx: u16,
-    /// `host:port` of the tracker.
-    pub tracker: String,
-    /// What the tracker's key must match, when given.
-    pub tracker_pin: Option<TrackerPin>,
-    /// Where to listen for peers.
-    pub listen: Option<SocketAddr>,
-    /// Where downloads go.
-    pub downloads: PathBuf,
-}
-
-/// Stands in for the node until it exists.
-///
-/// # Errors
-/// Always.
-pub async fn run(_: Config) -> Result<(), ApiError> {
-    Err(ApiError::new(
-        "not_built",
-        exit::OTHER,
-        "the daemon is not built yet",
-        "",
-    ))
-}
+pub use run::{Config, run};

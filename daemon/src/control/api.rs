@@ -9,16 +9,17 @@
 //! | `POST stop` | | 204; the daemon ends soon after |
 //!
 //! A stream ends after `registered`, `done` or `error`, or without any of them when the daemon is
-//! stopped. What fails before a stream begins is answered with an `error` event as the body. A
-//! client that goes away drops its receiver: the node cancels a register then, and merely stops
-//! reporting a download.
+//! stopped. What fails before a stream begins is answered with an `error` event as the body, once
+//! the request has been read: a client that is still sending does not look for an answer. A
+//! client that goes away, or closes its writing half, drops its receiver: the node cancels a
+//! register then, and merely stops reporting a download.
 //!
 //! Not here: the events and requests ([`super::model`]), who may run a daemon in a folder.
 
 use std::{
     convert::Infallible,
     fs::{self, DirBuilder, Permissions},
-    future::Future,
+    future::{Future, ready},
     io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::Path,
@@ -27,9 +28,10 @@ use std::{
 
 use axum::{
     Json, Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
-    http::StatusCode,
+    body::{Body, Bytes, HttpBody},
+    extract::{DefaultBodyLimit, Request, State},
+    http::{StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response, Sse, sse},
     routing::{get, post},
     serve::Listener,
@@ -49,6 +51,10 @@ use super::model::{ApiError, DownloadRequest, Event, RegisterRequest, RemoveRequ
 
 /// Largest request body. A `.p2p` has at most 64 MiB, which base64 makes 85.4 MiB.
 pub const BODY_BYTES: usize = 96 * 1024 * 1024;
+
+/// How long the rest of a body over [`BODY_BYTES`] is read and dropped before it is refused. Closed
+/// while it sends, a client would report a broken connection instead of the reason.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// How long open connections may take to end once the daemon is stopping.
 const GRACE: Duration = Duration::from_secs(2);
@@ -218,18 +224,53 @@ fn router<C: Control>(api: Api<C>) -> Router {
     Router::new()
         .nest("/v1", v1)
         .fallback(no_such_route)
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn(read_body))
+        .layer(DefaultBodyLimit::disable())
         .with_state(api)
 }
 
-type Body = Result<Bytes, BytesRejection>;
+/// Reads the body of every request, so that routes get at most [`BODY_BYTES`] of it, at once.
+async fn read_body(request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let too_large = body.size_hint().lower() > BODY_BYTES as u64;
+    if too_large && head.headers.contains_key(header::EXPECT) {
+        // It waits for a word before it sends (RFC 9110 §10.1.1), and gets this one.
+        return over_the_cap().into_response();
+    }
+    match collect(body).await {
+        Ok(body) => next.run(Request::from_parts(head, body.into())).await,
+        Err(error) => error.into_response(),
+    }
+}
 
-async fn register<C: Control>(State(api): State<Api<C>>, body: Body) -> Result<Response, ApiError> {
+async fn collect(body: Body) -> Result<Vec<u8>, ApiError> {
+    let mut collected = Vec::new();
+    let mut parts = body.into_data_stream();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|error| malformed(error.to_string()))?;
+        if part.len() > BODY_BYTES - collected.len() {
+            drop(collected);
+            // Whether it ends in time or not, the answer is the same.
+            let _ = tokio::time::timeout(DRAIN, parts.for_each(|_| ready(()))).await;
+            return Err(over_the_cap());
+        }
+        collected.extend_from_slice(&part);
+    }
+    Ok(collected)
+}
+
+async fn register<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<Response, ApiError> {
     let events = api.control.register(parse(body)?).await?;
     Ok(stream_events(events, api.stop))
 }
 
-async fn download<C: Control>(State(api): State<Api<C>>, body: Body) -> Result<Response, ApiError> {
+async fn download<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<Response, ApiError> {
     let events = api.control.download(parse(body)?).await?;
     Ok(stream_events(events, api.stop))
 }
@@ -242,7 +283,10 @@ async fn peers<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
     Json(api.control.peers().await)
 }
 
-async fn remove<C: Control>(State(api): State<Api<C>>, body: Body) -> Result<StatusCode, ApiError> {
+async fn remove<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
     api.control.remove(parse(body)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -262,9 +306,17 @@ async fn no_such_route() -> ApiError {
 }
 
 /// Reads a request whatever its `Content-Type` says: `curl -d` sends the wrong one.
-fn parse<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
-    let body = body.map_err(|error| malformed(error.body_text()))?;
+fn parse<T: DeserializeOwned>(body: Bytes) -> Result<T, ApiError> {
     serde_json::from_slice(&body).map_err(|error| malformed(error.to_string()))
+}
+
+fn over_the_cap() -> ApiError {
+    ApiError::new(
+        "request_too_large",
+        exit::USAGE,
+        format!("the request is larger than {} MiB", BODY_BYTES >> 20),
+        "Name the .p2p file, not the content: none is this large.",
+    )
 }
 
 fn malformed(cause: String) -> ApiError {

@@ -57,25 +57,50 @@ async fn malformed_requests_and_unknown_routes_are_errors_with_a_code() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_cap_is_refused() {
+async fn a_client_that_sends_far_too_much_can_send_it_all_and_is_told_why() {
     let daemon = Daemon::start().await;
-    let stream = UnixStream::connect(&daemon.socket).await.unwrap();
-    let (read, mut write) = stream.into_split();
-    // Written beside the reading, because the answer comes before the body has ended.
-    let sending = tokio::spawn(async move {
-        let body = vec![b' '; BODY_BYTES + 1];
-        let head = format!(
-            "POST /v1/download HTTP/1.1\r\nhost: warren\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        let _ = write.write_all(head.as_bytes()).await;
-        let _ = write.write_all(&body).await;
-    });
-    let mut line = String::new();
-    BufReader::new(read).read_line(&mut line).await.unwrap();
-    assert!(line.starts_with("HTTP/1.1 400"), "{line}");
-    sending.await.unwrap();
+    for len in [BODY_BYTES + 1, 2 * BODY_BYTES] {
+        let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
+        stream.write_all(head(len, "").as_bytes()).await.unwrap();
+        let part = vec![b' '; 1 << 20];
+        let mut rest = len;
+        while rest > 0 {
+            let sent = rest.min(part.len());
+            stream.write_all(&part[..sent]).await.unwrap();
+            rest -= sent;
+        }
+        expect_too_large(stream).await;
+    }
     daemon.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_before_sending_too_much_is_told_at_once() {
+    let daemon = Daemon::start().await;
+    let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
+    let head = head(BODY_BYTES + 1, "expect: 100-continue\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    expect_too_large(stream).await;
+    daemon.end().await;
+}
+
+fn head(len: usize, more: &str) -> String {
+    format!("POST /v1/download HTTP/1.1\r\nhost: warren\r\n{more}content-length: {len}\r\n\r\n")
+}
+
+/// The writing half stays open meanwhile: the server takes a client that closes it for gone.
+async fn expect_too_large(mut stream: UnixStream) {
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") {
+        let read = stream.read_buf(&mut answer).await.unwrap();
+        assert_ne!(read, 0, "{}", String::from_utf8_lossy(&answer));
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(
+        answer.contains(r#""code":"request_too_large","exit":2"#),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -184,6 +209,7 @@ impl Control for FakeControl {
             content_id: "00".into(),
             bytes: 1,
             files: 1,
+            warnings: Vec::new(),
         });
         events
             .send(Event::Progress(Progress::default()))

@@ -118,6 +118,9 @@ pub struct Registered {
     pub bytes: u64,
     /// Number of files: 1 for a file.
     pub files: u64,
+    /// What the person should know: files left out, names that other systems refuse.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How far a register or a download is.
@@ -242,6 +245,9 @@ pub struct Share {
     pub verified_bytes: u64,
     /// What the share is doing.
     pub state: ShareState,
+    /// One sentence for the person, such as why it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What a share is doing.
@@ -410,6 +416,7 @@ mod tests {
             content_id: "00ff".into(),
             bytes: 7,
             files: 1,
+            warnings: Vec::new(),
         });
         check(
             event,
@@ -426,6 +433,7 @@ mod tests {
             content_id: "00".into(),
             bytes: 0,
             files: 0,
+            warnings: Vec::new(),
         });
         check(
             event,
@@ -506,6 +514,7 @@ mod tests {
             bytes: 5,
             verified_bytes: 4,
             state: ShareState::Seeding,
+            note: None,
         });
         check(
             event,

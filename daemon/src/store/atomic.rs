@@ -7,6 +7,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::disk::{Disk, RealDisk};
+
 /// Writes a file that others may read, as far as the process's umask allows.
 ///
 /// # Errors
@@ -26,9 +28,44 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with_mode(path, bytes, 0o600)
 }
 
+/// As [`write_atomically`], but never in the place of anything, be it a dangling link.
+///
+/// # Errors
+///
+/// `AlreadyExists` when the name is taken, else as [`write_atomically`].
+pub fn create_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    place_with_mode(path, bytes, 0o666, rename_noreplace)
+}
+
+/// As [`write_private`], but never in the place of anything.
+///
+/// # Errors
+///
+/// As [`create_atomically`].
+pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    place_with_mode(path, bytes, 0o600, rename_noreplace)
+}
+
 fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    place_with_mode(path, bytes, mode, |from, to| fs::rename(from, to))
+}
+
+fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
+    let (Some(from), Some(name)) = (from.file_name(), to.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let folder = RealDisk.open_folder(folder_of(to))?;
+    RealDisk.rename_noreplace(&folder, Path::new(from), Path::new(name))
+}
+
+fn place_with_mode(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    place: impl Fn(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
     let (folder, temporary) = temporary_beside(path)?;
-    let written = write_new(&temporary, bytes, mode).and_then(|()| fs::rename(&temporary, path));
+    let written = write_new(&temporary, bytes, mode).and_then(|()| place(&temporary, path));
     if written.is_err() {
         // What failed is reported; a temporary file left behind would be the lesser harm.
         let _ = fs::remove_file(&temporary);
@@ -39,10 +76,7 @@ fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 
 /// A name in the same folder that no other process or thread uses at this moment.
 fn temporary_beside(path: &Path) -> io::Result<(&Path, PathBuf)> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     if path.file_name().is_none() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -51,6 +85,13 @@ fn temporary_beside(path: &Path) -> io::Result<(&Path, PathBuf)> {
         folder,
         folder.join(OsString::from(format!(".{unique:016x}.tmp"))),
     ))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
@@ -87,6 +128,22 @@ mod tests {
         write_atomically(&path, b"new").unwrap_err();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         write_atomically(&folder.path().join("missing/file"), b"new").unwrap_err();
+    }
+
+    #[test]
+    fn nothing_is_replaced_by_a_file_that_is_to_be_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name| folder.path().join(name);
+        create_atomically(&at("new"), b"new").unwrap();
+        assert_eq!(fs::read(at("new")).unwrap(), b"new");
+        std::os::unix::fs::symlink("nowhere", at("link")).unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        for taken in ["new", "link", "folder"] {
+            let error = create_private(&at(taken), b"other").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{taken}");
+        }
+        assert_eq!(fs::read(at("new")).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 use std::fmt::Debug;
 use std::fs::{File, Metadata, Permissions};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path};
 
@@ -23,6 +23,12 @@ const OPEN_TRIES: usize = 8;
 /// An open folder: everything of a share is reached from one.
 #[derive(Debug)]
 pub struct Folder(OwnedFd);
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

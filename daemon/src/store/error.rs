@@ -21,7 +21,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The share does not fit; nothing was made.
-    #[error("{needed} bytes are needed in {} and {free} are free", path.display())]
+    #[error("there is no space for {needed} bytes in {}: {free} are free", path.display())]
     NoSpace {
         /// The folder it should go to.
         path: PathBuf,

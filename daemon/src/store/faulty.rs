@@ -37,11 +37,19 @@ pub(crate) struct FaultyDisk {
     calls: AtomicU64,
     medium: Mutex<BTreeMap<u64, Volatile>>,
     during_sync: Hook,
+    before_call: (u64, Hook),
 }
 
-/// What somebody else does while the next sync runs.
+/// What somebody else does meanwhile.
 #[derive(Default)]
 struct Hook(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Hook {
+    fn run(&self) {
+        let act = self.0.lock().unwrap().take();
+        act.into_iter().for_each(|act| act());
+    }
+}
 
 impl Debug for Hook {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -78,6 +86,15 @@ impl FaultyDisk {
             calls: AtomicU64::new(0),
             medium: Mutex::default(),
             during_sync: Hook::default(),
+            before_call: Default::default(),
+        }
+    }
+
+    /// A disk without faults, and somebody who does this just before call number `n`.
+    pub(crate) fn meddled_with_at(n: u64, act: impl FnOnce() + Send + 'static) -> FaultyDisk {
+        FaultyDisk {
+            before_call: (n, Hook(Mutex::new(Some(Box::new(act))))),
+            ..FaultyDisk::sound()
         }
     }
 
@@ -86,10 +103,14 @@ impl FaultyDisk {
         *self.during_sync.0.lock().unwrap() = Some(Box::new(act));
     }
 
+    /// How many calls were made.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
     /// Whether as many calls were made as it takes to meet the fault.
     pub(crate) fn fault_was_met(&self) -> bool {
-        let calls = self.calls.load(Ordering::Relaxed);
-        self.fault.is_some_and(|(at, _)| at < calls)
+        self.fault.is_some_and(|(at, _)| at < self.calls())
     }
 
     /// Whether the disk works again after the fault.
@@ -110,6 +131,9 @@ impl FaultyDisk {
 
     fn call(&self) -> io::Result<Verdict> {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        if call == self.before_call.0 {
+            self.before_call.1.run();
+        }
         match self.fault {
             Some((at, Fault::Once(errno))) if call == at => Err(errno.into()),
             Some((at, Fault::From(errno))) if call >= at => Err(errno.into()),
@@ -152,8 +176,7 @@ impl FaultyDisk {
     fn sync(&self, only: Option<&File>) -> io::Result<()> {
         let result = self.call().map(drop);
         self.note_sync(result.is_ok(), only);
-        let act = self.during_sync.0.lock().unwrap().take();
-        act.into_iter().for_each(|act| act());
+        self.during_sync.run();
         result
     }
 }

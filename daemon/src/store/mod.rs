@@ -10,13 +10,18 @@ pub mod atomic;
 pub mod db;
 pub mod disk;
 pub mod error;
+mod explain;
 pub mod files;
+mod hashing;
 pub mod journal;
 pub mod known;
+pub mod manifest_file;
 mod open_files;
 mod partial;
 mod record;
+pub mod register;
 pub mod sync;
+mod walk;
 
 #[cfg(test)]
 pub(crate) mod faulty;

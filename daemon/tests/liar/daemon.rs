@@ -89,8 +89,10 @@ impl Daemon {
 
     /// Ends it in good order.
     pub(crate) async fn stop(self) {
-        // To the end of the answer: who hangs up early has not asked.
-        self.post("stop", "").await.read_out().await;
+        // The answer is waited for: a request whose asker has gone is not carried out.
+        let mut answer = self.post("stop", "").await;
+        let status = answer.0.next_line().await.unwrap();
+        assert!(status.is_some_and(|status| status.contains("204")));
         timeout(DEADLINE, self.task)
             .await
             .expect("in time")
@@ -115,11 +117,6 @@ impl Daemon {
 pub(crate) struct Events(Lines<BufReader<UnixStream>>);
 
 impl Events {
-    /// Reads whatever comes until there is no more.
-    async fn read_out(&mut self) {
-        while self.0.next_line().await.unwrap().is_some() {}
-    }
-
     /// Waits for the event that ends it.
     pub(crate) async fn last(&mut self) -> Event {
         let mut heard = String::new();

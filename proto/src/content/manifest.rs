@@ -6,7 +6,7 @@
 //!
 //! Not here: what makes a share consistent (`describe`).
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::address::TrackerAddress;
 pub use super::describe::{Content, ContentError};
@@ -15,6 +15,7 @@ use super::listing::{Listing, ListingError};
 use super::path::{PathError, ShareName};
 use crate::id::{ContentId, Kind, Secret};
 use crate::limits;
+use crate::wire::Bounded;
 
 /// Like PNG's: not text, and changed by every transfer that changes line ends.
 const MAGIC: [u8; 8] = [0x89, b'P', b'2', b'P', 0x0D, 0x0A, 0x1A, 0x0A];
@@ -83,8 +84,14 @@ struct Body<'a> {
     hashes: &'a [u8],
     /// Empty for a file.
     listing: &'a [u8],
+    #[serde(deserialize_with = "few_trackers")]
     trackers: Vec<TrackerAddress>,
     secret: Option<Secret>,
+}
+
+/// Refuses too many before any room is made for them.
+fn few_trackers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<TrackerAddress>, D::Error> {
+    Bounded::<TrackerAddress, { limits::TRACKERS }>::deserialize(from).map(Bounded::into_vec)
 }
 
 impl Manifest {
@@ -170,7 +177,7 @@ fn decode_blocks(blocks: &[u8]) -> Result<Manifest, ManifestError> {
     let (body, rest) = take_block(blocks)?;
     let (extensions, rest) = take_block(rest)?;
     let body: Body<'_> = postcard::from_bytes(body).map_err(|_| ManifestError::Malformed)?;
-    if !rest.is_empty() || body.trackers.len() > limits::TRACKERS {
+    if !rest.is_empty() {
         return Err(ManifestError::Malformed);
     }
     let content = decode_content(&body)?;

@@ -4,8 +4,8 @@
 //! *chaining value* (CV, BLAKE3 paper §2.4 and §6.4). CVs of neighbours merge up to the root,
 //! which is what `b3sum` prints. A file that is one part has no CV: its only hash is the root.
 //!
-//! [`Verifier`] takes bytes as they come. Everything here is total: input that is no subtree
-//! yields `false` or zeros instead of the panics of `blake3::hazmat`.
+//! [`Verifier`] and [`PartHasher`] take bytes as they come. Everything here is total: input that is
+//! no subtree yields `false`, `None` or zeros instead of the panics of `blake3::hazmat`.
 
 use blake3::hazmat::{self, HasherExt, Mode};
 
@@ -85,8 +85,9 @@ impl Verifier {
     }
 }
 
-/// Hashes one whole file or one subtree, without the panics.
-struct PartHasher {
+/// Hashes one whole file or one subtree as its bytes arrive, in pieces of any length; BLAKE3 reaches
+/// its full speed with pieces from 64 KiB on.
+pub struct PartHasher {
     /// `None` once the input can no longer be one subtree.
     hasher: Option<blake3::Hasher>,
     position: Position,
@@ -95,7 +96,8 @@ struct PartHasher {
 }
 
 impl PartHasher {
-    fn new(position: Position) -> PartHasher {
+    /// Starts with no bytes seen.
+    pub fn new(position: Position) -> PartHasher {
         let (offset, room) = match position {
             Position::Whole => (0, Some(u64::MAX)),
             Position::Subtree { offset } => (offset, max_subtree_bytes(offset)),
@@ -112,7 +114,8 @@ impl PartHasher {
         }
     }
 
-    fn update(&mut self, data: &[u8]) {
+    /// Takes the next bytes.
+    pub fn update(&mut self, data: &[u8]) {
         match self.room.checked_sub(data.len() as u64) {
             Some(room) => self.room = room,
             None => self.hasher = None,
@@ -122,7 +125,9 @@ impl PartHasher {
         }
     }
 
-    fn finish(self) -> Option<[u8; 32]> {
+    /// The hash of the whole file or the chaining value of the subtree. `None` when the bytes are no
+    /// subtree: none at all, too many, or none begins there.
+    pub fn finish(self) -> Option<[u8; 32]> {
         let hasher = self.hasher?;
         match self.position {
             Position::Whole => Some(*hasher.finalize().as_bytes()),

@@ -1,0 +1,486 @@
+//! What the person asks for, and the handle through which the control API asks it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use warren_proto::content::path::printable;
+use warren_proto::content::{Content, Link, Manifest};
+use warren_proto::id::SwarmId;
+
+use super::meeting::OWN;
+use super::shares::Preparing;
+use super::{Node, NodeEvent, NodeSender};
+use crate::control::api::Control;
+use crate::control::model::{
+    ApiError, DownloadRequest, Event, Phase as ShownPhase, Progress, RegisterRequest, Registered,
+    RemoveRequest, exit,
+};
+use crate::control::source::Parsed;
+use crate::share::depot::Opened;
+use crate::share::{Phase, Watcher};
+use crate::store::db::{ShareRecord, ShareState};
+use crate::store::disk::RealDisk;
+use crate::store::manifest_file::write_manifest;
+use crate::store::register::{self, Hashing, Special, hash_share};
+
+/// Events that may wait for a client; progress that does not fit is left out.
+const EVENTS: usize = 16;
+
+/// Between two reports of hashing.
+const HASHING_TICK: Duration = Duration::from_millis(200);
+
+/// How long a registration waits for the tracker's key, which its link needs.
+const KEY_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Fewest digits of a content id that name a share.
+const ID_DIGITS: usize = 4;
+
+/// Files left out of a folder that are named.
+const SKIPPED_SHOWN: usize = 20;
+
+/// What the control API passes on, each with the way back.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Fetch, or attach to what is there.
+    Download(
+        Box<DownloadRequest>,
+        oneshot::Sender<Result<mpsc::Receiver<Event>, ApiError>>,
+    ),
+    /// Trackers and shares.
+    Status(oneshot::Sender<Vec<Event>>),
+    /// Connected peers.
+    Peers(oneshot::Sender<Vec<Event>>),
+    /// Stop sharing or downloading.
+    Remove(RemoveRequest, oneshot::Sender<Result<(), ApiError>>),
+}
+
+/// A path that was hashed and is to be shared.
+#[derive(Debug)]
+pub(crate) struct Hashed {
+    request: RegisterRequest,
+    hashed: register::Hashed,
+    events: mpsc::Sender<Event>,
+    /// Until when the tracker's key may be waited for.
+    deadline: Instant,
+}
+
+/// A share that is open, remembered and has its `.p2p`, or not.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    record: ShareRecord,
+    events: mpsc::Sender<Event>,
+    result: Result<(Opened, Registered), ApiError>,
+}
+
+/// The control API's way to the node.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeControl {
+    node: NodeSender,
+    stop: CancellationToken,
+}
+
+impl NodeControl {
+    pub(crate) fn new(node: NodeSender, stop: CancellationToken) -> NodeControl {
+        NodeControl { node, stop }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.node.send(NodeEvent::Command(command(answer))).await;
+        answered.await.ok()
+    }
+}
+
+impl Control for NodeControl {
+    async fn register(&self, request: RegisterRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        let (events, receiver) = mpsc::channel(EVENTS);
+        tokio::spawn(hash(request, events, self.node.clone()));
+        Ok(receiver)
+    }
+
+    async fn download(&self, request: DownloadRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        let request = Box::new(request);
+        let started = self.ask(|answer| Command::Download(request, answer)).await;
+        started.unwrap_or_else(|| Err(stopping()))
+    }
+
+    async fn status(&self) -> Vec<Event> {
+        self.ask(Command::Status).await.unwrap_or_default()
+    }
+
+    async fn peers(&self) -> Vec<Event> {
+        self.ask(Command::Peers).await.unwrap_or_default()
+    }
+
+    async fn remove(&self, request: RemoveRequest) -> Result<(), ApiError> {
+        let removed = self.ask(|answer| Command::Remove(request, answer)).await;
+        removed.unwrap_or_else(|| Err(stopping()))
+    }
+
+    async fn stop(&self) {
+        self.stop.cancel();
+    }
+}
+
+fn stopping() -> ApiError {
+    let hint = "Start it again and repeat the command.";
+    ApiError::new(
+        "stopping",
+        exit::DAEMON_NOT_RUNNING,
+        "the daemon is stopping",
+        hint,
+    )
+}
+
+/// Hashes a path, reporting how far it is, and hands it to the node.
+async fn hash(request: RegisterRequest, events: mpsc::Sender<Event>, node: NodeSender) {
+    let hashing = Arc::<Hashing>::default();
+    let (path, shared) = (request.path.clone(), hashing.clone());
+    let special = match request.skip_special {
+        true => Special::Skip,
+        false => Special::Refuse,
+    };
+    let mut work =
+        tokio::task::spawn_blocking(move || hash_share(&RealDisk, &path, special, &shared));
+    let mut tick = tokio::time::interval(HASHING_TICK);
+    let mut rate = crate::share::Rate::default();
+    let done = loop {
+        tokio::select! {
+            done = &mut work => break done,
+            () = events.closed() => return hashing.cancel(),
+            _ = tick.tick() => {
+                rate.sample(Instant::now(), hashing.hashed_bytes());
+                // Who does not read gets the next one.
+                let _ = events.try_send(Event::Progress(Progress {
+                    verified_bytes: hashing.hashed_bytes(),
+                    bytes: hashing.total_bytes(),
+                    rate_bytes_per_s: rate.bytes_per_s(),
+                    phase: Some(ShownPhase::Hashing),
+                    ..Progress::default()
+                }));
+            }
+        }
+    };
+    match done {
+        Ok(Ok(hashed)) => {
+            let deadline = Instant::now() + KEY_PATIENCE;
+            let hashed = Box::new(Hashed {
+                request,
+                hashed,
+                events,
+                deadline,
+            });
+            node.send(NodeEvent::Hashed(hashed)).await;
+        }
+        Ok(Err(error)) => drop(events.send(ApiError::from(&error).into()).await),
+        Err(_) => (),
+    }
+}
+
+impl Node {
+    pub(super) fn handle_command(&mut self, command: Command) {
+        // Who asked may have gone; then nobody misses the answer.
+        match command {
+            Command::Download(request, answer) => drop(answer.send(self.download(&request))),
+            Command::Status(answer) => drop(answer.send(self.status())),
+            Command::Peers(answer) => drop(answer.send(self.connected_peers())),
+            Command::Remove(request, answer) => match self.find(&request.share) {
+                Ok(swarm) => self.remove_share(swarm, answer),
+                Err(error) => drop(answer.send(Err(error))),
+            },
+        }
+    }
+
+    fn download(&mut self, request: &DownloadRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        let parsed = request.source.parse()?;
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let swarm = match &parsed {
+            Parsed::Manifest(manifest) => manifest.content.swarm_id(manifest.secret.as_ref()),
+            Parsed::Link(link) => SwarmId::of(link.kind, &link.id, link.secret.as_ref()),
+        };
+        let swarm = match self.shares.get(&swarm).map(|share| &share.phase) {
+            Some(Phase::Metadata(_)) => match parsed {
+                // More is known now than the link has said.
+                Parsed::Manifest(manifest) => self.begin_manifest(*manifest),
+                Parsed::Link(_) => swarm,
+            },
+            Some(Phase::Stopped { .. }) => self.resume(swarm, parsed),
+            Some(_) => swarm,
+            None => self.begin(parsed),
+        };
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            let since = Instant::now();
+            share.watchers.push(Watcher { events, since });
+        }
+        // For a share that is complete already.
+        self.tell_done(swarm);
+        Ok(receiver)
+    }
+
+    fn begin(&mut self, parsed: Parsed) -> SwarmId {
+        match parsed {
+            Parsed::Manifest(manifest) => self.begin_manifest(*manifest),
+            Parsed::Link(link) => self.begin_link(&link),
+        }
+    }
+
+    fn begin_manifest(&mut self, manifest: Manifest) -> SwarmId {
+        let Manifest {
+            content,
+            trackers,
+            secret,
+            ..
+        } = manifest;
+        let record = ShareRecord {
+            id: content.id,
+            kind: content.kind,
+            secret,
+            name: content.name.as_str().to_owned(),
+            path: self.config.downloads.join(content.name.as_str()),
+            state: ShareState::Downloading,
+            manifest: None,
+            trackers,
+            identities: None,
+            added_unix_ms: unix_ms(),
+        };
+        let watchers = self.shares.get_mut(&record.swarm());
+        let watchers = watchers.map(|share| std::mem::take(&mut share.watchers));
+        let swarm = self.add_preparing(record, Preparing::Create(Arc::new(content)));
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            share.watchers.extend(watchers.unwrap_or_default());
+        }
+        swarm
+    }
+
+    fn begin_link(&mut self, link: &Link) -> SwarmId {
+        let record = ShareRecord {
+            id: link.id,
+            kind: link.kind,
+            secret: link.secret,
+            name: String::new(),
+            path: self.config.downloads.clone(),
+            state: ShareState::Downloading,
+            manifest: None,
+            trackers: vec![link.tracker.clone()],
+            identities: None,
+            added_unix_ms: unix_ms(),
+        };
+        let (depot, remembered) = (self.config.depot.clone(), record.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = depot.remember(&remembered) {
+                tracing::warn!(%error, "the download is not remembered; a restart would forget it");
+            }
+        });
+        self.add_link(record)
+    }
+
+    /// Goes on with a download that was stopped, or begins anew where there is nothing to go on
+    /// with.
+    fn resume(&mut self, swarm: SwarmId, parsed: Parsed) -> SwarmId {
+        let record = self.shares.get(&swarm).map(|share| share.record.clone());
+        let begun = |record: &ShareRecord| {
+            matches!(record.state, ShareState::Paused { .. }) && !record.name.is_empty()
+        };
+        match record.filter(begun) {
+            Some(record) => self.add_preparing(record, Preparing::Recall),
+            None => {
+                self.shares.remove(&swarm);
+                self.begin(parsed)
+            }
+        }
+    }
+
+    fn find(&self, wanted: &str) -> Result<SwarmId, ApiError> {
+        let id = wanted.to_ascii_lowercase();
+        let by_id = id.len() >= ID_DIGITS;
+        let matches = |record: &ShareRecord| {
+            record.name == wanted || by_id && record.id.to_string().starts_with(&id)
+        };
+        let mut found = self
+            .shares
+            .iter()
+            .filter(|(_, share)| matches(&share.record));
+        let shown = printable(wanted);
+        let hint =
+            "See its shares with client status; a share is named by its name or its content id.";
+        match (found.next(), found.next()) {
+            (Some((swarm, _)), None) => Ok(*swarm),
+            (None, _) => {
+                let message = format!("the daemon has no share {shown}");
+                Err(ApiError::new(
+                    "no_such_share",
+                    exit::NOT_FOUND,
+                    message,
+                    hint,
+                ))
+            }
+            (Some(_), Some(_)) => {
+                let message = format!("{shown} names more than one share");
+                Err(ApiError::new("ambiguous_share", exit::USAGE, message, hint))
+            }
+        }
+    }
+
+    /// Shares what was hashed, as soon as the tracker's key is known, or without a link.
+    pub(super) fn handle_hashed(&mut self, hashed: Hashed) {
+        let own = self.trackers.get(&OWN);
+        let unknown = own.is_some_and(|own| own.pin.is_none());
+        if unknown && Instant::now() < hashed.deadline {
+            self.unlinked.push(hashed);
+        } else {
+            self.register(hashed);
+        }
+    }
+
+    /// Looks again at registrations that wait for the tracker's key.
+    pub(super) fn link_registrations(&mut self, _now: Instant) {
+        for hashed in std::mem::take(&mut self.unlinked) {
+            self.handle_hashed(hashed);
+        }
+    }
+
+    fn register(&mut self, hashed: Hashed) {
+        let Hashed {
+            request,
+            hashed,
+            events,
+            ..
+        } = hashed;
+        let warnings = warnings(&hashed.skipped, hashed.warnings);
+        let content = Arc::new(hashed.content);
+        let own = self.own_address();
+        let record = ShareRecord {
+            id: content.id,
+            kind: content.kind,
+            secret: None,
+            name: content.name.as_str().to_owned(),
+            path: hashed.path,
+            state: ShareState::Registered,
+            manifest: None,
+            trackers: own.into_iter().collect(),
+            identities: Some(hashed.identities),
+            added_unix_ms: unix_ms(),
+        };
+        if let Some(error) = self.why_not_register(&record) {
+            drop(events.try_send(error.into()));
+            return;
+        }
+        let (depot, node) = (self.config.depot.clone(), self.me.clone());
+        let downloads = self.config.downloads.clone();
+        tokio::task::spawn_blocking(move || {
+            let output = request.output.as_deref();
+            let opened = depot.register(&record, &content);
+            let result = opened.and_then(|opened| {
+                let registered = describe(&record, &content, &downloads, output)?;
+                let registered = Registered {
+                    warnings,
+                    ..registered
+                };
+                Ok((opened, registered))
+            });
+            let registration = Registration {
+                record,
+                events,
+                result,
+            };
+            let event = NodeEvent::Registered(Box::new(registration));
+            tokio::runtime::Handle::current().block_on(node.send(event));
+        });
+    }
+
+    fn why_not_register(&self, record: &ShareRecord) -> Option<ApiError> {
+        let share = self.shares.get(&record.swarm())?;
+        if matches!(share.phase, Phase::Seeding(_) | Phase::Stopped { .. }) {
+            return None;
+        }
+        let message = format!(
+            "{} is being downloaded by this daemon",
+            printable(&share.record.name)
+        );
+        let hint = format!("Cancel the download first: client remove {} IDX", record.id);
+        Some(ApiError::new(
+            "being_downloaded",
+            exit::REFUSED,
+            message,
+            hint,
+        ))
+    }
+
+    pub(super) fn handle_registered(&mut self, registration: Registration) {
+        let Registration {
+            record,
+            events,
+            result,
+        } = registration;
+        let last = match result {
+            Ok((opened, registered)) => {
+                let bytes = registered.bytes;
+                let verified_bytes = Arc::default();
+                let phase = Phase::Preparing {
+                    verified_bytes,
+                    bytes,
+                };
+                let swarm = self.add(record, phase);
+                self.handle_opened(swarm, Ok(opened));
+                Event::Registered(registered)
+            }
+            Err(error) => error.into(),
+        };
+        tokio::spawn(async move { events.send(last).await });
+    }
+}
+
+/// Writes the `.p2p` and says what there is to pass on.
+fn describe(
+    record: &ShareRecord,
+    content: &Arc<Content>,
+    downloads: &Path,
+    output: Option<&Path>,
+) -> Result<Registered, ApiError> {
+    let manifest = Manifest::new(
+        Content::clone(content),
+        record.trackers.clone(),
+        record.secret,
+    );
+    let path: PathBuf =
+        write_manifest(downloads, output, &manifest).map_err(|error| ApiError::from(&error))?;
+    let link = record.trackers.first().map(|tracker| Link {
+        kind: content.kind,
+        id: content.id,
+        tracker: tracker.clone(),
+        secret: record.secret,
+    });
+    Ok(Registered {
+        path: record.path.display().to_string(),
+        manifest: path.display().to_string(),
+        link: link.map(|link| link.to_string()),
+        content_id: content.id.to_string(),
+        bytes: content.size,
+        files: u64::from(content.file_count()),
+        warnings: Vec::new(),
+    })
+}
+
+/// What the person should know of a share beside that it is one.
+fn warnings(skipped: &[PathBuf], mut warnings: Vec<String>) -> Vec<String> {
+    let shown = skipped.iter().take(SKIPPED_SHOWN);
+    warnings.extend(shown.map(|path| format!("left out: {}", path.display())));
+    if let Some(more) = skipped
+        .len()
+        .checked_sub(SKIPPED_SHOWN)
+        .filter(|more| *more > 0)
+    {
+        warnings.push(format!("left out: {more} more"));
+    }
+    warnings
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,358 @@
+//! Fetching: what `transfer::Download` decides is carried out here, and what came of it reported to
+//! it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use warren_net::Connection;
+use warren_proto::content::ChunkIndex;
+use warren_proto::id::{PublicKey, SwarmId};
+use warren_proto::transfer::{Action, Event, RequestId};
+use warren_proto::wire::{Part, PeerRequest};
+
+use super::{Fetched, Node, NodeSender, RECEIVE_BUDGET_BYTES, ShareEvent, Stopping};
+use crate::control::model::ApiError;
+use crate::peer::fetch::{FetchError, Progress, fetch};
+use crate::peer::{Close, Common, count};
+use crate::share::metadata::{self, Question};
+use crate::share::writer::{Stored, Writer};
+use crate::share::{Active, Epoch, Phase, Share, Task};
+
+/// A request for a chunk, with all that carrying it out takes.
+struct Order {
+    connection: Connection,
+    common: Arc<Common>,
+    writer: Arc<Writer>,
+    alias: u32,
+    request: RequestId,
+    chunk: ChunkIndex,
+    len: u32,
+    swarm: SwarmId,
+    epoch: Epoch,
+    node: NodeSender,
+}
+
+impl Node {
+    /// Does what the share can do now.
+    pub(super) fn advance_share(&mut self, swarm: SwarmId, now: Instant) {
+        match self.shares.get(&swarm).map(|share| &share.phase) {
+            Some(Phase::Downloading(_)) => self.advance_download(swarm, now),
+            Some(Phase::Metadata(_)) => self.ask_metadata(swarm),
+            // Once its last news is told and nobody watches it rests.
+            Some(_) => {
+                let told = |share: &Share| share.fresh.is_empty() && share.watchers.is_empty();
+                if self.shares.get(&swarm).is_some_and(told) {
+                    self.active.remove(&swarm);
+                }
+            }
+            None => {
+                self.active.remove(&swarm);
+            }
+        }
+    }
+
+    fn advance_download(&mut self, swarm: SwarmId, now: Instant) {
+        while let Some(action) = self.next_action(swarm, now) {
+            match action {
+                Action::Request {
+                    request,
+                    peer,
+                    chunk,
+                    len,
+                } => self.start_fetch(swarm, peer, request, (chunk, len), now),
+                Action::Cancel { request } => {
+                    if let Some(active) = self.active_mut(swarm) {
+                        active.fetches.remove(&request);
+                    }
+                }
+                Action::Ban { peer } => self.ban(swarm, peer),
+            }
+        }
+        if self
+            .active_mut(swarm)
+            .is_some_and(|active| active.download.is_complete())
+        {
+            self.finish(swarm);
+        }
+    }
+
+    fn next_action(&mut self, swarm: SwarmId, now: Instant) -> Option<Action> {
+        self.active_mut(swarm)?.download.poll(now)
+    }
+
+    fn active_mut(&mut self, swarm: SwarmId) -> Option<&mut Active> {
+        match &mut self.shares.get_mut(&swarm)?.phase {
+            Phase::Downloading(active) => Some(active),
+            _ => None,
+        }
+    }
+
+    pub(super) fn download_deadline(&self, swarm: &SwarmId) -> Option<Instant> {
+        match &self.shares.get(swarm)?.phase {
+            Phase::Downloading(active) => active.download.deadline(),
+            _ => None,
+        }
+    }
+
+    fn start_fetch(
+        &mut self,
+        swarm: SwarmId,
+        key: PublicKey,
+        request: RequestId,
+        (chunk, len): (ChunkIndex, u32),
+        now: Instant,
+    ) {
+        let node = self.me.clone();
+        let joined = self.peers.get(&key);
+        let joined = joined.and_then(|peer| Some((peer, peer.joined(&swarm)?)));
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        let epoch = share.epoch;
+        let Phase::Downloading(active) = &mut share.phase else {
+            return;
+        };
+        let Some((peer, alias)) = joined else {
+            // The machine has not heard yet that the peer left.
+            let _ = active.download.handle(now, Event::PeerLeft { peer: key });
+            return;
+        };
+        let order = Order {
+            connection: peer.connection.clone(),
+            common: peer.common.clone(),
+            writer: active.writer.clone(),
+            alias,
+            request,
+            chunk,
+            len,
+            swarm,
+            epoch,
+            node,
+        };
+        let task = tokio::spawn(order.carry_out());
+        active.fetches.insert(request, Task(task.abort_handle()));
+    }
+
+    pub(super) fn handle_received(&mut self, swarm: SwarmId, request: RequestId, bytes: u32) {
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            share.received_bytes += u64::from(bytes);
+        }
+        self.tell_download(swarm, Event::Received { request, bytes });
+    }
+
+    pub(super) fn handle_fetched(
+        &mut self,
+        swarm: SwarmId,
+        (request, chunk): (RequestId, ChunkIndex),
+        outcome: Fetched,
+    ) {
+        if let Some(active) = self.active_mut(swarm) {
+            active.fetches.remove(&request);
+        }
+        let event = match outcome {
+            Fetched::Verified => Event::Verified { request },
+            Fetched::Corrupt => Event::Corrupt { request },
+            Fetched::Refused(reason) => Event::Refused { request, reason },
+            Fetched::Failed => Event::Failed { request },
+            Fetched::Disk(error) => return self.stop_share(swarm, error, Stopping::Paused),
+        };
+        let missing = |active: &mut Active| !active.download.have().contains(chunk);
+        let was_missing = self.active_mut(swarm).is_some_and(missing);
+        self.tell_download(swarm, event);
+        let is_missing = self.active_mut(swarm).is_none_or(missing);
+        if let Some(share) = self.shares.get_mut(&swarm)
+            && was_missing
+            && !is_missing
+        {
+            share.fresh.push(chunk);
+        }
+    }
+
+    fn tell_download(&mut self, swarm: SwarmId, event: Event) {
+        if let Some(active) = self.active_mut(swarm) {
+            // Only claims of peers about chunks can be out of range.
+            let _ = active.download.handle(Instant::now(), event);
+        }
+    }
+
+    /// A peer says which chunks it has or lacks.
+    pub(super) fn handle_news(
+        &mut self,
+        swarm: SwarmId,
+        peer: PublicKey,
+        event: impl FnOnce(PublicKey) -> Event,
+    ) {
+        let Some(active) = self.active_mut(swarm) else {
+            return;
+        };
+        if let Err(error) = active.download.handle(Instant::now(), event(peer)) {
+            tracing::debug!(%peer, %error, "peer claims chunks that do not exist");
+            self.drop_peer(peer, Close::Protocol);
+        }
+    }
+
+    /// A peer is no longer in the swarm with us.
+    pub(super) fn peer_left(&mut self, swarm: SwarmId, peer: PublicKey) {
+        if let Some(share) = self.shares.get_mut(&swarm)
+            && let Phase::Metadata(learning) = &mut share.phase
+        {
+            learning.described.remove(&peer);
+            learning.asking.take_if(|(asked, _)| *asked == peer);
+        }
+        self.tell_download(swarm, Event::PeerLeft { peer });
+    }
+
+    /// Keeps a peer that has sent wrong bytes out of the share from now on.
+    fn ban(&mut self, swarm: SwarmId, peer: PublicKey) {
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        let name = warren_proto::content::path::printable(&share.record.name);
+        tracing::warn!(%peer, name, "peer sent wrong bytes; it is not asked for this share again");
+        share.banned.insert(peer);
+        share.members.remove(&peer);
+        self.leave_on(peer, &swarm);
+    }
+
+    /// Divides what may be in memory among the downloads.
+    pub(super) fn share_budget(&mut self) {
+        let downloading = |share: &Share| matches!(share.phase, Phase::Downloading(_));
+        let count = self
+            .shares
+            .values()
+            .filter(|share| downloading(share))
+            .count() as u64;
+        let bytes = RECEIVE_BUDGET_BYTES / count.max(1);
+        for share in self.shares.values_mut() {
+            if let Phase::Downloading(active) = &mut share.phase {
+                let _ = active
+                    .download
+                    .handle(Instant::now(), Event::Budget { bytes });
+            }
+        }
+    }
+
+    /// Asks one of the peers that describe the share for what the link does not say.
+    fn ask_metadata(&mut self, swarm: SwarmId) {
+        let node = self.me.clone();
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        let (epoch, kind, id) = (share.epoch, share.record.kind, share.record.id);
+        let Phase::Metadata(learning) = &mut share.phase else {
+            return;
+        };
+        if learning.asking.is_some() || learning.described.is_empty() {
+            return;
+        }
+        let untried = learning
+            .described
+            .iter()
+            .find(|(peer, _)| !learning.tried.contains(peer));
+        let Some((&key, (size, name))) = untried else {
+            return;
+        };
+        let joined = self.peers.get(&key);
+        let Some((peer, alias)) = joined.and_then(|peer| Some((peer, peer.joined(&swarm)?))) else {
+            learning.described.remove(&key);
+            return;
+        };
+        let question = Question {
+            kind,
+            id,
+            alias,
+            size: *size,
+            name: name.clone(),
+        };
+        let connection = peer.connection.clone();
+        let task = tokio::spawn(async move {
+            let result = metadata::learn(connection, question).await.map(Arc::new);
+            let event = ShareEvent::Learnt { peer: key, result };
+            node.send_share(swarm, epoch, event).await;
+        });
+        learning.asking = Some((key, Task(task.abort_handle())));
+    }
+
+    /// A peer says what the share is.
+    pub(super) fn handle_described(
+        &mut self,
+        swarm: SwarmId,
+        peer: PublicKey,
+        size: u64,
+        name: String,
+    ) {
+        if let Some(share) = self.shares.get_mut(&swarm)
+            && let Phase::Metadata(learning) = &mut share.phase
+        {
+            learning.described.insert(peer, (size, name));
+            learning.tried.remove(&peer);
+            self.active.insert(swarm);
+        }
+    }
+
+    pub(super) fn blame(&mut self, swarm: SwarmId, peer: PublicKey) {
+        self.ban(swarm, peer);
+    }
+}
+
+/// The writer of a download, if there is one.
+pub(super) fn writer_of(share: &Share) -> Option<Arc<Writer>> {
+    match &share.phase {
+        Phase::Downloading(active) => Some(active.writer.clone()),
+        Phase::Finishing(writer) => Some(writer.clone()),
+        _ => None,
+    }
+}
+
+impl Order {
+    async fn carry_out(self) {
+        let outcome = self.outcome().await;
+        let event = ShareEvent::Fetched {
+            request: self.request,
+            chunk: self.chunk,
+            outcome,
+        };
+        self.node.send_share(self.swarm, self.epoch, event).await;
+    }
+
+    async fn outcome(&self) -> Fetched {
+        let request = PeerRequest::Chunk {
+            alias: self.alias,
+            part: Part::Content,
+            chunk: self.chunk.value(),
+            offset: 0,
+            len: self.len,
+        };
+        let fetched = fetch(&self.connection, &request, self.len.into(), self);
+        match fetched.await {
+            Ok(bytes) => self.store(bytes).await,
+            Err(FetchError::Refused(reason)) => Fetched::Refused(reason),
+            Err(FetchError::Length { .. }) => Fetched::Corrupt,
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(peer = %self.connection.peer_key(), error, "chunk not fetched");
+                Fetched::Failed
+            }
+        }
+    }
+
+    async fn store(&self, bytes: Vec<u8>) -> Fetched {
+        let (writer, chunk) = (self.writer.clone(), self.chunk);
+        let stored = tokio::task::spawn_blocking(move || writer.store(chunk, &bytes)).await;
+        match stored {
+            Ok(Ok(Stored::Verified)) => Fetched::Verified,
+            Ok(Ok(Stored::Corrupt)) => Fetched::Corrupt,
+            Ok(Err(error)) => Fetched::Disk(ApiError::from(&error)),
+            Err(_) => Fetched::Failed,
+        }
+    }
+}
+
+impl Progress for Order {
+    async fn received(&self, bytes: u32) {
+        count(&self.common.down_bytes, bytes as usize);
+        let request = self.request;
+        let event = ShareEvent::Received { request, bytes };
+        self.node.send_share(self.swarm, self.epoch, event).await;
+    }
+}

@@ -1,0 +1,449 @@
+//! Trackers, the peers they tell of, and introductions to them.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use warren_net::{Expect, Protocol};
+use warren_proto::content::{HostPort, TrackerAddress};
+use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
+use warren_proto::wire::tracker::Rendezvous;
+use warren_proto::wire::{FromTracker, Member, MemberState};
+
+use super::{Node, NodeEvent};
+use crate::control::model::{ApiError, exit};
+use crate::peer::dial::dial;
+use crate::share::{Known, Share};
+use crate::store::known::KnownTrackers;
+use crate::tracker::{self, TrackerConfig, TrackerEvent, TrackerHandle, TrackerId};
+
+/// The tracker that the person named.
+pub(super) const OWN: TrackerId = TrackerId(0);
+
+/// Trackers dialled beside our own, over all shares.
+const EXTRA_TRACKERS: usize = 64;
+
+/// Peers we connect to for one unfinished share: a full mesh up to here.
+const PEERS_PER_SHARE: usize = 64;
+
+/// Members remembered per share.
+const KNOWN_PER_SHARE: usize = 1024;
+
+/// Introductions asked for in one tick, over all shares.
+const INTRODUCTIONS_PER_TICK: usize = 16;
+
+/// First and longest wait before asking again to be introduced to the same peer.
+const FIRST_TRY: Duration = Duration::from_secs(3);
+const LONGEST_TRY: Duration = Duration::from_secs(60);
+
+/// How long reaching a peer may take.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Lowest port we send to: below are services that did not ask for our packets.
+const LOWEST_PORT: u16 = 1024;
+
+/// The tracker of the daemon, as it was started.
+#[derive(Debug)]
+pub(crate) struct OwnTracker {
+    /// Where it is.
+    pub(crate) address: HostPort,
+    /// What its key must match, when we know it.
+    pub(crate) pin: Option<TrackerPin>,
+    /// Where its key is remembered.
+    pub(crate) known: KnownTrackers,
+}
+
+/// What we know of a tracker.
+#[derive(Debug)]
+pub(super) struct TrackerState {
+    pub(super) address: HostPort,
+    pub(super) pin: Option<TrackerPin>,
+    /// The address it wants in links.
+    pub(super) public: Option<HostPort>,
+    pub(super) connected: bool,
+    was_connected: bool,
+    /// Why there is no connection.
+    pub(super) cause: Option<String>,
+    handle: TrackerHandle,
+}
+
+impl Node {
+    pub(super) fn start_own_tracker(&mut self, own: OwnTracker) {
+        let config = TrackerConfig {
+            id: OWN,
+            address: own.address,
+            pin: own.pin,
+            known: Some(own.known),
+            candidates: self.config.candidates.clone(),
+        };
+        self.start_tracker(config);
+    }
+
+    fn start_tracker(&mut self, config: TrackerConfig) {
+        let state = TrackerState {
+            address: config.address.clone(),
+            pin: config.pin,
+            public: None,
+            connected: false,
+            was_connected: false,
+            cause: None,
+            handle: tracker::start(
+                self.config.endpoint.clone(),
+                config.clone(),
+                self.me.clone(),
+            ),
+        };
+        self.trackers.insert(config.id, state);
+    }
+
+    /// Our own tracker as it goes into manifests and links, once its key is known.
+    pub(super) fn own_address(&self) -> Option<TrackerAddress> {
+        let own = self.trackers.get(&OWN)?;
+        let HostPort { host, port } = own.public.clone().unwrap_or_else(|| own.address.clone());
+        let pin = own.pin?;
+        Some(TrackerAddress { host, port, pin })
+    }
+
+    /// Dials the trackers of a share that are not dialled yet.
+    pub(super) fn ensure_trackers(&mut self, wanted: &[TrackerAddress]) {
+        for tracker in wanted {
+            let own = self.trackers.get(&OWN);
+            let is_own =
+                own.is_some_and(|own| own.pin.is_none() && own.address == tracker.host_port());
+            let known = self
+                .trackers
+                .values()
+                .any(|known| known.pin == Some(tracker.pin));
+            if is_own || known || self.trackers.len() > EXTRA_TRACKERS {
+                continue;
+            }
+            let id = TrackerId(self.next_number() as u32);
+            self.start_tracker(TrackerConfig {
+                id,
+                address: tracker.host_port(),
+                pin: Some(tracker.pin),
+                known: None,
+                candidates: self.config.candidates.clone(),
+            });
+        }
+    }
+
+    /// Tells the trackers of a share where it stands now.
+    pub(super) fn announce(&mut self, swarm: SwarmId) {
+        let Some(share) = self.shares.get(&swarm) else {
+            return;
+        };
+        let state = share.member_state();
+        let pins: Vec<_> = share
+            .record
+            .trackers
+            .iter()
+            .map(|tracker| tracker.pin)
+            .collect();
+        let its = |(id, tracker): &(&TrackerId, &TrackerState)| {
+            **id == OWN || tracker.pin.is_some_and(|pin| pins.contains(&pin))
+        };
+        for (_, tracker) in self.trackers.iter().filter(its) {
+            match state {
+                Some(state) => tracker.handle.announce(swarm, state),
+                None => tracker.handle.leave(&swarm),
+            }
+        }
+    }
+
+    /// Tells all trackers that we are no longer in a swarm, and lets go of those that no share
+    /// needs.
+    pub(super) fn leave_swarm(&mut self, swarm: &SwarmId) {
+        for tracker in self.trackers.values() {
+            tracker.handle.leave(swarm);
+        }
+        let needed = |pin: Option<TrackerPin>| {
+            let shares = self.shares.values();
+            let mut pins = shares
+                .flat_map(|share| &share.record.trackers)
+                .map(|tracker| tracker.pin);
+            pins.any(|known| Some(known) == pin)
+        };
+        let idle: Vec<TrackerId> = self
+            .trackers
+            .iter()
+            .filter(|(id, tracker)| **id != OWN && !needed(tracker.pin))
+            .map(|(id, _)| *id)
+            .collect();
+        idle.iter().for_each(|id| drop(self.trackers.remove(id)));
+    }
+
+    pub(super) fn handle_tracker(&mut self, id: TrackerId, event: TrackerEvent) {
+        match event {
+            TrackerEvent::Connected { pin, public } => {
+                self.handle_tracker_connected(id, pin, public)
+            }
+            TrackerEvent::Lost { cause, mismatch } => self.handle_tracker_lost(id, cause, mismatch),
+            TrackerEvent::Said(message) => self.handle_tracker_message(id, message),
+        }
+    }
+
+    fn handle_tracker_connected(
+        &mut self,
+        id: TrackerId,
+        pin: TrackerPin,
+        public: Option<HostPort>,
+    ) {
+        let Some(tracker) = self.trackers.get_mut(&id) else {
+            return;
+        };
+        tracker.connected = true;
+        tracker.was_connected = true;
+        tracker.pin = Some(pin);
+        tracker.public = public;
+        tracker.cause = None;
+        tracing::info!(tracker = %tracker.address, "connected to the tracker");
+        if id == OWN {
+            self.drop_doubles(pin);
+        }
+        // Only now is it known whose tracker this is.
+        let swarms: Vec<SwarmId> = self.shares.keys().copied().collect();
+        swarms.into_iter().for_each(|swarm| self.announce(swarm));
+    }
+
+    /// The same tracker under another address: one connection is enough, and it admits no more.
+    fn drop_doubles(&mut self, pin: TrackerPin) {
+        self.trackers
+            .retain(|id, tracker| *id == OWN || tracker.pin != Some(pin));
+    }
+
+    fn handle_tracker_lost(&mut self, id: TrackerId, cause: String, mismatch: Option<TrackerPin>) {
+        let Some(tracker) = self.trackers.get_mut(&id) else {
+            return;
+        };
+        let news = tracker.connected || tracker.cause.as_ref() != Some(&cause);
+        tracker.connected = false;
+        tracker.cause = Some(cause.clone());
+        let fatal = id == OWN && mismatch.is_some() && !tracker.was_connected;
+        let address = tracker.address.clone();
+        if let (true, Some(presented)) = (fatal, mismatch) {
+            self.fatal = Some(wrong_key(&address, tracker.pin, presented));
+            self.config.stop.cancel();
+        } else if news {
+            tracing::warn!(tracker = %address, cause, "no tracker; trying again");
+        }
+    }
+
+    fn handle_tracker_message(&mut self, id: TrackerId, message: FromTracker) {
+        match message {
+            FromTracker::Peers { swarm, sample, .. } => {
+                for member in sample.into_vec() {
+                    self.note_member(swarm, member);
+                }
+            }
+            FromTracker::Joined { swarm, member } => self.note_member(swarm, member),
+            FromTracker::Left { swarm, peer } | FromTracker::NoSuchPeer { swarm, peer } => {
+                if let Some(share) = self.shares.get_mut(&swarm) {
+                    share.members.remove(&peer);
+                }
+            }
+            FromTracker::Rendezvous(rendezvous) => self.handle_rendezvous(id, rendezvous),
+            FromTracker::Busy { retry_after_s } => {
+                tracing::debug!(retry_after_s, "the tracker is busy");
+            }
+            FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),
+        }
+    }
+
+    fn note_member(&mut self, swarm: SwarmId, member: Member) {
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        if member.peer == self.config.key || share.members.len() >= KNOWN_PER_SHARE {
+            return;
+        }
+        let wants = share.wants();
+        // An announce has asked for introductions already; this is for those that did not come.
+        let first = Known {
+            state: member.state,
+            next_try: Instant::now() + FIRST_TRY / 4,
+            tries: 0,
+        };
+        let known = share.members.entry(member.peer).or_insert(first);
+        known.state = member.state;
+        if wants {
+            self.join_if_connected(member.peer, swarm);
+        }
+    }
+
+    fn handle_rendezvous(&mut self, id: TrackerId, rendezvous: Rendezvous) {
+        let (swarm, peer) = (rendezvous.swarm, rendezvous.peer);
+        let Some(share) = self.shares.get(&swarm) else {
+            return;
+        };
+        if peer == self.config.key || share.member_state().is_none() || share.banned.contains(&peer)
+        {
+            return;
+        }
+        if share.wants() {
+            self.join_if_connected(peer, swarm);
+        }
+        if self
+            .peers
+            .get(&peer)
+            .is_some_and(|peer| !peer.is_stale(&swarm))
+        {
+            return;
+        }
+        // The lower key is the QUIC client, always, so that two peers make one connection.
+        if self.config.key > peer || !self.has_room() || !self.dialling.insert(peer) {
+            return;
+        }
+        // The rendezvous tells that it is a member, as news may come later.
+        let state = MemberState::Leech;
+        self.note_member(swarm, Member { peer, state });
+        let local = self
+            .trackers
+            .get(&id)
+            .is_some_and(|tracker| tracker.is_local());
+        let addrs = rendezvous.candidates.into_vec().into_iter();
+        let addrs: Vec<SocketAddr> = addrs
+            .map(|candidate| candidate.address)
+            .filter(|address| may_dial(*address, local))
+            .collect();
+        self.dial_peer(
+            peer,
+            addrs,
+            Duration::from_millis(rendezvous.wait_ms.into()),
+        );
+    }
+
+    fn dial_peer(&mut self, peer: PublicKey, addrs: Vec<SocketAddr>, wait: Duration) {
+        let (endpoint, node) = (self.config.endpoint.clone(), self.me.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let dialling = dial(&endpoint, &addrs, Protocol::Peer, Expect::Key(peer));
+            let event = match tokio::time::timeout(DIAL_TIMEOUT, dialling).await {
+                Ok(Ok(connection)) => NodeEvent::PeerConnected(connection),
+                Ok(Err(error)) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::debug!(%peer, error, "peer not reached");
+                    NodeEvent::DialFailed(peer)
+                }
+                Err(_) => NodeEvent::DialFailed(peer),
+            };
+            node.send(event).await;
+        });
+    }
+
+    /// Asks to be introduced to members of unfinished shares that we are not connected to.
+    pub(super) fn seek_introductions(&mut self, now: Instant) {
+        let mut left = INTRODUCTIONS_PER_TICK;
+        for swarm in &self.active {
+            let Some(share) = self.shares.get_mut(swarm).filter(|share| share.wants()) else {
+                continue;
+            };
+            let connected = |peer: &PublicKey| self.peers.contains_key(peer);
+            let have = share.members.keys().filter(|peer| connected(peer)).count();
+            let mut room = PEERS_PER_SHARE.saturating_sub(have).min(left);
+            for (peer, known) in &mut share.members {
+                let skip = connected(peer)
+                    || self.dialling.contains(peer)
+                    || share.banned.contains(peer)
+                    || known.next_try > now;
+                if skip || room == 0 {
+                    continue;
+                }
+                if ask_introduction(&self.trackers, *swarm, *peer) {
+                    known.tries = known.tries.saturating_add(1);
+                    known.next_try = now + wait_after(known.tries);
+                    (room, left) = (room - 1, left - 1);
+                }
+            }
+        }
+    }
+}
+
+impl TrackerState {
+    /// Whether it is on this very machine, so that loopback addresses it tells of are ours too.
+    fn is_local(&self) -> bool {
+        use warren_proto::content::Host;
+        match &self.address.host {
+            Host::V4(ip) => ip.is_loopback(),
+            Host::V6(ip) => ip.is_loopback(),
+            Host::Name(name) => name.to_string() == "localhost",
+        }
+    }
+}
+
+impl Share {
+    /// Lets go of a member that could not be kept; it is tried again soon.
+    pub(super) fn retry_member(&mut self, peer: &PublicKey, now: Instant) {
+        if let Some(known) = self.members.get_mut(peer) {
+            known.tries = 0;
+            known.next_try = now + FIRST_TRY / 3;
+        }
+    }
+}
+
+fn ask_introduction(
+    trackers: &BTreeMap<TrackerId, TrackerState>,
+    swarm: SwarmId,
+    peer: PublicKey,
+) -> bool {
+    let mut connected = trackers.values().filter(|tracker| tracker.connected);
+    connected.any(|tracker| tracker.handle.introduce(swarm, peer))
+}
+
+fn wait_after(tries: u32) -> Duration {
+    let doubled = FIRST_TRY * 2u32.saturating_pow(tries.saturating_sub(1).min(10));
+    doubled.min(LONGEST_TRY)
+}
+
+/// Whether a tracker may make us send to this address at all.
+fn may_dial(address: SocketAddr, tracker_is_local: bool) -> bool {
+    let ip = address.ip();
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast() || ip.octets()[0] == 0);
+    let allowed = !(ip.is_unspecified() || ip.is_multicast() || broadcast);
+    allowed && address.port() >= LOWEST_PORT && (tracker_is_local || !ip.is_loopback())
+}
+
+fn wrong_key(address: &HostPort, expected: Option<TrackerPin>, presented: TrackerPin) -> ApiError {
+    let expected = expected.map_or(String::new(), |pin| format!(" and not {pin}"));
+    ApiError::new(
+        "tracker_key",
+        exit::REFUSED,
+        format!("tracker {address} has the key {presented}{expected}"),
+        format!(
+            "Somebody else may be answering. If its operator confirms the new key, start with: \
+             {address}#{presented}"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_tracker_makes_us_send_where_no_peer_can_be() {
+        for (address, remote, local) in [
+            ("203.0.113.7:59000", true, true),
+            ("[2001:db8::1]:59000", true, true),
+            ("192.168.1.2:2000", true, true),
+            ("127.0.0.1:2000", false, true),
+            ("[::1]:2000", false, true),
+            ("203.0.113.7:53", false, false),
+            ("224.0.0.1:2000", false, false),
+            ("[ff02::1]:2000", false, false),
+            ("255.255.255.255:2000", false, false),
+            ("0.0.0.0:2000", false, false),
+            ("[::]:2000", false, false),
+        ] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(may_dial(address, false), remote, "{address}");
+            assert_eq!(may_dial(address, true), local, "{address}");
+        }
+    }
+
+    #[test]
+    fn waits_between_introductions_double_up_to_a_minute() {
+        let waits: Vec<u64> = (1..8).map(|tries| wait_after(tries).as_secs()).collect();
+        assert_eq!(waits, [3, 6, 12, 24, 48, 60, 60]);
+    }
+}

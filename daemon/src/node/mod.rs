@@ -1,0 +1,422 @@
+//! The daemon itself: one task that owns all shares, peers and trackers, and decides.
+//!
+//! Everything that takes time is a task of its own (tracker sessions, peer sessions, fetches, disk
+//! work) and reports to the node over one bounded queue as a [`NodeEvent`]. The node never waits
+//! for any of them: what it says to a peer goes into that peer's queue, and a peer whose queue is
+//! full is disconnected. So the queue to the node always drains, and the tasks may wait on it.
+//!
+//! By concern: [`commands`] what the person asks, [`shares`] how shares begin and end,
+//! [`downloads`] fetching, [`peers`] connections and joining swarms on them, [`meeting`] trackers
+//! and introductions, [`report`] what is shown.
+
+pub(crate) mod commands;
+mod downloads;
+mod meeting;
+mod peers;
+mod report;
+mod shares;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use warren_net::{Connection, Endpoint};
+use warren_proto::content::{ChunkIndex, Content};
+use warren_proto::id::{PublicKey, SwarmId};
+use warren_proto::transfer::RequestId;
+use warren_proto::wire::{Candidate, NoReason, PeerMessage};
+
+use crate::control::model::ApiError;
+use crate::peer::session::SessionId;
+use crate::share::depot::{Depot, Opened};
+use crate::share::metadata::MetadataError;
+use crate::share::offer::{Offer, Unserved};
+use crate::share::{Epoch, Share};
+use crate::store::error::StoreError;
+use crate::tracker::{TrackerEvent, TrackerId};
+use commands::{Command, Hashed};
+pub(crate) use meeting::OwnTracker;
+use meeting::TrackerState;
+use peers::Peer;
+
+/// Events that may wait for the node; the tasks that report then wait too.
+const EVENTS: usize = 1024;
+
+/// Events taken in before the node looks around again.
+const BATCH: usize = 256;
+
+/// Between two looks at what is due: progress to show, peers to be introduced to.
+const TICK: Duration = Duration::from_millis(250);
+
+/// News of verified chunks goes out together when it arises within this time.
+const NEWS_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Disk-heavy work (hashing, re-reading) done at once.
+const DISK_JOBS: usize = 2;
+
+/// Content bytes that may be in memory on their way to the disk, over all downloads. With the
+/// windows of QUIC and what is being given this keeps the daemon under 256 MiB.
+const RECEIVE_BUDGET_BYTES: u64 = 48 << 20;
+
+/// What tasks report to the node.
+#[derive(Debug)]
+pub(crate) enum NodeEvent {
+    /// The person asks for something.
+    Command(Command),
+    /// A path was hashed.
+    Hashed(Box<Hashed>),
+    /// A registered path is open and remembered, and its `.p2p` written.
+    Registered(Box<commands::Registration>),
+    /// Something about a tracker.
+    Tracker {
+        /// Which one.
+        tracker: TrackerId,
+        /// What.
+        event: TrackerEvent,
+    },
+    /// A peer connected, or was reached.
+    PeerConnected(Connection),
+    /// A peer could not be reached.
+    DialFailed(PublicKey),
+    /// A peer said something.
+    PeerSaid {
+        /// Who.
+        peer: PublicKey,
+        /// On which connection.
+        session: SessionId,
+        /// What.
+        message: PeerMessage,
+    },
+    /// A connection is over.
+    PeerClosed {
+        /// With whom.
+        peer: PublicKey,
+        /// Which one.
+        session: SessionId,
+    },
+    /// Something about one share, which by now may be another one.
+    Share {
+        /// Its swarm.
+        swarm: SwarmId,
+        /// The life of it that is meant.
+        epoch: Epoch,
+        /// What.
+        event: ShareEvent,
+    },
+    /// Something that was offered cannot be read.
+    OfferBroken {
+        /// The offer.
+        offer: Arc<Offer>,
+        /// Why.
+        error: Arc<StoreError>,
+    },
+}
+
+/// What is reported about one share.
+#[derive(Debug)]
+pub(crate) enum ShareEvent {
+    /// Its files were made or found, or not.
+    Opened(Result<Opened, ApiError>),
+    /// A peer told what a link does not say, or failed to.
+    Learnt {
+        /// Who was asked.
+        peer: PublicKey,
+        /// What came of it.
+        result: Result<Arc<Content>, MetadataError>,
+    },
+    /// Bytes have come.
+    Received {
+        /// Of which request.
+        request: RequestId,
+        /// How many more.
+        bytes: u32,
+    },
+    /// A request is over.
+    Fetched {
+        /// Which one.
+        request: RequestId,
+        /// What it asked for.
+        chunk: ChunkIndex,
+        /// How it ended.
+        outcome: Fetched,
+    },
+    /// The disk does not keep what is written.
+    SyncFailed(ApiError),
+    /// It is complete and has its name, or could not be given it.
+    Finished(Result<PathBuf, ApiError>),
+}
+
+/// How a request for a chunk ended.
+#[derive(Debug)]
+pub(crate) enum Fetched {
+    /// The chunk is verified and written.
+    Verified,
+    /// The bytes were wrong.
+    Corrupt,
+    /// The peer does not give it.
+    Refused(NoReason),
+    /// The stream broke.
+    Failed,
+    /// The disk refused it.
+    Disk(ApiError),
+}
+
+/// The way to the node.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeSender(mpsc::Sender<NodeEvent>);
+
+impl NodeSender {
+    /// Reports; waits while the node is behind. Nothing happens once the node has ended.
+    pub(crate) async fn send(&self, event: NodeEvent) {
+        // Without a node there is nobody left to care.
+        let _ = self.0.send(event).await;
+    }
+
+    /// A report about a share.
+    pub(crate) async fn send_share(&self, swarm: SwarmId, epoch: Epoch, event: ShareEvent) {
+        self.send(NodeEvent::Share {
+            swarm,
+            epoch,
+            event,
+        })
+        .await;
+    }
+}
+
+/// What a node is made of.
+#[derive(Debug)]
+pub(crate) struct NodeConfig {
+    /// Our key.
+    pub(crate) key: PublicKey,
+    /// Our socket.
+    pub(crate) endpoint: Endpoint,
+    /// Disk and database.
+    pub(crate) depot: Arc<Depot>,
+    /// Where downloads and `.p2p` files go.
+    pub(crate) downloads: PathBuf,
+    /// Where a peer in our network could reach us.
+    pub(crate) candidates: Vec<Candidate>,
+    /// Ends the node.
+    pub(crate) stop: CancellationToken,
+}
+
+/// The task that owns everything.
+#[derive(Debug)]
+pub(crate) struct Node {
+    config: NodeConfig,
+    me: NodeSender,
+    trackers: BTreeMap<TrackerId, TrackerState>,
+    shares: BTreeMap<SwarmId, Share>,
+    /// Shares that want something or have news, so that a tick need not look at all of them.
+    active: BTreeSet<SwarmId>,
+    peers: BTreeMap<PublicKey, Peer>,
+    /// Peers that a task is dialling.
+    dialling: BTreeSet<PublicKey>,
+    /// Registrations that wait for the tracker's key, which their link needs.
+    unlinked: Vec<Hashed>,
+    disk_jobs: Arc<Semaphore>,
+    counter: u64,
+    next_tick: Instant,
+    next_news: Instant,
+    rng: StdRng,
+    /// Why the daemon cannot go on.
+    fatal: Option<ApiError>,
+}
+
+/// A queue to a node and the node's end of it.
+pub(crate) fn channel() -> (NodeSender, mpsc::Receiver<NodeEvent>) {
+    let (sender, receiver) = mpsc::channel(EVENTS);
+    (NodeSender(sender), receiver)
+}
+
+impl Node {
+    /// A node without shares, whose own tracker is at `address`.
+    pub(crate) fn new(config: NodeConfig, me: NodeSender, own: OwnTracker) -> Node {
+        let now = Instant::now();
+        let mut node = Node {
+            config,
+            me,
+            trackers: BTreeMap::new(),
+            shares: BTreeMap::new(),
+            active: BTreeSet::new(),
+            peers: BTreeMap::new(),
+            dialling: BTreeSet::new(),
+            unlinked: Vec::new(),
+            disk_jobs: Arc::new(Semaphore::new(DISK_JOBS)),
+            counter: 0,
+            next_tick: now,
+            next_news: now,
+            rng: StdRng::from_os_rng(),
+            fatal: None,
+        };
+        node.start_own_tracker(own);
+        node
+    }
+
+    /// Works until it is stopped, then brings everything to rest.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot go on.
+    pub(crate) async fn run(
+        mut self,
+        mut events: mpsc::Receiver<NodeEvent>,
+    ) -> Result<(), ApiError> {
+        let mut batch = Vec::with_capacity(BATCH);
+        let stop = self.config.stop.clone();
+        loop {
+            let due = tokio::time::Instant::from_std(self.deadline());
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = events.recv_many(&mut batch, BATCH) => (),
+                () = tokio::time::sleep_until(due) => (),
+            }
+            for event in batch.drain(..) {
+                self.handle(event);
+            }
+            self.advance(Instant::now());
+        }
+        events.close();
+        self.shut_down().await;
+        self.fatal.map_or(Ok(()), Err)
+    }
+
+    fn handle(&mut self, event: NodeEvent) {
+        match event {
+            NodeEvent::Command(command) => self.handle_command(command),
+            NodeEvent::Hashed(hashed) => self.handle_hashed(*hashed),
+            NodeEvent::Registered(registration) => self.handle_registered(*registration),
+            NodeEvent::Tracker { tracker, event } => self.handle_tracker(tracker, event),
+            NodeEvent::PeerConnected(connection) => self.handle_connected(connection),
+            NodeEvent::DialFailed(peer) => {
+                self.dialling.remove(&peer);
+            }
+            NodeEvent::PeerSaid {
+                peer,
+                session,
+                message,
+            } => self.handle_peer_message(peer, session, message),
+            NodeEvent::PeerClosed { peer, session } => self.handle_closed(peer, session),
+            NodeEvent::Share {
+                swarm,
+                epoch,
+                event,
+            } => self.handle_share(swarm, epoch, event),
+            NodeEvent::OfferBroken { offer, error } => self.handle_broken(&offer, &error),
+        }
+    }
+
+    fn handle_share(&mut self, swarm: SwarmId, epoch: Epoch, event: ShareEvent) {
+        let current = self.shares.get(&swarm).map(|share| share.epoch);
+        match event {
+            ShareEvent::Opened(result) if current.is_none() => self.discard_opened(swarm, result),
+            _ if current != Some(epoch) => (),
+            ShareEvent::Opened(result) => self.handle_opened(swarm, result),
+            ShareEvent::Learnt { peer, result } => self.handle_learnt(swarm, peer, result),
+            ShareEvent::Received { request, bytes } => self.handle_received(swarm, request, bytes),
+            ShareEvent::Fetched {
+                request,
+                chunk,
+                outcome,
+            } => self.handle_fetched(swarm, (request, chunk), outcome),
+            ShareEvent::SyncFailed(error) => self.stop_share(swarm, error, Stopping::Paused),
+            ShareEvent::Finished(result) => self.handle_finished(swarm, result),
+        }
+    }
+
+    fn handle_broken(&mut self, offer: &Arc<Offer>, error: &Arc<StoreError>) {
+        let same = |share: &Share| share.offer().is_some_and(|ours| Arc::ptr_eq(ours, offer));
+        if !self.shares.get(&offer.swarm).is_some_and(same) {
+            return;
+        }
+        let explained = ApiError::from(&**error);
+        tracing::warn!(error = %explained, "a share is no longer served");
+        let stopping = match Unserved::Broken(error.clone()).reason() {
+            NoReason::Changed => Stopping::Changed,
+            _ => Stopping::Paused,
+        };
+        self.stop_share(offer.swarm, explained, stopping);
+    }
+
+    /// Does what is due, and whatever the events have made possible.
+    fn advance(&mut self, now: Instant) {
+        for swarm in self.active.clone() {
+            self.advance_share(swarm, now);
+        }
+        if now >= self.next_news {
+            self.tell_news();
+            self.next_news = now + NEWS_INTERVAL;
+        }
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            self.tick(now);
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.listen_to_peers(now);
+        self.drop_strangers(now);
+        self.seek_introductions(now);
+        self.link_registrations(now);
+        self.ask_again(now);
+        self.show_progress(now);
+    }
+
+    fn deadline(&self) -> Instant {
+        let has_news = |swarm: &SwarmId| {
+            let share = self.shares.get(swarm);
+            share.is_some_and(|share| !share.fresh.is_empty())
+        };
+        let news = self.active.iter().any(has_news).then_some(self.next_news);
+        let downloads = self
+            .active
+            .iter()
+            .filter_map(|swarm| self.download_deadline(swarm));
+        downloads
+            .chain(news)
+            .min()
+            .map_or(self.next_tick, |due| due.min(self.next_tick))
+    }
+
+    /// A number that was not used before.
+    fn next_number(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    async fn shut_down(&mut self) {
+        self.trackers.clear();
+        let writers = self.shares.values().filter_map(downloads::writer_of);
+        let writers: Vec<_> = writers.collect();
+        self.shares.clear();
+        let synced = tokio::task::spawn_blocking(move || {
+            for writer in writers {
+                if let Err(error) = writer.sync() {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(
+                        error,
+                        "a download is not synced; it is verified at the next start"
+                    );
+                }
+            }
+        });
+        // A panic in there loses nothing: the next start reads everything again.
+        let _ = synced.await;
+        self.peers.clear();
+        self.config.endpoint.close(crate::peer::Close::Done.code());
+    }
+}
+
+/// Why a share stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopping {
+    /// The disk refused; asking for it again goes on.
+    Paused,
+    /// Its files are no longer what was shared.
+    Changed,
+}

@@ -1,0 +1,168 @@
+//! What people and scripts see: progress, the end of downloads, trackers, shares and peers.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use warren_proto::id::SwarmId;
+
+use super::Node;
+use super::meeting::OWN;
+use crate::control::model::{
+    self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareState,
+};
+use crate::share::{Phase, Share, Watcher};
+
+impl Node {
+    /// Shows every watcher how far its download is, and lets go of those who left.
+    pub(super) fn show_progress(&mut self, now: Instant) {
+        for swarm in self.active.clone() {
+            let Some(share) = self.shares.get_mut(&swarm) else {
+                continue;
+            };
+            share.rate.sample(now, share.received_bytes);
+            share.watchers.retain(|watcher| !watcher.events.is_closed());
+            if share.watchers.is_empty() {
+                continue;
+            }
+            let progress = self.progress(&swarm);
+            let watchers = self.shares.get(&swarm).map(|share| &share.watchers);
+            for watcher in watchers.into_iter().flatten() {
+                // Who does not read gets the next one.
+                let _ = watcher.events.try_send(Event::Progress(progress.clone()));
+            }
+        }
+    }
+
+    fn progress(&self, swarm: &SwarmId) -> Progress {
+        let Some(share) = self.shares.get(swarm) else {
+            return Progress::default();
+        };
+        let (verified_bytes, bytes) = share.bytes();
+        let phase = match share.state() {
+            ShareState::Hashing => model::Phase::Hashing,
+            ShareState::Metadata => model::Phase::Metadata,
+            ShareState::Waiting => model::Phase::Waiting,
+            _ => model::Phase::Downloading,
+        };
+        let name = Some(share.record.name.clone()).filter(|name| !name.is_empty());
+        let peers = self.peer_counts(swarm);
+        Progress {
+            verified_bytes,
+            bytes,
+            rate_bytes_per_s: share.rate.bytes_per_s(),
+            peers,
+            phase: Some(phase),
+            name,
+            note: (phase == model::Phase::Waiting).then(|| self.why_waiting(share, peers)),
+        }
+    }
+
+    fn peer_counts(&self, swarm: &SwarmId) -> PeerCounts {
+        let mut counts = PeerCounts::default();
+        let joined = self
+            .peers
+            .values()
+            .filter(|peer| peer.joined(swarm).is_some());
+        for peer in joined {
+            match peer.path() {
+                PeerPath::Lan => counts.lan += 1,
+                PeerPath::Direct => counts.direct += 1,
+                PeerPath::Relay => counts.relay += 1,
+            }
+        }
+        counts
+    }
+
+    fn why_waiting(&self, share: &Share, peers: PeerCounts) -> String {
+        let no_tracker = self.trackers.values().all(|tracker| !tracker.connected);
+        match self.trackers.get(&OWN) {
+            Some(own) if no_tracker => {
+                let cause = own.cause.as_deref().unwrap_or("connecting");
+                format!(
+                    "tracker {} is not reached ({cause}); trying again",
+                    own.address
+                )
+            }
+            _ if peers.total() > 0 => "no connected peer has what is missing; waiting".to_owned(),
+            _ if share.members.is_empty() => "no peer has it yet; waiting for one".to_owned(),
+            _ => "connecting to peers".to_owned(),
+        }
+    }
+
+    /// Tells all watchers that the share is complete.
+    pub(super) fn tell_done(&mut self, swarm: SwarmId) {
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        let Phase::Seeding(offer) = &share.phase else {
+            return;
+        };
+        for watcher in std::mem::take(&mut share.watchers) {
+            let done = Event::Done(Done {
+                path: share.record.path.display().to_string(),
+                content_id: share.record.id.to_string(),
+                bytes: offer.content.size,
+                seconds: watcher.since.elapsed().as_secs_f64(),
+            });
+            tell_last(watcher, done);
+        }
+    }
+
+    /// Tells all watchers why the share goes no further.
+    pub(super) fn tell_error(&mut self, swarm: SwarmId, error: &ApiError) {
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            for watcher in std::mem::take(&mut share.watchers) {
+                tell_last(watcher, error.clone().into());
+            }
+        }
+    }
+
+    /// Trackers and shares.
+    pub(super) fn status(&self) -> Vec<Event> {
+        let trackers = self.trackers.values().map(|tracker| {
+            Event::Tracker(model::Tracker {
+                address: tracker.address.to_string(),
+                key: tracker.pin.map_or(String::new(), |pin| pin.to_string()),
+                connected: tracker.connected,
+            })
+        });
+        let shares = self.shares.values().map(|share| {
+            let (verified_bytes, bytes) = share.bytes();
+            Event::Share(model::Share {
+                content_id: share.record.id.to_string(),
+                name: share.record.name.clone(),
+                bytes,
+                verified_bytes,
+                state: share.state(),
+                note: match &share.phase {
+                    Phase::Stopped { error, .. } => Some(error.message.clone()),
+                    _ => None,
+                },
+            })
+        });
+        trackers.chain(shares).collect()
+    }
+
+    /// Connected peers.
+    pub(super) fn connected_peers(&self) -> Vec<Event> {
+        let peers = self.peers.iter().map(|(key, peer)| {
+            Event::Peer(model::Peer {
+                peer: key.to_string(),
+                path: peer.path(),
+                address: peer.connection.remote_address().to_string(),
+                rtt_ms: peer.connection.rtt().as_secs_f64() * 1000.0,
+                down_bytes: peer.common.down_bytes.load(Ordering::Relaxed),
+                up_bytes: peer.common.up_bytes.load(Ordering::Relaxed),
+            })
+        });
+        peers.collect()
+    }
+}
+
+/// The last event must arrive, and the node must not wait for it.
+fn tell_last(watcher: Watcher, event: Event) {
+    if let Err(mpsc::error::TrySendError::Full(event)) = watcher.events.try_send(event) {
+        tokio::spawn(async move { watcher.events.send(event).await });
+    }
+}

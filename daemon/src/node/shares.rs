@@ -1,0 +1,406 @@
+//! How shares begin, come back after a restart, are finished, stopped and removed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use warren_proto::content::{ChunkSet, Content, Manifest};
+use warren_proto::id::{PublicKey, SwarmId};
+use warren_proto::transfer::Download;
+
+use super::{Node, ShareEvent, Stopping};
+use crate::control::model::{ApiError, exit};
+use crate::share::depot::{Opened, explain_sync};
+use crate::share::metadata::MetadataError;
+use crate::share::offer::Offer;
+use crate::share::writer::{Writer, keep_synced};
+use crate::share::{Active, Epoch, Learning, Phase, Share, guarded_token};
+use crate::store::db::{ShareRecord, ShareState};
+use crate::store::journal::Journal;
+
+/// Pause before peers that could not tell what a link does not say are asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+impl Node {
+    /// Brings back the shares of the last run.
+    pub(crate) fn restore(&mut self, records: Vec<ShareRecord>) {
+        for record in records {
+            match record.manifest.as_deref().map(Manifest::decode) {
+                None => drop(self.add_link(record)),
+                Some(Ok(manifest)) => {
+                    let content = Arc::new(manifest.content);
+                    self.add_preparing(without_manifest(record), Preparing::Reopen(content));
+                }
+                Some(Err(error)) => {
+                    let error = ApiError::from(&error);
+                    let changed = false;
+                    let phase = Phase::Stopped { error, changed };
+                    self.add(without_manifest(record), phase);
+                }
+            }
+        }
+    }
+
+    /// Adds a share, in the place of any of the same swarm.
+    pub(super) fn add(&mut self, record: ShareRecord, phase: Phase) -> SwarmId {
+        let epoch = Epoch(self.next_number());
+        let trackers = record.trackers.clone();
+        let share = Share::new(epoch, record, phase);
+        let swarm = share.swarm();
+        self.ensure_trackers(&trackers);
+        self.shares.insert(swarm, share);
+        self.active.insert(swarm);
+        self.announce(swarm);
+        swarm
+    }
+
+    /// Adds a download of which only the link is known.
+    pub(super) fn add_link(&mut self, record: ShareRecord) -> SwarmId {
+        self.add(record, Phase::Metadata(Learning::default()))
+    }
+
+    /// Adds a share whose files have to be made or found first.
+    pub(super) fn add_preparing(&mut self, record: ShareRecord, how: Preparing) -> SwarmId {
+        let verified_bytes = Arc::new(AtomicU64::new(0));
+        let phase = Phase::Preparing {
+            verified_bytes: verified_bytes.clone(),
+            bytes: how.bytes(),
+        };
+        let swarm = self.add(record, phase);
+        self.prepare(swarm, how, verified_bytes);
+        swarm
+    }
+
+    fn prepare(&mut self, swarm: SwarmId, how: Preparing, verified_bytes: Arc<AtomicU64>) {
+        let Some(share) = self.shares.get(&swarm) else {
+            return;
+        };
+        let (epoch, record, depot) = (share.epoch, share.record.clone(), self.config.depot.clone());
+        self.run_disk_job(swarm, epoch, move || {
+            ShareEvent::Opened(match how {
+                Preparing::Create(content) => depot.create(&record, &content),
+                Preparing::Reopen(content) => depot.reopen(&record, &content, &verified_bytes),
+                Preparing::Recall => depot.recall(&record, &verified_bytes),
+            })
+        });
+    }
+
+    /// Runs something that blocks for long, a few at a time, and reports what came of it.
+    fn run_disk_job(
+        &self,
+        swarm: SwarmId,
+        epoch: Epoch,
+        work: impl FnOnce() -> ShareEvent + Send + 'static,
+    ) {
+        let (node, jobs) = (self.me.clone(), self.disk_jobs.clone());
+        tokio::spawn(async move {
+            let Ok(_turn) = jobs.acquire().await else {
+                return;
+            };
+            if let Ok(event) = tokio::task::spawn_blocking(work).await {
+                node.send_share(swarm, epoch, event).await;
+            }
+        });
+    }
+
+    pub(super) fn handle_opened(&mut self, swarm: SwarmId, result: Result<Opened, ApiError>) {
+        match result {
+            Ok(Opened::Whole(files)) => {
+                let have = ChunkSet::full(files.content().layout.chunk_count());
+                let offer = Arc::new(Offer::new(swarm, files, have));
+                self.set_phase(swarm, Phase::Seeding(offer));
+                self.tell_done(swarm);
+            }
+            Ok(Opened::Partial {
+                files,
+                journal,
+                have,
+            }) => {
+                let offer = Arc::new(Offer::new(swarm, files, have.clone()));
+                self.begin_download(swarm, offer, *journal, have);
+            }
+            Err(error) => self.handle_unopened(swarm, error),
+        }
+    }
+
+    /// A share that was removed while its files were being made: they go as well.
+    pub(super) fn discard_opened(&self, swarm: SwarmId, result: Result<Opened, ApiError>) {
+        let Ok(Opened::Partial { files, .. }) = result else {
+            return;
+        };
+        let depot = self.config.depot.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = depot.remove(&swarm, Some(&files)) {
+                tracing::warn!(%error, "a removed download has left something behind");
+            }
+        });
+    }
+
+    /// A new download that cannot begin is none; what was there before stays and says why.
+    fn handle_unopened(&mut self, swarm: SwarmId, error: ApiError) {
+        let Some(share) = self.shares.get(&swarm) else {
+            return;
+        };
+        let is_new = matches!(share.record.state, ShareState::Downloading)
+            && share.record.identities.is_none();
+        if is_new && !share.watchers.is_empty() && error.code != "changed" {
+            self.tell_error(swarm, &error);
+            self.forget(swarm);
+            return;
+        }
+        let stopping = match error.code.as_str() {
+            "changed" => Stopping::Changed,
+            _ => Stopping::Paused,
+        };
+        self.stop_share(swarm, error, stopping);
+    }
+
+    /// Takes a share out of memory and database, on which nothing depends yet.
+    fn forget(&mut self, swarm: SwarmId) {
+        self.shares.remove(&swarm);
+        self.active.remove(&swarm);
+        self.leave_on_all(&swarm);
+        self.leave_swarm(&swarm);
+        let depot = self.config.depot.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = depot.remove(&swarm, None) {
+                tracing::warn!(%error, "a download that did not begin is still in the database");
+            }
+        });
+    }
+
+    fn begin_download(
+        &mut self,
+        swarm: SwarmId,
+        offer: Arc<Offer>,
+        journal: Journal,
+        have: ChunkSet,
+    ) {
+        let Some(share) = self.shares.get(&swarm) else {
+            return;
+        };
+        let (epoch, node) = (share.epoch, self.me.clone());
+        let download = Download::new(offer.content.clone(), have, self.rng.random());
+        let writer = Arc::new(Writer::new(offer, journal));
+        let (stop, guard) = guarded_token();
+        let synced = writer.clone();
+        tokio::spawn(async move {
+            if let Err(error) = keep_synced(synced, stop).await {
+                let event = ShareEvent::SyncFailed(explain_sync(&error));
+                node.send_share(swarm, epoch, event).await;
+            }
+        });
+        let active = Active {
+            download,
+            writer,
+            fetches: Default::default(),
+            _syncing: guard,
+        };
+        self.set_phase(swarm, Phase::Downloading(Box::new(active)));
+        self.share_budget();
+    }
+
+    /// The share stands elsewhere now: trackers and peers are told, from the start where what they
+    /// know no longer holds.
+    fn set_phase(&mut self, swarm: SwarmId, phase: Phase) {
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        share.phase = phase;
+        self.active.insert(swarm);
+        self.announce(swarm);
+        self.rejoin(swarm);
+    }
+
+    /// A peer has told what a link does not say, or not.
+    pub(super) fn handle_learnt(
+        &mut self,
+        swarm: SwarmId,
+        peer: PublicKey,
+        result: Result<Arc<Content>, MetadataError>,
+    ) {
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        let Phase::Metadata(learning) = &mut share.phase else {
+            return;
+        };
+        learning.asking = None;
+        match result {
+            Ok(content) => self.begin_from_link(swarm, content),
+            Err(error) => {
+                learning.tried.insert(peer);
+                learning.retry_at = Some(Instant::now() + ASK_AGAIN);
+                let is_false = matches!(error, MetadataError::False(_));
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(%peer, error, "metadata not learnt");
+                if is_false {
+                    learning.described.remove(&peer);
+                    self.blame(swarm, peer);
+                }
+            }
+        }
+    }
+
+    fn begin_from_link(&mut self, swarm: SwarmId, content: Arc<Content>) {
+        let downloads = self.config.downloads.clone();
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        let verified_bytes = Arc::new(AtomicU64::new(0));
+        share.record.name = content.name.as_str().to_owned();
+        share.record.path = downloads.join(content.name.as_str());
+        share.phase = Phase::Preparing {
+            verified_bytes: verified_bytes.clone(),
+            bytes: content.size,
+        };
+        self.prepare(swarm, Preparing::Create(content), verified_bytes);
+    }
+
+    /// Lets peers be asked again that could not tell.
+    pub(super) fn ask_again(&mut self, now: Instant) {
+        for swarm in &self.active {
+            if let Some(share) = self.shares.get_mut(swarm)
+                && let Phase::Metadata(learning) = &mut share.phase
+                && learning.retry_at.is_some_and(|at| at <= now)
+            {
+                learning.retry_at = None;
+                learning.tried.clear();
+            }
+        }
+    }
+
+    /// Every chunk is there.
+    pub(super) fn finish(&mut self, swarm: SwarmId) {
+        let depot = self.config.depot.clone();
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        let Phase::Downloading(active) = &share.phase else {
+            return;
+        };
+        let (epoch, record) = (share.epoch, share.record.clone());
+        let writer = active.writer.clone();
+        share.phase = Phase::Finishing(writer.clone());
+        // No turn to wait for: somebody may be waiting for this very file.
+        let node = self.me.clone();
+        tokio::spawn(async move {
+            let finishing = tokio::task::spawn_blocking(move || depot.finish(&writer, &record));
+            if let Ok(result) = finishing.await {
+                let event = ShareEvent::Finished(result);
+                node.send_share(swarm, epoch, event).await;
+            }
+        });
+        self.share_budget();
+    }
+
+    pub(super) fn handle_finished(&mut self, swarm: SwarmId, result: Result<PathBuf, ApiError>) {
+        let path = match result {
+            Ok(path) => path,
+            Err(error) => return self.stop_share(swarm, error, Stopping::Paused),
+        };
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        let Phase::Finishing(writer) = &share.phase else {
+            return;
+        };
+        share.record.path = path;
+        share.record.state = ShareState::Complete;
+        share.phase = Phase::Seeding(writer.offer.clone());
+        self.announce(swarm);
+        self.tell_done(swarm);
+    }
+
+    /// Ends fetching and giving; what is on the disk stays.
+    pub(super) fn stop_share(&mut self, swarm: SwarmId, error: ApiError, stopping: Stopping) {
+        self.tell_error(swarm, &error);
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        let unfinished = !matches!(
+            share.record.state,
+            ShareState::Registered | ShareState::Complete
+        );
+        let changed = stopping == Stopping::Changed;
+        if unfinished {
+            let reason = error.message.clone();
+            share.record.state = ShareState::Paused { reason };
+            let (state, depot) = (share.record.state.clone(), self.config.depot.clone());
+            tokio::task::spawn_blocking(move || depot.note(&swarm, &state));
+        }
+        share.phase = Phase::Stopped { error, changed };
+        self.leave_on_all(&swarm);
+        self.announce(swarm);
+        self.share_budget();
+    }
+
+    /// Takes out a share and what is unfinished of it.
+    ///
+    /// The answer comes when the disk has forgotten it too.
+    pub(super) fn remove_share(
+        &mut self,
+        swarm: SwarmId,
+        answer: tokio::sync::oneshot::Sender<Result<(), ApiError>>,
+    ) {
+        let removed = ApiError::new(
+            "removed",
+            exit::REFUSED,
+            "the download was cancelled with client remove",
+            "Run the same download command again to start over.",
+        );
+        self.tell_error(swarm, &removed);
+        self.leave_on_all(&swarm);
+        let Some(share) = self.shares.remove(&swarm) else {
+            return;
+        };
+        self.active.remove(&swarm);
+        self.leave_swarm(&swarm);
+        let depot = self.config.depot.clone();
+        let writer = super::downloads::writer_of(&share);
+        let record = share.record.clone();
+        // Ends its fetches and its syncing.
+        drop(share);
+        self.share_budget();
+        tokio::task::spawn_blocking(move || {
+            let found = match &writer {
+                Some(_) => None,
+                None => depot.partial_files(&record),
+            };
+            let files = writer.as_ref().map(|writer| &*writer.offer.files);
+            // Who asked may have gone.
+            let _ = answer.send(depot.remove(&swarm, files.or(found.as_ref())));
+        });
+    }
+}
+
+/// How the files of a share come about.
+#[derive(Clone, Debug)]
+pub(super) enum Preparing {
+    /// They are made.
+    Create(Arc<Content>),
+    /// They are there.
+    Reopen(Arc<Content>),
+    /// They are there, and the database knows of what.
+    Recall,
+}
+
+impl Preparing {
+    /// Bytes in all; 0 when they are not known yet.
+    fn bytes(&self) -> u64 {
+        match self {
+            Preparing::Create(content) | Preparing::Reopen(content) => content.size,
+            Preparing::Recall => 0,
+        }
+    }
+}
+
+/// The record as it is kept in memory, where the manifest would be there twice.
+fn without_manifest(record: ShareRecord) -> ShareRecord {
+    ShareRecord {
+        manifest: None,
+        ..record
+    }
+}

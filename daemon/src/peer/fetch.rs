@@ -1,0 +1,140 @@
+//! Asks a peer for one thing and reads the answer.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quinn::{ReadError, RecvStream};
+use tokio::time::timeout;
+use warren_net::{Connection, FrameError, FrameReader, FrameWriter, SendError};
+use warren_proto::limits;
+use warren_proto::wire::{NoReason, PeerAnswer, PeerRequest};
+
+/// Longest silence before an answer or within it. What is asked of a slow peer waits its turn
+/// there; the scheduler asks elsewhere long before.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Bytes after which progress is reported, and the longest wait for the report of fewer.
+const REPORT_BYTES: usize = 256 * 1024;
+const REPORT_WAIT: Duration = Duration::from_secs(1);
+
+/// Pieces of a stream taken at once.
+const PIECES: usize = 32;
+
+/// Why there are no bytes.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// The peer said so.
+    #[error("the peer does not serve it: {0:?}")]
+    Refused(NoReason),
+    /// The peer answered with another number of bytes than there are.
+    #[error("the peer offers {offered} bytes where {expected} belong")]
+    Length {
+        /// What it said.
+        offered: u64,
+        /// What would be right.
+        expected: u64,
+    },
+    /// The peer sent nothing for too long.
+    #[error("the peer sent nothing for {} s", SILENCE.as_secs())]
+    Silent,
+    /// The answer ended too early or went on too long.
+    #[error("the answer is not as long as it said")]
+    Truncated,
+    /// No request stream.
+    #[error("cannot ask the peer")]
+    Connection(#[from] quinn::ConnectionError),
+    /// The request did not go out.
+    #[error("cannot ask the peer")]
+    Write(#[from] SendError),
+    /// The answer is malformed.
+    #[error("cannot read the peer's answer")]
+    Answer(#[from] FrameError),
+    /// The stream broke.
+    #[error("cannot read from the peer")]
+    Read(#[from] ReadError),
+}
+
+/// Hears of bytes as they come.
+pub(crate) trait Progress: Sync {
+    /// So many more have come.
+    fn received(&self, bytes: u32) -> impl Future<Output = ()> + Send;
+}
+
+/// Nobody needs to know.
+impl Progress for () {
+    async fn received(&self, _: u32) {}
+}
+
+/// Asks, and reads the whole answer, which must be `len` bytes, into memory.
+///
+/// # Errors
+///
+/// See [`FetchError`].
+///
+/// # Cancel safety
+///
+/// May be dropped: the peer is told that nobody reads any more.
+pub(crate) async fn fetch(
+    connection: &Connection,
+    request: &PeerRequest,
+    len: u64,
+    progress: &impl Progress,
+) -> Result<Vec<u8>, FetchError> {
+    let mut stream = ask(connection, request, len).await?;
+    let len = usize::try_from(len).map_err(|_| FetchError::Truncated)?;
+    let mut body = Vec::with_capacity(len);
+    let (mut reported, mut reported_at) = (0, Instant::now());
+    let mut pieces: [Bytes; PIECES] = Default::default();
+    while body.len() < len {
+        let read = timeout(SILENCE, stream.read_chunks(&mut pieces)).await;
+        let Some(count) = read.map_err(|_| FetchError::Silent)?? else {
+            return Err(FetchError::Truncated);
+        };
+        for piece in &mut pieces[..count] {
+            if body.len() + piece.len() > len {
+                return Err(FetchError::Truncated);
+            }
+            body.extend_from_slice(&std::mem::take(piece));
+        }
+        let due = body.len() - reported >= REPORT_BYTES || reported_at.elapsed() >= REPORT_WAIT;
+        if due && body.len() < len {
+            progress.received((body.len() - reported) as u32).await;
+            (reported, reported_at) = (body.len(), Instant::now());
+        }
+    }
+    if stream.read_chunk(1, true).await?.is_some() {
+        return Err(FetchError::Truncated);
+    }
+    progress.received((body.len() - reported) as u32).await;
+    Ok(body)
+}
+
+async fn ask(
+    connection: &Connection,
+    request: &PeerRequest,
+    len: u64,
+) -> Result<RecvStream, FetchError> {
+    let asking = async {
+        let (send, receive) = connection.quinn().open_bi().await?;
+        let mut writer = FrameWriter::new(send);
+        writer.send(request).await?;
+        // The other side may have ended the stream already, with its answer.
+        let _ = writer.into_inner().finish();
+        let mut reader = FrameReader::new(receive);
+        reader.set_max_bytes(limits::HELLO_BYTES);
+        let answer = reader.recv().await?.ok_or(FetchError::Truncated)?;
+        Ok((reader, answer))
+    };
+    let asked: Result<_, FetchError> = timeout(SILENCE, asking)
+        .await
+        .unwrap_or(Err(FetchError::Silent));
+    let (reader, answer) = asked?;
+    match answer {
+        PeerAnswer::Data { bytes } if bytes == len => Ok(reader.into_inner()),
+        PeerAnswer::Data { bytes } => Err(FetchError::Length {
+            offered: bytes,
+            expected: len,
+        }),
+        PeerAnswer::No { reason } => Err(FetchError::Refused(reason)),
+    }
+}

@@ -1,0 +1,126 @@
+//! Connections to other daemons: dialling them, talking on the control stream, asking for bytes and
+//! giving them.
+//!
+//! A [`session`] moves control messages between one connection and the node. [`fetch`] asks for
+//! one thing on a stream of its own, [`serve`] answers what the other side asks. None of them
+//! decides what to fetch or whom to trust: the node does.
+
+pub(crate) mod dial;
+pub(crate) mod fetch;
+pub(crate) mod interfaces;
+pub(crate) mod serve;
+pub(crate) mod session;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::control::model::PeerPath;
+use crate::share::offer::Offer;
+
+/// Why a daemon closes a connection to a peer, as the peer sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// Nothing is wrong.
+    Done,
+    /// The peer broke the protocol.
+    Protocol,
+    /// The peer does not read what it is sent.
+    TooSlow,
+    /// There is a newer connection of the same peer.
+    Replaced,
+    /// The wrong side dialled, or there is no room for more peers.
+    Refused,
+}
+
+impl Close {
+    /// The application error code (RFC 9000 §20.2).
+    pub(crate) fn code(self) -> u32 {
+        match self {
+            Close::Done => 0,
+            Close::Protocol => 1,
+            Close::TooSlow => 2,
+            Close::Replaced => 3,
+            Close::Refused => 4,
+        }
+    }
+
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Close::Done => "done",
+            Close::Protocol => "protocol violation",
+            Close::TooSlow => "news not read",
+            Close::Replaced => "connected again",
+            Close::Refused => "refused",
+        }
+    }
+}
+
+/// What the node, the session and the streams of one connection share.
+#[derive(Debug, Default)]
+pub(crate) struct Common {
+    /// What the peer may ask for, by the alias it has given to the swarm.
+    offers: Mutex<BTreeMap<u32, Arc<Offer>>>,
+    /// Content bytes received from the peer.
+    pub(crate) down_bytes: AtomicU64,
+    /// Content bytes sent to the peer.
+    pub(crate) up_bytes: AtomicU64,
+}
+
+impl Common {
+    /// Lets the peer ask for a share.
+    pub(crate) fn offer(&self, alias: u32, offer: Arc<Offer>) {
+        self.offers().insert(alias, offer);
+    }
+
+    /// Ends that.
+    pub(crate) fn withdraw(&self, alias: u32) {
+        self.offers().remove(&alias);
+    }
+
+    /// What the alias stands for.
+    pub(crate) fn offered(&self, alias: u32) -> Option<Arc<Offer>> {
+        self.offers().get(&alias).cloned()
+    }
+
+    fn offers(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, Arc<Offer>>> {
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds to a counter that only people look at.
+pub(crate) fn count(counter: &AtomicU64, bytes: usize) {
+    counter.fetch_add(bytes as u64, Ordering::Relaxed);
+}
+
+/// How a peer at this address is reached.
+pub(crate) fn path_of(ip: IpAddr) -> PeerPath {
+    let local = match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    if local {
+        PeerPath::Lan
+    } else {
+        PeerPath::Direct
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_addresses_are_the_local_network() {
+        for (ip, path) in [
+            ("127.0.0.1", PeerPath::Lan),
+            ("192.168.1.2", PeerPath::Lan),
+            ("fd00::1", PeerPath::Lan),
+            ("203.0.113.7", PeerPath::Direct),
+            ("2001:db8::1", PeerPath::Direct),
+        ] {
+            assert_eq!(path_of(ip.parse().unwrap()), path, "{ip}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! One connection to a peer: hello both ways, then control messages to and from the node, and a
+//! task for each thing the peer asks for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use warren_net::{Connection, FrameError, FrameReader, FrameWriter, SendError};
+use warren_proto::limits;
+use warren_proto::proof::Side;
+use warren_proto::wire::tracker::VERSION;
+use warren_proto::wire::{Hello, PeerMessage};
+
+use super::{Close, Common, serve};
+use crate::node::{NodeEvent, NodeSender};
+
+/// How long a peer may take to open its control stream and say hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Requests answered at once; the others wait in their order. Serving few at a time brings whole
+/// chunks to the first of them sooner, who can then pass them on.
+const SERVED_AT_ONCE: usize = 4;
+
+/// Which of the connections with a peer something is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SessionId(pub(crate) u64);
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error("no hello within {} s", HELLO_TIMEOUT.as_secs())]
+    NoHello,
+    #[error("something else came in place of a hello")]
+    NotHello,
+    #[error("the connection was lost")]
+    Connection(#[from] quinn::ConnectionError),
+    #[error("cannot read from the peer")]
+    Read(#[from] FrameError),
+    #[error("cannot write to the peer")]
+    Write(#[from] SendError),
+    #[error("the peer ended its control stream")]
+    Ended,
+}
+
+/// Serves one connection until it ends, then tells the node.
+pub(crate) async fn run(
+    connection: Connection,
+    id: SessionId,
+    common: Arc<Common>,
+    out: mpsc::Receiver<PeerMessage>,
+    node: NodeSender,
+) {
+    let peer = connection.peer_key();
+    let ended = talk(&connection, id, &common, out, &node).await;
+    if let Err(error) = ended {
+        let error: &dyn std::error::Error = &error;
+        tracing::debug!(%peer, error, "peer session ended");
+    }
+    connection.close(Close::Protocol.code(), Close::Protocol.reason());
+    node.send(NodeEvent::PeerClosed { peer, session: id }).await;
+}
+
+async fn talk(
+    connection: &Connection,
+    id: SessionId,
+    common: &Arc<Common>,
+    out: mpsc::Receiver<PeerMessage>,
+    node: &NodeSender,
+) -> Result<(), SessionError> {
+    let (reader, writer) = timeout(HELLO_TIMEOUT, greet(connection))
+        .await
+        .map_err(|_| SessionError::NoHello)??;
+    tokio::select! {
+        ended = read(reader, connection, id, node) => ended,
+        ended = write(writer, out) => ended,
+        ended = answer(connection, common, node) => ended,
+    }
+}
+
+async fn greet(connection: &Connection) -> Result<(FrameReader, FrameWriter), SessionError> {
+    let (send, receive) = match connection.side() {
+        Side::Client => connection.quinn().open_bi().await?,
+        Side::Server => connection.quinn().accept_bi().await?,
+    };
+    let (mut reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
+    // Before everything else that we send later on this connection.
+    let _ = writer.stream().set_priority(1);
+    let hello = Hello {
+        version: VERSION,
+        features: 0,
+    };
+    writer.send(&PeerMessage::Hello(hello)).await?;
+    reader.set_max_bytes(limits::HELLO_BYTES);
+    match reader.recv().await? {
+        Some(PeerMessage::Hello(_)) => {
+            reader.set_max_bytes(limits::FRAME_BYTES);
+            Ok((reader, writer))
+        }
+        _ => Err(SessionError::NotHello),
+    }
+}
+
+async fn read(
+    mut reader: FrameReader,
+    connection: &Connection,
+    session: SessionId,
+    node: &NodeSender,
+) -> Result<(), SessionError> {
+    let peer = connection.peer_key();
+    while let Some(message) = reader.recv().await? {
+        node.send(NodeEvent::PeerSaid {
+            peer,
+            session,
+            message,
+        })
+        .await;
+    }
+    Err(SessionError::Ended)
+}
+
+/// Ends well when the node lets go of the session.
+async fn write(
+    mut writer: FrameWriter,
+    mut out: mpsc::Receiver<PeerMessage>,
+) -> Result<(), SessionError> {
+    while let Some(message) = out.recv().await {
+        writer.send(&message).await?;
+    }
+    Ok(())
+}
+
+/// Answers requests; their number is bounded by the streams that QUIC lets the peer open.
+async fn answer(
+    connection: &Connection,
+    common: &Arc<Common>,
+    node: &NodeSender,
+) -> Result<(), SessionError> {
+    let turns = Arc::new(Semaphore::new(SERVED_AT_ONCE));
+    let mut answers = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = connection.quinn().accept_bi() => {
+                let (send, receive) = stream?;
+                let (common, turns, node) = (common.clone(), turns.clone(), node.clone());
+                answers.spawn(serve::serve(send, receive, common, turns, node));
+            }
+            Some(_) = answers.join_next() => (),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! A daemon from start to end: lock, key, socket, shares, node, control API.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use warren_net::{BindError, Endpoint, Identity, IdentityError, Profile, Protocol};
+use warren_proto::content::HostPort;
+use warren_proto::id::TrackerPin;
+
+use crate::control::api;
+use crate::control::model::{ApiError, exit};
+use crate::home::{DaemonHome, known_trackers};
+use crate::node::commands::NodeControl;
+use crate::node::{self, Node, NodeConfig, NodeEvent, NodeSender, OwnTracker};
+use crate::peer::interfaces::host_candidates;
+use crate::share::depot::Depot;
+use crate::store::db::ShareDb;
+
+/// How long peers may take to hear that we are gone.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How a daemon is started.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Folder of all state, absolute.
+    pub home: PathBuf,
+    /// Number of the daemon.
+    pub idx: u16,
+    /// `host:port` of the tracker.
+    pub tracker: String,
+    /// What the tracker's key must match, when given.
+    pub tracker_pin: Option<TrackerPin>,
+    /// Where to listen for peers; any address and a free port when not given.
+    pub listen: Option<SocketAddr>,
+    /// Where downloads and `.p2p` files go, absolute.
+    pub downloads: PathBuf,
+}
+
+/// Runs a daemon until it is stopped by SIGINT, SIGTERM or its control API.
+///
+/// # Errors
+///
+/// When it cannot start, or its tracker turns out to be another one than the one known.
+pub async fn run(config: Config) -> Result<(), ApiError> {
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone())?;
+    let home =
+        DaemonHome::open(&config.home, config.idx).map_err(|error| ApiError::from(&error))?;
+    let identity = Identity::load_or_create(&home.key()).map_err(|error| identity_error(&error))?;
+    let own = own_tracker(&config)?;
+    let open = |path: PathBuf| ShareDb::open(&path).map_err(|error| ApiError::from(&error));
+    let db = blocking(home.db(), open).await?;
+    let depot = Arc::new(Depot::new(db, home.journal_dir()));
+    let records = blocking(depot.clone(), |depot| depot.records()).await?;
+    let endpoint = bind(&identity, config.listen)?;
+    let listener = api::bind(home.socket()).map_err(|error| socket_error(home.socket(), &error))?;
+
+    let (sender, events) = node::channel();
+    let parts = NodeConfig {
+        key: identity.public_key(),
+        endpoint: endpoint.clone(),
+        depot,
+        downloads: config.downloads.clone(),
+        candidates: host_candidates(endpoint.local_addr()),
+        stop: stop.clone(),
+    };
+    let mut node = Node::new(parts, sender.clone(), own);
+    node.restore(records);
+    let accepting = tokio::spawn(accept(endpoint.clone(), sender.clone()));
+    let control = NodeControl::new(sender, stop.clone());
+    let api = tokio::spawn(api::serve(listener, control, stop.clone()));
+    announce(&config, endpoint.local_addr());
+
+    let ended = node.run(events).await;
+    stop.cancel();
+    // Both end by themselves now; what they say no longer matters.
+    let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
+    let _ = api.await;
+    accepting.abort();
+    ended
+}
+
+fn stop_on_signals(stop: CancellationToken) -> Result<(), ApiError> {
+    let failed = |error| {
+        let message = format!("cannot listen for signals: {error}");
+        ApiError::new("no_signals", exit::OTHER, message, "")
+    };
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => (),
+            _ = terminate.recv() => (),
+        }
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// The tracker with the key given now, or the one it had when it was met.
+fn own_tracker(config: &Config) -> Result<OwnTracker, ApiError> {
+    let address: HostPort = config.tracker.parse().map_err(|error| {
+        let hint = "Give it as host:port, such as tracker.example:59000.";
+        ApiError::caused("tracker_address", exit::USAGE, &error, hint)
+    })?;
+    let explained = |error| {
+        let hint = "Correct that line, or remove it to meet the tracker anew.";
+        ApiError::caused("known_trackers", exit::OTHER, &error, hint)
+    };
+    let known = known_trackers(&config.home).map_err(explained)?;
+    let pin = match config.tracker_pin {
+        Some(pin) => Some(pin),
+        None => known.lookup(&address).map_err(explained)?,
+    };
+    Ok(OwnTracker {
+        address,
+        pin,
+        known,
+    })
+}
+
+fn bind(identity: &Identity, listen: Option<SocketAddr>) -> Result<Endpoint, ApiError> {
+    let serves = [Protocol::Peer];
+    let bind = |addr| Endpoint::bind(addr, identity, &serves, Profile::Daemon);
+    let bound = match listen {
+        Some(addr) => bind(addr),
+        // A machine without IPv6 still has the other.
+        None => bind((Ipv6Addr::UNSPECIFIED, 0).into())
+            .or_else(|_| bind((Ipv4Addr::UNSPECIFIED, 0).into())),
+    };
+    bound.map_err(|error| bind_error(&error))
+}
+
+async fn accept(endpoint: Endpoint, node: NodeSender) {
+    while let Some(incoming) = endpoint.accept().await {
+        let node = node.clone();
+        // Bounded by the handshakes the endpoint admits at once.
+        tokio::spawn(async move {
+            match incoming.complete().await {
+                Ok(connection) => node.send(NodeEvent::PeerConnected(connection)).await,
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::debug!(error, "handshake not completed");
+                }
+            }
+        });
+    }
+}
+
+async fn blocking<I: Send + 'static, T: Send + 'static>(
+    input: I,
+    work: impl FnOnce(I) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let working = tokio::task::spawn_blocking(move || work(input)).await;
+    working.unwrap_or_else(|error| {
+        let message = format!("the daemon failed while it started: {error}");
+        Err(ApiError::new("start", exit::OTHER, message, ""))
+    })
+}
+
+/// Says that the daemon is up. Nobody may be reading, which is no reason to end.
+fn announce(config: &Config, listening: SocketAddr) {
+    let mut out = std::io::stdout().lock();
+    let idx = config.idx;
+    let tracker = &config.tracker;
+    let downloads = config.downloads.display();
+    let _ = writeln!(
+        out,
+        "daemon {idx} runs: peers at UDP {listening}, tracker {tracker}, downloads in {downloads}"
+    );
+    let _ = out.flush();
+}
+
+fn identity_error(error: &IdentityError) -> ApiError {
+    let hint = error.hint().unwrap_or_default();
+    ApiError::caused("key", exit::OTHER, error, hint)
+}
+
+fn bind_error(error: &BindError) -> ApiError {
+    let hint = match error.is_port_taken() {
+        true => "Choose another port with --listen, or leave it out for a free one.",
+        false => "Give an address of this machine with --listen, or leave it out.",
+    };
+    ApiError::caused("listen", exit::OTHER, error, hint)
+}
+
+fn socket_error(path: &Path, error: &std::io::Error) -> ApiError {
+    let message = format!("cannot open the control socket {}: {error}", path.display());
+    let hint =
+        "See that the folder is on a local file system and yours, or choose one with --home.";
+    ApiError::new("control_socket", exit::OTHER, message, hint)
+}

@@ -1,0 +1,364 @@
+//! What a daemon does with the disk when a share begins, is found again, is complete or goes.
+//! Everything here blocks.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use warren_proto::content::{ChunkSet, Content, Manifest, Run};
+use warren_proto::id::SwarmId;
+
+use super::writer::Writer;
+use crate::control::model::{ApiError, exit};
+use crate::store::db::{ShareDb, ShareRecord, ShareState};
+use crate::store::disk::{Disk, RealDisk};
+use crate::store::error::StoreError;
+use crate::store::files::ShareFiles;
+use crate::store::journal::{Journal, Recovered};
+use crate::store::register::{Hashing, Special, hash_share};
+use crate::store::sync::SyncError;
+
+/// Keeps the name of a journal apart from every other use of the swarm id, which it does not tell.
+const JOURNAL_CONTEXT: &str = "warren journal name v1";
+
+/// The disk, the database and the journals of one daemon.
+#[derive(Debug)]
+pub(crate) struct Depot {
+    db: ShareDb,
+    journals: PathBuf,
+    disk: Arc<dyn Disk>,
+}
+
+/// A share that has been found or made.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// Unfinished; these chunks are there.
+    Partial {
+        /// Its files.
+        files: Arc<ShareFiles>,
+        /// Its journal.
+        journal: Box<Journal>,
+        /// The chunks.
+        have: ChunkSet,
+    },
+    /// Complete.
+    Whole(Arc<ShareFiles>),
+}
+
+impl Depot {
+    /// Works on the machine's own disk.
+    pub(crate) fn new(db: ShareDb, journals: PathBuf) -> Depot {
+        Depot {
+            db,
+            journals,
+            disk: Arc::new(RealDisk),
+        }
+    }
+
+    /// All shares, as they were when the daemon ended.
+    pub(crate) fn records(&self) -> Result<Vec<ShareRecord>, ApiError> {
+        self.db.all().map_err(|error| ApiError::from(&error))
+    }
+
+    /// Remembers a share of which only the link is known.
+    pub(crate) fn remember(&self, record: &ShareRecord) -> Result<(), ApiError> {
+        self.db
+            .upsert(record)
+            .map_err(|error| ApiError::from(&error))
+    }
+
+    /// Notes where a share stands. It is not lost if that fails: the next start finds out again.
+    pub(crate) fn note(&self, swarm: &SwarmId, state: &ShareState) {
+        if let Err(error) = self.db.set_state(swarm, state) {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "the state of a share is not noted");
+        }
+    }
+
+    /// Makes the files of a new download and remembers it.
+    pub(crate) fn create(
+        &self,
+        record: &ShareRecord,
+        content: &Arc<Content>,
+    ) -> Result<Opened, ApiError> {
+        let downloads = folder_of(&record.path);
+        let files = ShareFiles::create_partial(self.disk.clone(), downloads, content)
+            .map_err(|error| ApiError::from(&error))?;
+        let begun = self.begin(record, content);
+        match begun {
+            Ok((journal, recovered)) => Ok(Opened::Partial {
+                files: Arc::new(files),
+                journal: Box::new(journal),
+                have: recovered.synced,
+            }),
+            Err(error) => {
+                // Nothing was fetched yet; the error is what matters.
+                let _ = files.discard_partial();
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(
+        &self,
+        record: &ShareRecord,
+        content: &Arc<Content>,
+    ) -> Result<(Journal, Recovered), ApiError> {
+        let swarm = record.swarm();
+        self.forget_journal(&swarm)?;
+        let journal = self.journal(&swarm, content)?;
+        let mut record = with_manifest(record, content);
+        record.state = ShareState::Downloading;
+        self.remember(&record)?;
+        Ok(journal)
+    }
+
+    /// Finds a share after a restart: what the journal calls synced is trusted, what it calls
+    /// written is read and hashed again. `verified_bytes` follows that.
+    pub(crate) fn reopen(
+        &self,
+        record: &ShareRecord,
+        content: &Arc<Content>,
+        verified_bytes: &AtomicU64,
+    ) -> Result<Opened, ApiError> {
+        match record.state {
+            ShareState::Registered | ShareState::Complete => self.open_whole(record, content),
+            _ => self.open_partial(record, content, verified_bytes),
+        }
+    }
+
+    fn open_whole(&self, record: &ShareRecord, content: &Arc<Content>) -> Result<Opened, ApiError> {
+        let unknown = || {
+            ApiError::from(&StoreError::Changed {
+                path: record.path.clone(),
+            })
+        };
+        let identities = record.identities.as_ref().ok_or_else(unknown)?;
+        ShareFiles::open_in_place(self.disk.clone(), &record.path, content, identities)
+            .map(|files| Opened::Whole(Arc::new(files)))
+            .map_err(|error| ApiError::from(&error))
+    }
+
+    fn open_partial(
+        &self,
+        record: &ShareRecord,
+        content: &Arc<Content>,
+        verified_bytes: &AtomicU64,
+    ) -> Result<Opened, ApiError> {
+        let downloads = folder_of(&record.path);
+        match ShareFiles::open_partial(self.disk.clone(), downloads, content) {
+            Ok(files) => self.recover(record, files, verified_bytes),
+            // Somebody removed it: begin again.
+            Err(StoreError::Missing { .. }) => self.create(record, content),
+            Err(StoreError::AlreadyRenamed { .. }) => self.adopt(record, content),
+            Err(error) => Err(ApiError::from(&error)),
+        }
+    }
+
+    fn recover(
+        &self,
+        record: &ShareRecord,
+        files: ShareFiles,
+        verified_bytes: &AtomicU64,
+    ) -> Result<Opened, ApiError> {
+        let content = files.content().clone();
+        let (mut journal, recovered) = self.journal(&record.swarm(), &content)?;
+        let mut have = recovered.synced;
+        let count = |chunk| {
+            let len = u64::from(content.layout.chunk_len(chunk));
+            verified_bytes.fetch_add(len, Ordering::Relaxed);
+        };
+        have.iter().for_each(count);
+        for chunk in recovered.written.iter().flat_map(chunks_of) {
+            let Some(chunk) = content.layout.chunk(chunk) else {
+                continue;
+            };
+            let run = Run {
+                start: chunk.value(),
+                count: 1,
+            };
+            let right = files
+                .verify(chunk)
+                .map_err(|error| ApiError::from(&error))?;
+            let noted = match right {
+                true => journal.written(run),
+                false => journal.lost(run),
+            };
+            noted.map_err(|error| ApiError::from(&error))?;
+            if right {
+                have.insert(chunk);
+                count(chunk);
+            }
+        }
+        let files = Arc::new(files);
+        Ok(Opened::Partial {
+            files,
+            journal: Box::new(journal),
+            have,
+        })
+    }
+
+    /// The daemon ended between the rename and the note of it: what lies there is the share if it
+    /// hashes to it.
+    fn adopt(&self, record: &ShareRecord, content: &Arc<Content>) -> Result<Opened, ApiError> {
+        let hashing = Hashing::default();
+        let hashed = hash_share(self.disk.as_ref(), &record.path, Special::Refuse, &hashing)
+            .map_err(|error| ApiError::from(&error))?;
+        if (hashed.content.kind, hashed.content.id) != (content.kind, content.id) {
+            let path = record.path.clone();
+            return Err(ApiError::from(&StoreError::TargetExists { path }));
+        }
+        let record = ShareRecord {
+            state: ShareState::Complete,
+            identities: Some(hashed.identities),
+            ..with_manifest(record, content)
+        };
+        self.remember(&record)?;
+        self.open_whole(&record, content)
+    }
+
+    /// Gives a complete download its name, durably.
+    pub(crate) fn finish(
+        &self,
+        writer: &Writer,
+        record: &ShareRecord,
+    ) -> Result<PathBuf, ApiError> {
+        writer.sync().map_err(|error| explain_sync(&error))?;
+        let files = &writer.offer.files;
+        let (path, identities) = files.finish().map_err(|error| ApiError::from(&error))?;
+        let record = ShareRecord {
+            path: path.clone(),
+            state: ShareState::Complete,
+            identities: Some(identities),
+            ..with_manifest(record, &writer.offer.content)
+        };
+        self.remember(&record)?;
+        self.forget_journal(&record.swarm())?;
+        Ok(path)
+    }
+
+    /// Shares files where they lie.
+    pub(crate) fn register(
+        &self,
+        record: &ShareRecord,
+        content: &Arc<Content>,
+    ) -> Result<Opened, ApiError> {
+        let opened = self.open_whole(record, content)?;
+        self.remember(&with_manifest(record, content))?;
+        Ok(opened)
+    }
+
+    /// Forgets a share; `partial` are the files to remove, those of an unfinished download.
+    pub(crate) fn remove(
+        &self,
+        swarm: &SwarmId,
+        partial: Option<&ShareFiles>,
+    ) -> Result<(), ApiError> {
+        self.db
+            .remove(swarm)
+            .map_err(|error| ApiError::from(&error))?;
+        self.forget_journal(swarm)?;
+        let discarded = partial.map_or(Ok(()), ShareFiles::discard_partial);
+        discarded.map_err(|error| ApiError::from(&error))
+    }
+
+    /// Finds again a share that is stopped, of which only the database knows the content.
+    pub(crate) fn recall(
+        &self,
+        record: &ShareRecord,
+        verified_bytes: &AtomicU64,
+    ) -> Result<Opened, ApiError> {
+        let content = self.content_of(&record.swarm())?;
+        self.reopen(record, &content, verified_bytes)
+    }
+
+    /// The files of an unfinished download that is not being fetched now, as far as they are there.
+    pub(crate) fn partial_files(&self, record: &ShareRecord) -> Option<ShareFiles> {
+        let unfinished = ShareState::Downloading;
+        if record.state != unfinished && !matches!(record.state, ShareState::Paused { .. }) {
+            return None;
+        }
+        let content = self.content_of(&record.swarm()).ok()?;
+        ShareFiles::open_partial(self.disk.clone(), folder_of(&record.path), &content).ok()
+    }
+
+    fn content_of(&self, swarm: &SwarmId) -> Result<Arc<Content>, ApiError> {
+        let record = self
+            .records()?
+            .into_iter()
+            .find(|known| known.swarm() == *swarm);
+        let manifest = record.and_then(|record| record.manifest).ok_or_else(|| {
+            let hint = "Remove it with client remove and download it again.";
+            ApiError::new(
+                "unknown_content",
+                exit::OTHER,
+                "the content of the share is not known",
+                hint,
+            )
+        })?;
+        let manifest = Manifest::decode(&manifest).map_err(|error| ApiError::from(&error))?;
+        Ok(Arc::new(manifest.content))
+    }
+
+    fn journal(
+        &self,
+        swarm: &SwarmId,
+        content: &Content,
+    ) -> Result<(Journal, Recovered), ApiError> {
+        let path = self.journal_path(swarm);
+        Journal::open_on(
+            self.disk.clone(),
+            &path,
+            content.id,
+            content.layout.chunk_count(),
+        )
+        .map_err(|error| ApiError::from(&error))
+    }
+
+    fn forget_journal(&self, swarm: &SwarmId) -> Result<(), ApiError> {
+        let path = self.journal_path(swarm);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let hint = "See that the daemon's state folder can be written to.";
+                let message = format!("cannot remove {}: {error}", path.display());
+                Err(ApiError::new("journal", exit::DISK, message, hint))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Swarm ids are shown nowhere, a folder included.
+    fn journal_path(&self, swarm: &SwarmId) -> PathBuf {
+        let name = blake3::derive_key(JOURNAL_CONTEXT, &swarm.0);
+        self.journals
+            .join(data_encoding::HEXLOWER.encode(&name[..16]))
+    }
+}
+
+/// What a failed sync means to the person.
+pub(crate) fn explain_sync(error: &SyncError) -> ApiError {
+    match error {
+        SyncError::Lost { source, .. } => source.into(),
+        SyncError::Store(error) => error.into(),
+        SyncError::Journal(error) => error.into(),
+    }
+}
+
+fn with_manifest(record: &ShareRecord, content: &Arc<Content>) -> ShareRecord {
+    let content = Content::clone(content);
+    let manifest = Manifest::new(content, record.trackers.clone(), record.secret);
+    ShareRecord {
+        manifest: Some(manifest.encode()),
+        ..record.clone()
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+fn chunks_of(run: &Run) -> std::ops::Range<u32> {
+    run.start..run.start.saturating_add(run.count)
+}

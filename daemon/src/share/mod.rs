@@ -1,0 +1,274 @@
+//! One share of this daemon, as the node keeps it.
+//!
+//! A [`Share`] is where a share stands and who watches it; what is to be done with it is decided in
+//! `node`. Its bytes are given by [`offer`], taken in by [`writer`], found and finished by
+//! [`depot`]; what a link does not say is learnt by [`metadata`].
+
+pub(crate) mod depot;
+pub(crate) mod metadata;
+pub(crate) mod offer;
+pub(crate) mod writer;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use warren_proto::content::ChunkIndex;
+use warren_proto::id::{PublicKey, SwarmId};
+use warren_proto::transfer::{Download, RequestId};
+use warren_proto::wire::MemberState;
+
+use crate::control::model::{ApiError, Event, ShareState};
+use crate::store::db::ShareRecord;
+use offer::Offer;
+use writer::Writer;
+
+/// How far back the shown rate looks.
+const RATE_WINDOW: Duration = Duration::from_secs(3);
+
+/// Tells one life of a share from the next one of the same swarm, so that what a task reports
+/// late is not taken for news of its successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Epoch(pub(crate) u64);
+
+/// A share.
+#[derive(Debug)]
+pub(crate) struct Share {
+    /// Which life of it this is.
+    pub(crate) epoch: Epoch,
+    /// What the database holds of it, but for the manifest.
+    pub(crate) record: ShareRecord,
+    /// Where it stands.
+    pub(crate) phase: Phase,
+    /// Peers that trackers told us of.
+    pub(crate) members: BTreeMap<PublicKey, Known>,
+    /// Peers that have sent wrong bytes of it.
+    pub(crate) banned: BTreeSet<PublicKey>,
+    /// Who waits for it to be complete.
+    pub(crate) watchers: Vec<Watcher>,
+    /// Content bytes received since the daemon began.
+    pub(crate) received_bytes: u64,
+    /// How fast they come.
+    pub(crate) rate: Rate,
+    /// Chunks that peers have not been told of yet.
+    pub(crate) fresh: Vec<ChunkIndex>,
+}
+
+/// Metadata → Preparing → Downloading → Finishing → Seeding; a registered share begins as Seeding,
+/// one found after a restart as Preparing. Any may become Stopped.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Only the link is known.
+    Metadata(Learning),
+    /// Its files are being made, or read again after a restart.
+    Preparing {
+        /// Bytes found to be right so far.
+        verified_bytes: Arc<AtomicU64>,
+        /// Bytes in all; 0 when they are not known.
+        bytes: u64,
+    },
+    /// Being fetched.
+    Downloading(Box<Active>),
+    /// All is there; it is being made durable and gets its name.
+    Finishing(Arc<Writer>),
+    /// Complete.
+    Seeding(Arc<Offer>),
+    /// Neither fetched nor given until the person does something.
+    Stopped {
+        /// Why.
+        error: ApiError,
+        /// Whether the files are no longer what was shared.
+        changed: bool,
+    },
+}
+
+/// Which peers know what a link does not say.
+#[derive(Debug, Default)]
+pub(crate) struct Learning {
+    /// Size and name as peers describe them.
+    pub(crate) described: BTreeMap<PublicKey, (u64, String)>,
+    /// Peers that were asked in vain.
+    pub(crate) tried: BTreeSet<PublicKey>,
+    /// When they may be asked again.
+    pub(crate) retry_at: Option<Instant>,
+    /// The one that is being asked.
+    pub(crate) asking: Option<(PublicKey, Task)>,
+}
+
+/// A download under way.
+#[derive(Debug)]
+pub(crate) struct Active {
+    /// Decides what to ask of whom.
+    pub(crate) download: Download,
+    /// Takes in what comes.
+    pub(crate) writer: Arc<Writer>,
+    /// Requests under way.
+    pub(crate) fetches: BTreeMap<RequestId, Task>,
+    /// Ends the task that syncs.
+    pub(crate) _syncing: DropGuard,
+}
+
+/// A task that ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Task(pub(crate) AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A peer of the swarm that a tracker told us of.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// What it is said to have.
+    pub(crate) state: MemberState,
+    /// When to ask for an introduction next.
+    pub(crate) next_try: Instant,
+    /// How often we have asked in vain.
+    pub(crate) tries: u32,
+}
+
+/// Someone who waits for a download.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    /// Where to tell.
+    pub(crate) events: mpsc::Sender<Event>,
+    /// When they asked.
+    pub(crate) since: Instant,
+}
+
+impl Share {
+    /// A share in its first phase.
+    pub(crate) fn new(epoch: Epoch, record: ShareRecord, phase: Phase) -> Share {
+        Share {
+            epoch,
+            record,
+            phase,
+            members: BTreeMap::new(),
+            banned: BTreeSet::new(),
+            watchers: Vec::new(),
+            received_bytes: 0,
+            rate: Rate::default(),
+            fresh: Vec::new(),
+        }
+    }
+
+    /// Its swarm.
+    pub(crate) fn swarm(&self) -> SwarmId {
+        self.record.swarm()
+    }
+
+    /// What a tracker is told of it; `None` while others could do nothing with us.
+    pub(crate) fn member_state(&self) -> Option<MemberState> {
+        match self.phase {
+            Phase::Metadata(_) | Phase::Downloading(_) => Some(MemberState::Leech),
+            Phase::Finishing(_) | Phase::Seeding(_) => Some(MemberState::Seed),
+            Phase::Preparing { .. } | Phase::Stopped { .. } => None,
+        }
+    }
+
+    /// Whether it wants something of others.
+    pub(crate) fn wants(&self) -> bool {
+        matches!(self.phase, Phase::Metadata(_) | Phase::Downloading(_))
+    }
+
+    /// What others may ask for.
+    pub(crate) fn offer(&self) -> Option<&Arc<Offer>> {
+        match &self.phase {
+            Phase::Downloading(active) => Some(&active.writer.offer),
+            Phase::Finishing(writer) => Some(&writer.offer),
+            Phase::Seeding(offer) => Some(offer),
+            Phase::Metadata(_) | Phase::Preparing { .. } | Phase::Stopped { .. } => None,
+        }
+    }
+
+    /// Verified bytes and bytes in all, the latter 0 while they are not known.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        match &self.phase {
+            Phase::Metadata(_) | Phase::Stopped { .. } => (0, 0),
+            Phase::Preparing {
+                verified_bytes,
+                bytes,
+            } => (verified_bytes.load(Ordering::Relaxed), *bytes),
+            Phase::Downloading(active) => {
+                let bytes = active.writer.offer.content.size;
+                (active.download.verified_bytes(), bytes)
+            }
+            Phase::Finishing(writer) => (writer.offer.content.size, writer.offer.content.size),
+            Phase::Seeding(offer) => (offer.content.size, offer.content.size),
+        }
+    }
+
+    /// The word for where it stands.
+    pub(crate) fn state(&self) -> ShareState {
+        match &self.phase {
+            Phase::Metadata(learning) if learning.asking.is_some() => ShareState::Metadata,
+            Phase::Metadata(_) => ShareState::Waiting,
+            Phase::Preparing { .. } => ShareState::Hashing,
+            Phase::Downloading(active) if is_starved(active) => ShareState::Waiting,
+            Phase::Downloading(_) | Phase::Finishing(_) => ShareState::Downloading,
+            Phase::Seeding(_) => ShareState::Seeding,
+            Phase::Stopped { changed: true, .. } => ShareState::Changed,
+            Phase::Stopped { .. } => ShareState::Failed,
+        }
+    }
+}
+
+fn is_starved(active: &Active) -> bool {
+    active.fetches.is_empty() && !active.download.has_source()
+}
+
+/// A token and the guard that cancels it.
+pub(crate) fn guarded_token() -> (CancellationToken, DropGuard) {
+    let token = CancellationToken::new();
+    let guard = token.clone().drop_guard();
+    (token, guard)
+}
+
+/// Bytes a second over the last [`RATE_WINDOW`].
+#[derive(Debug, Default)]
+pub(crate) struct Rate(VecDeque<(Instant, u64)>);
+
+impl Rate {
+    /// Notes how many bytes there are in all by now.
+    pub(crate) fn sample(&mut self, now: Instant, total: u64) {
+        self.0.push_back((now, total));
+        while self.0.len() > 2 && now.duration_since(self.0[1].0) >= RATE_WINDOW {
+            self.0.pop_front();
+        }
+    }
+
+    /// The rate; 0 before there are two samples.
+    pub(crate) fn bytes_per_s(&self) -> u64 {
+        match (self.0.front(), self.0.back()) {
+            (Some((first, before)), Some((last, after))) if last > first => {
+                let seconds = last.duration_since(*first).as_secs_f64();
+                (after.saturating_sub(*before) as f64 / seconds) as u64
+            }
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_that_of_the_last_seconds() {
+        let start = Instant::now();
+        let mut rate = Rate::default();
+        assert_eq!(rate.bytes_per_s(), 0);
+        for second in 0..10u64 {
+            // Nothing for five seconds, then a hundred bytes in each.
+            let total = second.saturating_sub(5) * 100;
+            rate.sample(start + Duration::from_secs(second), total);
+        }
+        assert_eq!(rate.bytes_per_s(), 100);
+    }
+}

@@ -1,0 +1,227 @@
+//! What others may ask of one share: its bytes, its hashes, its listing.
+//!
+//! An offer outlives the node's interest in the share for as long as somebody is being answered
+//! from it. Its methods block on the disk.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use warren_proto::content::tree::grain_cvs;
+use warren_proto::content::{ChunkIndex, ChunkSet, Content, HashList, Layout, Run, tree};
+use warren_proto::id::SwarmId;
+use warren_proto::wire::{NoReason, Part, PeerRequest};
+
+use crate::store::error::StoreError;
+use crate::store::files::ShareFiles;
+
+/// Why something is not given.
+#[derive(Clone, Debug)]
+pub(crate) enum Unserved {
+    /// We do not have it.
+    NotHere,
+    /// There is no such thing.
+    Unknown,
+    /// The file is not what it was, or cannot be read.
+    Broken(Arc<StoreError>),
+}
+
+impl Unserved {
+    /// How the peer is told.
+    pub(crate) fn reason(&self) -> NoReason {
+        match self {
+            Unserved::NotHere => NoReason::NotHere,
+            Unserved::Unknown => NoReason::Unknown,
+            Unserved::Broken(error) => match **error {
+                StoreError::Changed { .. } => NoReason::Changed,
+                _ => NoReason::NotHere,
+            },
+        }
+    }
+}
+
+/// A run of grains of a chunk: which chunk, the first byte in it, how many bytes.
+pub(crate) type Piece = (ChunkIndex, u32, u32);
+
+/// One share, as others may ask for it.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    /// Whose it is.
+    pub(crate) swarm: SwarmId,
+    /// What it is.
+    pub(crate) content: Arc<Content>,
+    /// Where its bytes are.
+    pub(crate) files: Arc<ShareFiles>,
+    have: Mutex<ChunkSet>,
+    listing: OnceLock<Option<EncodedListing>>,
+}
+
+/// A tree's listing as a file of its own.
+#[derive(Debug)]
+struct EncodedListing {
+    bytes: Bytes,
+    layout: Layout,
+    hashes: HashList,
+}
+
+impl Offer {
+    /// Offers these chunks of a share.
+    pub(crate) fn new(swarm: SwarmId, files: Arc<ShareFiles>, have: ChunkSet) -> Offer {
+        Offer {
+            swarm,
+            content: files.content().clone(),
+            files,
+            have: Mutex::new(have),
+            listing: OnceLock::new(),
+        }
+    }
+
+    /// Offers one chunk more.
+    pub(crate) fn add(&self, chunk: ChunkIndex) {
+        self.have().insert(chunk);
+    }
+
+    /// The chunks offered, as runs.
+    pub(crate) fn runs(&self) -> Vec<Run> {
+        self.have().runs()
+    }
+
+    /// Size and name that go into a description: of a tree, the size of its encoded listing.
+    pub(crate) fn described_size(&self) -> u64 {
+        match self.listing() {
+            Some(listing) => listing.bytes.len() as u64,
+            None => self.content.size,
+        }
+    }
+
+    /// Divides a wanted range into pieces of about `piece_bytes`.
+    pub(crate) fn pieces(
+        &self,
+        chunk: u32,
+        offset: u32,
+        len: u32,
+        piece_bytes: u32,
+    ) -> Result<Vec<Piece>, Unserved> {
+        let layout = &self.content.layout;
+        let chunk = layout.chunk(chunk).ok_or(Unserved::Unknown)?;
+        layout.range(chunk, offset, len).ok_or(Unserved::Unknown)?;
+        if !self.have().contains(chunk) {
+            return Err(Unserved::NotHere);
+        }
+        let end = offset + len;
+        let grains = layout.grains(chunk);
+        let wanted = grains
+            .into_iter()
+            .filter(|(at, _)| (offset..end).contains(at));
+        let mut pieces: Vec<Piece> = Vec::new();
+        for (at, grain) in wanted {
+            match pieces.last_mut() {
+                Some((_, _, len)) if *len + grain <= piece_bytes => *len += grain,
+                _ => pieces.push((chunk, at, grain)),
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// Reads a piece.
+    pub(crate) fn read(
+        &self,
+        chunk: ChunkIndex,
+        offset: u32,
+        len: u32,
+    ) -> Result<Vec<u8>, Unserved> {
+        let read = self.files.read(chunk, offset, len);
+        read.map_err(|error| Unserved::Broken(Arc::new(error)))
+    }
+
+    /// The hashes of the grains of a chunk, computed from its bytes.
+    pub(crate) fn grains(&self, chunk: u32) -> Result<Bytes, Unserved> {
+        let layout = &self.content.layout;
+        let chunk = layout.chunk(chunk).ok_or(Unserved::Unknown)?;
+        if !self.have().contains(chunk) {
+            return Err(Unserved::NotHere);
+        }
+        let bytes = self.read(chunk, 0, layout.chunk_len(chunk))?;
+        let (mut rest, mut hashes) = (bytes.as_slice(), Vec::new());
+        for extent in layout.extents(chunk) {
+            let (part, after) = rest.split_at(extent.len as usize);
+            rest = after;
+            let expected = self.content.expected(&extent).ok_or(Unserved::Unknown)?;
+            hashes.extend_from_slice(grain_cvs(part, expected.position()).as_bytes());
+        }
+        Ok(hashes.into())
+    }
+
+    /// What answers a request for anything but content bytes.
+    pub(crate) fn metadata(&self, request: &PeerRequest) -> Result<Bytes, Unserved> {
+        match *request {
+            PeerRequest::Hashes {
+                part: Part::Content,
+                ..
+            } => Ok(Bytes::copy_from_slice(self.content.hashes.as_bytes())),
+            PeerRequest::Hashes {
+                part: Part::Listing,
+                ..
+            } => {
+                let listing = self.listing().ok_or(Unserved::Unknown)?;
+                Ok(Bytes::copy_from_slice(listing.hashes.as_bytes()))
+            }
+            PeerRequest::Chunk {
+                part: Part::Listing,
+                chunk,
+                offset,
+                len,
+                ..
+            } => self
+                .listing()
+                .ok_or(Unserved::Unknown)?
+                .range(chunk, offset, len),
+            _ => Err(Unserved::Unknown),
+        }
+    }
+
+    fn listing(&self) -> Option<&EncodedListing> {
+        let listing = self.listing.get_or_init(|| {
+            let listing = self.content.listing.as_ref()?;
+            EncodedListing::new(listing.encode())
+        });
+        listing.as_ref()
+    }
+
+    fn have(&self) -> MutexGuard<'_, ChunkSet> {
+        self.have.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl EncodedListing {
+    fn new(bytes: Vec<u8>) -> Option<EncodedListing> {
+        let layout = Layout::file(bytes.len() as u64).ok()?;
+        Some(EncodedListing {
+            hashes: hash_list(&bytes, &layout),
+            bytes: bytes.into(),
+            layout,
+        })
+    }
+
+    fn range(&self, chunk: u32, offset: u32, len: u32) -> Result<Bytes, Unserved> {
+        let chunk = self.layout.chunk(chunk).ok_or(Unserved::Unknown)?;
+        let extents = self.layout.range(chunk, offset, len);
+        let extent = extents.and_then(|extents| extents.into_iter().next());
+        let extent = extent.ok_or(Unserved::Unknown)?;
+        // At most 64 MiB of listing exist, so offsets fit.
+        let start = extent.offset as usize;
+        Ok(self.bytes.slice(start..start + extent.len as usize))
+    }
+}
+
+/// The hash list of bytes taken as a file: the hash of one chunk, else the CV of each.
+fn hash_list(bytes: &[u8], layout: &Layout) -> HashList {
+    let chunk_bytes = layout.chunk_bytes() as usize;
+    if layout.chunk_count() <= 1 {
+        return [tree::whole_hash(bytes)].into_iter().collect();
+    }
+    let offsets = (0u64..).step_by(chunk_bytes);
+    let chunks = bytes.chunks(chunk_bytes).zip(offsets);
+    chunks
+        .map(|(chunk, offset)| tree::subtree_cv(chunk, offset))
+        .collect()
+}

@@ -1,0 +1,313 @@
+//! Measures and hashes the files of a share on all cores.
+//!
+//! The unit of work is a chunk of the share's layout: a part of a large file, or a pack of small
+//! ones, so that neither one huge file nor a million tiny ones leaves a core idle. Each worker has
+//! one small buffer, whatever the size of a chunk.
+//!
+//! Not here: which files there are (`store::walk`), what becomes of their hashes
+//! (`store::register`).
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
+
+use warren_proto::content::tree::{self, PartHasher, Position};
+use warren_proto::content::{Extent, HashList, Layout};
+
+use super::disk::{Disk, FileIdentity, Folder, Open, read_exact_at};
+use super::open_files::lock;
+use super::register::RegisterError;
+
+/// Bytes a worker reads at once: enough for BLAKE3's full speed, and few enough to stay in the
+/// core's own cache between being read and being hashed.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// How far the hashing of a share is, and the way to stop it; shared with whoever shows it.
+#[derive(Debug, Default)]
+pub struct Hashing {
+    hashed_bytes: AtomicU64,
+    total_bytes: AtomicU64,
+    cancelled: AtomicBool,
+}
+
+impl Hashing {
+    /// Bytes hashed so far.
+    pub fn hashed_bytes(&self) -> u64 {
+        self.hashed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes to be hashed; 0 until the share is measured.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Makes hashing end as soon as each worker has hashed the few bytes it is at.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Self::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn check(&self) -> Result<(), RegisterError> {
+        match self.is_cancelled() {
+            true => Err(RegisterError::Cancelled),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The files of a share, by the numbers they have in its layout.
+#[derive(Debug)]
+pub(super) struct Files<'a> {
+    pub(super) disk: &'a dyn Disk,
+    /// What all of them are opened beneath.
+    pub(super) folder: Folder,
+    /// Its path.
+    pub(super) folder_path: PathBuf,
+    /// Their paths in it.
+    pub(super) paths: Vec<PathBuf>,
+}
+
+/// What a file is without its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Measured {
+    pub(super) identity: FileIdentity,
+    pub(super) executable: bool,
+}
+
+/// The hashes of all files.
+#[derive(Debug)]
+pub(super) struct Hashes {
+    /// The hash of each file.
+    pub(super) roots: Vec<[u8; 32]>,
+    /// The CVs of the chunks of each file larger than a chunk.
+    pub(super) cvs: HashList,
+}
+
+impl Files<'_> {
+    /// Looks at every file.
+    pub(super) fn measure(&self, hashing: &Hashing) -> Result<Vec<Measured>, RegisterError> {
+        // A listing has at most a million files.
+        let count = self.paths.len() as u32;
+        on_all_cores(count, hashing, |_, number| {
+            let file = self.open(number)?;
+            Ok(Measured {
+                identity: self.disk.identity(&file).map_err(self.at(number))?,
+                executable: self.disk.is_executable(&file).map_err(self.at(number))?,
+            })
+        })
+    }
+
+    /// Makes sure that every file is still as it was measured.
+    pub(super) fn check_unchanged(
+        &self,
+        measured: &[Measured],
+        hashing: &Hashing,
+    ) -> Result<(), RegisterError> {
+        // Another executable bit shows too: it changes the time of the inode.
+        let check = |_: &mut Worker, number| {
+            let now = self.disk.identity(&self.open(number)?);
+            match now.map_err(self.at(number))? == measured[number as usize].identity {
+                true => Ok(()),
+                false => Err(self.changed(number)),
+            }
+        };
+        on_all_cores(measured.len() as u32, hashing, check).map(drop)
+    }
+
+    /// Hashes every file, each as long as it was measured.
+    pub(super) fn hash(
+        &self,
+        layout: &Layout,
+        measured: &[Measured],
+        hashing: &Hashing,
+    ) -> Result<Hashes, RegisterError> {
+        hashing.total_bytes.store(layout.total(), Ordering::Relaxed);
+        let job = Job {
+            files: self,
+            layout,
+            measured,
+            hashing,
+        };
+        let chunks = on_all_cores(layout.chunk_count(), hashing, |worker, index| {
+            let extents = job.extents(index);
+            extents.map(|extent| worker.hash(&job, &extent)).collect()
+        })?;
+        Ok(job.sort(&chunks))
+    }
+
+    fn open(&self, number: u32) -> Result<File, RegisterError> {
+        let path = &self.paths[number as usize];
+        let opened = self.disk.open(&self.folder, path, Open::Read);
+        opened.map_err(self.at(number))
+    }
+
+    /// Sorts what the system said about a file.
+    fn at(&self, number: u32) -> impl Fn(io::Error) -> RegisterError {
+        move |error| RegisterError::at(&self.path(number))(error)
+    }
+
+    fn path(&self, number: u32) -> PathBuf {
+        self.folder_path.join(&self.paths[number as usize])
+    }
+
+    fn changed(&self, number: u32) -> RegisterError {
+        let path = self.path(number);
+        RegisterError::Changed { path }
+    }
+}
+
+/// What all workers hash together.
+struct Job<'a> {
+    files: &'a Files<'a>,
+    layout: &'a Layout,
+    measured: &'a [Measured],
+    hashing: &'a Hashing,
+}
+
+impl Job<'_> {
+    fn extents(&self, index: u32) -> impl Iterator<Item = Extent> {
+        let chunk = self.layout.chunk(index).into_iter();
+        chunk.flat_map(|chunk| self.layout.extents(chunk))
+    }
+
+    fn is_large(&self, file: u32) -> bool {
+        self.measured[file as usize].identity.size > u64::from(self.layout.chunk_bytes())
+    }
+
+    fn position(&self, extent: &Extent) -> Position {
+        match self.is_large(extent.file) {
+            true => Position::Subtree {
+                offset: extent.offset,
+            },
+            false => Position::Whole,
+        }
+    }
+
+    /// Brings the hashes of all extents, chunk by chunk, to where they belong.
+    fn sort(&self, chunks: &[Vec<[u8; 32]>]) -> Hashes {
+        let mut roots = vec![tree::whole_hash(&[]); self.measured.len()];
+        let mut cvs = HashList::new();
+        for (index, hashes) in (0..).zip(chunks) {
+            for (extent, hash) in self.extents(index).zip(hashes) {
+                match self.is_large(extent.file) {
+                    true => cvs.push(*hash),
+                    false => roots[extent.file as usize] = *hash,
+                }
+            }
+        }
+        let large = self.layout.large_files();
+        let ends = large.iter().skip(1).map(|&(_, first)| first as usize);
+        for (&(file, first), end) in large.iter().zip(ends.chain([cvs.len()])) {
+            let own = cvs.as_hashes()[first as usize..end].iter().copied();
+            roots[file as usize] = tree::root_of(&own.collect()).0;
+        }
+        Hashes { roots, cvs }
+    }
+}
+
+/// What each thread has for itself.
+#[derive(Default)]
+struct Worker {
+    buffer: Vec<u8>,
+    /// The file it read last, most often the next one too.
+    open: Option<(u32, File)>,
+}
+
+impl Worker {
+    fn hash(&mut self, job: &Job<'_>, extent: &Extent) -> Result<[u8; 32], RegisterError> {
+        let (files, number) = (job.files, extent.file);
+        let file = match self.open.take() {
+            Some((open, file)) if open == number => file,
+            _ => files.open(number)?,
+        };
+        let hash = self.read(job, &file, extent)?;
+        // After reading, so that a change during the read does not slip through.
+        let now = files.disk.identity(&file).map_err(files.at(number))?;
+        if now != job.measured[number as usize].identity {
+            return Err(files.changed(number));
+        }
+        self.open = Some((number, file));
+        Ok(hash)
+    }
+
+    /// Reads an extent in pieces and hashes it.
+    fn read(
+        &mut self,
+        job: &Job<'_>,
+        file: &File,
+        extent: &Extent,
+    ) -> Result<[u8; 32], RegisterError> {
+        let buffer_bytes = BUFFER_BYTES.min(job.layout.chunk_bytes() as usize);
+        self.buffer.resize(buffer_bytes, 0);
+        let mut hasher = PartHasher::new(job.position(extent));
+        let (mut offset, end) = (extent.offset, extent.offset + u64::from(extent.len));
+        while offset < end {
+            job.hashing.check()?;
+            let len = (end - offset).min(buffer_bytes as u64);
+            let piece = &mut self.buffer[..len as usize];
+            read_exact_at(job.files.disk, file, piece, offset)
+                .map_err(job.files.at(extent.file))?;
+            hasher.update(piece);
+            job.hashing.hashed_bytes.fetch_add(len, Ordering::Relaxed);
+            offset += len;
+        }
+        Ok(hasher
+            .finish()
+            .expect("an extent is a whole file or a subtree"))
+    }
+}
+
+/// Does `work` for each number below `count`, about in order, and returns what it returned.
+///
+/// # Errors
+///
+/// The first that `work` met; what other workers have begun then ends first.
+fn on_all_cores<T: Send + Sync>(
+    count: u32,
+    hashing: &Hashing,
+    work: impl Fn(&mut Worker, u32) -> Result<T, RegisterError> + Sync,
+) -> Result<Vec<T>, RegisterError> {
+    let slots: Vec<OnceLock<T>> = (0..count).map(|_| OnceLock::new()).collect();
+    let next = AtomicU32::new(0);
+    let failure = Mutex::new(None);
+    let run = || {
+        let mut worker = Worker::default();
+        while lock(&failure).is_none() {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(slot) = slots.get(index as usize) else {
+                break;
+            };
+            match hashing.check().and_then(|()| work(&mut worker, index)) {
+                // No other worker has this index, so the slot is empty.
+                Ok(done) => drop(slot.set(done)),
+                Err(error) => drop(lock(&failure).get_or_insert(error)),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..cores().min(count) {
+            // Without another thread this one does all of the work.
+            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
+                break;
+            }
+        }
+        run();
+    });
+    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let all: Option<Vec<T>> = slots.into_iter().map(OnceLock::into_inner).collect();
+    Ok(all.expect("each index was taken, and its worker did not fail"))
+}
+
+fn cores() -> u32 {
+    // A number of cores fits; not knowing it, one is what there is.
+    thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
+}

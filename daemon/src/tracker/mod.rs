@@ -1,0 +1,135 @@
+//! Our side of one tracker: one connection, kept up for as long as the daemon runs.
+//!
+//! [`start`] spawns a session that connects, says hello, announces whatever [`TrackerHandle`] was
+//! told to announce, renews that, and begins again with back-off when the connection is lost. What
+//! the tracker says goes to the node as [`TrackerEvent`]s; nothing is decided here about peers.
+//!
+//! Not here: which shares are announced where, and whom to dial (`node`).
+
+mod backoff;
+mod session;
+
+use std::collections::BTreeMap;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use warren_net::Endpoint;
+use warren_proto::content::HostPort;
+use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
+use warren_proto::wire::{Candidate, FromTracker, MemberState};
+
+use crate::node::{NodeEvent, NodeSender};
+use crate::store::known::KnownTrackers;
+
+/// Introductions that may wait for the tracker connection; more are tried again later anyway.
+const INTRODUCTIONS: usize = 256;
+
+/// Tells the trackers of one daemon apart; 0 is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct TrackerId(pub(crate) u32);
+
+/// What happens with a tracker.
+#[derive(Debug)]
+pub(crate) enum TrackerEvent {
+    /// Connected, and this is its key.
+    Connected {
+        /// The pin of the key it has proven.
+        pin: TrackerPin,
+        /// The address it wants in links.
+        public: Option<HostPort>,
+    },
+    /// Not connected; the session goes on trying.
+    Lost {
+        /// Why, for people.
+        cause: String,
+        /// The pin it showed when it is not the one expected.
+        mismatch: Option<TrackerPin>,
+    },
+    /// It said something.
+    Said(FromTracker),
+}
+
+/// What a session needs to know.
+#[derive(Clone, Debug)]
+pub(crate) struct TrackerConfig {
+    /// Which one it is.
+    pub(crate) id: TrackerId,
+    /// Where it is.
+    pub(crate) address: HostPort,
+    /// What its key must match; `None` takes any key and remembers it.
+    pub(crate) pin: Option<TrackerPin>,
+    /// Where keys are remembered; only for the tracker that the person named.
+    pub(crate) known: Option<KnownTrackers>,
+    /// Where we believe we can be reached.
+    pub(crate) candidates: Vec<Candidate>,
+}
+
+/// The node's hold on a session; dropping it ends the session.
+#[derive(Debug)]
+pub(crate) struct TrackerHandle {
+    wanted: watch::Sender<BTreeMap<SwarmId, MemberState>>,
+    introductions: mpsc::Sender<(SwarmId, PublicKey)>,
+    stop: CancellationToken,
+}
+
+impl TrackerHandle {
+    /// Announces the swarm from now on, or with another state than before.
+    pub(crate) fn announce(&self, swarm: SwarmId, state: MemberState) {
+        self.wanted
+            .send_if_modified(|wanted| wanted.insert(swarm, state) != Some(state));
+    }
+
+    /// Leaves the swarm.
+    pub(crate) fn leave(&self, swarm: &SwarmId) {
+        self.wanted
+            .send_if_modified(|wanted| wanted.remove(swarm).is_some());
+    }
+
+    /// Asks to be introduced; false when too many wait already.
+    pub(crate) fn introduce(&self, swarm: SwarmId, peer: PublicKey) -> bool {
+        self.introductions.try_send((swarm, peer)).is_ok()
+    }
+}
+
+impl Drop for TrackerHandle {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Starts the session of one tracker.
+pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender) -> TrackerHandle {
+    let (wanted, wanted_by_session) = watch::channel(BTreeMap::new());
+    let (introductions, asked) = mpsc::channel(INTRODUCTIONS);
+    let stop = CancellationToken::new();
+    let session = session::Session {
+        endpoint,
+        config,
+        node,
+        wanted: wanted_by_session,
+        introductions: asked,
+        said: session::Said::default(),
+    };
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = stopped.cancelled() => (),
+            () = session.run() => (),
+        }
+    });
+    TrackerHandle {
+        wanted,
+        introductions,
+        stop,
+    }
+}
+
+impl TrackerEvent {
+    /// The event as the node takes it.
+    fn of(self, tracker: TrackerId) -> NodeEvent {
+        NodeEvent::Tracker {
+            tracker,
+            event: self,
+        }
+    }
+}
