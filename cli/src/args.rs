@@ -151,6 +151,9 @@ pub(crate) struct DownloadArgs {
     pub(crate) source: OsString,
     /// Number of the daemon, 0 to 65535
     pub(crate) idx: u16,
+    /// Stop watching when nothing arrives for so long; the download itself goes on
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
     /// Print one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,

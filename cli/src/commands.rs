@@ -21,7 +21,7 @@ use warren_daemon::{
 use warren_proto::content::path::printable;
 
 use crate::{
-    args::{DaemonArgs, RegisterArgs},
+    args::{DaemonArgs, DownloadArgs, RegisterArgs},
     control::{Daemon, Events},
     home,
     output::Output,
@@ -102,7 +102,7 @@ impl Client {
         let live = Live::new(name.to_string_lossy(), self.output);
         let registering = async {
             let events = self.daemon.follow("register", &request).await?;
-            self.watch(events, live).await
+            self.watch(events, live, None).await
         };
         match Interrupt::listen()?.or(registering).await {
             Some(Ok(Event::Registered(registered))) => self.show_registered(&registered),
@@ -146,8 +146,9 @@ impl Client {
     /// # Errors
     /// When the source is malformed, the daemon fails or refuses, or Ctrl-C ends the watching; the
     /// download itself goes on then.
-    pub(crate) async fn download(mut self, argument: &OsStr) -> Result<(), ApiError> {
-        let named = source::read(argument)?;
+    pub(crate) async fn download(mut self, args: &DownloadArgs) -> Result<(), ApiError> {
+        let named = source::read(&args.source)?;
+        let patience = args.timeout.map(Duration::from_secs);
         let idx = self.daemon.idx;
         self.daemon.start_line = home::start_line(self.home.as_deref(), idx, named.tracker());
         let id = named.id();
@@ -169,7 +170,7 @@ impl Client {
                 ),
             ));
         };
-        match interrupt.or(self.watch(events?, live)).await {
+        match interrupt.or(self.watch(events?, live, patience)).await {
             Some(Ok(Event::Done(done))) => self.show_done(&done),
             Some(result) => unexpected(result),
             None => Err(ApiError::new(
@@ -281,14 +282,56 @@ impl Client {
     }
 
     /// Shows progress until the final event, which is returned unless it is an error.
-    async fn watch(&self, mut events: Events, mut live: Live) -> Result<Event, ApiError> {
+    /// With `patience` it ends when nothing was verified for that long.
+    async fn watch(
+        &self,
+        mut events: Events,
+        mut live: Live,
+        patience: Option<Duration>,
+    ) -> Result<Event, ApiError> {
+        let (mut verified_bytes, mut moved) = (0, Instant::now());
         loop {
-            match events.next().await? {
+            let left = patience.map_or(Duration::MAX, |patience| {
+                patience.saturating_sub(moved.elapsed())
+            });
+            let Ok(event) = tokio::time::timeout(left, events.next()).await else {
+                return Err(self.out_of_patience().await);
+            };
+            match event? {
                 Event::Error(error) => return Err(error),
-                Event::Progress(progress) => live.show(progress, Instant::now())?,
+                Event::Progress(progress) => {
+                    if progress.verified_bytes != verified_bytes {
+                        (verified_bytes, moved) = (progress.verified_bytes, Instant::now());
+                    }
+                    live.show(progress, Instant::now())?;
+                }
                 event if event.is_final() => return Ok(event),
                 _ => (),
             }
+        }
+    }
+
+    /// Why nothing arrives, as far as the daemon knows.
+    async fn out_of_patience(&self) -> ApiError {
+        let status = self.daemon.list("status").await.unwrap_or_default();
+        let connected =
+            |event: &Event| matches!(event, Event::Tracker(tracker) if tracker.connected);
+        let idx = self.daemon.idx;
+        let hint = format!(
+            "The download goes on in the daemon; see it with: client {}status {idx}",
+            self.home_flag()
+        );
+        if status.iter().any(connected) {
+            let message = "nothing arrived for too long: no peer has what is missing";
+            ApiError::new("no_source", exit::NO_SOURCE, message, hint)
+        } else {
+            let message = "nothing arrived for too long: the tracker is not reached";
+            ApiError::new(
+                "tracker_unreachable",
+                exit::TRACKER_UNREACHABLE,
+                message,
+                hint,
+            )
         }
     }
 

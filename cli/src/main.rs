@@ -91,7 +91,7 @@ fn run(args: Args, output: Output) -> Result<(), ApiError> {
         }
         Command::Download(download) => {
             let client = client(download.idx)?;
-            on_one_thread(client.download(&download.source))
+            on_one_thread(client.download(&download))
         }
         Command::Status(asked) => on_one_thread(client(asked.idx)?.status()),
         Command::Peers(asked) => on_one_thread(client(asked.idx)?.peers()),

@@ -33,6 +33,25 @@ fn a_download_nobody_has_waits_and_says_so_until_a_source_registers() {
 }
 
 #[test]
+fn a_person_may_limit_the_wait_and_the_download_goes_on() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let file = swarm.file("film.mkv", MIB, 9);
+    let registered = ours.register(&file);
+    ours.stop();
+
+    let impatient = ["download", "--timeout", "1", &registered.manifest];
+    theirs.client(&impatient).expect_error(5, "no peer has");
+    swarm.tracker.stop();
+    theirs.until("the tracker to be missed", |status| {
+        status.trackers.iter().all(|tracker| !tracker.connected)
+    });
+    theirs.client(&impatient).expect_error(4, "tracker");
+    let share = theirs.share(&registered.content_id);
+    assert_eq!(share.state, ShareState::Waiting);
+}
+
+#[test]
 fn a_link_nobody_answers_waits_and_says_so_until_a_source_comes_back() {
     let swarm = Swarm::start();
     let (mut ours, theirs) = (swarm.daemon(1), swarm.daemon(2));

@@ -422,6 +422,7 @@ impl Node {
                 let phase = Phase::Preparing {
                     verified_bytes,
                     bytes,
+                    is_new: false,
                 };
                 let swarm = self.add(record, phase);
                 self.handle_opened(swarm, Ok(opened));

@@ -14,7 +14,7 @@ use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::limits;
 use warren_proto::proof::{self, Proof, Side};
 use warren_proto::transfer;
-use warren_proto::wire::{Bounded, PeerMessage};
+use warren_proto::wire::{Bounded, MemberState, PeerMessage};
 
 use super::Node;
 use crate::control::model::PeerPath;
@@ -30,7 +30,7 @@ const PEERS: usize = 256;
 /// it reads nothing.
 const MESSAGES: usize = 1024;
 
-/// How long a peer may stay without having joined any swarm with us.
+/// How long a peer may stay that has joined no swarm with us, or only some that both have complete.
 const STRANGER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Silence after which a peer may be gone: its keep-alive comes every 5 s.
@@ -49,7 +49,7 @@ pub(super) struct Peer {
     joints: BTreeMap<SwarmId, Joint>,
     next_alias: u32,
     refusals: u32,
-    /// Since when it has no swarm in common with us.
+    /// Since when it is of no use to us, nor we to it.
     stranger_since: Option<Instant>,
     /// Packets received from it, and when the last of them was noticed.
     heard: (u64, Instant),
@@ -219,8 +219,20 @@ impl Node {
         }
     }
 
-    /// Ends connections that have nothing in common with us.
+    /// Ends connections that have nothing in common with us, or nothing more to give or take.
     pub(super) fn drop_strangers(&mut self, now: Instant) {
+        for (key, peer) in &mut self.peers {
+            let mut joined = peer.joints.iter().filter(|(_, joint)| joint.is_joined());
+            let useful = |share: &Share| {
+                let known = share.members.get(key);
+                share.wants() || known.is_none_or(|known| known.state != MemberState::Seed)
+            };
+            if joined.any(|(swarm, _)| self.shares.get(swarm).is_some_and(useful)) {
+                peer.stranger_since = None;
+            } else {
+                peer.stranger_since.get_or_insert(now);
+            }
+        }
         let is_old = |since: Instant| now.duration_since(since) >= STRANGER_TIMEOUT;
         let strangers = self.peers.iter();
         let strangers = strangers.filter(|(_, peer)| peer.stranger_since.is_some_and(is_old));
@@ -337,6 +349,9 @@ impl Node {
             return;
         };
         let rtt = peer.connection.rtt();
+        if share.wants() {
+            peer.connection.expect_content();
+        }
         let told = share
             .offer()
             .is_none_or(|offer| describe(peer, alias, offer));

@@ -67,6 +67,7 @@ impl Node {
         let phase = Phase::Preparing {
             verified_bytes: verified_bytes.clone(),
             bytes: how.bytes(),
+            is_new: matches!(how, Preparing::Create(_)),
         };
         let swarm = self.add(record, phase);
         self.prepare(swarm, how, verified_bytes);
@@ -143,9 +144,8 @@ impl Node {
         let Some(share) = self.shares.get(&swarm) else {
             return;
         };
-        let is_new = matches!(share.record.state, ShareState::Downloading)
-            && share.record.identities.is_none();
-        if is_new && !share.watchers.is_empty() && error.code != "changed" {
+        let is_new = matches!(share.phase, Phase::Preparing { is_new: true, .. });
+        if is_new && !share.watchers.is_empty() {
             self.tell_error(swarm, &error);
             self.forget(swarm);
             return;
@@ -255,6 +255,7 @@ impl Node {
         share.phase = Phase::Preparing {
             verified_bytes: verified_bytes.clone(),
             bytes: content.size,
+            is_new: true,
         };
         self.prepare(swarm, Preparing::Create(content), verified_bytes);
     }

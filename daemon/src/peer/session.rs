@@ -44,6 +44,20 @@ enum SessionError {
     Ended,
 }
 
+impl SessionError {
+    /// Whose fault it was, as the peer is told.
+    fn close(&self) -> Close {
+        match self {
+            SessionError::Connection(_) | SessionError::Write(_) | SessionError::Ended => {
+                Close::Done
+            }
+            SessionError::NoHello | SessionError::NotHello | SessionError::Read(_) => {
+                Close::Protocol
+            }
+        }
+    }
+}
+
 /// Serves one connection until it ends, then tells the node.
 pub(crate) async fn run(
     connection: Connection,
@@ -53,12 +67,16 @@ pub(crate) async fn run(
     node: NodeSender,
 ) {
     let peer = connection.peer_key();
-    let ended = talk(&connection, id, &common, out, &node).await;
-    if let Err(error) = ended {
-        let error: &dyn std::error::Error = &error;
-        tracing::debug!(%peer, error, "peer session ended");
-    }
-    connection.close(Close::Protocol.code(), Close::Protocol.reason());
+    let close = match talk(&connection, id, &common, out, &node).await {
+        Ok(()) => Close::Done,
+        Err(error) => {
+            let close = error.close();
+            let error: &dyn std::error::Error = &error;
+            tracing::debug!(%peer, error, "peer session ended");
+            close
+        }
+    };
+    connection.close(close.code(), close.reason());
     node.send(NodeEvent::PeerClosed { peer, session: id }).await;
 }
 

@@ -70,6 +70,8 @@ pub(crate) enum Phase {
         verified_bytes: Arc<AtomicU64>,
         /// Bytes in all; 0 when they are not known.
         bytes: u64,
+        /// Whether nothing of it was there before.
+        is_new: bool,
     },
     /// Being fetched.
     Downloading(Box<Active>),
@@ -194,6 +196,7 @@ impl Share {
             Phase::Preparing {
                 verified_bytes,
                 bytes,
+                ..
             } => (verified_bytes.load(Ordering::Relaxed), *bytes),
             Phase::Downloading(active) => {
                 let bytes = active.writer.offer.content.size;

@@ -12,6 +12,7 @@ use warren_proto::proof::{self, Side};
 
 use crate::socket::canonical;
 use crate::tls::{Protocol, key_of};
+use crate::transport;
 
 /// A connection to a peer or a tracker whose key is proven.
 ///
@@ -76,6 +77,12 @@ impl Connection {
             .export_keying_material(&mut secret, proof::EXPORTER_LABEL, context)
             .expect("32 bytes are within what HKDF-SHA256 can give");
         secret
+    }
+
+    /// Makes room for content from this peer, which until now could send little before it was read.
+    pub fn expect_content(&self) {
+        let window = VarInt::from_u32(transport::CONTENT_WINDOW_BYTES);
+        self.quic.set_receive_window(window);
     }
 
     /// quinn's own handle: streams, statistics.

@@ -34,8 +34,12 @@ const LOOPBACK_MTU_BYTES: u16 = 16_000;
 /// Window of one chunk stream: a chunk is 16 MiB at most.
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
 
-/// Window of one peer connection.
-const RECEIVE_WINDOW_BYTES: u32 = 64 << 20;
+/// Window of a connection to a peer of which no content is expected: requests, news and hellos.
+/// What is not read or has gaps before it takes memory, so this is what a stranger can take.
+const STRANGER_WINDOW_BYTES: u32 = 256 << 10;
+
+/// Window of a connection to a peer that gives us content.
+pub(crate) const CONTENT_WINDOW_BYTES: u32 = 64 << 20;
 
 /// What may be written to a peer connection and not yet acknowledged.
 const SEND_WINDOW_BYTES: u64 = 16 << 20;
@@ -121,7 +125,7 @@ fn peer_transport(remote: SocketAddr) -> Arc<TransportConfig> {
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(PEER_STREAMS))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
         .packet_threshold(REORDERING_PACKETS)
         .mtu_discovery_config(Some(mtu))

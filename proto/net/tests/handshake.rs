@@ -60,6 +60,46 @@ async fn sockets_without_ipv6_meet_too() {
 }
 
 #[tokio::test]
+async fn a_stranger_takes_little_memory_until_content_is_expected_of_it() {
+    let (server, client) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let listening = listen(&server, Profile::Daemon, Protocol::Peer);
+    let (stranger, accepted) =
+        meet(&dialler(&client), &listening, Protocol::Peer, Expect::Any).await;
+    // Over several streams, none of which is ever read.
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        streams.push(stranger.quinn().open_bi().await.unwrap().0);
+    }
+    let before = pour(&mut streams).await;
+    assert!(before <= 512 * 1024, "{before} bytes from a stranger");
+
+    accepted.expect_content();
+    let after = pour(&mut streams).await;
+    assert!(after >= 4 << 20, "{after} bytes of content");
+}
+
+/// Writes on all streams until none takes more for a while, but no more than 8 MiB.
+async fn pour(streams: &mut [quinn::SendStream]) -> usize {
+    let piece = vec![7; 16 * 1024];
+    let mut taken = 0;
+    let stuck = std::time::Duration::from_millis(300);
+    while taken < 8 << 20 {
+        let mut moved = 0;
+        for stream in streams.iter_mut() {
+            let sent_before = stream.write(&piece);
+            if let Ok(Ok(count)) = tokio::time::timeout(stuck, sent_before).await {
+                moved += count;
+            }
+        }
+        if moved == 0 {
+            break;
+        }
+        taken += moved;
+    }
+    taken
+}
+
+#[tokio::test]
 async fn an_exporter_belongs_to_one_connection() {
     let (server, client) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let listening = listen(&server, Profile::Daemon, Protocol::Peer);
