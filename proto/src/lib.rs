@@ -3,13 +3,14 @@
 //! Nothing here knows a socket, a clock, a thread or a runtime. Time and randomness are passed in,
 //! so a test or a simulator can replay any run. [`content`] describes what is shared, [`wire`] what
 //! peers and trackers say to each other, [`swarm`] what a tracker decides, [`transfer`] what a
-//! downloading peer decides.
+//! downloading peer decides, [`nat`] how two peers reach each other.
 //!
 //! Not here: sockets, TLS and QUIC (`warren-net`), files and time (`warren-daemon`).
 
 pub mod content;
 pub mod id;
 pub mod limits;
+pub mod nat;
 pub mod proof;
 pub mod swarm;
 pub mod transfer;

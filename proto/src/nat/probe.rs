@@ -1,0 +1,256 @@
+//! Measures how our NAT picks outside ports, by asking several servers how we look to them.
+//!
+//! [`MappingProbe`] sends a STUN Binding request to each of several server addresses from the one
+//! socket in question and compares the answers (RFC 5780 §4.3). Feed it datagrams and the time,
+//! send what `poll_transmit` yields, sleep until `poll_timeout`, until `poll_measured` yields.
+//!
+//! Two ports of one server tell whether the mapping depends on the port; only two IP addresses tell
+//! whether it depends on the address ([`Measured::compares_addresses`]).
+//!
+//! Answers are not authenticated. They are matched by transaction and source, so only somebody who
+//! sees our packets can forge one; what it gains is that our peers look for us in a wrong place.
+//!
+//! Not here: filtering, which only a packet from an address we never sent to could show, and which
+//! a punch finds out anyway.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::stun::{self, Message, Transaction};
+use super::{Transmit, usable};
+use crate::wire::NatMapping;
+
+/// Pauses after each request to one server. Short at first: a lost packet should not hold up the
+/// start of a daemon.
+const PAUSES_MS: [u64; 5] = [100, 200, 400, 800, 800];
+
+/// Most servers asked.
+const SERVERS: usize = 8;
+
+/// Ports at most this far apart, always in one direction, are handed out in sequence; what lies
+/// between two of ours went to other flows behind the NAT.
+const MAX_STEP: u16 = 16;
+
+/// Makes a request as long as the longest answer, 44 bytes with an IPv6 address, so that a server
+/// that must not amplify serves it. PADDING (RFC 5780 §7.6) would have to be understood; this need
+/// not be.
+const SOFTWARE: &[u8; 20] = b"warren mapping probe";
+
+/// How one server saw our socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The server.
+    pub server: SocketAddr,
+    /// Where it saw our packet come from.
+    pub mapped: SocketAddr,
+}
+
+/// What the answers say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// How our NAT maps ports, as far as these servers show.
+    pub mapping: NatMapping,
+    /// One for each server that answered, in the order they were asked in.
+    pub samples: Vec<Sample>,
+}
+
+impl Measured {
+    /// Our server-reflexive address, if any server answered.
+    pub fn reflexive(&self) -> Option<SocketAddr> {
+        self.samples.first().map(|sample| sample.mapped)
+    }
+
+    /// Whether servers at two IP addresses answered. If not, a mapping that depends on the address
+    /// but not on the port looks endpoint-independent.
+    pub fn compares_addresses(&self) -> bool {
+        let first = self.samples.first().map(|sample| sample.server.ip());
+        let differs = |sample: &Sample| Some(sample.server.ip()) != first;
+        self.samples.iter().any(differs)
+    }
+}
+
+/// Asks some servers at once how one socket looks to them.
+#[derive(Debug)]
+pub struct MappingProbe {
+    servers: Vec<Server>,
+    transmits: VecDeque<Transmit>,
+    is_reported: bool,
+}
+
+#[derive(Debug)]
+struct Server {
+    address: SocketAddr,
+    transaction: Transaction,
+    pauses: std::slice::Iter<'static, u64>,
+    /// When to ask again or give up; none once either happened for the last time.
+    next: Option<Instant>,
+    mapped: Option<SocketAddr>,
+}
+
+impl MappingProbe {
+    /// Asks the first 8 usable addresses of the first one's family, each once. Two ports of one
+    /// server should be among them, and a second IP address if there is one.
+    pub fn new(now: Instant, servers: &[SocketAddr], seed: [u8; 32]) -> MappingProbe {
+        let mut rng = StdRng::from_seed(seed);
+        let mut probe = MappingProbe {
+            servers: Vec::new(),
+            transmits: VecDeque::new(),
+            is_reported: false,
+        };
+        for address in servers.iter().copied().filter_map(usable) {
+            let first = probe.servers.first();
+            let fits = first.is_none_or(|server| is_same_family(server.address, address));
+            let is_new = probe.servers.iter().all(|server| server.address != address);
+            if fits && is_new && probe.servers.len() < SERVERS {
+                let transaction = Transaction(rng.random());
+                probe.servers.push(Server::new(now, address, transaction));
+            }
+        }
+        probe.handle_timeout(now);
+        probe
+    }
+
+    /// Whether the datagram claims to be an answer to one of our requests.
+    pub fn recognizes(&self, bytes: &[u8]) -> bool {
+        super::check::transaction_of(bytes)
+            .is_some_and(|answered| self.servers.iter().any(|s| s.transaction == answered))
+    }
+
+    /// Takes a datagram in. What is not an answer of the server that was asked changes nothing.
+    pub fn handle_datagram(&mut self, _now: Instant, from: SocketAddr, bytes: &[u8]) {
+        let (Some(from), Some(message)) = (usable(from), Message::parse(bytes)) else {
+            return;
+        };
+        let asked = self
+            .servers
+            .iter_mut()
+            .find(|server| server.address == from && server.transaction == message.transaction);
+        let mapped = message.mapped_address().filter(|mapped| {
+            is_same_family(*mapped, from) && !mapped.ip().is_unspecified() && mapped.port() != 0
+        });
+        if let (Some(server), stun::BINDING_SUCCESS, Some(mapped)) = (asked, message.kind, mapped) {
+            server.next = None;
+            server.mapped.get_or_insert(mapped);
+        }
+    }
+
+    /// Advances to `now`: asks again those that have not answered, or gives them up.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for server in &mut self.servers {
+            if server.next.take_if(|next| *next <= now).is_none() {
+                continue;
+            }
+            if let Some(pause) = server.pauses.next() {
+                server.next = Some(now + Duration::from_millis(*pause));
+                self.transmits.push_back(Transmit {
+                    to: server.address,
+                    bytes: encode_request(server.transaction),
+                    ttl: None,
+                });
+            }
+        }
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// When to call [`MappingProbe::handle_timeout`], or `None` when there is nothing to wait for.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.servers.iter().filter_map(|server| server.next).min()
+    }
+
+    /// The result, once: when every server has answered or was given up.
+    pub fn poll_measured(&mut self) -> Option<Measured> {
+        if self.is_reported || self.poll_timeout().is_some() {
+            return None;
+        }
+        self.is_reported = true;
+        let sample = |server: &Server| {
+            let server_address = server.address;
+            server.mapped.map(|mapped| Sample {
+                server: server_address,
+                mapped,
+            })
+        };
+        let samples: Vec<Sample> = self.servers.iter().filter_map(sample).collect();
+        Some(Measured {
+            mapping: classify(&samples),
+            samples,
+        })
+    }
+}
+
+impl Server {
+    fn new(now: Instant, address: SocketAddr, transaction: Transaction) -> Server {
+        Server {
+            address,
+            transaction,
+            pauses: PAUSES_MS.iter(),
+            next: Some(now),
+            mapped: None,
+        }
+    }
+}
+
+/// How a NAT maps that showed one socket to several servers like this, in the order they were asked
+/// in. More samples, also of further sockets, narrow the range of a random mapping down.
+pub fn classify(samples: &[Sample]) -> NatMapping {
+    let [first, others @ ..] = samples else {
+        return NatMapping::Unknown;
+    };
+    if others.is_empty() {
+        return NatMapping::Unknown;
+    }
+    if others.iter().all(|sample| sample.mapped == first.mapped) {
+        return NatMapping::EndpointIndependent;
+    }
+    if others.iter().any(|s| s.mapped.ip() != first.mapped.ip()) {
+        return NatMapping::AddressDependent;
+    }
+    let mut ports: Vec<u16> = samples.iter().map(|sample| sample.mapped.port()).collect();
+    ports.dedup();
+    match (step(&ports), &ports[..]) {
+        (Some(step), _) => NatMapping::Sequential { step },
+        (None, [_, _]) => NatMapping::AddressDependent,
+        (None, _) => NatMapping::Random {
+            low: ports.iter().copied().min().unwrap_or_default(),
+            high: ports.iter().copied().max().unwrap_or_default(),
+        },
+    }
+}
+
+/// The smallest distance between neighbours, if they all go the same way and never far.
+fn step(ports: &[u16]) -> Option<i16> {
+    let steps = ports.windows(2).map(|pair| {
+        let is_near = pair[0].abs_diff(pair[1]) <= MAX_STEP;
+        let step = i32::from(pair[1]) - i32::from(pair[0]);
+        i16::try_from(step).ok().filter(|_| is_near)
+    });
+    let steps = steps.collect::<Option<Vec<i16>>>()?;
+    let is_one_way = steps.iter().all(|step| step.signum() == steps[0].signum());
+    let nearest = steps.iter().copied().min_by_key(|step| step.abs());
+    nearest.filter(|_| is_one_way)
+}
+
+fn encode_request(transaction: Transaction) -> Vec<u8> {
+    let length = stun::ATTRIBUTE_HEADER_BYTES + SOFTWARE.len();
+    let mut bytes = Vec::with_capacity(stun::HEADER_BYTES + length);
+    bytes.extend_from_slice(&stun::BINDING_REQUEST.to_be_bytes());
+    bytes.extend_from_slice(&(length as u16).to_be_bytes());
+    bytes.extend_from_slice(&stun::MAGIC_COOKIE);
+    bytes.extend_from_slice(&transaction.0);
+    bytes.extend_from_slice(&stun::SOFTWARE.to_be_bytes());
+    bytes.extend_from_slice(&(SOFTWARE.len() as u16).to_be_bytes());
+    bytes.extend_from_slice(SOFTWARE);
+    bytes
+}
+
+fn is_same_family(a: SocketAddr, b: SocketAddr) -> bool {
+    a.is_ipv4() == b.is_ipv4()
+}

@@ -1,0 +1,390 @@
+//! Opens a direct path to one peer while both of us sit behind a NAT.
+//!
+//! [`PunchAttempt`] is our side of one rendezvous. It decides what to send and when; it holds no
+//! socket and reads no clock: feed it datagrams and the time, send what `poll_transmit` yields,
+//! sleep until `poll_timeout`. Dropping it closes it; until then it answers the peer's checks,
+//! since a path we know of is of use only when the peer knows of it too.
+//!
+//! Both sides must send before either can receive: a NAT with address-dependent filtering drops
+//! packets from an address it has not seen us send to (RFC 4787 §5). So the first checks are
+//! expected to be lost; they are there to open our own side (`schedule`).
+//!
+//! A path is proven when the peer answered our check from where the check went (RFC 8445 §7.2.5).
+//! A check from an address nobody named is answered there, and the address becomes one more
+//! candidate, peer-reflexive: that is how a peer behind an address-dependent mapping is found.
+//!
+//! Nothing is sent to an address that neither the tracker nor an authenticated check named, and at
+//! most 24 checks to any ([`PROBES_PER_ADDRESS`]). An answer goes out once per request and is
+//! shorter than it.
+//!
+//! Not here: learning our reflexive address ([`super::MappingProbe`]), guessing ports.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::check::{self, Check, Credentials, username_of};
+use super::schedule::{PROBES_PER_ADDRESS, Schedule};
+use super::stun::Transaction;
+use super::{Transmit, is_private, usable};
+use crate::limits::CANDIDATES;
+use crate::proof::Side;
+use crate::wire::{CandidateKind, Rendezvous};
+
+/// How long to look for a path before saying there is none.
+const GIVE_UP: Duration = Duration::from_secs(5);
+
+/// The longest wait a tracker can ask for; an honest one never asks for more.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a path through NATs waits for one inside the network: a round trip there takes a few
+/// milliseconds, and nobody notices these.
+const LOCAL_PREFERENCE: Duration = Duration::from_millis(15);
+
+/// Most peer-reflexive candidates. A peer has one or two; two NATs that map by address and port
+/// would go on making new ones for ever.
+const LEARNT: usize = 4;
+
+/// Most addresses we ever send to.
+const ADDRESSES: usize = CANDIDATES + LEARNT;
+
+/// Most requests answered: all that a peer with our own budgets sends to as many addresses of ours.
+const ANSWERS: usize = PROBES_PER_ADDRESS * ADDRESSES;
+
+/// A path on which the peer answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The peer's end of it.
+    pub remote: SocketAddr,
+    /// How that address became known.
+    pub kind: CandidateKind,
+    /// From the check to its answer.
+    pub rtt: Duration,
+    /// Our end, as the peer sees it.
+    pub observed: SocketAddr,
+}
+
+impl Path {
+    /// Whether no NAT is in between: in one network, or to an address of the peer's own.
+    pub fn is_local(&self) -> bool {
+        is_local(self.remote, self.kind)
+    }
+}
+
+/// What an attempt found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PunchEvent {
+    /// An authenticated check came from this address, once per address. The QUIC server accepts
+    /// the client's first packets from there: the client may know of the path before we do.
+    Heard {
+        /// Where it came from.
+        remote: SocketAddr,
+    },
+    /// The path to use; once. The QUIC client dials now, with the path's round trip.
+    Proven(Path),
+    /// One more path that works.
+    AlsoProven(Path),
+    /// Nothing was proven in time; at most once, and not after `Proven`. An attempt that is kept
+    /// still answers, and may yet prove a path when the peer comes late.
+    Failed,
+}
+
+/// Open → Held when a path is proven but a local one may follow in a moment; either → Made.
+#[derive(Debug)]
+enum Choice {
+    Open,
+    Held { until: Instant, proven: Vec<Path> },
+    Made,
+}
+
+/// What we know of one address of the peer.
+#[derive(Debug)]
+struct Remote {
+    kind: CandidateKind,
+    schedule: Schedule,
+    answers: usize,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    to: SocketAddr,
+    sent: Instant,
+}
+
+/// Our side of one rendezvous.
+#[derive(Debug)]
+pub struct PunchAttempt {
+    credentials: Credentials,
+    side: Side,
+    rng: StdRng,
+    remotes: BTreeMap<SocketAddr, Remote>,
+    learnt: usize,
+    in_flight: BTreeMap<Transaction, InFlight>,
+    answered: BTreeSet<Transaction>,
+    choice: Choice,
+    /// When to give up; none once a path was proven or we did.
+    deadline: Option<Instant>,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<PunchEvent>,
+}
+
+impl PunchAttempt {
+    /// Starts once the rendezvous' wait is over. `side` is ours on the connection to come: the
+    /// lower key is the client. Transactions come from `seed`, so outside of tests it must be the
+    /// system's randomness. Candidates that may not be sent to are left out; loopback ones are the
+    /// caller's to judge, who knows whether the tracker is on this machine.
+    pub fn new(now: Instant, rendezvous: &Rendezvous, side: Side, seed: [u8; 32]) -> PunchAttempt {
+        let start = now + Duration::from_millis(rendezvous.wait_ms.into()).min(MAX_WAIT);
+        let mut remotes = BTreeMap::new();
+        for candidate in &rendezvous.candidates {
+            if let Some(address) = usable(candidate.address) {
+                let remote = || Remote::told(candidate.kind, address, start);
+                remotes.entry(address).or_insert_with(remote);
+            }
+        }
+        PunchAttempt {
+            credentials: Credentials::of(rendezvous),
+            side,
+            rng: StdRng::from_seed(seed),
+            remotes,
+            learnt: 0,
+            in_flight: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            choice: Choice::Open,
+            deadline: Some(start + GIVE_UP),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Which side of the connection to come we are.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Whether the datagram claims to belong here: a request with our USERNAME, or an answer to a
+    /// request of ours. A cheap look, before any authentication.
+    pub fn recognizes(&self, bytes: &[u8]) -> bool {
+        match check::transaction_of(bytes) {
+            Some(transaction) => self.in_flight.contains_key(&transaction),
+            None => username_of(bytes) == Some(self.credentials.username()),
+        }
+    }
+
+    /// Takes a datagram in. What is not an authenticated check of this rendezvous changes nothing.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        let Some(from) = usable(from).filter(|_| self.recognizes(bytes)) else {
+            return;
+        };
+        match self.credentials.decode(bytes) {
+            Ok(Check::Request { transaction, side }) if side == self.side.other() => {
+                self.handle_request(now, from, transaction);
+            }
+            Ok(Check::Answer {
+                transaction,
+                mapped,
+            }) => self.handle_answer(now, from, transaction, mapped),
+            // Our own request, reflected; or not authenticated.
+            Ok(Check::Request { .. }) | Err(_) => return,
+        }
+        self.send_due(now);
+    }
+
+    /// Advances to `now`: sends the checks that are due, chooses a path that has waited, or gives
+    /// up.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.send_due(now);
+        if let Choice::Held { until, proven } = &mut self.choice
+            && *until <= now
+        {
+            let proven = std::mem::take(proven);
+            self.choose(now, proven);
+        }
+        if self.deadline.take_if(|deadline| *deadline <= now).is_some() {
+            self.events.push_back(PunchEvent::Failed);
+        }
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next thing found out.
+    pub fn poll_event(&mut self) -> Option<PunchEvent> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`PunchAttempt::handle_timeout`], or `None` when nothing is due unless the peer
+    /// is heard.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let held = match self.choice {
+            Choice::Held { until, .. } => Some(until),
+            Choice::Open | Choice::Made => None,
+        };
+        let checks = self.remotes.values().filter_map(|r| r.schedule.next());
+        checks.chain(held).chain(self.deadline).min()
+    }
+
+    /// A request is answered where it came from, and only the first with its transaction: a copy of
+    /// it sent on from elsewhere would make us check whoever lives there.
+    fn handle_request(&mut self, now: Instant, from: SocketAddr, transaction: Transaction) {
+        if self.answered.len() == ANSWERS || !self.answered.insert(transaction) {
+            return;
+        }
+        let Some(remote) = self.remote(now, from) else {
+            return;
+        };
+        if remote.answers == PROBES_PER_ADDRESS {
+            return;
+        }
+        remote.answers += 1;
+        let is_first = remote.answers == 1;
+        remote.schedule.trigger(now);
+        if is_first {
+            self.events.push_back(PunchEvent::Heard { remote: from });
+        }
+        self.transmits.push_back(Transmit {
+            to: from,
+            bytes: self.credentials.encode_answer(transaction, from),
+            ttl: None,
+        });
+    }
+
+    /// The peer's address `from`, learnt if there is room for one more.
+    fn remote(&mut self, now: Instant, from: SocketAddr) -> Option<&mut Remote> {
+        if !self.remotes.contains_key(&from) {
+            if self.learnt == LEARNT {
+                return None;
+            }
+            self.learnt += 1;
+            self.remotes.insert(from, Remote::learnt(now));
+        }
+        self.remotes.get_mut(&from)
+    }
+
+    fn handle_answer(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        transaction: Transaction,
+        mapped: SocketAddr,
+    ) {
+        let is_symmetric = |check: &mut InFlight| check.to == from;
+        let Some(check) = take_if(&mut self.in_flight, transaction, is_symmetric) else {
+            return;
+        };
+        let remote = self.remotes.get_mut(&from);
+        let Some(remote) = remote.filter(|remote| !remote.schedule.is_proven()) else {
+            return;
+        };
+        remote.schedule.prove();
+        self.deadline = None;
+        let path = Path {
+            remote: from,
+            kind: remote.kind,
+            rtt: now.saturating_duration_since(check.sent),
+            observed: mapped,
+        };
+        self.handle_proven(now, path);
+    }
+
+    fn handle_proven(&mut self, now: Instant, path: Path) {
+        match std::mem::replace(&mut self.choice, Choice::Made) {
+            Choice::Open => self.hold_or_choose(now, now + LOCAL_PREFERENCE, vec![path]),
+            Choice::Held { until, mut proven } => {
+                proven.push(path);
+                self.hold_or_choose(now, until, proven);
+            }
+            Choice::Made => self.events.push_back(PunchEvent::AlsoProven(path)),
+        }
+    }
+
+    fn hold_or_choose(&mut self, now: Instant, until: Instant, proven: Vec<Path>) {
+        if proven.iter().any(Path::is_local) || !self.awaits_local() {
+            self.choose(now, proven);
+        } else {
+            self.choice = Choice::Held { until, proven };
+        }
+    }
+
+    /// Whether a local path may still be proven.
+    fn awaits_local(&self) -> bool {
+        self.remotes
+            .iter()
+            .any(|(address, r)| is_local(*address, r.kind) && r.schedule.is_searching())
+    }
+
+    /// Takes the first local path, or else the first.
+    fn choose(&mut self, now: Instant, mut proven: Vec<Path>) {
+        let local = proven.iter().position(Path::is_local);
+        let chosen = proven.remove(local.unwrap_or(0));
+        for (address, remote) in &mut self.remotes {
+            if *address == chosen.remote {
+                remote.schedule.confirm(now);
+            } else {
+                remote.schedule.cut_short();
+            }
+        }
+        self.choice = Choice::Made;
+        self.events.push_back(PunchEvent::Proven(chosen));
+        let others = proven.into_iter().map(PunchEvent::AlsoProven);
+        self.events.extend(others);
+    }
+
+    fn send_due(&mut self, now: Instant) {
+        for (to, remote) in &mut self.remotes {
+            while let Some(due) = remote.schedule.take_due(now) {
+                let transaction = Transaction(self.rng.random());
+                let sent = InFlight { to: *to, sent: now };
+                self.in_flight.insert(transaction, sent);
+                self.transmits.push_back(Transmit {
+                    to: *to,
+                    bytes: self.credentials.encode_request(transaction, self.side),
+                    ttl: due.hops,
+                });
+            }
+        }
+    }
+}
+
+impl Remote {
+    /// A candidate of the rendezvous. Primers are for what lies beyond a NAT of ours.
+    fn told(kind: CandidateKind, address: SocketAddr, start: Instant) -> Remote {
+        let schedule = match is_private(address) {
+            true => Schedule::unprimed(start),
+            false => Schedule::primed(start),
+        };
+        Remote {
+            kind,
+            schedule,
+            answers: 0,
+        }
+    }
+
+    /// The peer was heard from an address nobody named: our NAT let it in.
+    fn learnt(now: Instant) -> Remote {
+        Remote {
+            kind: CandidateKind::PeerReflexive,
+            schedule: Schedule::heard(now),
+            answers: 0,
+        }
+    }
+}
+
+fn is_local(address: SocketAddr, kind: CandidateKind) -> bool {
+    kind == CandidateKind::Host || is_private(address)
+}
+
+fn take_if<K: Ord + Copy, V>(
+    map: &mut BTreeMap<K, V>,
+    key: K,
+    condition: impl FnOnce(&mut V) -> bool,
+) -> Option<V> {
+    map.get_mut(&key)
+        .is_some_and(condition)
+        .then(|| map.remove(&key))?
+}
