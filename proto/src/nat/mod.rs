@@ -21,6 +21,11 @@ mod punch;
 mod schedule;
 mod stun;
 
+#[cfg(test)]
+mod matrix;
+#[cfg(test)]
+mod sim;
+
 use std::net::{IpAddr, SocketAddr};
 
 pub use probe::{MappingProbe, Measured, Sample, classify};

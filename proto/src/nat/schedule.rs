@@ -96,10 +96,12 @@ impl Schedule {
         Schedule::from_step(PRIMER_HOPS.len(), start)
     }
 
-    /// A probe at `now`, the others after it: for an address the peer was just heard from.
+    /// A probe at `now`, the others of the first second after it: for an address nobody named and
+    /// the peer was just heard from. What it sends later triggers more.
     pub(super) fn heard(now: Instant) -> Schedule {
         let step = PRIMER_HOPS.len() + 1;
         let mut schedule = Schedule::from_step(step, now + pause_before(step));
+        schedule.end = FAST_STEPS;
         schedule.trigger(now);
         schedule
     }

@@ -1,0 +1,469 @@
+//! Which pairs of NATs meet, how fast, and over which path: the attempts of both sides in [`sim`].
+//!
+//! [`can_meet`] says from the definitions of RFC 4787 alone which pairs can; exactly those must.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::sim::{Dependence, Hairpin, INTERNET, Introduction, NatKind, Ports, SIDES, SimNet};
+use super::{Path, PunchAttempt, PunchEvent, Transmit};
+use crate::wire::{CandidateKind, NatMapping};
+use Dependence::{AddressAndPortDependent, EndpointIndependent};
+
+/// The usual home router: keeps its ports and lets nothing in uninvited.
+const HOME: NatKind = NatKind::new(
+    EndpointIndependent,
+    AddressAndPortDependent,
+    Ports::Preserved,
+);
+
+#[test]
+fn exactly_the_pairs_that_can_meet_do() {
+    for (index, (ours, theirs)) in pairs().enumerate() {
+        let seed = index as u64;
+        let scenario = Scenario::between(&[ours], &[theirs]).varied(seed);
+        scenario.check(can_meet(ours, theirs));
+    }
+}
+
+#[test]
+fn behind_two_nats_the_stricter_of_both_decides() {
+    for (index, (inner, outer)) in pairs().enumerate() {
+        // An inner filter sees together what an outer mapping keeps apart: no simple rule then.
+        let inner_is_open =
+            inner.mapping == EndpointIndependent && inner.filtering == EndpointIndependent;
+        if outer.mapping != EndpointIndependent && !inner_is_open {
+            continue;
+        }
+        let both = NatKind {
+            mapping: inner.mapping.max(outer.mapping),
+            filtering: inner.filtering.max(outer.filtering),
+            ..inner
+        };
+        for mapping in Dependence::ALL {
+            let theirs = NatKind { mapping, ..HOME };
+            let scenario = Scenario::between(&[outer, inner], &[theirs]).varied(index as u64);
+            scenario.check(can_meet(both, theirs));
+        }
+    }
+}
+
+#[test]
+fn two_hosts_behind_one_nat_meet_inside_it() {
+    for (kind, hairpin) in kinds().zip([Hairpin::Yes, Hairpin::No].into_iter().cycle()) {
+        let kind = NatKind { hairpin, ..kind };
+        let mut meeting = Neighbours::behind(kind, Told::Interfaces).meet();
+        let context = format!("{kind:?}");
+        for path in meeting.paths(&context) {
+            assert_eq!(path.kind, CandidateKind::Host, "{context}");
+            assert!(path.is_local() && path.rtt <= ms(2), "{context}: {path:?}");
+        }
+    }
+}
+
+#[test]
+fn without_interfaces_two_hosts_behind_one_nat_need_its_hairpin() {
+    for kind in kinds() {
+        for hairpin in [Hairpin::Yes, Hairpin::No] {
+            let kind = NatKind { hairpin, ..kind };
+            let meeting = Neighbours::behind(kind, Told::Outside).meet();
+            let expected = hairpin == Hairpin::Yes && can_meet(kind, kind);
+            assert_eq!(meeting.both_proven(), expected, "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn two_homes_behind_one_carrier_need_its_hairpin() {
+    for hairpin in [Hairpin::Yes, Hairpin::No] {
+        let carrier = NatKind { hairpin, ..HOME };
+        let mut net = SimNet::new(1, 0.0);
+        let shared = net.network(INTERNET, carrier, ms(5));
+        let homes = [0, 1].map(|_| net.network(shared, HOME, ms(5)));
+        let hosts = homes.map(|home| net.host(home, 5000, Duration::ZERO));
+        let meeting = Meeting::of(net, hosts, [None; 2], [ms(10); 2], [Duration::ZERO; 2], 1);
+        assert_eq!(meeting.both_proven(), hairpin == Hairpin::Yes);
+    }
+}
+
+#[test]
+fn two_hosts_with_the_same_port_behind_one_nat_meet() {
+    let mut meeting = Neighbours::behind(HOME, Told::Interfaces).meet();
+    assert_eq!(meeting.net.address(meeting.hosts[0]).port(), 5000);
+    assert_eq!(meeting.net.address(meeting.hosts[1]).port(), 5000);
+    meeting.paths("same port");
+}
+
+#[test]
+fn primers_keep_a_nat_open_that_uninvited_packets_would_shut() {
+    let clashing = NatKind {
+        clashes: true,
+        ..HOME
+    };
+    // The far side's first full probe arrives one way after it was sent, 10 ms after the primers.
+    for skew in [0, 5, 15, 25] {
+        for side in 0..2 {
+            let mut scenario = Scenario::between(&[clashing], &[clashing]);
+            scenario.legs = [ms(10); 2];
+            scenario.skew[side] = ms(skew);
+            scenario.check(true);
+        }
+    }
+}
+
+#[test]
+fn a_path_is_proven_within_a_round_trip_of_the_news() {
+    let mut excess = Vec::new();
+    for seed in 0..200 {
+        let scenario = Scenario::between(&[endpoint_independent(seed)], &[HOME]).legs_of(seed);
+        let meeting = scenario.meet();
+        for host in meeting.hosts {
+            let (at, _) = meeting.proven(host).expect("both sides prove a path");
+            // The news reaches the farther peer half of each one's round trip after the asking.
+            let to_tracker: Duration = scenario.legs.iter().map(|leg| *leg + TRACKER_LEG).sum();
+            let direct: Duration = scenario.legs.iter().sum::<Duration>() * 2;
+            excess.push(at.saturating_sub(to_tracker + direct));
+        }
+    }
+    excess.sort();
+    assert!(
+        excess[excess.len() / 2] <= ms(25),
+        "{:?}",
+        excess[excess.len() / 2]
+    );
+}
+
+#[test]
+fn with_5_percent_loss_99_percent_meet_within_1500_ms() {
+    let meets = share_within(0.05, ms(1500));
+    assert!(meets >= 0.99, "{meets}");
+}
+
+#[test]
+fn with_20_percent_loss_all_meet_within_5_s() {
+    let meets = share_within(0.20, ms(5000));
+    assert!(meets >= 1.0, "{meets}");
+}
+
+#[test]
+fn with_30_percent_loss_nearly_all_meet_within_5_s() {
+    let meets = share_within(0.30, ms(5000));
+    assert!(meets >= 0.99, "{meets}");
+}
+
+#[test]
+fn a_side_that_comes_after_the_other_gave_up_still_proves_the_path() {
+    let mut scenario = Scenario::between(&[HOME], &[HOME]);
+    scenario.skew[1] = ms(5500);
+    let meeting = scenario.meet();
+    let events = meeting.net.events(meeting.hosts[0]);
+    assert_eq!(events[0].1, PunchEvent::Failed);
+    assert!(meeting.both_proven());
+}
+
+#[test]
+fn a_nat_is_measured_for_what_it_is() {
+    for kind in kinds() {
+        let mut net = SimNet::new(3, 0.2);
+        let home = net.network(INTERNET, kind, ms(10));
+        let host = net.host(home, 5000, Duration::ZERO);
+        let servers = [0, 1, 2].map(|_| net.stun_server(ms(5)));
+        let measured = net.measure(host, &servers);
+        assert_eq!(measured.samples.len(), 3, "{kind:?}");
+        assert!(measured.compares_addresses());
+        let fits = match (kind.mapping, kind.ports, measured.mapping) {
+            (EndpointIndependent, _, found) => found == NatMapping::EndpointIndependent,
+            (_, Ports::Random, NatMapping::Random { low, high }) => low < high,
+            (_, Ports::Preserved | Ports::Sequential(1), NatMapping::Sequential { step }) => {
+                // A lost packet is repeated after the later ones, so order may suffer, not nearness.
+                step.abs() <= 2
+            }
+            (_, Ports::Preserved | Ports::Sequential(_), NatMapping::Random { low, high }) => {
+                high - low <= 2
+            }
+            _ => false,
+        };
+        assert!(fits, "{kind:?} measured as {:?}", measured.mapping);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Any pair that can meet does, whatever the delays, the skew, the side and up to 20 % of loss.
+    #[test]
+    fn what_can_meet_meets(
+        ours in any_kind(),
+        theirs in any_kind(),
+        seed in any::<u64>(),
+        loss in 0..=20u32,
+    ) {
+        let mut scenario = Scenario::between(&[ours], &[theirs]).varied(seed);
+        scenario.loss = f64::from(loss) / 100.0;
+        scenario.check(can_meet(ours, theirs));
+    }
+}
+
+/// Whether two peers that know what the tracker saw can find one path. Each side's *told* address
+/// is its mapping towards the tracker.
+///
+/// * Both map endpoint-independently: the told addresses are the path.
+/// * One does: it is found by the other, whose own address only a packet of its own can tell; that
+///   packet must pass a filter that has seen packets to another port of the same IP address.
+/// * Neither does: somebody must be found at the told address although nothing was sent from there
+///   to the finder, and then the finder at an unexpected port. When both map by port as well, each
+///   answer makes a new mapping, for ever.
+fn can_meet(a: NatKind, b: NatKind) -> bool {
+    let is_findable = |one: NatKind, other: NatKind| {
+        one.filtering == EndpointIndependent && other.filtering != AddressAndPortDependent
+    };
+    match (a.mapping, b.mapping) {
+        (EndpointIndependent, EndpointIndependent) => true,
+        (EndpointIndependent, _) => a.filtering != AddressAndPortDependent,
+        (_, EndpointIndependent) => b.filtering != AddressAndPortDependent,
+        (AddressAndPortDependent, AddressAndPortDependent) => false,
+        _ => is_findable(a, b) || is_findable(b, a),
+    }
+}
+
+const TRACKER_LEG: Duration = Duration::from_millis(5);
+
+/// Two hosts in two sites, the NATs of each from the outside in.
+#[derive(Clone, Debug)]
+struct Scenario {
+    nats: [Vec<NatKind>; 2],
+    /// One way from each site to the core.
+    legs: [Duration; 2],
+    /// How late each side starts.
+    skew: [Duration; 2],
+    loss: f64,
+    seed: u64,
+}
+
+impl Scenario {
+    fn between(ours: &[NatKind], theirs: &[NatKind]) -> Scenario {
+        Scenario {
+            nats: [ours.to_vec(), theirs.to_vec()],
+            legs: [ms(12); 2],
+            skew: [Duration::ZERO; 2],
+            loss: 0.0,
+            seed: 0,
+        }
+    }
+
+    /// Legs up to 100 ms.
+    fn legs_of(mut self, seed: u64) -> Scenario {
+        self.legs = [ms(1 + seed * 7919 % 100), ms(1 + seed / 7 * 104_729 % 100)];
+        self.seed = seed;
+        self
+    }
+
+    /// Legs as above, and one side late by up to 300 ms.
+    fn varied(self, seed: u64) -> Scenario {
+        let mut scenario = self.legs_of(seed % 1_000_003);
+        scenario.skew[(seed % 2) as usize] = ms(seed / 2 % 301);
+        scenario.seed = seed;
+        scenario
+    }
+
+    /// Both sides prove one path over which QUIC then works, or neither does.
+    #[track_caller]
+    fn check(&self, expected: bool) {
+        let mut meeting = self.meet();
+        assert_eq!(meeting.both_proven(), expected, "{self:?}");
+        if expected {
+            meeting.paths(&format!("{self:?}"));
+        }
+    }
+
+    fn meet(&self) -> Meeting {
+        let mut net = SimNet::new(self.seed, self.loss);
+        let hosts = [0, 1].map(|side| {
+            let mut network = INTERNET;
+            let mut leg = self.legs[side];
+            for kind in &self.nats[side] {
+                network = net.network(network, *kind, std::mem::take(&mut leg));
+            }
+            net.host(network, 5000, leg)
+        });
+        Meeting::of(net, hosts, [None; 2], self.legs, self.skew, self.seed)
+    }
+}
+
+/// What a neighbour is told about the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Interfaces,
+    Outside,
+}
+
+/// Two hosts behind one NAT, with the same inside port.
+struct Neighbours {
+    kind: NatKind,
+    told: Told,
+}
+
+impl Neighbours {
+    fn behind(kind: NatKind, told: Told) -> Neighbours {
+        Neighbours { kind, told }
+    }
+
+    fn meet(self) -> Meeting {
+        let mut net = SimNet::new(1, 0.0);
+        let home = net.network(INTERNET, self.kind, ms(10));
+        let hosts = [0, 1].map(|_| net.host(home, 5000, Duration::ZERO));
+        let own = hosts.map(|host| (self.told == Told::Interfaces).then(|| net.address(host)));
+        Meeting::of(net, hosts, own, [ms(10); 2], [Duration::ZERO; 2], 1)
+    }
+}
+
+/// A run that is over.
+struct Meeting {
+    net: SimNet,
+    hosts: [usize; 2],
+}
+
+impl Meeting {
+    /// The first host asks the tracker at the start of the run.
+    fn of(
+        mut net: SimNet,
+        hosts: [usize; 2],
+        own: [Option<SocketAddr>; 2],
+        legs: [Duration; 2],
+        skew: [Duration; 2],
+        seed: u64,
+    ) -> Meeting {
+        let tracker = net.stun_server(TRACKER_LEG);
+        let ways = legs.map(|leg| leg + TRACKER_LEG);
+        let introduction = Introduction {
+            observed: hosts.map(|host| net.observed(host, tracker)),
+            hosts: own,
+            rtts: ways.map(|way| way * 2),
+        };
+        let (first, second) = introduction.rendezvous(seed);
+        // The seed also decides which of the two is the QUIC client.
+        let flip = (seed / 3 % 2) as usize;
+        for (side, rendezvous) in [first, second].iter().enumerate() {
+            let news = ways[0] + ways[side] + skew[side];
+            let mut random = [side as u8; 32];
+            random[..8].copy_from_slice(&seed.to_be_bytes());
+            let role = SIDES[side ^ flip];
+            let attempt = PunchAttempt::new(net.at(news), rendezvous, role, random);
+            net.start_at(news, hosts[side], attempt);
+        }
+        net.run_for(Duration::from_secs(12));
+        let hosts = if flip == 0 {
+            hosts
+        } else {
+            [hosts[1], hosts[0]]
+        };
+        Meeting { net, hosts }
+    }
+
+    fn proven(&self, host: usize) -> Option<(Duration, Path)> {
+        let events = self.net.events(host).into_iter();
+        let mut proven = events.filter_map(|(at, event)| match event {
+            PunchEvent::Proven(path) => Some((at, path)),
+            _ => None,
+        });
+        let first = proven.next();
+        assert!(proven.next().is_none(), "Proven comes once");
+        first
+    }
+
+    fn both_proven(&self) -> bool {
+        let proven = self.hosts.map(|host| self.proven(host).is_some());
+        assert_eq!(proven[0], proven[1], "one side proved a path alone");
+        proven[0]
+    }
+
+    /// The chosen paths, client's first. The client's must carry a packet to the server, from an
+    /// address the server has heard of, and one back.
+    #[track_caller]
+    fn paths(&mut self, context: &str) -> [Path; 2] {
+        let paths = self.hosts.map(|host| match self.proven(host) {
+            Some((_, path)) => path,
+            None => panic!("no path: {context}"),
+        });
+        let [client, server] = self.hosts;
+        let from = self.carry(client, server, paths[0].remote);
+        let from = from.unwrap_or_else(|| panic!("no way there: {context}"));
+        assert_eq!(from, paths[0].observed, "{context}");
+        let heard = PunchEvent::Heard { remote: from };
+        let is_heard = self
+            .net
+            .events(server)
+            .iter()
+            .any(|(_, event)| *event == heard);
+        assert!(is_heard, "{from} is new to the server: {context}");
+        let back = self.carry(server, client, from);
+        assert_eq!(back, Some(paths[0].remote), "{context}");
+        paths
+    }
+
+    /// Where a packet seems to come from that one host sends and the other receives. Repeated, as
+    /// QUIC does, so that loss does not decide.
+    fn carry(&mut self, sender: usize, receiver: usize, to: SocketAddr) -> Option<SocketAddr> {
+        let before = self.net.received(receiver).len();
+        for _ in 0..20 {
+            let transmit = Transmit {
+                to,
+                bytes: vec![0x40; 20],
+                ttl: None,
+            };
+            self.net.send(sender, transmit);
+        }
+        self.net.run_for(Duration::from_secs(1));
+        let received = self.net.received(receiver).get(before..)?;
+        received.first().map(|(from, _)| *from)
+    }
+}
+
+/// The share of 200 pairs of home routers that meet in this time from when the later one starts.
+fn share_within(loss: f64, limit: Duration) -> f64 {
+    let met = (0..200).filter(|seed| {
+        let mut scenario = Scenario::between(&[HOME], &[HOME]).legs_of(*seed);
+        scenario.loss = loss;
+        let meeting = scenario.meet();
+        let start: Duration = scenario.legs.iter().map(|leg| *leg + TRACKER_LEG).sum();
+        let is_in_time = |host| {
+            meeting
+                .proven(host)
+                .is_some_and(|(at, _)| at <= start + limit)
+        };
+        meeting.hosts.into_iter().all(is_in_time)
+    });
+    met.count() as f64 / 200.0
+}
+
+fn endpoint_independent(seed: u64) -> NatKind {
+    let filtering = Dependence::ALL[(seed % 3) as usize];
+    NatKind::new(
+        EndpointIndependent,
+        filtering,
+        Ports::ALL[(seed / 3 % 3) as usize],
+    )
+}
+
+fn kinds() -> impl Iterator<Item = NatKind> {
+    Dependence::ALL.into_iter().flat_map(|mapping| {
+        Dependence::ALL.into_iter().flat_map(move |filtering| {
+            let kind = move |ports| NatKind::new(mapping, filtering, ports);
+            Ports::ALL.into_iter().map(kind)
+        })
+    })
+}
+
+fn pairs() -> impl Iterator<Item = (NatKind, NatKind)> {
+    kinds().flat_map(|ours| kinds().map(move |theirs| (ours, theirs)))
+}
+
+fn any_kind() -> impl Strategy<Value = NatKind> {
+    proptest::sample::select(kinds().collect::<Vec<_>>())
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
