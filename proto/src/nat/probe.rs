@@ -254,3 +254,232 @@ fn encode_request(transaction: Transaction) -> Vec<u8> {
 fn is_same_family(a: SocketAddr, b: SocketAddr) -> bool {
     a.is_ipv4() == b.is_ipv4()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use stun_rs::attributes::stun::XorMappedAddress;
+    use stun_rs::methods::BINDING;
+    use stun_rs::{MessageClass, MessageDecoderBuilder, MessageEncoderBuilder};
+    use stun_rs::{StunMessageBuilder, TransactionId};
+
+    use super::*;
+
+    const FIRST: &str = "192.0.2.1:59000";
+    const OTHER_PORT: &str = "192.0.2.1:59001";
+    const OTHER_IP: &str = "192.0.2.2:59000";
+
+    #[test]
+    fn one_port_for_all_is_endpoint_independent() {
+        check(&[5000, 5000], NatMapping::EndpointIndependent);
+        check(&[5000, 5000, 5000], NatMapping::EndpointIndependent);
+    }
+
+    #[test]
+    fn ports_near_each_other_in_one_direction_are_sequential() {
+        check(&[5000, 5001], NatMapping::Sequential { step: 1 });
+        check(&[5000, 5002, 5008], NatMapping::Sequential { step: 2 });
+        check(&[5000, 4999, 4996], NatMapping::Sequential { step: -1 });
+        // By address only: both ports of the first server see the same one.
+        check(&[5000, 5000, 5003], NatMapping::Sequential { step: 3 });
+    }
+
+    #[test]
+    fn ports_without_a_pattern_are_a_range() {
+        let (low, high) = (1024, 65535);
+        check(&[30000, 1024, 65535], NatMapping::Random { low, high });
+        let (low, high) = (5000, 5001);
+        check(&[5000, 5001, 5000], NatMapping::Random { low, high });
+    }
+
+    #[test]
+    fn two_ports_far_apart_show_no_more_than_dependence() {
+        check(&[5000, 5017], NatMapping::AddressDependent);
+        check(&[1024, 65535], NatMapping::AddressDependent);
+    }
+
+    #[test]
+    fn outside_addresses_that_differ_show_no_pattern() {
+        let mut samples = samples(&[5000, 5000]);
+        samples[1].mapped = "198.51.100.1:5000".parse().unwrap();
+        assert_eq!(classify(&samples), NatMapping::AddressDependent);
+    }
+
+    #[test]
+    fn one_answer_shows_nothing() {
+        check(&[], NatMapping::Unknown);
+        check(&[5000], NatMapping::Unknown);
+    }
+
+    #[test]
+    fn a_request_is_as_long_as_the_longest_answer_and_carries_nothing_to_refuse() {
+        let (mut probe, _) = probe(&[FIRST]);
+        let request = probe.poll_transmit().unwrap().bytes;
+        assert_eq!(request.len(), 44);
+        let decoder = MessageDecoderBuilder::default().build();
+        let (message, length) = decoder.decode(&request).unwrap();
+        assert_eq!(length, request.len());
+        assert_eq!(
+            (message.method(), message.class()),
+            (BINDING, MessageClass::Request)
+        );
+        let mut attributes = message.attributes().iter();
+        assert!(attributes.all(|a| a.attribute_type().is_comprehension_optional()));
+        let v6 = answer(&request, "[2001:db8::1]:5000");
+        assert!(v6.len() <= request.len());
+    }
+
+    #[test]
+    fn the_result_comes_with_the_last_answer_and_once() {
+        let (mut probe, now) = probe(&[FIRST, OTHER_PORT, OTHER_IP]);
+        for (server, mapped) in [(OTHER_IP, 5002), (FIRST, 5000), (OTHER_PORT, 5001)] {
+            assert_eq!(probe.poll_measured(), None);
+            reply(&mut probe, now, server, server, mapped);
+        }
+        let measured = probe.poll_measured().unwrap();
+        assert_eq!(measured.mapping, NatMapping::Sequential { step: 1 });
+        assert_eq!(
+            measured.reflexive(),
+            Some("203.0.113.7:5000".parse().unwrap())
+        );
+        assert!(measured.compares_addresses());
+        assert_eq!(probe.poll_measured(), None);
+    }
+
+    #[test]
+    fn two_ports_of_one_address_do_not_compare_addresses() {
+        let (mut probe, now) = probe(&[FIRST, OTHER_PORT]);
+        for server in [FIRST, OTHER_PORT] {
+            reply(&mut probe, now, server, server, 5000);
+        }
+        let measured = probe.poll_measured().unwrap();
+        assert_eq!(measured.mapping, NatMapping::EndpointIndependent);
+        assert!(!measured.compares_addresses());
+    }
+
+    #[test]
+    fn a_silent_server_is_asked_five_times_and_then_given_up() {
+        let (mut probe, start) = probe(&[FIRST, OTHER_PORT]);
+        reply(&mut probe, start, FIRST, FIRST, 5000);
+        assert_eq!(std::iter::from_fn(|| probe.poll_transmit()).count(), 2);
+        let mut sent = vec![0];
+        while let Some(now) = probe.poll_timeout() {
+            assert_eq!(probe.poll_measured(), None);
+            probe.handle_timeout(now);
+            sent.extend(probe.poll_transmit().map(|_| (now - start).as_millis()));
+        }
+        assert_eq!(sent, [0, 100, 300, 700, 1500]);
+        let measured = probe.poll_measured().unwrap();
+        assert_eq!(measured.mapping, NatMapping::Unknown);
+        assert_eq!(measured.samples.len(), 1);
+    }
+
+    #[test]
+    fn an_answer_from_elsewhere_or_to_another_question_is_no_answer() {
+        let (mut probe, now) = probe(&[FIRST, OTHER_PORT]);
+        reply(&mut probe, now, FIRST, OTHER_PORT, 5000);
+        reply(&mut probe, now, FIRST, OTHER_IP, 5000);
+        let mut other = asked(&probe, FIRST);
+        other[8] ^= 1;
+        probe.handle_datagram(
+            now,
+            FIRST.parse().unwrap(),
+            &answer(&other, "192.0.2.9:5000"),
+        );
+        let question = asked(&probe, FIRST);
+        for mapped in ["[2001:db8::1]:5000", "0.0.0.0:5000", "192.0.2.9:0"] {
+            probe.handle_datagram(now, FIRST.parse().unwrap(), &answer(&question, mapped));
+        }
+        assert!(probe.servers.iter().all(|server| server.mapped.is_none()));
+        reply(&mut probe, now, FIRST, FIRST, 5000);
+        assert!(probe.servers[0].mapped.is_some());
+    }
+
+    #[test]
+    fn only_usable_servers_of_one_family_are_asked_each_once() {
+        let servers = [
+            "0.0.0.0:59000",
+            FIRST,
+            FIRST,
+            "[2001:db8::1]:59000",
+            OTHER_PORT,
+        ];
+        let (probe, _) = probe(&servers);
+        let asked: Vec<_> = probe.servers.iter().map(|server| server.address).collect();
+        assert_eq!(asked, [FIRST, OTHER_PORT].map(|text| text.parse().unwrap()));
+    }
+
+    #[test]
+    fn without_servers_the_result_is_there_at_once() {
+        let (mut probe, _) = probe(&[]);
+        assert_eq!(probe.poll_measured().unwrap().mapping, NatMapping::Unknown);
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let (mut probe, now) = probe(&[FIRST]);
+            let mut answer = answer(&asked(&probe, FIRST), "192.0.2.9:5000");
+            for (at, byte) in bytes.iter().enumerate() {
+                let index = at * 7 % answer.len();
+                answer[index] ^= byte;
+            }
+            probe.handle_datagram(now, FIRST.parse().unwrap(), &bytes);
+            probe.handle_datagram(now, FIRST.parse().unwrap(), &answer);
+        }
+
+        #[test]
+        fn any_ports_are_classified(ports in proptest::collection::vec(any::<u16>(), 0..8)) {
+            if let NatMapping::Random { low, high } = classify(&samples(&ports)) {
+                prop_assert!(ports.iter().all(|port| (low..=high).contains(port)));
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check(ports: &[u16], expected: NatMapping) {
+        assert_eq!(classify(&samples(ports)), expected);
+    }
+
+    fn samples(ports: &[u16]) -> Vec<Sample> {
+        let server = FIRST.parse().unwrap();
+        let sample = |port: &u16| Sample {
+            server,
+            mapped: ([203, 0, 113, 7], *port).into(),
+        };
+        ports.iter().map(sample).collect()
+    }
+
+    fn probe(servers: &[&str]) -> (MappingProbe, Instant) {
+        let now = Instant::now();
+        let servers: Vec<_> = servers.iter().map(|text| text.parse().unwrap()).collect();
+        (MappingProbe::new(now, &servers, [1; 32]), now)
+    }
+
+    /// The request that went to this server.
+    fn asked(probe: &MappingProbe, server: &str) -> Vec<u8> {
+        let server = server.parse().unwrap();
+        let asked = probe.servers.iter().find(|s| s.address == server);
+        encode_request(asked.unwrap().transaction)
+    }
+
+    /// Lets `from` answer what `server` was asked.
+    fn reply(probe: &mut MappingProbe, now: Instant, server: &str, from: &str, port: u16) {
+        let answer = answer(&asked(probe, server), &format!("203.0.113.7:{port}"));
+        probe.handle_datagram(now, from.parse().unwrap(), &answer);
+    }
+
+    fn answer(request: &[u8], mapped: &str) -> Vec<u8> {
+        let transaction: [u8; 12] = request[8..20].try_into().unwrap();
+        let mapped: SocketAddr = mapped.parse().unwrap();
+        let answer = StunMessageBuilder::new(BINDING, MessageClass::SuccessResponse)
+            .with_transaction_id(TransactionId::from(transaction))
+            .with_attribute(XorMappedAddress::from(mapped))
+            .build();
+        let mut bytes = vec![0; 64];
+        let encoder = MessageEncoderBuilder::default().build();
+        let length = encoder.encode(&mut bytes, &answer).unwrap();
+        bytes.truncate(length);
+        bytes
+    }
+}
