@@ -260,7 +260,7 @@ mod tests {
                 credentials().encode_answer(TRANSACTION, v6),
             ),
         ] {
-            let prefix = format!("vector check {name}: ");
+            let prefix = format!("datagram {name}: ");
             let vector = DOCUMENT.lines().find_map(|line| line.strip_prefix(&prefix));
             let hex = vector.unwrap().replace("99x12", &"99".repeat(12));
             assert_eq!(
