@@ -17,7 +17,9 @@
 //! most 24 checks to any ([`PROBES_PER_ADDRESS`]). An answer goes out once per request and is
 //! shorter than it.
 //!
-//! Not here: learning our reflexive address ([`super::MappingProbe`]), guessing ports.
+//! Not here: learning our reflexive address ([`super::MappingProbe`]), guessing ports, starting over
+//! from a new socket where a NAT lets uninvited packets take ports and the sides start further
+//! apart than one way between them.
 
 #[cfg(test)]
 mod tests;
