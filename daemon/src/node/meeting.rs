@@ -233,13 +233,16 @@ impl Node {
         match message {
             FromTracker::Peers { swarm, sample, .. } => {
                 for member in sample.into_vec() {
-                    self.note_member(swarm, member);
+                    self.note_member(id, swarm, member);
                 }
             }
-            FromTracker::Joined { swarm, member } => self.note_member(swarm, member),
+            FromTracker::Joined { swarm, member } => self.note_member(id, swarm, member),
             FromTracker::Left { swarm, peer } | FromTracker::NoSuchPeer { swarm, peer } => {
+                // Another tracker may know better.
                 if let Some(share) = self.shares.get_mut(&swarm) {
-                    share.members.remove(&peer);
+                    share
+                        .members
+                        .retain(|key, known| *key != peer || known.tracker != id);
                 }
             }
             FromTracker::Rendezvous(rendezvous) => self.handle_rendezvous(id, rendezvous),
@@ -250,25 +253,37 @@ impl Node {
         }
     }
 
-    fn note_member(&mut self, swarm: SwarmId, member: Member) {
+    fn note_member(&mut self, tracker: TrackerId, swarm: SwarmId, member: Member) {
+        self.know_member(tracker, swarm, member.peer);
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
-        if member.peer == self.config.key || share.members.len() >= KNOWN_PER_SHARE {
-            return;
-        }
         let wants = share.wants();
-        // An announce has asked for introductions already; this is for those that did not come.
-        let first = Known {
-            state: member.state,
-            next_try: Instant::now() + FIRST_TRY / 4,
-            tries: 0,
-        };
-        let known = share.members.entry(member.peer).or_insert(first);
-        known.state = member.state;
+        if let Some(known) = share.members.get_mut(&member.peer) {
+            known.state = member.state;
+            known.tracker = tracker;
+        }
         if wants {
             self.join_if_connected(member.peer, swarm);
         }
+    }
+
+    /// Remembers a member that a tracker told us of; it is a leech until more is said.
+    fn know_member(&mut self, tracker: TrackerId, swarm: SwarmId, peer: PublicKey) {
+        let own_key = self.config.key;
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        if peer == own_key || share.members.len() >= KNOWN_PER_SHARE {
+            return;
+        }
+        share.members.entry(peer).or_insert_with(|| Known {
+            state: MemberState::Leech,
+            tracker,
+            // The first announce has asked for introductions; this is for those that did not come.
+            next_try: Instant::now() + FIRST_TRY / 4,
+            tries: 0,
+        });
     }
 
     fn handle_rendezvous(&mut self, id: TrackerId, rendezvous: Rendezvous) {
@@ -280,7 +295,9 @@ impl Node {
         {
             return;
         }
-        if share.wants() {
+        let wants = share.wants();
+        self.know_member(id, swarm, peer);
+        if wants {
             self.join_if_connected(peer, swarm);
         }
         if self
@@ -294,9 +311,6 @@ impl Node {
         if self.config.key > peer || !self.has_room() || !self.dialling.insert(peer) {
             return;
         }
-        // The rendezvous tells that it is a member, as news may come later.
-        let state = MemberState::Leech;
-        self.note_member(swarm, Member { peer, state });
         let local = self
             .trackers
             .get(&id)
@@ -349,7 +363,7 @@ impl Node {
                 if skip || room == 0 {
                     continue;
                 }
-                if ask_introduction(&self.trackers, *swarm, *peer) {
+                if ask_introduction(&self.trackers, known.tracker, *swarm, *peer) {
                     known.tries = known.tries.saturating_add(1);
                     known.next_try = now + wait_after(known.tries);
                     (room, left) = (room - 1, left - 1);
@@ -381,13 +395,15 @@ impl Share {
     }
 }
 
+/// Asks the tracker that knows the peer, if it is connected.
 fn ask_introduction(
     trackers: &BTreeMap<TrackerId, TrackerState>,
+    tracker: TrackerId,
     swarm: SwarmId,
     peer: PublicKey,
 ) -> bool {
-    let mut connected = trackers.values().filter(|tracker| tracker.connected);
-    connected.any(|tracker| tracker.handle.introduce(swarm, peer))
+    let tracker = trackers.get(&tracker).filter(|tracker| tracker.connected);
+    tracker.is_some_and(|tracker| tracker.handle.introduce(swarm, peer))
 }
 
 fn wait_after(tries: u32) -> Duration {

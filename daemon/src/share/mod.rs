@@ -24,6 +24,7 @@ use warren_proto::wire::MemberState;
 
 use crate::control::model::{ApiError, Event, ShareState};
 use crate::store::db::ShareRecord;
+use crate::tracker::TrackerId;
 use offer::Offer;
 use writer::Writer;
 
@@ -129,6 +130,8 @@ impl Drop for Task {
 pub(crate) struct Known {
     /// What it is said to have.
     pub(crate) state: MemberState,
+    /// Which tracker said so last.
+    pub(crate) tracker: TrackerId,
     /// When to ask for an introduction next.
     pub(crate) next_try: Instant,
     /// How often we have asked in vain.
