@@ -74,6 +74,18 @@ fn what_was_damaged_while_the_daemon_was_down_is_fetched_again() {
 }
 
 #[test]
+fn what_was_cut_off_while_the_daemon_was_down_is_fetched_again() {
+    check_tampered(|part, _| {
+        OpenOptions::new()
+            .write(true)
+            .open(part)
+            .unwrap()
+            .set_len(70_000)
+            .unwrap();
+    });
+}
+
+#[test]
 fn what_was_deleted_while_the_daemon_was_down_is_fetched_again() {
     check_tampered(|part, _| fs::remove_file(part).unwrap());
 }
@@ -120,6 +132,32 @@ fn a_journal_that_is_gone_ends_nothing() {
 }
 
 #[test]
+fn a_download_whose_file_was_deleted_is_not_called_done() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let file = swarm.file("film.mkv", MIB, 3);
+    let registered = ours.register(&file);
+    let done = theirs.fetch(&registered.manifest);
+    fs::remove_file(&done.path).unwrap();
+    let ran = swarm.client(&["download", &registered.manifest, "2"]);
+    if ran.code == 0 {
+        assert_same_file(&file, Path::new(&done.path));
+    }
+}
+
+#[test]
+fn a_download_whose_file_was_changed_is_not_called_done() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let registered = ours.register(&swarm.file("film.mkv", MIB, 4));
+    let done = theirs.fetch(&registered.manifest);
+    fs::write(&done.path, "edited").unwrap();
+    let ran = swarm.client(&["download", &registered.manifest, "2"]);
+    assert_ne!(ran.code, 0, "{ran:?}");
+    assert_eq!(fs::read(&done.path).unwrap(), b"edited");
+}
+
+#[test]
 fn a_changed_file_can_be_registered_anew() {
     let swarm = Swarm::start();
     let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
@@ -132,30 +170,35 @@ fn a_changed_file_can_be_registered_anew() {
     assert_same_file(&file, Path::new(&theirs.fetch(&after.manifest).path));
 }
 
-/// Kills a download in the middle, lets `tamper` do something to its `.part` and its journal, and
-/// fails unless it still ends with the right bytes when its daemon is started again.
+/// Ends a daemon in the middle of a download, lets `tamper` do something to its `.part` and its
+/// journal, and fails unless it still ends with the right bytes when the daemon is started again.
 #[track_caller]
 fn check_tampered(tamper: impl Fn(&Path, &Path)) {
-    caught_in_the_middle(|bytes| {
-        let swarm = Swarm::start();
-        let (ours, mut theirs) = (swarm.daemon(1), swarm.daemon(2));
-        let file = swarm.file("film.mkv", bytes, 7);
-        let registered = ours.register(&file);
-        let slow = ours.throttle();
-        let mut transfer = theirs.download(&registered.manifest);
-        transfer.midway()?;
-        theirs.kill();
-        drop(slow);
-        tamper(
-            &theirs.downloads().join("film.mkv.part"),
-            &journal(&swarm, &theirs),
-        );
-        theirs.restart();
-        let done = theirs.fetch(&registered.manifest);
-        assert_same_file(&file, Path::new(&done.path));
-        assert_nothing_unfinished(&theirs.downloads());
-        Some(())
-    });
+    // After a kill some of it was not yet synced, after a stop all of it was.
+    for end in [Daemon::kill, Daemon::stop] {
+        caught_in_the_middle(|bytes| check_tampered_after(bytes, end, &tamper));
+    }
+}
+
+#[track_caller]
+fn check_tampered_after(bytes: u64, end: fn(&Daemon), tamper: impl Fn(&Path, &Path)) -> Option<()> {
+    let swarm = Swarm::start();
+    let (ours, mut theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let file = swarm.file("film.mkv", bytes, 7);
+    let registered = ours.register(&file);
+    let slow = ours.throttle();
+    let mut transfer = theirs.download(&registered.manifest);
+    transfer.midway()?;
+    end(&theirs);
+    drop(slow);
+    let part = theirs.downloads().join("film.mkv.part");
+    part.exists().then_some(())?;
+    tamper(&part, &journal(&swarm, &theirs));
+    theirs.restart();
+    let done = theirs.fetch(&registered.manifest);
+    assert_same_file(&file, Path::new(&done.path));
+    assert_nothing_unfinished(&theirs.downloads());
+    Some(())
 }
 
 /// The journal of the only download of a daemon.
