@@ -208,6 +208,10 @@ impl Node {
                 Parsed::Link(_) => swarm,
             },
             Some(Phase::Stopped { .. }) => self.resume(swarm, parsed),
+            Some(Phase::Seeding(_)) => {
+                self.check_share(swarm, parsed);
+                swarm
+            }
             Some(_) => swarm,
             None => self.begin(parsed),
         };
@@ -215,9 +219,27 @@ impl Node {
             let since = Instant::now();
             share.watchers.push(Watcher { events, since });
         }
-        // For a share that is complete already.
-        self.tell_done(swarm);
         Ok(receiver)
+    }
+
+    /// The files of a share that is complete are what they were, or it is fetched once more.
+    pub(super) fn handle_checked(
+        &mut self,
+        swarm: SwarmId,
+        parsed: Parsed,
+        result: Result<(), ApiError>,
+    ) {
+        if result.is_ok() {
+            return self.tell_done(swarm);
+        }
+        let share = self.shares.get_mut(&swarm);
+        let watchers = share.map(|share| std::mem::take(&mut share.watchers));
+        self.leave_on_all(&swarm);
+        self.shares.remove(&swarm);
+        let swarm = self.begin(parsed);
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            share.watchers.extend(watchers.unwrap_or_default());
+        }
     }
 
     fn begin(&mut self, parsed: Parsed) -> SwarmId {

@@ -262,6 +262,10 @@ impl Node {
         if let Some(known) = share.members.get_mut(&member.peer) {
             known.state = member.state;
             known.tracker = tracker;
+            if let Some(peer) = self.peers.get_mut(&member.peer).filter(|_| wants) {
+                peer.suspect();
+                known.next_try = Instant::now();
+            }
         }
         if wants {
             self.join_if_connected(member.peer, swarm);
@@ -352,7 +356,10 @@ impl Node {
             let Some(share) = self.shares.get_mut(swarm).filter(|share| share.wants()) else {
                 continue;
             };
-            let connected = |peer: &PublicKey| self.peers.contains_key(peer);
+            let connected = |key: &PublicKey| {
+                let peer = self.peers.get(key);
+                peer.is_some_and(|peer| !peer.is_suspect())
+            };
             let have = share.members.keys().filter(|peer| connected(peer)).count();
             let mut room = PEERS_PER_SHARE.saturating_sub(have).min(left);
             for (peer, known) in &mut share.members {

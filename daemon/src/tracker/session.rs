@@ -24,7 +24,7 @@ use crate::peer::dial::dial;
 
 /// First and longest wait between tries to reach a tracker.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
+const LONGEST_RETRY: Duration = Duration::from_secs(20);
 
 /// How long a tracker may take from the handshake to its welcome.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
