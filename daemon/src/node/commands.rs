@@ -371,7 +371,7 @@ impl Node {
             events,
             ..
         } = hashed;
-        let warnings = warnings(&hashed.skipped, hashed.warnings);
+        let mut warnings = warnings(&hashed.skipped, hashed.warnings);
         let content = Arc::new(hashed.content);
         let own = self.own_address();
         let record = ShareRecord {
@@ -386,6 +386,22 @@ impl Node {
             identities: Some(hashed.identities),
             added_unix_ms: unix_ms(),
         };
+        if record.trackers.is_empty() {
+            let warning = "the .p2p names no tracker, because its key is not known yet; register \
+                           again once the daemon is connected";
+            warnings.push(warning.to_owned());
+        }
+        if let Some(before) = self
+            .shares
+            .get(&record.swarm())
+            .map(|share| &share.record.path)
+            && *before != record.path
+        {
+            let before = before.display();
+            warnings.push(format!(
+                "the same content is no longer shared from {before}"
+            ));
+        }
         if let Some(error) = self.why_not_register(&record) {
             drop(events.try_send(error.into()));
             return;

@@ -352,6 +352,7 @@ impl Node {
     /// Asks to be introduced to members of unfinished shares that we are not connected to.
     pub(super) fn seek_introductions(&mut self, now: Instant) {
         let mut left = INTRODUCTIONS_PER_TICK;
+        let mut unjoined = Vec::new();
         for swarm in &self.active {
             let Some(share) = self.shares.get_mut(swarm).filter(|share| share.wants()) else {
                 continue;
@@ -363,6 +364,9 @@ impl Node {
             let have = share.members.keys().filter(|peer| connected(peer)).count();
             let mut room = PEERS_PER_SHARE.saturating_sub(have).min(left);
             for (peer, known) in &mut share.members {
+                if connected(peer) && known.next_try <= now {
+                    unjoined.push((*peer, *swarm));
+                }
                 let skip = connected(peer)
                     || self.dialling.contains(peer)
                     || share.banned.contains(peer)
@@ -376,6 +380,9 @@ impl Node {
                     (room, left) = (room - 1, left - 1);
                 }
             }
+        }
+        for (peer, swarm) in unjoined {
+            self.join_if_connected(peer, swarm);
         }
     }
 }
@@ -393,6 +400,14 @@ impl TrackerState {
 }
 
 impl Share {
+    /// A member that wanted nothing to do with us is asked again later.
+    pub(super) fn set_back_member(&mut self, peer: &PublicKey, now: Instant) {
+        if let Some(known) = self.members.get_mut(peer) {
+            known.tries = known.tries.saturating_add(1);
+            known.next_try = now + wait_after(known.tries);
+        }
+    }
+
     /// Lets go of a member that could not be kept; it is tried again soon.
     pub(super) fn retry_member(&mut self, peer: &PublicKey, now: Instant) {
         if let Some(known) = self.members.get_mut(peer) {

@@ -396,8 +396,9 @@ impl Node {
         {
             peer.joints.remove(&swarm);
         }
+        // It may only have begun to prepare its share.
         if let Some(share) = self.shares.get_mut(&swarm) {
-            share.members.remove(&key);
+            share.set_back_member(&key, Instant::now());
         }
     }
 

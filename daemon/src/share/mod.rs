@@ -171,15 +171,19 @@ impl Share {
     /// What a tracker is told of it; `None` while others could do nothing with us.
     pub(crate) fn member_state(&self) -> Option<MemberState> {
         match self.phase {
-            Phase::Metadata(_) | Phase::Downloading(_) => Some(MemberState::Leech),
             Phase::Finishing(_) | Phase::Seeding(_) => Some(MemberState::Seed),
-            Phase::Preparing { .. } | Phase::Stopped { .. } => None,
+            _ => self.wants().then_some(MemberState::Leech),
         }
     }
 
-    /// Whether it wants something of others.
+    /// Whether it wants something of others. A new download does so while its files are being
+    /// made: peers meet meanwhile.
     pub(crate) fn wants(&self) -> bool {
-        matches!(self.phase, Phase::Metadata(_) | Phase::Downloading(_))
+        match self.phase {
+            Phase::Metadata(_) | Phase::Downloading(_) => true,
+            Phase::Preparing { is_new, .. } => is_new,
+            Phase::Finishing(_) | Phase::Seeding(_) | Phase::Stopped { .. } => false,
+        }
     }
 
     /// What others may ask for.

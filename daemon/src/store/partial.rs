@@ -125,6 +125,21 @@ impl ShareFiles {
         Ok((self.path(), identities))
     }
 
+    /// Makes sure that the unfinished share is still there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] when somebody has removed it: what is written is lost with the end
+    /// of the process.
+    pub fn check_present(&self) -> Result<(), StoreError> {
+        let partial = matches!(*self.state(), State::Partial);
+        if partial && !exists(self.disk.as_ref(), &self.place, &self.place.part_name)? {
+            let path = self.place.part_path();
+            return Err(StoreError::Missing { path });
+        }
+        Ok(())
+    }
+
     /// Removes the unfinished share. What others have put among its files stays.
     ///
     /// # Errors
@@ -332,6 +347,9 @@ impl ShareFiles {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(StoreError::TargetExists { path: self.path() })
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Missing {
+                path: self.place.part_path(),
+            }),
             other => other.map_err(StoreError::at(&self.place.part_path())),
         }
     }
