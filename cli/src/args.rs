@@ -70,6 +70,7 @@ Examples:
   client --home /srv/warren stop 1")]
     Stop {
         /// Number of the daemon, 0 to 65535
+        #[arg(value_parser = daemon_number)]
         idx: u16,
     },
     /// Stop sharing or downloading; complete files stay where they are
@@ -81,6 +82,7 @@ Examples:
         /// Content id, its beginning, or a name, as `client status` shows them
         share: String,
         /// Number of the daemon, 0 to 65535
+        #[arg(value_parser = daemon_number)]
         idx: u16,
     },
     /// Show what a .p2p or a link says, without any daemon
@@ -115,6 +117,7 @@ impl Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct DaemonArgs {
     /// Number of the daemon, 0 to 65535
+    #[arg(value_parser = daemon_number)]
     pub(crate) idx: u16,
     /// The tracker, as it printed itself; its key is remembered when it is not given
     #[arg(value_name = "TRACKER:PORT[#KEY]")]
@@ -132,6 +135,7 @@ pub(crate) struct RegisterArgs {
     /// File or folder to share
     pub(crate) path: PathBuf,
     /// Number of the daemon, 0 to 65535
+    #[arg(value_parser = daemon_number)]
     pub(crate) idx: u16,
     /// Write the .p2p here
     #[arg(short, long, value_name = "FILE")]
@@ -150,6 +154,7 @@ pub(crate) struct DownloadArgs {
     #[arg(value_name = "FILE.p2p|LINK")]
     pub(crate) source: OsString,
     /// Number of the daemon, 0 to 65535
+    #[arg(value_parser = daemon_number)]
     pub(crate) idx: u16,
     /// Stop watching when nothing arrives for so long; the download itself goes on
     #[arg(long, value_name = "SECONDS")]
@@ -162,10 +167,16 @@ pub(crate) struct DownloadArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct IdxArgs {
     /// Number of the daemon, 0 to 65535
+    #[arg(value_parser = daemon_number)]
     pub(crate) idx: u16,
     /// Print one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn daemon_number(text: &str) -> Result<u16, String> {
+    let expected = "the number of the daemon, 0 to 65535, belongs here";
+    text.parse().map_err(|_| expected.to_owned())
 }
 
 /// `host:port` or `host:port#KEY`.

@@ -16,7 +16,7 @@ use warren_daemon::{
         ApiError, Done, DownloadRequest, Event, Peer, RegisterRequest, Registered, RemoveRequest,
         Share, Tracker, exit,
     },
-    home::socket_path,
+    home::{is_held, socket_path},
 };
 use warren_proto::content::path::printable;
 
@@ -241,15 +241,16 @@ impl Client {
         Ok(())
     }
 
-    /// Stops the daemon and waits until its socket is gone.
+    /// Stops the daemon and waits until it has ended, so that it can be started again at once.
     ///
     /// # Errors
     /// When it does not answer, or is still there after [`STOP_WAIT`].
     pub(crate) async fn stop(self) -> Result<(), ApiError> {
         let idx = self.daemon.idx;
+        let folder = home::folder(self.home.as_deref())?;
         self.daemon.order("stop", &()).await?;
         let stopped = async {
-            while self.daemon.answers().await {
+            while self.daemon.answers().await || is_held(&folder, idx) {
                 tokio::time::sleep(STOP_POLL).await;
             }
         };
@@ -397,12 +398,16 @@ fn tracker_line(tracker: &Tracker) -> String {
     } else {
         "not connected; trying again"
     };
+    let note = tracker
+        .note
+        .as_ref()
+        .map_or(String::new(), |note| format!("  ({note})"));
     let key = if tracker.key.is_empty() {
         String::new()
     } else {
         format!("#{}", tracker.key)
     };
-    printable(&format!("tracker {}{key}  {state}", tracker.address))
+    printable(&format!("tracker {}{key}  {state}{note}", tracker.address))
 }
 
 fn share_line(share: &Share) -> String {

@@ -16,7 +16,7 @@ mod progress;
 mod source;
 mod text;
 
-use std::{future::Future, io, process::ExitCode};
+use std::{future::Future, io, io::IsTerminal, process::ExitCode};
 
 use clap::{Parser, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
@@ -33,10 +33,12 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return refuse(&error),
     };
-    log_to_stderr();
+    log_to_stderr(&args.command);
     let output = Output::new(args.command.json());
     match run(args, output) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(error) if error.code == output::CLOSED => ExitCode::SUCCESS,
         Err(error) => {
             output.error(&error);
             ExitCode::from(error.exit)
@@ -67,10 +69,16 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+/// A daemon also tells when it has found its tracker (again).
+fn log_to_stderr(command: &Command) {
+    let default = match command {
+        Command::Daemon(_) => "warn,warren_daemon=info",
+        _ => "warn",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
         .init();
 }

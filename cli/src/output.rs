@@ -10,6 +10,9 @@ use std::io::{self, Write};
 use warren_daemon::control::model::{ApiError, EVENT_VERSION, Event, exit};
 use warren_proto::content::path::printable;
 
+/// Code of the error that says that whoever read stdout has gone, as `head` does.
+pub(crate) const CLOSED: &str = "output_closed";
+
 /// Writes for a person or for a script.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -33,6 +36,9 @@ impl Output {
     /// When stdout is closed or full, so that nobody takes a lost result for a success.
     pub(crate) fn result(self, line: &str) -> Result<(), ApiError> {
         write_line(line).map_err(|error| {
+            if error.kind() == io::ErrorKind::BrokenPipe {
+                return ApiError::new(CLOSED, exit::OTHER, "nobody reads any more", "");
+            }
             let message = format!("cannot write to standard output: {error}");
             ApiError::new("output", exit::OTHER, message, "")
         })

@@ -226,6 +226,7 @@ fn status() -> Vec<Event> {
             address: "t.example:59000".into(),
             key: "key".into(),
             connected: true,
+            note: None,
         }),
         Event::Share(Share {
             content_id: "ab".into(),

@@ -19,11 +19,16 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::store::known::{KnownError, KnownTrackers};
 
 /// Longest path of a Unix socket: `sun_path` has 108 bytes and the last one is a NUL (unix(7)).
 pub const SOCKET_PATH_BYTES: usize = 107;
+
+/// How often a taken lock is tried again, and the pause between.
+const LOCK_TRIES: usize = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Longest process id read back from a lock file, in digits; kernels stop at 4,194,304.
 const PID_DIGITS: u64 = 10;
@@ -125,6 +130,15 @@ pub fn socket_path(home: &Path, idx: u16) -> Result<PathBuf, HomeError> {
     Ok(path)
 }
 
+/// Whether a daemon holds the state folder, from before it answers until after it has ended.
+pub fn is_held(home: &Path, idx: u16) -> bool {
+    let lock = daemon_folder(home, idx).map(|folder| File::open(folder.join("lock")));
+    let Ok(Ok(lock)) = lock else {
+        return false;
+    };
+    matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
 /// The trackers this person has met and the keys they had then, in `<home>/known-trackers`.
 ///
 /// # Errors
@@ -165,7 +179,7 @@ fn lock(path: &Path, idx: u16) -> Result<File, HomeError> {
         .mode(0o600)
         .open(path)
         .map_err(at(path))?;
-    match file.try_lock() {
+    match try_lock(&file) {
         Ok(()) => (),
         Err(TryLockError::WouldBlock) => {
             return Err(HomeError::Running {
@@ -177,6 +191,17 @@ fn lock(path: &Path, idx: u16) -> Result<File, HomeError> {
     }
     write_pid(&mut file).map_err(at(path))?;
     Ok(file)
+}
+
+/// Tries again for a moment: [`is_held`] takes the lock too, for an instant.
+fn try_lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            other => return other,
+        }
+    }
+    file.try_lock()
 }
 
 fn read_pid(file: &File) -> Option<u32> {
@@ -232,8 +257,10 @@ mod tests {
             format!("daemon 3 is already running as process {us}")
         );
         DaemonHome::open(home.path(), 4).unwrap();
+        assert!(is_held(home.path(), 3) && !is_held(home.path(), 5));
 
         drop(first);
+        assert!(!is_held(home.path(), 3));
         DaemonHome::open(home.path(), 3).unwrap();
     }
 

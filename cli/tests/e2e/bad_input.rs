@@ -14,7 +14,7 @@ use std::{
 use warren_daemon::control::model::{Source, exit};
 
 use crate::{
-    content::{MIB, Node, assert_nothing_unfinished, random_file, tree},
+    content::{MIB, Node, assert_nothing_unfinished, assert_same_file, random_file, tree},
     harness::{Daemon, DaemonOptions, Swarm, succeeds},
 };
 
@@ -134,6 +134,56 @@ fn a_target_that_is_a_dangling_symlink_is_not_written_through() {
     symlink(swarm.path("outside"), theirs.downloads().join("film.mkv")).unwrap();
     theirs.download(&registered.manifest).failed(exit::REFUSED);
     assert!(!swarm.path("outside").exists());
+}
+
+#[test]
+fn an_unfinished_file_of_somebody_else_is_not_written_over() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let registered = ours.register(&swarm.file("film.mkv", MIB, 12));
+    let part = theirs.downloads().join("film.mkv.part");
+    fs::create_dir_all(theirs.downloads()).unwrap();
+    fs::write(&part, "of another program").unwrap();
+    let error = theirs.download(&registered.manifest).failed(exit::REFUSED);
+    assert!(error.message.contains("film.mkv.part"), "{error:?}");
+    assert_eq!(fs::read(&part).unwrap(), b"of another program");
+}
+
+#[test]
+fn two_downloads_of_one_name_do_not_mix() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let first = swarm.file("a/film.mkv", MIB, 13);
+    let second = swarm.file("b/film.mkv", MIB, 14);
+    let registered = [&first, &second].map(|file| ours.register(file));
+    // Both wait, so that neither can be done before the other begins.
+    ours.stop();
+    let mut waiting = theirs.download(&registered[0].manifest);
+    waiting.until("waiting", |progress| progress.note.is_some());
+    theirs
+        .download(&registered[1].manifest)
+        .failed(exit::REFUSED);
+    let share = theirs.status().shares;
+    assert_eq!(share.len(), 1, "{share:?}");
+    let other = swarm.daemon(3);
+    other.register(&first);
+    assert_same_file(&first, Path::new(&waiting.done().path));
+}
+
+#[test]
+fn a_folder_for_downloads_that_is_a_file_is_exit_7() {
+    let swarm = Swarm::start();
+    let ours = swarm.daemon(1);
+    let registered = ours.register(&swarm.file("film.mkv", MIB, 15));
+    let downloads = swarm.file("not a folder", 10, 16);
+    let options = DaemonOptions {
+        downloads: Some(downloads.clone()),
+        ..DaemonOptions::default()
+    };
+    let theirs = swarm.daemon_with(2, options);
+    let error = theirs.download(&registered.manifest).failed(exit::DISK);
+    assert!(!error.hint.is_empty(), "{error:?}");
+    assert_eq!(fs::metadata(&downloads).unwrap().len(), 10);
 }
 
 #[test]

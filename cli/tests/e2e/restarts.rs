@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use warren_daemon::control::model::{ShareState, exit};
+use warren_daemon::{
+    control::model::{ShareState, exit},
+    home::is_held,
+};
 
 use crate::{
     content::{assert_nothing_unfinished, assert_same_file, assorted_folder, random_file, tree},
@@ -92,4 +95,14 @@ fn interrupted(
     });
     ours.unfreeze();
     (after.verified_bytes < after.bytes).then_some(after.verified_bytes)
+}
+
+#[test]
+fn a_daemon_that_is_called_stopped_has_ended() {
+    let swarm = Swarm::start();
+    let ours = swarm.daemon(1);
+    let home = swarm.place().home();
+    assert!(is_held(&home, 1));
+    ours.client(&["stop"]).expect(0);
+    assert!(!is_held(&home, 1), "it could not be started again yet");
 }

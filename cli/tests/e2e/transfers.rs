@@ -3,7 +3,9 @@
 use std::{fs, path::Path, process::Command};
 
 use crate::{
-    content::{MIB, assert_nothing_unfinished, assert_same_file, assorted_folder, b3sum, tree},
+    content::{
+        MIB, assert_nothing_unfinished, assert_same_file, assorted_folder, b3sum, random_file, tree,
+    },
     harness::{Daemon, Swarm},
 };
 
@@ -59,6 +61,24 @@ fn names_with_spaces_and_unicode_arrive_unchanged() {
     check_arrived(&by_file, &done.path, &file);
     let done = by_link.fetch(registered.link.unwrap());
     check_arrived(&by_link, &done.path, &file);
+}
+
+#[test]
+fn the_longest_names_and_deepest_paths_travel() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let longest = "n".repeat(255);
+    let file = swarm.file(&longest, 1000, 9);
+    let registered = ours.register(&file);
+    assert!(registered.manifest.ends_with(".p2p"));
+    check_arrived(&theirs, &theirs.fetch(&registered.manifest).path, &file);
+
+    let folder = swarm.path("folder");
+    let deepest = vec!["d"; 63].join("/");
+    random_file(&folder.join(deepest).join(&longest), 1000, 10);
+    random_file(&folder.join(&longest).join(&longest), 1000, 11);
+    let done = theirs.fetch(ours.register(&folder).manifest);
+    assert_eq!(tree(Path::new(&done.path)), tree(&folder));
 }
 
 #[test]

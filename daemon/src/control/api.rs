@@ -287,13 +287,37 @@ async fn remove<C: Control>(
     State(api): State<Api<C>>,
     body: Bytes,
 ) -> Result<StatusCode, ApiError> {
-    api.control.remove(parse(body)?).await?;
+    let request = parse(body)?;
+    carry_out(async move { api.control.remove(request).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn stop<C: Control>(State(api): State<Api<C>>) -> StatusCode {
-    api.control.stop().await;
-    StatusCode::NO_CONTENT
+    // The order stands even when nobody waits for the answer.
+    let ordered = carry_out(async move {
+        api.control.stop().await;
+        Ok(())
+    });
+    match ordered.await {
+        Ok(()) => StatusCode::NO_CONTENT,
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// Carries out an order to its end, also when the client that gave it has gone: the handler itself
+/// ends then.
+async fn carry_out(
+    order: impl Future<Output = Result<(), ApiError>> + Send + 'static,
+) -> Result<(), ApiError> {
+    match tokio::spawn(order).await {
+        Ok(result) => result,
+        Err(_) => Err(ApiError::new(
+            "internal",
+            exit::OTHER,
+            "the daemon failed at it",
+            "",
+        )),
+    }
 }
 
 async fn no_such_route() -> ApiError {

@@ -294,6 +294,9 @@ pub struct Tracker {
     pub key: String,
     /// Whether there is a connection now.
     pub connected: bool,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Why a request failed, ready to be shown: what failed, and what to do next.
@@ -528,6 +531,7 @@ mod tests {
             address: "example.org:59000".into(),
             key: "abc".into(),
             connected: true,
+            note: None,
         });
         check(
             event,

@@ -208,6 +208,10 @@ impl Node {
                 Parsed::Link(_) => swarm,
             },
             Some(Phase::Stopped { .. }) => self.resume(swarm, parsed),
+            Some(Phase::Seeding(_)) => {
+                self.check_share(swarm, parsed);
+                swarm
+            }
             Some(_) => swarm,
             None => self.begin(parsed),
         };
@@ -215,9 +219,27 @@ impl Node {
             let since = Instant::now();
             share.watchers.push(Watcher { events, since });
         }
-        // For a share that is complete already.
-        self.tell_done(swarm);
         Ok(receiver)
+    }
+
+    /// The files of a share that is complete are what they were, or it is fetched once more.
+    pub(super) fn handle_checked(
+        &mut self,
+        swarm: SwarmId,
+        parsed: Parsed,
+        result: Result<(), ApiError>,
+    ) {
+        if result.is_ok() {
+            return self.tell_done(swarm);
+        }
+        let share = self.shares.get_mut(&swarm);
+        let watchers = share.map(|share| std::mem::take(&mut share.watchers));
+        self.leave_on_all(&swarm);
+        self.shares.remove(&swarm);
+        let swarm = self.begin(parsed);
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            share.watchers.extend(watchers.unwrap_or_default());
+        }
     }
 
     fn begin(&mut self, parsed: Parsed) -> SwarmId {
@@ -349,7 +371,7 @@ impl Node {
             events,
             ..
         } = hashed;
-        let warnings = warnings(&hashed.skipped, hashed.warnings);
+        let mut warnings = warnings(&hashed.skipped, hashed.warnings);
         let content = Arc::new(hashed.content);
         let own = self.own_address();
         let record = ShareRecord {
@@ -364,6 +386,22 @@ impl Node {
             identities: Some(hashed.identities),
             added_unix_ms: unix_ms(),
         };
+        if record.trackers.is_empty() {
+            let warning = "the .p2p names no tracker, because its key is not known yet; register \
+                           again once the daemon is connected";
+            warnings.push(warning.to_owned());
+        }
+        if let Some(before) = self
+            .shares
+            .get(&record.swarm())
+            .map(|share| &share.record.path)
+            && *before != record.path
+        {
+            let before = before.display();
+            warnings.push(format!(
+                "the same content is no longer shared from {before}"
+            ));
+        }
         if let Some(error) = self.why_not_register(&record) {
             drop(events.try_send(error.into()));
             return;

@@ -207,7 +207,10 @@ impl Node {
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
-        let name = warren_proto::content::path::printable(&share.record.name);
+        let name = match share.record.name.as_str() {
+            "" => share.record.id.to_string(),
+            name => warren_proto::content::path::printable(name),
+        };
         tracing::warn!(%peer, name, "peer sent wrong bytes; it is not asked for this share again");
         share.banned.insert(peer);
         share.members.remove(&peer);

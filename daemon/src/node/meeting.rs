@@ -233,13 +233,16 @@ impl Node {
         match message {
             FromTracker::Peers { swarm, sample, .. } => {
                 for member in sample.into_vec() {
-                    self.note_member(swarm, member);
+                    self.note_member(id, swarm, member);
                 }
             }
-            FromTracker::Joined { swarm, member } => self.note_member(swarm, member),
+            FromTracker::Joined { swarm, member } => self.note_member(id, swarm, member),
             FromTracker::Left { swarm, peer } | FromTracker::NoSuchPeer { swarm, peer } => {
+                // Another tracker may know better.
                 if let Some(share) = self.shares.get_mut(&swarm) {
-                    share.members.remove(&peer);
+                    share
+                        .members
+                        .retain(|key, known| *key != peer || known.tracker != id);
                 }
             }
             FromTracker::Rendezvous(rendezvous) => self.handle_rendezvous(id, rendezvous),
@@ -250,25 +253,41 @@ impl Node {
         }
     }
 
-    fn note_member(&mut self, swarm: SwarmId, member: Member) {
+    fn note_member(&mut self, tracker: TrackerId, swarm: SwarmId, member: Member) {
+        self.know_member(tracker, swarm, member.peer);
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
-        if member.peer == self.config.key || share.members.len() >= KNOWN_PER_SHARE {
-            return;
-        }
         let wants = share.wants();
-        // An announce has asked for introductions already; this is for those that did not come.
-        let first = Known {
-            state: member.state,
-            next_try: Instant::now() + FIRST_TRY / 4,
-            tries: 0,
-        };
-        let known = share.members.entry(member.peer).or_insert(first);
-        known.state = member.state;
+        if let Some(known) = share.members.get_mut(&member.peer) {
+            known.state = member.state;
+            known.tracker = tracker;
+            if let Some(peer) = self.peers.get_mut(&member.peer).filter(|_| wants) {
+                peer.suspect();
+                known.next_try = Instant::now();
+            }
+        }
         if wants {
             self.join_if_connected(member.peer, swarm);
         }
+    }
+
+    /// Remembers a member that a tracker told us of; it is a leech until more is said.
+    fn know_member(&mut self, tracker: TrackerId, swarm: SwarmId, peer: PublicKey) {
+        let own_key = self.config.key;
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        if peer == own_key || share.members.len() >= KNOWN_PER_SHARE {
+            return;
+        }
+        share.members.entry(peer).or_insert_with(|| Known {
+            state: MemberState::Leech,
+            tracker,
+            // The first announce has asked for introductions; this is for those that did not come.
+            next_try: Instant::now() + FIRST_TRY / 4,
+            tries: 0,
+        });
     }
 
     fn handle_rendezvous(&mut self, id: TrackerId, rendezvous: Rendezvous) {
@@ -280,7 +299,9 @@ impl Node {
         {
             return;
         }
-        if share.wants() {
+        let wants = share.wants();
+        self.know_member(id, swarm, peer);
+        if wants {
             self.join_if_connected(peer, swarm);
         }
         if self
@@ -294,9 +315,6 @@ impl Node {
         if self.config.key > peer || !self.has_room() || !self.dialling.insert(peer) {
             return;
         }
-        // The rendezvous tells that it is a member, as news may come later.
-        let state = MemberState::Leech;
-        self.note_member(swarm, Member { peer, state });
         let local = self
             .trackers
             .get(&id)
@@ -334,14 +352,21 @@ impl Node {
     /// Asks to be introduced to members of unfinished shares that we are not connected to.
     pub(super) fn seek_introductions(&mut self, now: Instant) {
         let mut left = INTRODUCTIONS_PER_TICK;
+        let mut unjoined = Vec::new();
         for swarm in &self.active {
             let Some(share) = self.shares.get_mut(swarm).filter(|share| share.wants()) else {
                 continue;
             };
-            let connected = |peer: &PublicKey| self.peers.contains_key(peer);
+            let connected = |key: &PublicKey| {
+                let peer = self.peers.get(key);
+                peer.is_some_and(|peer| !peer.is_suspect())
+            };
             let have = share.members.keys().filter(|peer| connected(peer)).count();
             let mut room = PEERS_PER_SHARE.saturating_sub(have).min(left);
             for (peer, known) in &mut share.members {
+                if connected(peer) && known.next_try <= now {
+                    unjoined.push((*peer, *swarm));
+                }
                 let skip = connected(peer)
                     || self.dialling.contains(peer)
                     || share.banned.contains(peer)
@@ -349,12 +374,15 @@ impl Node {
                 if skip || room == 0 {
                     continue;
                 }
-                if ask_introduction(&self.trackers, *swarm, *peer) {
+                if ask_introduction(&self.trackers, known.tracker, *swarm, *peer) {
                     known.tries = known.tries.saturating_add(1);
                     known.next_try = now + wait_after(known.tries);
                     (room, left) = (room - 1, left - 1);
                 }
             }
+        }
+        for (peer, swarm) in unjoined {
+            self.join_if_connected(peer, swarm);
         }
     }
 }
@@ -372,6 +400,14 @@ impl TrackerState {
 }
 
 impl Share {
+    /// A member that wanted nothing to do with us is asked again later.
+    pub(super) fn set_back_member(&mut self, peer: &PublicKey, now: Instant) {
+        if let Some(known) = self.members.get_mut(peer) {
+            known.tries = known.tries.saturating_add(1);
+            known.next_try = now + wait_after(known.tries);
+        }
+    }
+
     /// Lets go of a member that could not be kept; it is tried again soon.
     pub(super) fn retry_member(&mut self, peer: &PublicKey, now: Instant) {
         if let Some(known) = self.members.get_mut(peer) {
@@ -381,13 +417,15 @@ impl Share {
     }
 }
 
+/// Asks the tracker that knows the peer, if it is connected.
 fn ask_introduction(
     trackers: &BTreeMap<TrackerId, TrackerState>,
+    tracker: TrackerId,
     swarm: SwarmId,
     peer: PublicKey,
 ) -> bool {
-    let mut connected = trackers.values().filter(|tracker| tracker.connected);
-    connected.any(|tracker| tracker.handle.introduce(swarm, peer))
+    let tracker = trackers.get(&tracker).filter(|tracker| tracker.connected);
+    tracker.is_some_and(|tracker| tracker.handle.introduce(swarm, peer))
 }
 
 fn wait_after(tries: u32) -> Duration {

@@ -32,6 +32,7 @@ use warren_proto::transfer::RequestId;
 use warren_proto::wire::{Candidate, NoReason, PeerMessage};
 
 use crate::control::model::ApiError;
+use crate::control::source::Parsed;
 use crate::peer::session::SessionId;
 use crate::share::depot::{Depot, Opened};
 use crate::share::metadata::MetadataError;
@@ -147,6 +148,13 @@ pub(crate) enum ShareEvent {
     },
     /// The disk does not keep what is written.
     SyncFailed(ApiError),
+    /// Its files were looked at for somebody who wants it.
+    Checked {
+        /// What was asked for.
+        parsed: Box<Parsed>,
+        /// Whether they are what they were.
+        result: Result<(), ApiError>,
+    },
     /// It is complete and has its name, or could not be given it.
     Finished(Result<PathBuf, ApiError>),
 }
@@ -325,6 +333,7 @@ impl Node {
                 outcome,
             } => self.handle_fetched(swarm, (request, chunk), outcome),
             ShareEvent::SyncFailed(error) => self.stop_share(swarm, error, Stopping::Paused),
+            ShareEvent::Checked { parsed, result } => self.handle_checked(swarm, *parsed, result),
             ShareEvent::Finished(result) => self.handle_finished(swarm, result),
         }
     }
@@ -394,19 +403,12 @@ impl Node {
         let writers = self.shares.values().filter_map(downloads::writer_of);
         let writers: Vec<_> = writers.collect();
         self.shares.clear();
-        let synced = tokio::task::spawn_blocking(move || {
-            for writer in writers {
-                if let Err(error) = writer.sync() {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(
-                        error,
-                        "a download is not synced; it is verified at the next start"
-                    );
-                }
-            }
+        let depot = self.config.depot.clone();
+        let resting = tokio::task::spawn_blocking(move || {
+            writers.iter().for_each(|writer| depot.rest(writer));
         });
         // A panic in there loses nothing: the next start reads everything again.
-        let _ = synced.await;
+        let _ = resting.await;
         self.peers.clear();
         self.config.endpoint.close(crate::peer::Close::Done.code());
     }

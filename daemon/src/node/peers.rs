@@ -36,6 +36,9 @@ const STRANGER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Silence after which a peer may be gone: its keep-alive comes every 5 s.
 const SILENCE: Duration = Duration::from_secs(7);
 
+/// While bytes are asked of a peer it is heard more often than this.
+const SOON: Duration = Duration::from_secs(1);
+
 /// Joins for swarms that we are not in, or with a wrong proof, after which a peer is guessing.
 const REFUSALS: u32 = 256;
 
@@ -53,6 +56,8 @@ pub(super) struct Peer {
     stranger_since: Option<Instant>,
     /// Packets received from it, and when the last of them was noticed.
     heard: (u64, Instant),
+    /// When a tracker said that it came, unless it was heard since.
+    suspected: Option<Instant>,
 }
 
 /// A swarm on one connection: joined once both aliases are there.
@@ -81,6 +86,19 @@ impl Peer {
     /// joined here, and would be heard if it were there.
     pub(super) fn is_stale(&self, swarm: &SwarmId) -> bool {
         self.joined(swarm).is_some() || self.heard.1.elapsed() >= SILENCE
+    }
+
+    /// Whether the connection may be dead: nothing was heard for long, or nothing since a tracker
+    /// said that the peer came.
+    pub(super) fn is_suspect(&self) -> bool {
+        let unheard = self.suspected.is_some_and(|since| since.elapsed() >= SOON);
+        unheard || self.heard.1.elapsed() >= SILENCE
+    }
+
+    /// A tracker says that the peer came, although we are connected: it may have been started anew.
+    /// One that is alive is heard soon.
+    pub(super) fn suspect(&mut self) {
+        self.suspected.get_or_insert_with(Instant::now);
     }
 
     /// Our number for the swarm, when both sides have joined it.
@@ -180,6 +198,7 @@ impl Node {
             refusals: 0,
             stranger_since: Some(Instant::now()),
             heard: (0, Instant::now()),
+            suspected: None,
         }
     }
 
@@ -215,6 +234,7 @@ impl Node {
             let packets = peer.connection.quinn().stats().udp_rx.datagrams;
             if packets != peer.heard.0 {
                 peer.heard = (packets, now);
+                peer.suspected = None;
             }
         }
     }
@@ -376,8 +396,9 @@ impl Node {
         {
             peer.joints.remove(&swarm);
         }
+        // It may only have begun to prepare its share.
         if let Some(share) = self.shares.get_mut(&swarm) {
-            share.members.remove(&key);
+            share.set_back_member(&key, Instant::now());
         }
     }
 

@@ -125,6 +125,7 @@ impl Node {
                 address: tracker.address.to_string(),
                 key: tracker.pin.map_or(String::new(), |pin| pin.to_string()),
                 connected: tracker.connected,
+                note: tracker.cause.clone(),
             })
         });
         let shares = self.shares.values().map(|share| {

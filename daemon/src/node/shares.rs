@@ -12,6 +12,7 @@ use warren_proto::transfer::Download;
 
 use super::{Node, ShareEvent, Stopping};
 use crate::control::model::{ApiError, exit};
+use crate::control::source::Parsed;
 use crate::share::depot::{Opened, explain_sync};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::Offer;
@@ -85,6 +86,22 @@ impl Node {
                 Preparing::Reopen(content) => depot.reopen(&record, &content, &verified_bytes),
                 Preparing::Recall => depot.recall(&record, &verified_bytes),
             })
+        });
+    }
+
+    /// Looks whether the files of a complete share are what they were, for somebody who wants it.
+    pub(super) fn check_share(&self, swarm: SwarmId, parsed: Parsed) {
+        let Some(share) = self.shares.get(&swarm) else {
+            return;
+        };
+        let Some(files) = share.offer().map(|offer| offer.files.clone()) else {
+            return;
+        };
+        let parsed = Box::new(parsed);
+        self.run_disk_job(swarm, share.epoch, move || {
+            let checked = files.check_unchanged();
+            let result = checked.map_err(|error| ApiError::from(&error));
+            ShareEvent::Checked { parsed, result }
         });
     }
 

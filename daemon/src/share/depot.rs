@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use warren_proto::content::{ChunkSet, Content, Manifest, Run};
+use warren_proto::content::{ChunkIndex, ChunkSet, Content, Manifest, Run};
 use warren_proto::id::SwarmId;
 
 use super::writer::Writer;
@@ -115,8 +115,8 @@ impl Depot {
         Ok(journal)
     }
 
-    /// Finds a share after a restart: what the journal calls synced is trusted, what it calls
-    /// written is read and hashed again. `verified_bytes` follows that.
+    /// Finds a share after a restart, which may mean to read much of it again; `verified_bytes`
+    /// follows that.
     pub(crate) fn reopen(
         &self,
         record: &ShareRecord,
@@ -157,6 +157,8 @@ impl Depot {
         }
     }
 
+    /// What the journal calls synced is trusted only if nobody has touched the files since the
+    /// daemon was stopped in good order; everything else is read and hashed again.
     fn recover(
         &self,
         record: &ShareRecord,
@@ -164,32 +166,29 @@ impl Depot {
         verified_bytes: &AtomicU64,
     ) -> Result<Opened, ApiError> {
         let content = files.content().clone();
-        let (mut journal, recovered) = self.journal(&record.swarm(), &content)?;
-        let mut have = recovered.synced;
-        let count = |chunk| {
-            let len = u64::from(content.layout.chunk_len(chunk));
-            verified_bytes.fetch_add(len, Ordering::Relaxed);
+        let (
+            mut journal,
+            Recovered {
+                synced, written, ..
+            },
+        ) = self.journal(&record.swarm(), &content)?;
+        let now = files
+            .identities_now()
+            .map_err(|error| ApiError::from(&error))?;
+        let mut have = match record.identities == Some(now) {
+            true => synced.clone(),
+            false => ChunkSet::empty(synced.len()),
         };
-        have.iter().for_each(count);
-        for chunk in recovered.written.iter().flat_map(chunks_of) {
-            let Some(chunk) = content.layout.chunk(chunk) else {
-                continue;
-            };
-            let run = Run {
-                start: chunk.value(),
-                count: 1,
-            };
-            let right = files
-                .verify(chunk)
-                .map_err(|error| ApiError::from(&error))?;
-            let noted = match right {
-                true => journal.written(run),
-                false => journal.lost(run),
-            };
-            noted.map_err(|error| ApiError::from(&error))?;
-            if right {
+        let mut doubtful = synced.clone();
+        // Both come from the journal, which was made for as many chunks.
+        let _ = doubtful.insert_runs(&written);
+        for chunk in doubtful.iter() {
+            if !have.contains(chunk) && check(&files, chunk, &mut journal, &synced)? {
                 have.insert(chunk);
-                count(chunk);
+            }
+            if have.contains(chunk) {
+                let len = u64::from(content.layout.chunk_len(chunk));
+                verified_bytes.fetch_add(len, Ordering::Relaxed);
             }
         }
         let files = Arc::new(files);
@@ -198,6 +197,22 @@ impl Depot {
             journal: Box::new(journal),
             have,
         })
+    }
+
+    /// Brings a download to rest: durable, and with a note of what its files are, so that the next
+    /// start need not read them.
+    pub(crate) fn rest(&self, writer: &Writer) {
+        let offer = &writer.offer;
+        let rested = || -> Result<(), ApiError> {
+            writer.sync().map_err(|error| explain_sync(&error))?;
+            let now = offer.files.identities_now();
+            let now = now.map_err(|error| ApiError::from(&error))?;
+            let noted = self.db.set_identities(&offer.swarm, &now);
+            noted.map(drop).map_err(|error| ApiError::from(&error))
+        };
+        if let Err(error) = rested() {
+            tracing::warn!(%error, "a download is not brought to rest; the next start verifies it");
+        }
     }
 
     /// The daemon ended between the rename and the note of it: what lies there is the share if it
@@ -355,10 +370,30 @@ fn with_manifest(record: &ShareRecord, content: &Arc<Content>) -> ShareRecord {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("/"))
+/// Reads a chunk again, and tells the journal what it did not know.
+fn check(
+    files: &ShareFiles,
+    chunk: ChunkIndex,
+    journal: &mut Journal,
+    synced: &ChunkSet,
+) -> Result<bool, ApiError> {
+    let run = Run {
+        start: chunk.value(),
+        count: 1,
+    };
+    let right = files
+        .verify(chunk)
+        .map_err(|error| ApiError::from(&error))?;
+    let noted = match right {
+        true if synced.contains(chunk) => Ok(()),
+        true => journal.written(run),
+        false => journal.lost(run),
+    };
+    noted
+        .map(|()| right)
+        .map_err(|error| ApiError::from(&error))
 }
 
-fn chunks_of(run: &Run) -> std::ops::Range<u32> {
-    run.start..run.start.saturating_add(run.count)
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }

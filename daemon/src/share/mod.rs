@@ -24,6 +24,7 @@ use warren_proto::wire::MemberState;
 
 use crate::control::model::{ApiError, Event, ShareState};
 use crate::store::db::ShareRecord;
+use crate::tracker::TrackerId;
 use offer::Offer;
 use writer::Writer;
 
@@ -129,6 +130,8 @@ impl Drop for Task {
 pub(crate) struct Known {
     /// What it is said to have.
     pub(crate) state: MemberState,
+    /// Which tracker said so last.
+    pub(crate) tracker: TrackerId,
     /// When to ask for an introduction next.
     pub(crate) next_try: Instant,
     /// How often we have asked in vain.
@@ -168,15 +171,19 @@ impl Share {
     /// What a tracker is told of it; `None` while others could do nothing with us.
     pub(crate) fn member_state(&self) -> Option<MemberState> {
         match self.phase {
-            Phase::Metadata(_) | Phase::Downloading(_) => Some(MemberState::Leech),
             Phase::Finishing(_) | Phase::Seeding(_) => Some(MemberState::Seed),
-            Phase::Preparing { .. } | Phase::Stopped { .. } => None,
+            _ => self.wants().then_some(MemberState::Leech),
         }
     }
 
-    /// Whether it wants something of others.
+    /// Whether it wants something of others. A new download does so while its files are being
+    /// made: peers meet meanwhile.
     pub(crate) fn wants(&self) -> bool {
-        matches!(self.phase, Phase::Metadata(_) | Phase::Downloading(_))
+        match self.phase {
+            Phase::Metadata(_) | Phase::Downloading(_) => true,
+            Phase::Preparing { is_new, .. } => is_new,
+            Phase::Finishing(_) | Phase::Seeding(_) | Phase::Stopped { .. } => false,
+        }
     }
 
     /// What others may ask for.

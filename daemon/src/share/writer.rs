@@ -97,6 +97,7 @@ impl Writer {
     /// See [`SyncError`].
     pub(crate) fn sync(&self) -> Result<(), SyncError> {
         self.unsynced_bytes.store(0, Ordering::Relaxed);
+        self.offer.files.check_present().map_err(SyncError::Store)?;
         sync_share(&self.offer.files, &self.journal)
     }
 

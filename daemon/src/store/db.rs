@@ -222,6 +222,23 @@ impl ShareDb {
         updated.map(|rows| rows > 0).map_err(sorted(&self.path))
     }
 
+    /// Notes what the files of a share are now. False when there is no such share.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::upsert`].
+    pub fn set_identities(
+        &self,
+        swarm: &SwarmId,
+        identities: &Identities,
+    ) -> Result<bool, DbError> {
+        let updated = lock(&self.connection).execute(
+            "UPDATE share SET identities = :identities WHERE swarm = :swarm",
+            named_params! { ":identities": self.encode(identities)?, ":swarm": swarm.0 },
+        );
+        updated.map(|rows| rows > 0).map_err(sorted(&self.path))
+    }
+
     /// All shares, the oldest first.
     ///
     /// # Errors
@@ -420,6 +437,22 @@ mod tests {
                 ..record
             }]
         );
+    }
+
+    #[test]
+    fn identities_change_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = ShareDb::open(&folder.path().join("state.db")).unwrap();
+        let record = sample(1);
+        db.upsert(&record).unwrap();
+        let none = Identities(Vec::new());
+        assert!(db.set_identities(&record.swarm(), &none).unwrap());
+        assert!(!db.set_identities(&sample(2).swarm(), &none).unwrap());
+        let expected = ShareRecord {
+            identities: Some(none),
+            ..record
+        };
+        assert_eq!(db.all().unwrap(), [expected]);
     }
 
     #[test]

@@ -303,6 +303,33 @@ impl ShareFiles {
         }
     }
 
+    /// What every file is now, as it lies there and not as it was opened before.
+    ///
+    /// # Errors
+    ///
+    /// When a file is gone or cannot be asked.
+    pub fn identities_now(&self) -> Result<Identities, StoreError> {
+        let state = self.state();
+        self.open.clear();
+        self.identities(&state)
+    }
+
+    /// Makes sure that every file of a finished or registered share is still what it was.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Changed`] with the first file that is not.
+    pub fn check_unchanged(&self) -> Result<(), StoreError> {
+        let known = match &*self.state() {
+            State::Whole(identities) => identities.clone(),
+            _ => return Ok(()),
+        };
+        match self.identities_now() {
+            Ok(now) if now == known => Ok(()),
+            _ => Err(self.first_changed(&known)),
+        }
+    }
+
     /// What every file is now.
     pub(super) fn identities(&self, state: &State) -> Result<Identities, StoreError> {
         let files = 0..self.content.file_count();

@@ -74,8 +74,8 @@ impl ShareFiles {
     /// # Errors
     ///
     /// [`StoreError::Missing`] when there is nothing, [`StoreError::AlreadyRenamed`] when only the
-    /// final name is there, [`StoreError::Changed`] when a file is missing or not of its length:
-    /// then the share can only be discarded and made again.
+    /// final name is there. Files of it that are missing or not of their length are made so; see
+    /// [`Self::identities_now`] for how to tell.
     pub fn open_partial(
         disk: Arc<dyn Disk>,
         downloads: &Path,
@@ -94,7 +94,7 @@ impl ShareFiles {
         }
         place.open_root(disk.as_ref(), content)?;
         let files = ShareFiles::new(disk, content.clone(), place, State::Partial);
-        files.check_lengths()?;
+        files.mend()?;
         Ok(files)
     }
 
@@ -123,6 +123,21 @@ impl ShareFiles {
         let identities = self.identities(&state)?;
         *state = State::Whole(identities.clone());
         Ok((self.path(), identities))
+    }
+
+    /// Makes sure that the unfinished share is still there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] when somebody has removed it: what is written is lost with the end
+    /// of the process.
+    pub fn check_present(&self) -> Result<(), StoreError> {
+        let partial = matches!(*self.state(), State::Partial);
+        if partial && !exists(self.disk.as_ref(), &self.place, &self.place.part_name)? {
+            let path = self.place.part_path();
+            return Err(StoreError::Missing { path });
+        }
+        Ok(())
     }
 
     /// Removes the unfinished share. What others have put among its files stays.
@@ -253,15 +268,52 @@ impl ShareFiles {
         self.disk.allocate(file, size).map_err(StoreError::at(path))
     }
 
-    fn check_lengths(&self) -> Result<(), StoreError> {
-        let state = self.state();
-        let Identities(files) = self.identities(&state)?;
-        for (number, identity) in (0..).zip(files) {
-            if Some(identity.size) != self.content.file_size(number) {
-                return Err(StoreError::Changed {
-                    path: self.file_path(&state, number),
-                });
+    /// Makes anew what somebody has removed, cut or lengthened. What is in it then is not what was
+    /// written, which the caller finds out from the identities.
+    fn mend(&self) -> Result<(), StoreError> {
+        if let (Some(root), Some(listing)) = (&self.place.root, &self.content.listing) {
+            let mut before = None;
+            for entry in listing.entries() {
+                for folder in new_folders(before, &entry.path) {
+                    self.mend_folder(root, folder)?;
+                }
+                if entry.kind == EntryKind::Dir {
+                    self.mend_folder(root, entry.path.as_str())?;
+                }
+                before = Some(&entry.path);
             }
+        }
+        (0..self.content.file_count()).try_for_each(|number| self.mend_file(number))
+    }
+
+    fn mend_folder(&self, root: &Folder, relative: &str) -> Result<(), StoreError> {
+        match self.disk.mkdir(root, Path::new(relative)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(StoreError::at(
+                &self.place.part_path().join(relative),
+            )(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn mend_file(&self, number: u32) -> Result<(), StoreError> {
+        let size = self.content.file_size(number).unwrap_or_default();
+        let state = self.state();
+        let file = match (self.open_file(&state, number), &self.place.root) {
+            (Err(StoreError::Changed { .. }), Some(root)) => {
+                let path = self.content.file_path(number);
+                let relative = path.map_or("", |path| path.as_str());
+                return self.make_file(root, relative, size);
+            }
+            (opened, _) => opened?,
+        };
+        let path = self.file_path(&state, number);
+        let identity = self.disk.identity(&file).map_err(StoreError::at(&path))?;
+        if identity.size > size {
+            self.disk
+                .set_len(&file, size)
+                .map_err(StoreError::at(&path))?;
+        } else if identity.size < size {
+            self.allocate(&file, size, &path)?;
         }
         Ok(())
     }
@@ -295,6 +347,9 @@ impl ShareFiles {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(StoreError::TargetExists { path: self.path() })
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Missing {
+                path: self.place.part_path(),
+            }),
             other => other.map_err(StoreError::at(&self.place.part_path())),
         }
     }

@@ -24,10 +24,13 @@ use crate::peer::dial::dial;
 
 /// First and longest wait between tries to reach a tracker.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
+const LONGEST_RETRY: Duration = Duration::from_secs(20);
 
 /// How long a tracker may take from the handshake to its welcome.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a tracker may take to answer what it was told, however little it says.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a name may take to resolve.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,6 +71,8 @@ enum SessionError {
     Read(#[from] FrameError),
     #[error("the connection to the tracker was lost")]
     Write(#[from] SendError),
+    #[error("the tracker did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
+    Silent,
     #[error("the tracker ended the session")]
     Ended,
 }
@@ -176,11 +181,15 @@ impl Session {
         let period = welcomed.announce_interval;
         let mut renew = interval_at(Instant::now() + period, period);
         let mut next_batch = Instant::now();
+        let mut answer_due: Option<Instant> = None;
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 message = reader.recv() => match message? {
-                    Some(message) => node.send(TrackerEvent::Said(message).of(config.id)).await,
+                    Some(message) => {
+                        answer_due = None;
+                        node.send(TrackerEvent::Said(message).of(config.id)).await;
+                    }
                     None => return Err(SessionError::Ended),
                 },
                 changed = wanted.changed() => {
@@ -191,14 +200,21 @@ impl Session {
                 }
                 Some((swarm, peer)) = introductions.recv() => {
                     writer.send(&ToTracker::Introduce { swarm, peer }).await?;
+                    answer_due.get_or_insert_with(|| Instant::now() + ANSWER_TIMEOUT);
                 }
                 _ = renew.tick() => {
                     said.forget();
                     said.plan(&wanted.borrow_and_update());
                 }
+                () = sleep_until(answer_due.unwrap_or(next_batch)), if answer_due.is_some() => {
+                    return Err(SessionError::Silent);
+                }
                 () = sleep_until(next_batch), if said.has_more() => {
                     for message in said.next_batch() {
                         writer.send(&message).await?;
+                        if matches!(message, ToTracker::Announce { .. }) {
+                            answer_due.get_or_insert_with(|| Instant::now() + ANSWER_TIMEOUT);
+                        }
                     }
                     next_batch = Instant::now() + ANNOUNCE_PAUSE;
                 }

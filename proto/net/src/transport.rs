@@ -69,8 +69,8 @@ const TRACKER_KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Silence after which a peer is gone.
 const PEER_IDLE_MS: u32 = 30_000;
 
-/// Silence after which a daemon is gone; six keep-alives may get lost.
-const TRACKER_IDLE_MS: u32 = 60_000;
+/// Silence after which a daemon, or its tracker, is gone; two keep-alives may get lost.
+const TRACKER_IDLE_MS: u32 = 30_000;
 
 impl Profile {
     /// Largest QUIC packet the endpoint takes.
