@@ -278,7 +278,8 @@ delay_start() {
   done
   rm -f /run/delay /run/delay.ready
   mkfifo /run/delay
-  in_ns core "$lib/natlab-delay" "$loss" "${slow[@]}" </run/delay >/run/delay.ready &
+  (exec nsenter --net=/run/netns/core -- "$lib/natlab-delay" "$loss" "${slow[@]}") \
+    </run/delay >/run/delay.ready &
   delay_pid=$!
   exec {delay_fd}>/run/delay
   for wait in {1..100}; do
