@@ -1,0 +1,210 @@
+//! Runs `scripts/natlab` and reads what it prints.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::OnceLock,
+};
+
+use serde::Deserialize;
+
+/// Exit code of the script where the kernel forbids what it needs.
+const NOT_POSSIBLE: i32 = 77;
+
+/// Size of the file that is downloaded.
+const FILE_KIB: u64 = 1024;
+
+/// What may cross the tracker while a file is downloaded: handshakes are over by then, but probes
+/// for the size of packets are not. A small part of [`FILE_KIB`].
+const TRACKER_BYTES: u64 = 64 << 10;
+
+/// Which daemon has the lower key, and so is the one to open the connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Dials {
+    /// The one that shares.
+    A,
+    /// The one that downloads.
+    B,
+    /// One in the first run, the other in the second.
+    Either,
+}
+
+/// Two sites, and what is between them.
+pub(crate) struct Cell {
+    a: &'static str,
+    b: &'static str,
+    options: &'static [&'static str],
+}
+
+/// What the script says of one run.
+#[derive(Debug, Deserialize)]
+struct Run {
+    dialer: String,
+    complete: bool,
+    path: Option<String>,
+    tracker_bytes: u64,
+}
+
+/// One test for each line: its name, the types of A and B, who dials, and the path that B sees.
+macro_rules! cells {
+    ($($name:ident: $a:literal and $b:literal, $dials:tt dials => $path:literal;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                $crate::lab::Cell::new($a, $b).meets($crate::lab::cells!(@ $dials), $path);
+            }
+        )*
+    };
+    (@ A) => { $crate::lab::Dials::A };
+    (@ B) => { $crate::lab::Dials::B };
+    (@ either) => { $crate::lab::Dials::Either };
+}
+pub(crate) use cells;
+
+impl Cell {
+    /// A site of type `a` that shares, and one of type `b` that downloads.
+    pub(crate) fn new(a: &'static str, b: &'static str) -> Cell {
+        Cell { a, b, options: &[] }
+    }
+
+    /// With more options of the script.
+    pub(crate) fn with(mut self, options: &'static [&'static str]) -> Cell {
+        self.options = options;
+        self
+    }
+
+    /// Fails unless every run is complete, over this path and not through the tracker.
+    #[track_caller]
+    pub(crate) fn meets(&self, dials: Dials, path: &str) {
+        let Some((runs, said)) = self.run(dials) else {
+            return;
+        };
+        let dialers: Vec<&str> = runs.iter().map(|run| run.dialer.as_str()).collect();
+        match dials {
+            Dials::A => assert_eq!(dialers, ["a"], "{said}"),
+            Dials::B => assert_eq!(dialers, ["b"], "{said}"),
+            Dials::Either => assert_eq!(dialers, ["a", "b"], "{said}"),
+        }
+        for run in &runs {
+            assert!(run.complete, "{run:?}\n{said}");
+            assert_eq!(run.path.as_deref(), Some(path), "{run:?}\n{said}");
+            assert!(run.tracker_bytes < TRACKER_BYTES, "{run:?}\n{said}");
+        }
+    }
+
+    /// The runs and all that was said; `None` where there can be no lab.
+    #[track_caller]
+    fn run(&self, dials: Dials) -> Option<(Vec<Run>, String)> {
+        let logs = tempfile::tempdir().unwrap();
+        let mut natlab = natlab();
+        natlab.args(["--json", "--a", self.a, "--b", self.b]);
+        natlab.args(["--size", &FILE_KIB.to_string(), "--patience", "30"]);
+        match dials {
+            Dials::A => natlab.args(["--dialer", "a"]),
+            Dials::B => natlab.args(["--dialer", "b"]),
+            Dials::Either => natlab.args(["--runs", "2"]),
+        };
+        natlab.args(self.options).arg("--bin").arg(programs());
+        natlab.arg("--logs").arg(logs.path());
+        let output = natlab.output().unwrap();
+        if skipped(&output) {
+            return None;
+        }
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let said = format!("{stdout}{stderr}{}", messages(logs.path()));
+        let run = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}\n{said}"));
+        let runs = stdout.lines().map(run).collect();
+        Some((runs, said))
+    }
+}
+
+/// Fails unless each NAT of the lab behaves as it is called.
+#[track_caller]
+pub(crate) fn selftest() {
+    let output = natlab().arg("--selftest").output().unwrap();
+    assert!(skipped(&output) || output.status.success(), "{output:#?}");
+}
+
+fn natlab() -> Command {
+    let mut natlab = Command::new(repository().join("scripts/natlab"));
+    natlab.env_remove("RUST_LOG");
+    natlab
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Whether the lab is not possible here. Said past the test harness, which shows nothing of a test
+/// that passes.
+#[track_caller]
+fn skipped(output: &Output) -> bool {
+    if output.status.code() != Some(NOT_POSSIBLE) {
+        return false;
+    }
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert_ne!(
+        std::env::var("NATLAB").as_deref(),
+        Ok("required"),
+        "the NAT lab is not possible here: {why}"
+    );
+    // A terminal that is gone has no reader.
+    let _ = writeln!(io::stderr(), "SKIPPED, nothing was tested: {why}");
+    true
+}
+
+/// What all programs of the runs said.
+fn messages(logs: &Path) -> String {
+    let mut all = String::new();
+    for run in std::fs::read_dir(logs).unwrap() {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(run.unwrap().path())
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .filter(|file| file.extension().is_some_and(|extension| extension == "log"))
+            .collect();
+        files.sort();
+        for file in files {
+            let text = std::fs::read(&file).unwrap();
+            all += &format!(
+                "--- {}\n{}",
+                file.strip_prefix(logs).unwrap().display(),
+                String::from_utf8_lossy(&text)
+            );
+        }
+    }
+    all
+}
+
+/// The folder with `client` and `tracker`. Tests of the whole workspace have built both; those of
+/// this package alone have not.
+fn programs() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let client = Path::new(env!("CARGO_BIN_EXE_client"));
+        let folder = client.parent().unwrap();
+        if !folder.join("tracker").exists() {
+            build_tracker(folder);
+        }
+        folder.to_owned()
+    })
+}
+
+fn build_tracker(folder: &Path) {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args([
+        "build",
+        "--quiet",
+        "-p",
+        "warren-tracker",
+        "--bin",
+        "tracker",
+    ]);
+    cargo.arg("--target-dir").arg(folder.parent().unwrap());
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status();
+    assert!(status.unwrap().success(), "the tracker does not build");
+}

@@ -1,0 +1,313 @@
+# The networks of scripts/natlab, which sources this: namespaces, links, routers and their NATs.
+#
+#                        server  192.0.2.1 and .2, 2001:db8:5::1 and ::2
+#                         |  |   one link for either site
+#                         core
+#               .----------'  '----------.
+#            hop-a3 ..                hop-b3 ..       with more than one hop a side
+#            outer-a                  outer-b         a second NAT, double-nat only
+#            nat-a                    nat-b
+#            a   a2                   b   b2          two hosts behind each
+#
+# Both homes number their networks 192.168.1.0/24, as homes do. The core has no route to private
+# addresses. A router calls the link towards the core `wan` and the one towards the hosts `lan`.
+
+site_types=(open firewall4 firewall6 full-cone address-restricted port-restricted port-changing
+  clash short-timeouts double-nat)
+# Where B may be besides: at A's site.
+same_types=(same same-hairpin)
+
+server4=(192.0.2.1 192.0.2.2)
+server6=(2001:db8:5::1 2001:db8:5::2)
+
+# What the Internet knows of a site: the address of its NAT, or the network of its hosts.
+declare -A nat4=([a]=203.0.113.1 [b]=203.0.113.2)
+declare -A public4=([a]=198.51.100.0 [b]=198.51.100.128)
+declare -A public6=([a]=2001:db8:a:: [b]=2001:db8:b::)
+
+in_ns() {
+  local ns=$1
+  shift
+  nsenter --net="/run/netns/$ns" -- "$@"
+}
+
+add_ns() {
+  ip netns add "$1"
+  ip -n "$1" link set lo up
+  in_ns "$1" sysctl -qw net.ipv4.conf.{all,default}.rp_filter=0 \
+    net.ipv6.conf.{all,default}.accept_dad=0
+}
+
+add_router() {
+  add_ns "$1"
+  in_ns "$1" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+}
+
+# Joins interface $2 of namespace $1 and interface $4 of $3; $5 are the first three bytes of its
+# IPv4 network, when it matters. Leaves the addresses in near4, far4, near6 and far6.
+link() {
+  local net6
+  links=$((${links:-0} + 1))
+  net6=$(printf '2001:db8:ffff:%x::' "$links")
+  near4=${5:-198.18.$links}.1 far4=${5:-198.18.$links}.2 near6=${net6}1 far6=${net6}2
+  ip link add "$2" netns "$1" type veth peer name "$4" netns "$3"
+  ip -n "$1" -batch - <<END
+addr add $near4/30 dev $2
+addr add $near6/64 dev $2 nodad
+link set $2 up
+END
+  ip -n "$3" -batch - <<END
+addr add $far4/30 dev $4
+addr add $far6/64 dev $4 nodad
+link set $4 up
+END
+}
+
+# Puts router $3 of site $1 behind router $2.
+attach() {
+  local site=$1 up=$2 down=$3 prefix
+  add_router "$down"
+  link "$up" "to-$down" "$down" wan
+  ip -n "$down" route add default via "$near4"
+  ip -n "$down" route add default via "$near6"
+  for prefix in "${nat4[$site]}/32" "${public4[$site]}/25"; do
+    ip -n "$up" route add "$prefix" via "$far4"
+  done
+  ip -n "$up" route add "${public6[$site]}/64" via "$far6"
+}
+
+# Builds the lab: type of site A, of site B or where at A it is, hops of either. What is left of an
+# earlier one goes.
+build() {
+  local a=$1 b=$2 hairpin=no site
+  tear_down
+  add_router core
+  add_ns server
+  # The site that a packet of the server goes to can be told by its link, which may be slow.
+  for site in a b; do
+    link core "to-server-$site" server "to-$site"
+    case $site in
+      a)
+        ip -n server route add default via "$near4"
+        ip -n server route add default via "$near6"
+        ip -n core route add 192.0.2.0/24 via "$far4"
+        ip -n core route add 2001:db8:5::/64 via "$far6"
+        ;;
+      b)
+        ip -n server route add "${nat4[b]}/32" via "$near4"
+        ip -n server route add "${public4[b]}/25" via "$near4"
+        ip -n server route add "${public6[b]}/64" via "$near6"
+        ;;
+    esac
+  done
+  for site in 0 1; do
+    ip -n server addr add "${server4[site]}/32" dev lo
+    ip -n server addr add "${server6[site]}/128" dev lo nodad
+  done
+  # The first is the one that connections of its own would come from.
+  [ "$b" != same-hairpin ] || hairpin=yes
+  build_site a "$a" "$3" "$hairpin"
+  case $b in
+    same | same-hairpin) ;;
+    *) build_site b "$b" "$4" no ;;
+  esac
+}
+
+tear_down() {
+  local ns
+  for ns in /run/netns/*; do
+    [ ! -e "$ns" ] || ip netns del "${ns##*/}"
+  done
+  links=0
+}
+
+build_site() {
+  local site=$1 type=$2 hops=$3 hairpin=$4 up=core hop
+  for ((hop = hops; hop > 1; hop--)); do
+    attach "$site" "$up" "hop-$site$hop"
+    up=hop-$site$hop
+  done
+  if [ "$type" = double-nat ]; then
+    attach "$site" "$up" "outer-$site"
+    ip -n "outer-$site" addr add "${nat4[$site]}/32" dev wan
+    add_router "nat-$site"
+    link "outer-$site" lan "nat-$site" wan 100.64.0
+    ip -n "nat-$site" route add default via "$near4"
+    # Carriers do not keep ports: many homes share one address.
+    load_rules "outer-$site" port-changing "${nat4[$site]}" no
+    load_rules "nat-$site" port-restricted "$far4" "$hairpin"
+  else
+    attach "$site" "$up" "nat-$site"
+    ip -n "nat-$site" addr add "${nat4[$site]}/32" dev wan
+    load_rules "nat-$site" "$type" "${nat4[$site]}" "$hairpin"
+  fi
+  if [ "$type" = short-timeouts ]; then
+    # The second is for flows that were answered.
+    in_ns "nat-$site" sysctl -qw net.netfilter.nf_conntrack_udp_timeout="$udp_timeout" \
+      net.netfilter.nf_conntrack_udp_timeout_stream="$udp_timeout"
+  fi
+  build_lan "$site" "$type"
+}
+
+build_lan() {
+  local site=$1 type=$2 net4='' net6='' host number
+  case $type in
+    open) net4=${public4[$site]} net6=${public6[$site]} ;;
+    firewall4) net4=${public4[$site]} ;;
+    firewall6) net6=${public6[$site]} ;;
+    *) net4=192.168.1.0 ;;
+  esac
+  ip -n "nat-$site" link add lan type bridge
+  ip -n "nat-$site" link set lan up
+  lan_address "nat-$site" lan 1
+  for number in 10 11; do
+    host=$site
+    [ $number = 10 ] || host=${site}2
+    add_ns "$host"
+    ip link add "to-$host" netns "nat-$site" type veth peer name eth0 netns "$host"
+    ip -n "nat-$site" link set "to-$host" master lan up
+    ip -n "$host" link set eth0 up
+    lan_address "$host" eth0 $number
+    [ -z "$net4" ] || ip -n "$host" route add default via "${net4%.*}.$((${net4##*.} + 1))"
+    [ -z "$net6" ] || ip -n "$host" route add default via "${net6}1"
+  done
+}
+
+# Gives interface $2 of $1 the address of this number in the networks of build_lan.
+lan_address() {
+  [ -z "$net4" ] ||
+    ip -n "$1" addr add "${net4%.*}.$((${net4##*.} + $3))/25" dev "$2"
+  [ -z "$net6" ] || ip -n "$1" addr add "$net6$3/64" dev "$2" nodad
+}
+
+# Makes router $1 a NAT or firewall of type $2 with public address $3; $4 is whether hosts behind it
+# reach each other at that address (hairpinning, RFC 4787 REQ-9).
+load_rules() {
+  local type=$2 public=$3 inbound='' outbound='' hairpin_in='' hairpin_out=''
+  local input forward port ports=''
+  # What came in unasked is dropped before the kernel makes a flow of it. If it did, our host's
+  # packet to that sender would find its port taken and leave from another one: that is `clash`.
+  input='iifname wan meta l4proto udp ct state new drop'
+  # `dnat` passes what the rules for inbound packets have let in. It is one bit of several, and
+  # must be asked for as such.
+  forward='iifname wan ct state new ct status & dnat == 0 drop'
+  outbound="oifname wan snat ip to $public"
+  case $type in
+    open) input='' forward='' outbound='' ;;
+    firewall4 | firewall6) outbound='' ;;
+    full-cone)
+      inbound='iifname wan meta l4proto udp dnat ip to udp dport map @owner' ;;
+    address-restricted)
+      inbound='iifname wan udp dport . ip saddr @contacted dnat ip to udp dport map @owner' ;;
+    port-restricted | short-timeouts | double-nat) ;;
+    # A hash, so that the port depends on the sender alone and not on where it sends.
+    port-changing)
+      for port in {0..1999}; do
+        ports+="$port : $((20000 + port)), "
+      done
+      outbound="oifname wan meta l4proto udp snat ip to $public : \
+jhash ip saddr . udp sport mod 2000 seed 0x77 map { ${ports%, } }
+    $outbound" ;;
+    clash) input='' ;;
+    *) die "there is no NAT type $type" "--help lists them." ;;
+  esac
+  if [ "$4" = yes ] && [ -n "$outbound" ]; then
+    hairpin_in="iifname lan ip daddr $public meta l4proto udp dnat ip to udp dport map @owner"
+    hairpin_out="oifname lan ct status & dnat != 0 snat ip to $public"
+  fi
+  in_ns "$1" nft -f - <<END
+table ip nat {
+  # Which host sent from a port last, and to which addresses. These ports are kept, so it is also
+  # the port outside. Learnt from all packets: chains of type nat see the first of a flow only.
+  map owner {
+    type inet_service : ipv4_addr . inet_service
+    flags dynamic, timeout
+    timeout 5m
+    size 65536
+  }
+  set contacted {
+    type inet_service . ipv4_addr
+    flags dynamic, timeout
+    timeout 5m
+    size 65536
+  }
+  chain learn {
+    type filter hook postrouting priority mangle
+    oifname wan meta l4proto udp update @owner { udp sport : ip saddr . udp sport }
+    oifname wan meta l4proto udp update @contacted { udp sport . ip daddr }
+  }
+  chain inbound {
+    type nat hook prerouting priority dstnat
+    $inbound
+    $hairpin_in
+  }
+  chain outbound {
+    type nat hook postrouting priority srcnat
+    $hairpin_out
+    $outbound
+  }
+}
+table inet filter {
+  chain input {
+    type filter hook input priority filter
+    $input
+  }
+  chain forward {
+    type filter hook forward priority filter
+    $forward
+  }
+}
+END
+}
+
+# Makes everything that enters the core late by $1 ms, and loses $2 % of it. Whatever comes in on a
+# link is routed into a tunnel device first, where natlab-delay holds it back.
+delay_start() {
+  local delay=$1 loss=$2 device table=100 slow=() wait
+  for device in $(legs); do
+    table=$((table + 1))
+    ip -n core tuntap add dev "slow$table" mode tun
+    ip -n core link set "slow$table" up txqueuelen 10000
+    ip -n core route add default dev "slow$table" table $table
+    ip -n core -6 route add default dev "slow$table" table $table
+    ip -n core rule add iif "$device" lookup $table
+    ip -n core -6 rule add iif "$device" lookup $table
+    slow+=("slow$table=$delay")
+    [ "$device" != to-server-b ] || slow_towards_b=slow$table
+    [ "$device" != to-server-a ] || slow_towards_a=slow$table
+  done
+  rm -f /run/delay /run/delay.ready
+  mkfifo /run/delay
+  (exec nsenter --net=/run/netns/core -- "$lib/natlab-delay" "$loss" "${slow[@]}") \
+    </run/delay >/run/delay.ready &
+  delay_pid=$!
+  exec {delay_fd}>/run/delay
+  for wait in {1..100}; do
+    [ ! -s /run/delay.ready ] || return 0
+    sleep 0.05
+  done
+  die "the links cannot be made slow" "See the message above."
+}
+
+# The interfaces of the core.
+legs() {
+  ip -n core -o link show type veth | sed 's/^[0-9]*: \([^@:]*\).*/\1/'
+}
+
+# Makes what the server says to one site later than to the other, by $1 ms: to B, or to A when it is
+# negative.
+skew() {
+  if [ "$1" -ge 0 ]; then
+    echo "$slow_towards_b $((delay + $1))" >&"$delay_fd"
+  else
+    echo "$slow_towards_a $((delay - $1))" >&"$delay_fd"
+  fi
+}
+
+delay_stop() {
+  [ -n "${delay_pid-}" ] || return 0
+  exec {delay_fd}>&-
+  kill "$delay_pid" 2>/dev/null || true
+  wait "$delay_pid" 2>/dev/null || true
+  delay_pid=
+}

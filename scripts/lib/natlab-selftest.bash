@@ -1,0 +1,119 @@
+# scripts/natlab --selftest: measures that each NAT does what its name says, and that links are as
+# slow as they were asked to be. Sourced by scripts/natlab.
+
+failures=0
+
+# Compares what was measured, $2, with what should be, $3. Words of $3 must all be there.
+expect() {
+  local word verdict=ok
+  for word in $3; do
+    [[ " $2 " == *" $word "* ]] || verdict=WRONG
+  done
+  printf '%-6s %-34s %s\n' "$verdict" "$1" "$2"
+  if [ $verdict = WRONG ]; then
+    printf '%-6s %-34s %s\n' '' 'expected' "$3"
+    failures=$((failures + 1))
+  fi
+}
+
+probe() {
+  local host=$1
+  shift
+  in_ns "$host" "$lib/natlab-probe" "$@"
+}
+
+# Builds a lab with a server for probes. Arguments as for build.
+lab() {
+  stop_all
+  delay_stop
+  build "$@"
+  servers=("${server4[@]}")
+  case $1 in firewall6) servers=("${server6[@]}") ;; esac
+  log=/run/lab/probe work=/run/lab
+  start server "$lib/natlab-probe" serve "${servers[@]}"
+  until_succeeds "the server" grep -q ready "$log.out"
+}
+
+# Type, and what it should be.
+check_type() {
+  lab "$1" open 1 1
+  expect "$1" "$(probe a nat "${servers[@]}")" "$2"
+}
+
+# Two types and the start of the second, in ms; what should come of the simplest punch.
+check_punch() {
+  local host=b first second
+  lab "$1" "$2" 1 1
+  case $2 in same*) host=a2 ;; esac
+  need_tunnels
+  delay_start 25 0
+  probe a punch "${servers[0]}" a b >/run/lab/punch &
+  first=$!
+  second=$(probe "$host" punch "${servers[0]}" b a "$3")
+  wait $first
+  expect "$1 to $2, ${3} ms late" "$second" "$4"
+}
+
+independent=mapping:endpoint-independent
+open="filtering:endpoint-independent"
+by_address="filtering:address-dependent"
+by_port="filtering:address-and-port-dependent"
+
+echo "NATs, as a host behind them sees them:"
+check_type open "routed $independent port:kept $open unasked:ignored"
+check_type firewall4 "routed $independent port:kept $by_port unasked:ignored"
+check_type firewall6 "routed $independent port:kept $by_port unasked:ignored"
+check_type full-cone "translated $independent port:kept $open unasked:ignored"
+check_type address-restricted "translated $independent port:kept $by_address unasked:ignored"
+check_type port-restricted "translated $independent port:kept $by_port unasked:ignored"
+check_type port-changing "translated $independent port:changed $by_port unasked:ignored"
+check_type clash "translated $independent port:kept $by_port unasked:moves"
+check_type short-timeouts "translated $independent port:kept $by_port unasked:ignored"
+check_type double-nat "translated $independent port:changed $by_port unasked:ignored"
+
+echo "Mappings in silence:"
+udp_timeout=3
+lab short-timeouts open 1 1
+expect "short-timeouts of 3 s, after 1 s" "$(probe a lives "${servers[0]}" 1)" alive
+expect "short-timeouts of 3 s, after 5 s" "$(probe a lives "${servers[0]}" 5)" dead
+lab port-restricted open 1 1
+expect "port-restricted, after 5 s" "$(probe a lives "${servers[0]}" 5)" alive
+
+echo "The core and the routers of a site on the way to the server:"
+for number in 1 2 3 4; do
+  lab port-restricted open $number 1
+  expect "$number hops" "$(probe a hops "${servers[0]}")" "routers:$((number + 1))"
+done
+lab double-nat open 1 1
+expect "1 hop, double-nat" "$(probe a hops "${servers[0]}")" routers:3
+need_tunnels
+delay_start 10 0
+expect "the same on slow links" "$(probe a hops "${servers[0]}")" routers:3
+
+echo "Links of 25 ms, and with 20 % loss:"
+lab port-restricted open 1 1
+delay_start 25 0
+trips=$(probe a trips "${servers[0]}" 40)
+[[ $trips =~ median:([0-9]+) ]] && ((BASH_REMATCH[1] >= 50 && BASH_REMATCH[1] < 60)) &&
+  trips+=" near-50-ms"
+expect "25 ms" "$trips" "near-50-ms lost:0.0"
+lab port-restricted open 1 1
+delay_start 0 20
+trips=$(probe a trips "${servers[0]}" 200)
+# Both ways: 1 - 0.8 * 0.8. Five standard deviations are 17 of a hundred.
+[[ $trips =~ lost:([0-9]+) ]] && ((BASH_REMATCH[1] > 19 && BASH_REMATCH[1] < 53)) &&
+  trips+=" near-36-percent"
+expect "20 % each way" "$trips" near-36-percent
+
+echo "The simplest punch, over links of 25 ms:"
+check_punch port-restricted port-restricted 0 met
+check_punch port-changing double-nat 0 met
+check_punch port-restricted port-restricted 100 met
+# The trap that gives the type its name: one side's packets arrive before the other's have left.
+check_punch clash clash 100 missed
+check_punch port-restricted same 0 missed
+check_punch port-restricted same-hairpin 0 met
+
+stop_all
+delay_stop
+[ $failures -eq 0 ] || die "$failures of the above are not as named" "The kernel may do NAT differently."
