@@ -15,6 +15,7 @@
 //! quinn 0.12 replaces the trait; nothing outside this module knows it.
 
 mod ids;
+mod low_ttl;
 mod open;
 mod routes;
 mod sort;
@@ -170,6 +171,22 @@ impl Socket {
         if sent.is_err() {
             // The buffer is full.
             self.send_errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends one datagram that is dropped after `ttl` hops: it opens our NAT towards `to` without
+    /// reaching the far one. The socket's own hop limit, which QUIC uses, stays as it is.
+    pub fn send_raw_ttl(&self, bytes: &[u8], to: SocketAddr, ttl: Option<u8>) {
+        let Some(ttl) = ttl else {
+            return self.send_raw(bytes, to);
+        };
+        let to = self.kernel_addr(to);
+        let sent = self.io.try_io(Interest::WRITABLE, || {
+            low_ttl::send(&self.io, bytes, to, ttl)
+        });
+        if let Err(error) = sent {
+            self.send_errors.fetch_add(1, Ordering::Relaxed);
+            tracing::trace!(%to, %error, "packet not sent");
         }
     }
 
