@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 
 use quinn::udp::RecvMeta;
 
-use super::super::ids::{self, LocalId};
-use super::super::{canonical, sort};
 use super::{RouteId, Routes, Source, Table, Unsolicited};
+use crate::socket::ids::{self, LocalId};
+use crate::socket::{canonical, sort};
 
 /// Whom a batch is from.
 enum Sender {
@@ -25,16 +25,16 @@ enum Sender {
 
 /// What is left of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) struct Received {
+pub(in crate::socket) struct Received {
     /// Whether any is.
-    pub(in super::super) any: bool,
+    pub(in crate::socket) any: bool,
     /// Packets that were dropped.
-    pub(in super::super) dropped: u64,
+    pub(in crate::socket) dropped: u64,
 }
 
 impl Routes {
     /// Replaces the source of a batch by its route, and blanks the packets that quinn must not see.
-    pub(in super::super) fn receive(&self, meta: &mut RecvMeta, batch: &mut [u8]) -> Received {
+    pub(in crate::socket) fn receive(&self, meta: &mut RecvMeta, batch: &mut [u8]) -> Received {
         let from = canonical(meta.addr);
         let (sender, received) = self.read().judge(from, batch, meta.stride);
         if let Some(Sender::Peer { route, news }) = sender {
@@ -154,9 +154,9 @@ mod tests {
 
     use warren_proto::id::PublicKey;
 
-    use super::super::super::ids::LocalIds;
-    use super::super::Class;
     use super::*;
+    use crate::socket::ids::LocalIds;
+    use crate::socket::{Class, mapped};
 
     const HOME: &str = "198.51.100.7:4000";
     const AWAY: &str = "203.0.113.9:5000";
@@ -335,7 +335,7 @@ mod tests {
             let mut batch = packets.concat();
             batch.truncate(packets.len() * STRIDE - 3);
             let meta = RecvMeta {
-                addr: super::super::super::mapped(addr(from)),
+                addr: mapped(addr(from)),
                 len: batch.len(),
                 stride: STRIDE,
                 ..RecvMeta::default()

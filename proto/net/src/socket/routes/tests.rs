@@ -36,7 +36,7 @@ fn only_an_admitted_address_becomes_the_path() {
 fn an_address_is_the_same_v4_mapped() {
     let routes = routes();
     let route = routes.route(&peer(1), Class::Direct);
-    assert!(routes.admit(route, super::super::mapped(addr(HOME))));
+    assert!(routes.admit(route, crate::socket::mapped(addr(HOME))));
     assert!(routes.point(route, addr(HOME)));
     assert_eq!(path(&routes, route), Some(addr(HOME)));
 }
