@@ -1,6 +1,7 @@
 //! An authenticated QUIC connection and what its handshake established.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::VarInt;
@@ -10,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use warren_proto::id::PublicKey;
 use warren_proto::proof::{self, Side};
 
-use crate::socket::canonical;
+use crate::socket::Socket;
 use crate::tls::{Protocol, key_of};
 use crate::transport;
 
@@ -20,6 +21,7 @@ use crate::transport;
 #[derive(Clone, Debug)]
 pub struct Connection {
     quic: quinn::Connection,
+    socket: Arc<Socket>,
     peer_key: PublicKey,
     protocol: Protocol,
 }
@@ -27,7 +29,7 @@ pub struct Connection {
 impl Connection {
     /// Wraps a connection whose handshake is over; `None` if it is not one of ours, which the
     /// verifier has ruled out.
-    pub(crate) fn new(quic: quinn::Connection) -> Option<Self> {
+    pub(crate) fn new(quic: quinn::Connection, socket: Arc<Socket>) -> Option<Self> {
         let certificates = quic
             .peer_identity()?
             .downcast::<Vec<CertificateDer<'static>>>()
@@ -37,6 +39,7 @@ impl Connection {
         let protocol = Protocol::from_alpn(handshake.protocol.as_deref()?)?;
         Some(Self {
             quic,
+            socket,
             peer_key,
             protocol,
         })
@@ -60,9 +63,16 @@ impl Connection {
         }
     }
 
-    /// Where the other side is now, canonical.
+    /// Where the other side is now, canonical: the path of the route if it has one. A route that
+    /// leads nowhere any more stands for itself.
     pub fn remote_address(&self) -> SocketAddr {
-        canonical(self.quic.remote_address())
+        self.socket.real_addr(self.quic.remote_address())
+    }
+
+    /// The route it goes by; `None` for a plain connection.
+    pub fn route(&self) -> Option<SocketAddr> {
+        let remote = self.quic.remote_address();
+        Socket::is_route(remote).then_some(remote)
     }
 
     /// The current estimate of the round-trip time.

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, ConnectionError, EndpointConfig, ServerConfig, TokioRuntime, VarInt};
+use quinn::{
+    ClientConfig, ConnectionError, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig,
+    VarInt,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -17,7 +20,7 @@ use warren_proto::id::PublicKey;
 
 use crate::connection::Connection;
 use crate::identity::{CERTIFICATE_NAME, Identity};
-use crate::socket::{Socket, canonical};
+use crate::socket::{Socket, Unsolicited};
 use crate::tls::{self, Expect, KeyVerifier, Protocol};
 use crate::transport::{self, Profile};
 
@@ -89,7 +92,7 @@ pub enum AcceptError {
     /// It failed, on either side.
     #[error("handshake failed")]
     Failed(#[from] ConnectionError),
-    /// It established no key or no protocol of ours.
+    /// It established no key or no protocol of ours, or not the key whose route it came by.
     #[error("handshake established no identity")]
     Unusable,
 }
@@ -108,7 +111,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Opens the socket at `addr` (see [`Socket::bind`]) and accepts the protocols in `serves`,
-    /// of which there may be none. Needs a tokio runtime.
+    /// of which there may be none, from anyone. Needs a tokio runtime.
     ///
     /// # Errors
     ///
@@ -119,14 +122,30 @@ impl Endpoint {
         serves: &[Protocol],
         profile: Profile,
     ) -> Result<Self, BindError> {
+        Self::bind_with(addr, identity, serves, profile, Unsolicited::Accept)
+    }
+
+    /// Opens the socket, and says who may open connections. See [`bind`](Self::bind).
+    ///
+    /// # Errors
+    ///
+    /// When the address is not to be had.
+    pub fn bind_with(
+        addr: SocketAddr,
+        identity: &Identity,
+        serves: &[Protocol],
+        profile: Profile,
+        unsolicited: Unsolicited,
+    ) -> Result<Self, BindError> {
         let failed = |source| BindError::Socket { addr, source };
-        let socket = Socket::bind(addr, profile.max_payload_bytes()).map_err(failed)?;
+        let payload_bytes = profile.max_payload_bytes();
+        let socket = Socket::bind_with(addr, payload_bytes, unsolicited).map_err(failed)?;
         let server = match serves {
             [] => None,
             _ => Some(server_config(identity, serves, profile)?),
         };
         let quic = quinn::Endpoint::new_with_abstract_socket(
-            endpoint_config(profile),
+            endpoint_config(profile, &socket),
             server.clone(),
             Arc::clone(&socket) as Arc<dyn quinn::AsyncUdpSocket>,
             Arc::new(TokioRuntime),
@@ -152,7 +171,7 @@ impl Endpoint {
         &self.socket
     }
 
-    /// Dials `addr` and checks who is there.
+    /// Dials `addr`, without a route, and checks who is there.
     ///
     /// A returned connection means that the other side has proven its key; it may still close the
     /// connection when it has seen ours.
@@ -170,17 +189,72 @@ impl Endpoint {
         protocol: Protocol,
         expect: Expect,
     ) -> Result<Connection, ConnectError> {
+        let transport = Arc::new(transport::transport(protocol, addr));
+        if !self.socket.dial(addr, Arc::downgrade(&transport)) {
+            let source = "the address belongs to a route".into();
+            return Err(ConnectError::Refused { addr, source });
+        }
+        let dial = Dial {
+            to: addr,
+            addr,
+            protocol,
+            transport,
+        };
+        self.dial(dial, expect).await
+    }
+
+    /// Dials the peer at the end of a route (see [`Socket::route`]), which must lead somewhere, and
+    /// checks who is there.
+    ///
+    /// `initial_rtt` is the round-trip time that a check has measured. Otherwise like
+    /// [`connect`](Self::connect); errors name the real address.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped; the attempt is abandoned.
+    pub async fn connect_route(
+        &self,
+        route: SocketAddr,
+        protocol: Protocol,
+        expect: Expect,
+        initial_rtt: Option<Duration>,
+    ) -> Result<Connection, ConnectError> {
+        let Some(addr) = self.socket.path_of(route) else {
+            let source = "the route leads nowhere".into();
+            return Err(ConnectError::Refused {
+                addr: route,
+                source,
+            });
+        };
+        let mut transport = transport::transport(protocol, addr);
+        transport::expect_rtt(&mut transport, initial_rtt);
+        let dial = Dial {
+            to: route,
+            addr,
+            protocol,
+            transport: Arc::new(transport),
+        };
+        self.dial(dial, expect).await
+    }
+
+    async fn dial(&self, dial: Dial, expect: Expect) -> Result<Connection, ConnectError> {
+        let Dial { to, addr, .. } = dial;
         let refused = |source| ConnectError::Refused { addr, source };
         let verifier = KeyVerifier::new(expect);
         let config = self
-            .client_config(addr, protocol, Arc::clone(&verifier))
+            .client_config(dial, Arc::clone(&verifier))
             .map_err(refused)?;
         let connecting = self
             .quic
-            .connect_with(config, addr, CERTIFICATE_NAME)
+            .connect_with(config, to, CERTIFICATE_NAME)
             .map_err(|error| refused(error.into()))?;
         match timeout(HANDSHAKE_TIMEOUT, connecting).await {
-            Ok(Ok(quic)) => Connection::new(quic).ok_or_else(|| refused("no identity".into())),
+            Ok(Ok(quic)) => Connection::new(quic, Arc::clone(&self.socket))
+                .ok_or_else(|| refused("no identity".into())),
             Err(_) | Ok(Err(ConnectionError::TimedOut)) => Err(ConnectError::TimedOut { addr }),
             Ok(Err(error)) => Err(match verifier.mismatch() {
                 Some(presented) => ConnectError::KeyMismatch { addr, presented },
@@ -207,6 +281,7 @@ impl Endpoint {
                         quic,
                         config,
                         profile,
+                        socket: Arc::clone(&self.socket),
                         _permit: permit,
                     });
                 }
@@ -233,15 +308,24 @@ impl Endpoint {
 
     fn client_config(
         &self,
-        addr: SocketAddr,
-        protocol: Protocol,
+        dial: Dial,
         verifier: Arc<KeyVerifier>,
     ) -> Result<ClientConfig, Box<dyn std::error::Error + Send + Sync>> {
-        let tls = tls::client_config(&self.identity, protocol, verifier)?;
+        let tls = tls::client_config(&self.identity, dial.protocol, verifier)?;
         let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-        config.transport_config(transport::transport(protocol, addr));
+        config.transport_config(dial.transport);
         Ok(config)
     }
+}
+
+/// Whom to dial.
+struct Dial {
+    /// The address for quinn: real, or a route.
+    to: SocketAddr,
+    /// The real one.
+    addr: SocketAddr,
+    protocol: Protocol,
+    transport: Arc<TransportConfig>,
 }
 
 /// Someone whose first packet has arrived. Dropping it refuses them.
@@ -250,6 +334,7 @@ pub struct Incoming {
     quic: quinn::Incoming,
     config: ServerConfig,
     profile: Profile,
+    socket: Arc<Socket>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -257,7 +342,13 @@ impl Incoming {
     /// Where the packet came from, canonical. Anyone can write a source address; see
     /// [`is_validated`](Self::is_validated).
     pub fn remote_address(&self) -> SocketAddr {
-        canonical(self.quic.remote_address())
+        self.socket.real_addr(self.quic.remote_address())
+    }
+
+    /// The route it came by; `None` if the address has none.
+    pub fn route(&self) -> Option<SocketAddr> {
+        let remote = self.quic.remote_address();
+        Socket::is_route(remote).then_some(remote)
     }
 
     /// Whether the sender has shown that it receives at its address.
@@ -278,32 +369,61 @@ impl Incoming {
         self.quic.ignore();
     }
 
-    /// Goes through with the handshake. The result is a connection whose client has proven its key.
+    /// Goes through with the handshake. The result is a connection whose client has proven its
+    /// key: on a route, that of the route's peer.
     ///
     /// # Errors
     ///
     /// See [`AcceptError`].
-    pub async fn complete(mut self) -> Result<Connection, AcceptError> {
-        let remote = self.quic.remote_address();
-        self.config.transport_config(self.profile.transport(remote));
+    pub async fn complete(self) -> Result<Connection, AcceptError> {
+        self.complete_with(None).await
+    }
+
+    /// Goes through with the handshake; `initial_rtt` is the round-trip time that a check has
+    /// measured. See [`complete`](Self::complete).
+    ///
+    /// # Errors
+    ///
+    /// See [`AcceptError`].
+    pub async fn complete_with(
+        mut self,
+        initial_rtt: Option<Duration>,
+    ) -> Result<Connection, AcceptError> {
+        let mut transport = self.profile.transport(self.remote_address());
+        transport::expect_rtt(&mut transport, initial_rtt);
+        self.config.transport_config(Arc::new(transport));
+        let route = self.route();
         let connecting = self.quic.accept_with(Arc::new(self.config))?;
         let quic = timeout(HANDSHAKE_TIMEOUT, connecting)
             .await
             .map_err(|_| AcceptError::TimedOut)??;
         let unusable = quic.clone();
-        Connection::new(quic).ok_or_else(|| {
-            unusable.close(VarInt::from_u32(CLOSE_UNUSABLE), b"");
-            AcceptError::Unusable
-        })
+        Connection::new(quic, Arc::clone(&self.socket))
+            .filter(|connection| may_use(&self.socket, route, connection.peer_key()))
+            .ok_or_else(|| {
+                unusable.close(VarInt::from_u32(CLOSE_UNUSABLE), b"");
+                AcceptError::Unusable
+            })
     }
 }
 
-fn endpoint_config(profile: Profile) -> EndpointConfig {
+/// A route is its peer's alone; off the routes, any key is as good as another here.
+fn may_use(socket: &Socket, route: Option<SocketAddr>, key: PublicKey) -> bool {
+    route.is_none_or(|route| {
+        let owner = socket.owner_of(route);
+        owner.is_some_and(|(owner, _)| owner == key)
+    })
+}
+
+fn endpoint_config(profile: Profile, socket: &Socket) -> EndpointConfig {
     let mut config = EndpointConfig::default();
+    let local_ids = socket.local_ids();
     config
         .max_udp_payload_size(profile.max_payload_bytes())
         .expect("both profiles are within 1200..=65527")
         .supported_versions(QUIC_VERSIONS.to_vec())
+        // The socket tells by them whose a packet is.
+        .cid_generator(move || Box::new(local_ids.clone()))
         // The socket tells QUIC from STUN by the fixed bit.
         .grease_quic_bit(false);
     config

@@ -3,6 +3,9 @@
 //! [`Socket`] is what quinn reads and writes through. What arrives is sorted segment by segment
 //! ([`sort`](mod@sort)): QUIC goes on to quinn, the rest to whoever called [`Socket::take_stun`].
 //!
+//! Towards quinn a peer may have a made-up address that stays while its real one changes, a route
+//! ([`routes`]). A connection to a real address, without a route, is a plain one.
+//!
 //! quinn sees IPv6 addresses only: an IPv4 address is v4-mapped (RFC 4291 §2.5.5.2) towards quinn
 //! and [`canonical`] everywhere else, on a dual-stack and on an IPv4 socket alike.
 //!
@@ -11,7 +14,10 @@
 //!
 //! quinn 0.12 replaces the trait; nothing outside this module knows it.
 
+mod ids;
+mod low_ttl;
 mod open;
+mod routes;
 mod sort;
 
 use std::fmt;
@@ -19,14 +25,20 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
-use quinn::{AsyncUdpSocket, UdpPoller};
+use quinn::{AsyncUdpSocket, TransportConfig, UdpPoller};
 use tokio::io::Interest;
 use tokio::sync::mpsc;
+
+use warren_proto::id::PublicKey;
+
+pub(crate) use ids::LocalIds;
+pub use routes::{Class, Unsolicited};
+use routes::{Path, RouteId, Routes};
 
 /// Datagrams waiting for the STUN taker. A punch sends at most a few hundred probes at once;
 /// beyond this bound the taker is stuck or we are flooded, and STUN repeats itself anyway.
@@ -63,6 +75,10 @@ pub struct SocketCounters {
     pub send_errors: u64,
     /// Non-QUIC datagrams that nobody wanted or that found the queue full.
     pub stray: u64,
+    /// QUIC packets that belonged to no connection and were not let in.
+    pub strangers: u64,
+    /// Batches that quinn sent on a route without a path.
+    pub unrouted: u64,
 }
 
 /// One UDP socket: quinn's packets, STUN, and whatever else must share its NAT mapping.
@@ -72,13 +88,18 @@ pub struct Socket {
     local: SocketAddr,
     receive_segments: usize,
     taker: Mutex<Option<mpsc::Sender<Datagram>>>,
+    local_ids: LocalIds,
+    routes: Routes,
     receive_errors: AtomicU64,
     send_errors: AtomicU64,
     stray: AtomicU64,
+    strangers: AtomicU64,
+    unrouted: AtomicU64,
 }
 
 impl Socket {
-    /// Opens the socket. `[::]` is dual-stack, and IPv4 only where the host has no IPv6.
+    /// Opens the socket for everyone. `[::]` is dual-stack, and IPv4 only where the host has no
+    /// IPv6.
     ///
     /// `payload_bytes` is the largest QUIC packet that will be advertised; the receive buffers are
     /// sized by it. Needs a tokio runtime.
@@ -87,19 +108,37 @@ impl Socket {
     ///
     /// When the address is taken or not ours.
     pub fn bind(addr: SocketAddr, payload_bytes: u16) -> io::Result<Arc<Self>> {
+        Self::bind_with(addr, payload_bytes, Unsolicited::Accept)
+    }
+
+    /// Opens the socket, and says who may open connections over it. See [`bind`](Self::bind).
+    ///
+    /// # Errors
+    ///
+    /// When the address is taken or not ours.
+    pub fn bind_with(
+        addr: SocketAddr,
+        payload_bytes: u16,
+        unsolicited: Unsolicited,
+    ) -> io::Result<Arc<Self>> {
         let io = tokio::net::UdpSocket::from_std(open::open(addr)?)?;
         let state = UdpSocketState::new((&io).into())?;
         let local = canonical(io.local_addr()?);
         let segments = MAX_RECEIVE_BYTES.div_ceil(usize::from(payload_bytes).max(1));
+        let local_ids = LocalIds::default();
         Ok(Arc::new(Self {
             receive_segments: segments.min(state.gro_segments()).max(1),
             io,
             state,
             local,
             taker: Mutex::new(None),
+            routes: Routes::new(unsolicited, local_ids.clone()),
+            local_ids,
             receive_errors: AtomicU64::new(0),
             send_errors: AtomicU64::new(0),
             stray: AtomicU64::new(0),
+            strangers: AtomicU64::new(0),
+            unrouted: AtomicU64::new(0),
         }))
     }
 
@@ -135,13 +174,119 @@ impl Socket {
         }
     }
 
+    /// Sends one datagram that is dropped after `ttl` hops: it opens our NAT towards `to` without
+    /// reaching the far one. The socket's own hop limit, which QUIC uses, stays as it is.
+    pub fn send_raw_ttl(&self, bytes: &[u8], to: SocketAddr, ttl: Option<u8>) {
+        let Some(ttl) = ttl else {
+            return self.send_raw(bytes, to);
+        };
+        let to = self.kernel_addr(to);
+        let sent = self.io.try_io(Interest::WRITABLE, || {
+            low_ttl::send(&self.io, bytes, to, ttl)
+        });
+        if let Err(error) = sent {
+            self.send_errors.fetch_add(1, Ordering::Relaxed);
+            tracing::trace!(%to, %error, "packet not sent");
+        }
+    }
+
+    /// The address under which quinn knows `peer`; made on the first call.
+    ///
+    /// It is the same for as long as the socket lives, and leads nowhere until it is
+    /// [pointed](Self::point) at a path. There are at most 4,096: a new one beyond that ends the
+    /// oldest that leads nowhere, or the oldest of all.
+    pub fn route(&self, peer: &PublicKey, class: Class) -> SocketAddr {
+        self.routes.route(peer, class)
+    }
+
+    /// Makes packets from `remote` belong to a route; they may open connections on it. A check must
+    /// have proven that the peer is there.
+    ///
+    /// A route has at most 8 such addresses; the oldest that is not the path makes room. An address
+    /// belongs to one route, the last that admitted it. False if the route is over, or if a plain
+    /// connection that we dialled leads to `remote`.
+    pub fn admit(&self, route: SocketAddr, remote: SocketAddr) -> bool {
+        self.routes.admit(route, remote)
+    }
+
+    /// Sends what goes out on a route to `remote` from now on. Nothing else ever changes that.
+    ///
+    /// False, and nothing has changed, unless the route has [admitted](Self::admit) the address.
+    pub fn point(&self, route: SocketAddr, remote: SocketAddr) -> bool {
+        self.routes.point(route, remote)
+    }
+
+    /// The real address that a route leads to, canonical.
+    pub fn path_of(&self, route: SocketAddr) -> Option<SocketAddr> {
+        let path = self.routes.path(RouteId::of(route)?)?;
+        Some(path.remote)
+    }
+
+    /// Whose route it is; `None` for a real address.
+    pub fn owner_of(&self, route: SocketAddr) -> Option<(PublicKey, Class)> {
+        self.routes.owner(route)
+    }
+
+    /// Ends a route: its connections hear and reach nobody any more.
+    pub fn forget(&self, route: SocketAddr) {
+        self.routes.forget(route);
+    }
+
+    /// The address that quinn's `addr` stands for, canonical; a route that leads nowhere stands for
+    /// itself.
+    pub(crate) fn real_addr(&self, addr: SocketAddr) -> SocketAddr {
+        self.path_of(addr).unwrap_or_else(|| canonical(addr))
+    }
+
+    /// Whether `addr` was made by [`route`](Self::route), here or elsewhere.
+    pub(crate) fn is_route(addr: SocketAddr) -> bool {
+        RouteId::of(addr).is_some()
+    }
+
+    /// Lets answers from `addr` through while `connection` lives; false if it is or has a route.
+    pub(crate) fn dial(&self, addr: SocketAddr, connection: Weak<TransportConfig>) -> bool {
+        self.routes.dial(addr, connection)
+    }
+
+    /// What makes the connection ids that the socket recognizes.
+    pub(crate) fn local_ids(&self) -> LocalIds {
+        self.local_ids.clone()
+    }
+
     /// What was dropped or swallowed so far.
     pub fn counters(&self) -> SocketCounters {
         SocketCounters {
             receive_errors: self.receive_errors.load(Ordering::Relaxed),
             send_errors: self.send_errors.load(Ordering::Relaxed),
             stray: self.stray.load(Ordering::Relaxed),
+            strangers: self.strangers.load(Ordering::Relaxed),
+            unrouted: self.unrouted.load(Ordering::Relaxed),
         }
+    }
+
+    /// The real path of what quinn sends; `None` for a route that leads nowhere.
+    ///
+    /// The address that quinn would send from is the one at which the connection began, which a
+    /// route may have outlived.
+    fn path(&self, transmit: &Transmit<'_>) -> Option<Path> {
+        match RouteId::of(transmit.destination) {
+            Some(route) => self.routes.path(route),
+            None => Some(Path {
+                remote: transmit.destination,
+                local_ip: transmit.src_ip,
+            }),
+        }
+    }
+
+    /// Gives a batch to its route; true if anything of it is left.
+    fn receive_batch(&self, meta: &mut RecvMeta, batch: &mut [u8]) -> bool {
+        let received = self.routes.receive(meta, batch);
+        meta.addr = mapped(meta.addr);
+        if received.dropped > 0 {
+            self.strangers
+                .fetch_add(received.dropped, Ordering::Relaxed);
+        }
+        received.any
     }
 
     /// The form of `addr` that this socket's family takes.
@@ -206,7 +351,11 @@ impl AsyncUdpSocket for Socket {
     /// When the buffer fills up in the middle of such a batch quinn sends all of it again: the
     /// first packets arrive twice, which costs less than losing the last ones.
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let destination = self.kernel_addr(transmit.destination);
+        let Some(path) = self.path(transmit) else {
+            self.unrouted.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        };
+        let destination = self.kernel_addr(path.remote);
         for contents in batches(transmit.contents, transmit.segment_size) {
             self.send_part(&Transmit {
                 destination,
@@ -214,7 +363,7 @@ impl AsyncUdpSocket for Socket {
                 // A batch of one is no batch, and old kernels refuse it as one.
                 segment_size: transmit.segment_size.filter(|size| *size < contents.len()),
                 ecn: transmit.ecn,
-                src_ip: transmit.src_ip,
+                src_ip: path.local_ip,
             })?;
         }
         Ok(())
@@ -234,11 +383,10 @@ impl AsyncUdpSocket for Socket {
             });
             match received {
                 Ok(count) => {
-                    for meta in &mut meta[..count] {
-                        meta.addr = mapped(meta.addr);
-                    }
                     let take = |meta: &RecvMeta, segment: &[u8]| self.take_segment(meta, segment);
-                    if sort::sort(&mut bufs[..count], &mut meta[..count], take) {
+                    let receive =
+                        |meta: &mut RecvMeta, batch: &mut [u8]| self.receive_batch(meta, batch);
+                    if sort::sort(&mut bufs[..count], &mut meta[..count], take, receive) {
                         return Poll::Ready(Ok(count));
                     }
                 }

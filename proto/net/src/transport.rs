@@ -66,6 +66,10 @@ const PEER_KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// be refreshed.
 const TRACKER_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// Below this a first guess of the round-trip time would send the handshake again before the other
+/// side has done its cryptography.
+const MIN_INITIAL_RTT: Duration = Duration::from_millis(10);
+
 /// Silence after which a peer is gone.
 const PEER_IDLE_MS: u32 = 30_000;
 
@@ -82,7 +86,7 @@ impl Profile {
     }
 
     /// How to behave towards `remote`, who dialled us.
-    pub(crate) fn transport(self, remote: SocketAddr) -> Arc<TransportConfig> {
+    pub(crate) fn transport(self, remote: SocketAddr) -> TransportConfig {
         match self {
             Self::Tracker => tracker_transport(),
             Self::Daemon => peer_transport(remote),
@@ -99,18 +103,18 @@ impl Profile {
 }
 
 /// How to behave towards a daemon that dialled a tracker, and the tracker.
-fn tracker_transport() -> Arc<TransportConfig> {
+fn tracker_transport() -> TransportConfig {
     let mut transport = common(TRACKER_KEEP_ALIVE, TRACKER_IDLE_MS);
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(limits::TRACKER_STREAMS as u32))
         .stream_receive_window(VarInt::from_u32(TRACKER_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(TRACKER_WINDOW_BYTES))
         .send_window(u64::from(TRACKER_WINDOW_BYTES));
-    Arc::new(transport)
+    transport
 }
 
 /// How to behave towards a peer at `remote`.
-fn peer_transport(remote: SocketAddr) -> Arc<TransportConfig> {
+fn peer_transport(remote: SocketAddr) -> TransportConfig {
     let remote = canonical(remote).ip();
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(if remote.is_loopback() {
@@ -131,14 +135,22 @@ fn peer_transport(remote: SocketAddr) -> Arc<TransportConfig> {
         .mtu_discovery_config(Some(mtu))
         .ack_frequency_config(Some(acks))
         .congestion_controller_factory(congestion(remote));
-    Arc::new(transport)
+    transport
 }
 
 /// How to behave, by what the connection is for and where it leads.
-pub(crate) fn transport(protocol: Protocol, remote: SocketAddr) -> Arc<TransportConfig> {
+pub(crate) fn transport(protocol: Protocol, remote: SocketAddr) -> TransportConfig {
     match protocol {
         Protocol::Tracker => tracker_transport(),
         Protocol::Peer => peer_transport(remote),
+    }
+}
+
+/// Takes the round-trip time of a check for the first guess. Without one it is 333 ms, and a first
+/// packet that is lost costs a second.
+pub(crate) fn expect_rtt(transport: &mut TransportConfig, rtt: Option<Duration>) {
+    if let Some(rtt) = rtt {
+        transport.initial_rtt(rtt.max(MIN_INITIAL_RTT));
     }
 }
 

@@ -17,7 +17,8 @@ const FIXED_BIT: u8 = 0x40;
 /// at once.
 const NOT_QUIC: u8 = 0;
 
-/// Hands every segment that is not QUIC to `take`; true if anything is left for quinn.
+/// Hands every segment that is not QUIC to `take`, and every buffer with QUIC in it to `receive`,
+/// which may drop more of it; true if anything is left for quinn.
 ///
 /// A buffer in which nothing is left ends up with length 0. quinn must not be told of "0 buffers
 /// received", so the caller reads on when this returns false.
@@ -25,28 +26,40 @@ pub(super) fn sort(
     bufs: &mut [IoSliceMut<'_>],
     metas: &mut [RecvMeta],
     mut take: impl FnMut(&RecvMeta, &[u8]),
+    mut receive: impl FnMut(&mut RecvMeta, &mut [u8]) -> bool,
 ) -> bool {
-    let mut any_quic = false;
+    let mut any_left = false;
     for (buf, meta) in bufs.iter_mut().zip(metas) {
-        if sort_buffer(&mut buf[..meta.len], meta.stride, |segment| {
-            take(meta, segment)
-        }) {
-            any_quic = true;
+        let batch = &mut buf[..meta.len];
+        if sort_buffer(batch, meta.stride, |segment| take(meta, segment)) && receive(meta, batch) {
+            any_left = true;
         } else {
             meta.len = 0;
         }
     }
-    any_quic
+    any_left
+}
+
+/// Whether a segment is QUIC and wanted.
+pub(super) fn is_quic(segment: &[u8]) -> bool {
+    segment.first().is_some_and(|first| first & FIXED_BIT != 0)
+}
+
+/// Makes quinn drop a segment.
+pub(super) fn blank(segment: &mut [u8]) {
+    if let Some(first) = segment.first_mut() {
+        *first = NOT_QUIC;
+    }
 }
 
 fn sort_buffer(buf: &mut [u8], stride: usize, mut take: impl FnMut(&[u8])) -> bool {
     let mut any_quic = false;
     for segment in buf.chunks_mut(stride.max(1)) {
-        if segment[0] & FIXED_BIT != 0 {
+        if is_quic(segment) {
             any_quic = true;
         } else {
             take(segment);
-            segment[0] = NOT_QUIC;
+            blank(segment);
         }
     }
     any_quic
@@ -88,6 +101,25 @@ mod tests {
         check(vec![0x40; 2400], 1200, &[], true);
     }
 
+    #[test]
+    fn what_is_not_received_leaves_nothing_and_stun_is_not_asked_about() {
+        let mut quic = vec![0x40; 20];
+        let mut stun = STUN.to_vec();
+        let mut metas = [RecvMeta::default(), RecvMeta::default()];
+        for meta in &mut metas {
+            (meta.len, meta.stride) = (20, 20);
+        }
+        let mut bufs = [IoSliceMut::new(&mut stun), IoSliceMut::new(&mut quic)];
+        let mut asked = Vec::new();
+        let receive = |_: &mut RecvMeta, batch: &mut [u8]| {
+            asked.push(batch[0]);
+            false
+        };
+        assert!(!sort(&mut bufs, &mut metas, |_, _| (), receive));
+        assert_eq!(asked, [0x40]);
+        assert!(metas.iter().all(|meta| meta.len == 0));
+    }
+
     #[track_caller]
     fn check(mut batch: Vec<u8>, stride: usize, expected: &[&[u8]], left: bool) {
         let before = batch.clone();
@@ -103,6 +135,7 @@ mod tests {
             |_, segment| {
                 taken.push(segment.to_vec());
             },
+            |_, _| true,
         );
         assert_eq!(taken, expected);
         assert_eq!(any, left);
