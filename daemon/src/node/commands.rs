@@ -358,7 +358,7 @@ impl Node {
     }
 
     /// Looks again at registrations that wait for the tracker's key.
-    pub(super) fn link_registrations(&mut self, _now: Instant) {
+    pub(super) fn link_registrations(&mut self) {
         for hashed in std::mem::take(&mut self.unlinked) {
             self.handle_hashed(hashed);
         }

@@ -203,7 +203,7 @@ impl Node {
     }
 
     /// Keeps a peer that has sent wrong bytes out of the share from now on.
-    fn ban(&mut self, swarm: SwarmId, peer: PublicKey) {
+    pub(super) fn ban(&mut self, swarm: SwarmId, peer: PublicKey) {
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
@@ -291,10 +291,6 @@ impl Node {
             learning.tried.remove(&peer);
             self.active.insert(swarm);
         }
-    }
-
-    pub(super) fn blame(&mut self, swarm: SwarmId, peer: PublicKey) {
-        self.ban(swarm, peer);
     }
 }
 

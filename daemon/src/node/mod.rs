@@ -371,7 +371,7 @@ impl Node {
         self.listen_to_peers(now);
         self.drop_strangers(now);
         self.seek_introductions(now);
-        self.link_registrations(now);
+        self.link_registrations();
         self.ask_again(now);
         self.show_progress(now);
     }

@@ -162,7 +162,7 @@ impl Node {
 }
 
 /// The last event must arrive, and the node must not wait for it.
-fn tell_last(watcher: Watcher, event: Event) {
+pub(super) fn tell_last(watcher: Watcher, event: Event) {
     if let Err(mpsc::error::TrySendError::Full(event)) = watcher.events.try_send(event) {
         tokio::spawn(async move { watcher.events.send(event).await });
     }

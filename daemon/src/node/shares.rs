@@ -10,6 +10,7 @@ use warren_proto::content::{ChunkSet, Content, Manifest};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::Download;
 
+use super::report::tell_last;
 use super::{Node, ShareEvent, Stopping};
 use crate::control::model::{ApiError, exit};
 use crate::control::source::Parsed;
@@ -163,9 +164,7 @@ impl Node {
         };
         let is_new = matches!(share.phase, Phase::Preparing { is_new: true, .. });
         if is_new && !share.watchers.is_empty() {
-            self.tell_error(swarm, &error);
-            self.forget(swarm);
-            return;
+            return self.forget(swarm, error);
         }
         let stopping = match error.code.as_str() {
             "changed" => Stopping::Changed,
@@ -174,16 +173,21 @@ impl Node {
         self.stop_share(swarm, error, stopping);
     }
 
-    /// Takes a share out of memory and database, on which nothing depends yet.
-    fn forget(&mut self, swarm: SwarmId) {
-        self.shares.remove(&swarm);
-        self.active.remove(&swarm);
+    /// Takes out a download that did not begin. Its watchers are told when the disk has forgotten
+    /// it: whoever tries again then finds nothing of it.
+    fn forget(&mut self, swarm: SwarmId, error: ApiError) {
         self.leave_on_all(&swarm);
+        let share = self.shares.remove(&swarm);
+        self.active.remove(&swarm);
         self.leave_swarm(&swarm);
+        let watchers = share.map(|share| share.watchers).unwrap_or_default();
         let depot = self.config.depot.clone();
         tokio::task::spawn_blocking(move || {
             if let Err(error) = depot.remove(&swarm, None) {
                 tracing::warn!(%error, "a download that did not begin is still in the database");
+            }
+            for watcher in watchers {
+                tell_last(watcher, error.clone().into());
             }
         });
     }
@@ -255,7 +259,7 @@ impl Node {
                 tracing::debug!(%peer, error, "metadata not learnt");
                 if is_false {
                     learning.described.remove(&peer);
-                    self.blame(swarm, peer);
+                    self.ban(swarm, peer);
                 }
             }
         }

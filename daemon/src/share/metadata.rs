@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use warren_net::Connection;
-use warren_proto::content::{
-    ChunkIndex, Content, Expected, Extent, HashList, Layout, Listing, ShareName, Verifier, tree,
-};
+use warren_proto::content::{Content, HashList, Layout, Listing, ShareName};
 use warren_proto::id::{ContentId, Kind};
 use warren_proto::limits;
 use warren_proto::wire::{Part, PeerRequest};
 
+use super::writer::verify;
 use crate::peer::fetch::{FetchError, fetch};
 
 /// Time for all of it, beside that of [`SLOWEST_BYTES_PER_S`].
@@ -102,23 +101,21 @@ struct Asking {
 
 impl Asking {
     async fn file(&self, name: ShareName) -> Result<Content, MetadataError> {
-        let size = self.question.size;
-        let (layout, hashes) = self.hashed_file(Part::Content, size).await?;
-        if let Some(last) = layout.chunk_count().checked_sub(1) {
-            self.chunk(Part::Content, &layout, &hashes, last).await?;
+        let content = self.as_file(name, Part::Content).await?;
+        if let Some(last) = content.layout.chunk_count().checked_sub(1) {
+            self.chunk(Part::Content, &content, last).await?;
         }
-        Content::file(name, size, hashes).map_err(|_| MetadataError::False("its hash list"))
+        Ok(content)
     }
 
     async fn tree(&self, name: ShareName) -> Result<Content, MetadataError> {
-        let size = self.question.size;
-        if size > limits::MANIFEST_BYTES as u64 {
+        if self.question.size > limits::MANIFEST_BYTES as u64 {
             return Err(MetadataError::False("a listing of impossible size"));
         }
-        let (layout, hashes) = self.hashed_file(Part::Listing, size).await?;
+        let listing = self.as_file(name.clone(), Part::Listing).await?;
         let mut bytes = Vec::new();
-        for chunk in 0..layout.chunk_count() {
-            bytes.extend(self.chunk(Part::Listing, &layout, &hashes, chunk).await?);
+        for chunk in 0..listing.layout.chunk_count() {
+            bytes.extend(self.chunk(Part::Listing, &listing, chunk).await?);
         }
         let listing = blocking(move || Listing::decode(&bytes)).await;
         let listing = listing.ok_or(MetadataError::False("a malformed listing"))?;
@@ -129,18 +126,15 @@ impl Asking {
         content.ok_or(MetadataError::False("the hash lists of its files"))
     }
 
-    /// The layout and the hash list of a file, or of a listing as one, that fit the content id.
-    async fn hashed_file(
-        &self,
-        part: Part,
-        size: u64,
-    ) -> Result<(Layout, HashList), MetadataError> {
+    /// The file, or the listing taken as one, with hashes that merge to the content id.
+    async fn as_file(&self, name: ShareName, part: Part) -> Result<Content, MetadataError> {
+        let size = self.question.size;
         let layout = Layout::file(size).map_err(|_| MetadataError::False("an impossible size"))?;
         let hashes = self.hashes(part, layout.hash_count()).await?;
-        if tree::root_of(&hashes) != self.question.id {
-            return Err(MetadataError::False("its hash list"));
-        }
-        Ok((layout, hashes))
+        let content = Content::file(name, size, hashes).ok();
+        content
+            .filter(|content| content.id == self.question.id)
+            .ok_or(MetadataError::False("its hash list"))
     }
 
     async fn hashes(&self, part: Part, count: u32) -> Result<HashList, MetadataError> {
@@ -150,14 +144,14 @@ impl Asking {
         HashList::from_bytes(bytes).ok_or(MetadataError::False("its hash list"))
     }
 
-    /// One verified chunk of a file whose hash list is known.
+    /// One verified chunk.
     async fn chunk(
         &self,
         part: Part,
-        layout: &Layout,
-        hashes: &HashList,
+        content: &Content,
         index: u32,
     ) -> Result<Vec<u8>, MetadataError> {
+        let layout = &content.layout;
         let chunk = layout
             .chunk(index)
             .ok_or(MetadataError::False("its size"))?;
@@ -170,13 +164,7 @@ impl Asking {
             len,
         };
         let bytes = self.bytes(&request, u64::from(len)).await?;
-        let expected = expected(layout, hashes, chunk);
-        let right = expected.is_some_and(|expected| {
-            let mut verifier = Verifier::new(expected);
-            verifier.update(&bytes);
-            verifier.finish()
-        });
-        right
+        verify(content, chunk, &bytes)
             .then_some(bytes)
             .ok_or(MetadataError::False("its size or a chunk"))
     }
@@ -189,16 +177,6 @@ impl Asking {
             other => Ok(other?),
         }
     }
-}
-
-/// What the one extent of a chunk of a plain file must hash to.
-fn expected(layout: &Layout, hashes: &HashList, chunk: ChunkIndex) -> Option<Expected> {
-    let hash = hashes.get(chunk.value() as usize)?;
-    let Extent { offset, .. } = layout.extents(chunk).next()?;
-    Some(match layout.chunk_count() {
-        1 => Expected::Root(hash),
-        _ => Expected::Subtree { offset, cv: hash },
-    })
 }
 
 async fn blocking<T: Send + 'static, E: Send + 'static>(
