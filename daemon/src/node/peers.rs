@@ -36,6 +36,9 @@ const STRANGER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Silence after which a peer may be gone: its keep-alive comes every 5 s.
 const SILENCE: Duration = Duration::from_secs(7);
 
+/// An introduction this soon after connecting was asked for before.
+const SETTLING: Duration = Duration::from_secs(3);
+
 /// While bytes are asked of a peer it is heard more often than this.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -54,6 +57,8 @@ pub(super) struct Peer {
     refusals: u32,
     /// Since when it is of no use to us, nor we to it.
     stranger_since: Option<Instant>,
+    /// When it connected.
+    since: Instant,
     /// Packets received from it, and when the last of them was noticed.
     heard: (u64, Instant),
     /// When a tracker said that it came, unless it was heard since.
@@ -85,7 +90,8 @@ impl Peer {
     /// connection, for instance because it was started again: it would not ask for a swarm that is
     /// joined here, and would be heard if it were there.
     pub(super) fn is_stale(&self, swarm: &SwarmId) -> bool {
-        self.joined(swarm).is_some() || self.heard.1.elapsed() >= SILENCE
+        let settled = self.since.elapsed() >= SETTLING && self.joined(swarm).is_some();
+        settled || self.heard.1.elapsed() >= SILENCE
     }
 
     /// Whether the connection may be dead: nothing was heard for long, or nothing since a tracker
@@ -197,6 +203,7 @@ impl Node {
             next_alias: 0,
             refusals: 0,
             stranger_since: Some(Instant::now()),
+            since: Instant::now(),
             heard: (0, Instant::now()),
             suspected: None,
         }
