@@ -14,7 +14,9 @@ use warren_net::Connection;
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::limits::PEERS_PER_ANSWER;
 use warren_proto::swarm::{IntroduceError, Introducer, Situation, SwarmConfig, SwarmTable};
-use warren_proto::wire::{Bounded, FromTracker, Member, MemberState, NatMapping, ToTracker};
+use warren_proto::wire::{
+    Bounded, FromTracker, Member, MemberState, NatFiltering, NatMapping, ToTracker,
+};
 
 use crate::session::Close;
 
@@ -122,10 +124,12 @@ impl State {
             ToTracker::Situation {
                 candidates,
                 mapping,
+                filtering,
             } => {
                 if let Some(session) = tables.sessions.get_mut(&peer) {
                     session.situation.candidates = candidates;
                     session.situation.mapping = mapping;
+                    session.situation.filtering = filtering;
                 }
                 Vec::new()
             }
@@ -297,6 +301,7 @@ fn first_situation(connection: &Connection) -> Situation {
         tracker_is_loopback: observed.ip().is_loopback(),
         candidates: Bounded::new(),
         mapping: NatMapping::Unknown,
+        filtering: NatFiltering::Unknown,
         rtt: connection.rtt(),
     }
 }

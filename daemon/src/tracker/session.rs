@@ -15,7 +15,9 @@ use warren_proto::content::{Host, HostPort};
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::limits;
 use warren_proto::wire::tracker::VERSION;
-use warren_proto::wire::{Bounded, FromTracker, Hello, MemberState, NatMapping, ToTracker};
+use warren_proto::wire::{
+    Bounded, FromTracker, Hello, MemberState, NatFiltering, NatMapping, ToTracker,
+};
 
 use super::backoff::{Backoff, jittered};
 use super::{TrackerConfig, TrackerEvent};
@@ -227,6 +229,7 @@ fn situation(config: &TrackerConfig) -> ToTracker {
     ToTracker::Situation {
         candidates: Bounded::truncated(config.candidates.iter().copied()),
         mapping: NatMapping::Unknown,
+        filtering: NatFiltering::Unknown,
     }
 }
 

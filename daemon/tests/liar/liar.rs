@@ -18,8 +18,8 @@ use warren_proto::{
     id::PublicKey,
     proof::{Proof, Side, prove},
     wire::{
-        Bounded, FromTracker, Hello, MemberState, NatMapping, NoReason, PeerAnswer, PeerMessage,
-        PeerRequest, Rendezvous, ToTracker, encode,
+        Bounded, FromTracker, Hello, MemberState, NatFiltering, NatMapping, NoReason, PeerAnswer,
+        PeerMessage, PeerRequest, Rendezvous, ToTracker, encode,
     },
 };
 use warren_tracker::Tracker;
@@ -183,6 +183,7 @@ async fn announce(shared: &Shared, tracker: &Tracker) -> Control {
         ToTracker::Situation {
             candidates: Bounded::new(),
             mapping: NatMapping::EndpointIndependent,
+            filtering: NatFiltering::Unknown,
         },
         ToTracker::Announce {
             swarm: shared.share.swarm(),

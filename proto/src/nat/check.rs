@@ -9,6 +9,9 @@
 //! request, sent back from a forged address, would pass for the peer's and make us check whoever
 //! that address belongs to. The attribute also makes a request longer than the longest answer.
 //!
+//! The client tells the server which path it will use by USE-CANDIDATE in a request on that path
+//! (RFC 8445 §7.1.2, nomination).
+//!
 //! The codec is asked for what we write ourselves only. stun-rs authenticates when told to and lets
 //! a message without MESSAGE-INTEGRITY pass either way, so what arrives is walked here, and
 //! MESSAGE-INTEGRITY must be there, last, and right.
@@ -16,7 +19,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use stun_rs::attributes::ice::{IceControlled, IceControlling};
+use stun_rs::attributes::ice::{IceControlled, IceControlling, UseCandidate};
 use stun_rs::attributes::stun::{MessageIntegrity, UserName, XorMappedAddress};
 use stun_rs::methods::BINDING;
 use stun_rs::{HMACKey, MessageClass, MessageEncoderBuilder, StunMessageBuilder, TransactionId};
@@ -29,11 +32,15 @@ use crate::wire::Rendezvous;
 /// Bytes of MESSAGE-INTEGRITY, its header included.
 const INTEGRITY_BYTES: usize = stun::ATTRIBUTE_HEADER_BYTES + 20;
 
-/// Length of every request we send: header, USERNAME, the side, MESSAGE-INTEGRITY.
+/// Length of every request we send but a nominating one: header, USERNAME, the side,
+/// MESSAGE-INTEGRITY.
 pub const REQUEST_BYTES: usize = stun::HEADER_BYTES
     + (stun::ATTRIBUTE_HEADER_BYTES + 16)
     + (stun::ATTRIBUTE_HEADER_BYTES + 8)
     + INTEGRITY_BYTES;
+
+/// Length of a request that nominates: USE-CANDIDATE has no value.
+pub const NOMINATION_BYTES: usize = REQUEST_BYTES + stun::ATTRIBUTE_HEADER_BYTES;
 
 /// Length of the longest answer: header, XOR-MAPPED-ADDRESS for IPv6, MESSAGE-INTEGRITY.
 pub const ANSWER_BYTES: usize =
@@ -50,6 +57,8 @@ pub enum Check {
         transaction: Transaction,
         /// Which side sent it.
         side: Side,
+        /// Whether the path it came by is the one to use; only the client says so.
+        nominates: bool,
     },
     /// The peer heard us.
     Answer {
@@ -128,14 +137,24 @@ impl Credentials {
 
     /// A request from the side we are; [`REQUEST_BYTES`] long.
     pub fn encode_request(&self, transaction: Transaction, side: Side) -> Vec<u8> {
+        self.encode(self.request(transaction, side))
+    }
+
+    /// A request of the client that nominates its path; [`NOMINATION_BYTES`] long.
+    pub fn encode_nomination(&self, transaction: Transaction) -> Vec<u8> {
+        let request = self.request(transaction, Side::Client);
+        self.encode(request.with_attribute(UseCandidate::default()))
+    }
+
+    fn request(&self, transaction: Transaction, side: Side) -> StunMessageBuilder {
         let request = StunMessageBuilder::new(BINDING, MessageClass::Request)
             .with_transaction_id(TransactionId::from(transaction.0))
             .with_attribute(self.username.clone());
         // ICE decides conflicts of the roles by the number. Keys fix the roles here, so it is 0.
-        self.encode(match side {
+        match side {
             Side::Client => request.with_attribute(IceControlling::from(0)),
             Side::Server => request.with_attribute(IceControlled::from(0)),
-        })
+        }
     }
 
     /// The answer to a request that came from `mapped`; at most [`ANSWER_BYTES`] long.
@@ -149,11 +168,11 @@ impl Credentials {
 
     fn encode(&self, message: StunMessageBuilder) -> Vec<u8> {
         let message = message.with_attribute(MessageIntegrity::new(self.key.clone()));
-        let mut bytes = vec![0; REQUEST_BYTES];
+        let mut bytes = vec![0; NOMINATION_BYTES];
         let length = MessageEncoderBuilder::default()
             .build()
             .encode(&mut bytes, &message.build())
-            .expect("REQUEST_BYTES is the sum of the longest message's parts");
+            .expect("NOMINATION_BYTES is the sum of the longest message's parts");
         bytes.truncate(length);
         bytes
     }
@@ -210,6 +229,7 @@ fn must_be_refused(kind: u16) -> bool {
         stun::USERNAME,
         stun::MESSAGE_INTEGRITY,
         stun::XOR_MAPPED_ADDRESS,
+        stun::USE_CANDIDATE,
     ];
     kind < stun::COMPREHENSION_OPTIONAL && !known.contains(&kind)
 }
@@ -222,9 +242,12 @@ fn read_request(message: &Message<'_>) -> Option<Check> {
         (false, true) => Side::Server,
         _ => return None,
     };
-    Some(Check::Request {
+    let nominates = message.attribute(stun::USE_CANDIDATE).is_some();
+    // The server has nothing to nominate (RFC 8445 §7.3.1.5).
+    (side == Side::Client || !nominates).then_some(Check::Request {
         transaction: message.transaction,
         side,
+        nominates,
     })
 }
 
@@ -251,6 +274,7 @@ mod tests {
         for (name, bytes) in [
             ("request of the client", request(Side::Client)),
             ("request of the server", request(Side::Server)),
+            ("nomination", credentials().encode_nomination(TRANSACTION)),
             (
                 "answer to ipv4",
                 credentials().encode_answer(TRANSACTION, v4),
@@ -277,9 +301,27 @@ mod tests {
             let expected = Check::Request {
                 transaction: TRANSACTION,
                 side,
+                nominates: false,
             };
             assert_eq!(credentials().decode(&request(side)), Ok(expected));
         }
+    }
+
+    #[test]
+    fn only_the_client_nominates() {
+        let bytes = credentials().encode_nomination(TRANSACTION);
+        assert_eq!(bytes.len(), NOMINATION_BYTES);
+        let expected = Check::Request {
+            transaction: TRANSACTION,
+            side: Side::Client,
+            nominates: true,
+        };
+        assert_eq!(credentials().decode(&bytes), Ok(expected));
+        let nominate = |m: StunMessageBuilder| {
+            m.with_attribute(IceControlled::from(0))
+                .with_attribute(UseCandidate::default())
+        };
+        check(&signed(nominate, |m| m), CheckError::NoCheck);
     }
 
     #[test]

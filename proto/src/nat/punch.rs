@@ -182,7 +182,9 @@ impl PunchAttempt {
             return;
         };
         match self.credentials.decode(bytes) {
-            Ok(Check::Request { transaction, side }) if side == self.side.other() => {
+            Ok(Check::Request {
+                transaction, side, ..
+            }) if side == self.side.other() => {
                 self.handle_request(now, from, transaction);
             }
             Ok(Check::Answer {

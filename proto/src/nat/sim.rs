@@ -16,7 +16,7 @@ use super::{MappingProbe, Measured, PunchAttempt, PunchEvent, Transmit};
 use crate::id::{PublicKey, SwarmId};
 use crate::proof::Side;
 use crate::swarm::{Introducer, Situation};
-use crate::wire::{Bounded, Candidate, CandidateKind, NatMapping, Rendezvous};
+use crate::wire::{Bounded, Candidate, CandidateKind, NatFiltering, NatMapping, Rendezvous};
 
 /// The root of the tree.
 pub(super) const INTERNET: usize = 0;
@@ -555,6 +555,7 @@ impl Introduction {
                 tracker_is_loopback: false,
                 candidates: Bounded::truncated(own),
                 mapping: NatMapping::Unknown,
+                filtering: NatFiltering::Unknown,
                 rtt: self.rtts[side],
             };
             introducer.situation(key, situation);

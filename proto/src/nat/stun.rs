@@ -27,6 +27,7 @@ pub(super) const BINDING_SUCCESS: u16 = 0x0101;
 pub(super) const USERNAME: u16 = 0x0006;
 pub(super) const MESSAGE_INTEGRITY: u16 = 0x0008;
 pub(super) const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+pub(super) const USE_CANDIDATE: u16 = 0x0025;
 pub(super) const SOFTWARE: u16 = 0x8022;
 pub(super) const ICE_CONTROLLED: u16 = 0x8029;
 pub(super) const ICE_CONTROLLING: u16 = 0x802a;

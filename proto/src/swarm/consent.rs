@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::limits::CANDIDATES;
-use crate::wire::{Bounded, Candidate, CandidateKind, NatMapping};
+use crate::wire::{Bounded, Candidate, CandidateKind, NatFiltering, NatMapping};
 
 /// Ports below are those of well-known services; no peer lives there and nobody is sent there.
 const LOWEST_PORT: u16 = 1024;
@@ -30,8 +30,10 @@ pub struct Situation {
     pub tracker_is_loopback: bool,
     /// What it says about itself.
     pub candidates: Bounded<Candidate, CANDIDATES>,
-    /// How it says its NAT behaves.
+    /// How it says its NAT picks outside ports.
     pub mapping: NatMapping,
+    /// What it says its NAT lets in.
+    pub filtering: NatFiltering,
     /// Round trip between it and the tracker, as the tracker measured it.
     pub rtt: Duration,
 }
@@ -352,6 +354,7 @@ mod tests {
             tracker_is_loopback: false,
             candidates: Bounded::new(),
             mapping: NatMapping::Unknown,
+            filtering: NatFiltering::Unknown,
             rtt: Duration::ZERO,
         }
     }
@@ -387,6 +390,7 @@ mod tests {
                 tracker_is_loopback,
                 candidates: Bounded::truncated(list),
                 mapping: NatMapping::Unknown,
+                filtering: NatFiltering::Unknown,
                 rtt: Duration::ZERO,
             }
         })

@@ -119,6 +119,7 @@ impl Introducer {
             peer,
             candidates: Bounded::truncated(candidates_for(receiver, of)),
             mapping: of.mapping,
+            filtering: of.filtering,
             wait_ms: wait_ms(receiver.rtt, of.rtt),
         };
         Ok((half(of_a, b, of_b), half(of_b, a, of_a)))
@@ -136,7 +137,7 @@ fn wait_ms(own: Duration, other: Duration) -> u16 {
 mod tests {
     use super::*;
     use crate::swarm::{PAIR_INTERVAL, PEER_INTRODUCTIONS, PEER_WINDOW};
-    use crate::wire::NatMapping;
+    use crate::wire::{NatFiltering, NatMapping};
 
     const A: PublicKey = PublicKey([1; 32]);
     const B: PublicKey = PublicKey([2; 32]);
@@ -157,6 +158,8 @@ mod tests {
         );
         assert_eq!(for_a.mapping, NatMapping::Sequential { step: 2 });
         assert_eq!(for_b.mapping, NatMapping::EndpointIndependent);
+        assert_eq!(for_a.filtering, NatFiltering::Clashing);
+        assert_eq!(for_b.filtering, NatFiltering::PortDependent);
     }
 
     #[test]
@@ -247,6 +250,7 @@ mod tests {
             B,
             Situation {
                 mapping,
+                filtering: NatFiltering::Clashing,
                 ..situation("198.51.100.1:6000", 120)
             },
         );
@@ -259,6 +263,7 @@ mod tests {
             tracker_is_loopback: false,
             candidates: Bounded::new(),
             mapping: NatMapping::EndpointIndependent,
+            filtering: NatFiltering::PortDependent,
             rtt: Duration::from_millis(rtt_ms),
         }
     }

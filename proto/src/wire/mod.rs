@@ -21,6 +21,6 @@ pub use bounded::{Bounded, TooMany};
 pub use frame::{DecodeError, HEADER_BYTES, Header, Message, encode};
 pub use peer::{NoReason, Part, PeerAnswer, PeerMessage, PeerRequest};
 pub use tracker::{
-    Candidate, CandidateKind, FromTracker, Hello, Member, MemberState, NatMapping, Rendezvous,
-    ToTracker,
+    Candidate, CandidateKind, FromTracker, Hello, Member, MemberState, NatFiltering, NatMapping,
+    Rendezvous, ToTracker,
 };

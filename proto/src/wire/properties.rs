@@ -101,7 +101,11 @@ fn lists_and_names_one_over_their_limit_are_refused() {
         kind: CandidateKind::Host,
         address: ([10, 0, 0, 1], 5000).into(),
     };
-    let too_many = (vec![candidate; CANDIDATES + 1], NatMapping::Unknown);
+    let too_many = (
+        vec![candidate; CANDIDATES + 1],
+        NatMapping::Unknown,
+        NatFiltering::Unknown,
+    );
     check_refused::<ToTracker>(0x0012, &postcard::to_stdvec(&too_many).unwrap());
     let member = Member {
         peer: PublicKey([1; 32]),
@@ -148,6 +152,7 @@ fn a_rendezvous_never_prints_its_secret() {
         peer: PublicKey([0; 32]),
         candidates: Bounded::new(),
         mapping: NatMapping::Unknown,
+        filtering: NatFiltering::Unknown,
         wait_ms: 0,
     };
     let printed = format!("{rendezvous:?}");
@@ -257,16 +262,23 @@ fn mapping() -> impl Strategy<Value = NatMapping> {
     ]
 }
 
+fn filtering() -> impl Strategy<Value = NatFiltering> {
+    use NatFiltering::*;
+    prop::sample::select(vec![Unknown, PortIndependent, PortDependent, Clashing])
+}
+
 fn rendezvous() -> impl Strategy<Value = Rendezvous> {
     let names = any::<([u8; 10], [u8; 32], u16)>();
-    (names, swarm(), peer(), candidates(), mapping()).prop_map(
-        |((id, secret, wait_ms), swarm, peer, candidates, mapping)| Rendezvous {
+    let nat = (mapping(), filtering());
+    (names, swarm(), peer(), candidates(), nat).prop_map(
+        |((id, secret, wait_ms), swarm, peer, candidates, (mapping, filtering))| Rendezvous {
             id,
             secret,
             swarm,
             peer,
             candidates,
             mapping,
+            filtering,
             wait_ms,
         },
     )
@@ -283,9 +295,12 @@ fn to_tracker() -> impl Strategy<Value = ToTracker> {
             }
         }),
         swarm().prop_map(|swarm| ToTracker::Leave { swarm }),
-        (candidates(), mapping()).prop_map(|(candidates, mapping)| ToTracker::Situation {
-            candidates,
-            mapping
+        (candidates(), mapping(), filtering()).prop_map(|(candidates, mapping, filtering)| {
+            ToTracker::Situation {
+                candidates,
+                mapping,
+                filtering,
+            }
         }),
         (swarm(), peer()).prop_map(|(swarm, peer)| ToTracker::Introduce { swarm, peer }),
     ]

@@ -108,6 +108,21 @@ pub enum NatMapping {
     },
 }
 
+/// What a peer's NAT or firewall lets in (RFC 4787 §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NatFiltering {
+    /// Not measured yet.
+    Unknown = 0,
+    /// Packets from a port we never sent to, at least of an address we did send to:
+    /// endpoint-independent or address-dependent.
+    PortIndependent = 1,
+    /// Only packets from addresses and ports we sent to; what it drops leaves no trace.
+    PortDependent = 2,
+    /// The same, but what it drops takes up our outside port, so that what we send to that address
+    /// and port within the next half minute leaves from another one.
+    Clashing = 3,
+}
+
 /// The tracker introduces two peers: each gets one of these, with the same id and secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rendezvous {
@@ -121,8 +136,10 @@ pub struct Rendezvous {
     pub peer: PublicKey,
     /// Where to look for it.
     pub candidates: Bounded<Candidate, CANDIDATES>,
-    /// How its NAT behaves.
+    /// How its NAT picks outside ports.
     pub mapping: NatMapping,
+    /// What its NAT lets in.
+    pub filtering: NatFiltering,
     /// How long to wait before the first check, in milliseconds, so that both start together.
     pub wait_ms: u16,
 }
@@ -148,6 +165,7 @@ impl fmt::Debug for Rendezvous {
             .field("peer", &self.peer)
             .field("candidates", &self.candidates)
             .field("mapping", &self.mapping)
+            .field("filtering", &self.filtering)
             .field("wait_ms", &self.wait_ms)
             .finish_non_exhaustive()
     }
@@ -176,8 +194,10 @@ pub enum ToTracker {
     Situation {
         /// Our candidates.
         candidates: Bounded<Candidate, CANDIDATES>,
-        /// How our NAT behaves.
+        /// How our NAT picks outside ports.
         mapping: NatMapping,
+        /// What our NAT lets in.
+        filtering: NatFiltering,
     },
     /// Introduce us to this member of this swarm.
     Introduce {
@@ -268,7 +288,8 @@ impl Message for ToTracker {
             ToTracker::Situation {
                 candidates,
                 mapping,
-            } => encode_fields(&(candidates, mapping)),
+                filtering,
+            } => encode_fields(&(candidates, mapping, filtering)),
             ToTracker::Introduce { swarm, peer } => encode_fields(&(swarm, peer)),
         }
     }
@@ -288,10 +309,11 @@ impl Message for ToTracker {
                 swarm: decode_fields(kind, body)?,
             },
             SITUATION => {
-                let (candidates, mapping) = decode_fields(kind, body)?;
+                let (candidates, mapping, filtering) = decode_fields(kind, body)?;
                 ToTracker::Situation {
                     candidates,
                     mapping,
+                    filtering,
                 }
             }
             INTRODUCE => {

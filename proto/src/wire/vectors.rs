@@ -39,6 +39,7 @@ fn to_tracker() {
         &ToTracker::Situation {
             candidates: candidates(),
             mapping,
+            filtering: NatFiltering::PortDependent,
         },
     );
     check(
@@ -95,6 +96,7 @@ fn from_tracker() {
                 low: 1024,
                 high: 65535,
             },
+            filtering: NatFiltering::Clashing,
             wait_ms: 50,
         }),
     );

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::id::{PublicKey, SwarmId};
 use crate::nat::check::{ANSWER_BYTES, REQUEST_BYTES};
-use crate::wire::{Bounded, Candidate, NatMapping};
+use crate::wire::{Bounded, Candidate, NatFiltering, NatMapping};
 use CandidateKind::{Host, PeerReflexive, ServerReflexive};
 
 const OUTSIDE: &str = "203.0.113.7:5000";
@@ -357,6 +357,7 @@ fn rendezvous(candidates: &[(CandidateKind, &str)]) -> Rendezvous {
         peer: PublicKey([8; 32]),
         candidates: Bounded::truncated(candidates),
         mapping: NatMapping::Unknown,
+        filtering: NatFiltering::Unknown,
         wait_ms: 0,
     }
 }
