@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::sim::{Dependence, Hairpin, INTERNET, Introduction, NatKind, Ports, SIDES, SimNet};
 use super::{Path, PunchAttempt, PunchEvent, Transmit};
-use crate::wire::{CandidateKind, NatMapping};
+use crate::wire::{CandidateKind, NatFiltering, NatMapping};
 use Dependence::{AddressAndPortDependent, EndpointIndependent};
 
 /// The usual home router: keeps its ports and lets nothing in uninvited.
@@ -19,12 +19,21 @@ const HOME: NatKind = NatKind::new(
     Ports::Preserved,
 );
 
+/// The same from Linux, where masquerading was left to filter.
+const CLASHING: NatKind = NatKind {
+    clashes: true,
+    ..HOME
+};
+
 #[test]
 fn exactly_the_pairs_that_can_meet_do() {
     for (index, (ours, theirs)) in pairs().enumerate() {
         let seed = index as u64;
-        let scenario = Scenario::between(&[ours], &[theirs]).varied(seed);
-        scenario.check(can_meet(ours, theirs));
+        for filtering in [Filtering::Unmeasured, Filtering::Measured] {
+            let mut scenario = Scenario::between(&[ours], &[theirs]).varied(seed);
+            scenario.filtering = filtering;
+            scenario.check(can_meet(ours, theirs));
+        }
     }
 }
 
@@ -83,7 +92,7 @@ fn two_homes_behind_one_carrier_need_its_hairpin() {
         let shared = net.network(INTERNET, carrier, ms(5));
         let homes = [0, 1].map(|_| net.network(shared, HOME, ms(5)));
         let hosts = homes.map(|home| net.host(home, 5000, Duration::ZERO));
-        let meeting = Meeting::of(net, hosts, [None; 2], [ms(10); 2], [Duration::ZERO; 2], 1);
+        let meeting = Meeting::of(net, hosts, &Setting::of_legs([ms(10); 2]));
         assert_eq!(meeting.both_proven(), hairpin == Hairpin::Yes);
     }
 }
@@ -98,53 +107,121 @@ fn two_hosts_with_the_same_port_behind_one_nat_meet() {
 
 #[test]
 fn primers_keep_a_nat_open_that_uninvited_packets_would_shut() {
-    let clashing = NatKind {
-        clashes: true,
-        ..HOME
-    };
     // The far side's first full probe arrives one way after it was sent, 10 ms after the primers.
     for skew in [0, 5, 15, 25] {
-        for side in 0..2 {
-            let mut scenario = Scenario::between(&[clashing], &[clashing]);
-            scenario.legs = [ms(10); 2];
-            scenario.skew[side] = ms(skew);
-            scenario.check(true);
+        for late in 0..2 {
+            clash_of(Filtering::Unmeasured, late, ms(skew)).check(true);
+        }
+    }
+}
+
+#[test]
+fn only_who_knows_of_a_clashing_nat_meets_it_when_it_comes_late() {
+    for skew in [40, 100, 200, 300] {
+        for late in 0..2 {
+            clash_of(Filtering::Unmeasured, late, ms(skew)).check(false);
+            clash_of(Filtering::Measured, late, ms(skew)).check(true);
+        }
+    }
+}
+
+/// Two clashing NATs 20 ms apart, one side late.
+fn clash_of(filtering: Filtering, late: usize, skew: Duration) -> Scenario {
+    let mut scenario = Scenario::between(&[CLASHING], &[CLASHING]);
+    scenario.legs = [ms(10); 2];
+    scenario.filtering = filtering;
+    scenario.skew[late] = skew;
+    scenario
+}
+
+#[test]
+fn endpoint_independent_mappings_meet_whatever_the_filtering_the_skew_and_the_hops() {
+    let kinds: Vec<NatKind> = measurable().collect();
+    let mut seed = 0;
+    for ours in &kinds {
+        for theirs in &kinds {
+            for skew in [0, 35, 120, 300] {
+                for late in 0..2 {
+                    seed += 1;
+                    let mut scenario = Scenario::measured(*ours, *theirs, seed);
+                    scenario.skew = [Duration::ZERO; 2];
+                    scenario.skew[late] = ms(skew);
+                    scenario.check(true);
+                }
+            }
         }
     }
 }
 
 #[test]
 fn a_path_is_proven_within_a_round_trip_of_the_news() {
-    for seed in 0..200 {
-        let scenario = Scenario::between(&[endpoint_independent(seed)], &[HOME]).legs_of(seed);
-        let meeting = scenario.meet();
-        let direct = scenario.legs.iter().sum::<Duration>() * 2;
-        for host in meeting.hosts {
-            let (at, _) = meeting.proven(host).expect("both sides prove a path");
-            assert!(
-                at <= scenario.news() + direct + ms(25),
-                "{at:?}: {scenario:?}"
-            );
+    // The lead of the primers, and what is lost by starting not quite together.
+    for (filtering, more) in [
+        (Filtering::Unmeasured, ms(25)),
+        (Filtering::Measured, ms(5)),
+    ] {
+        for seed in 0..200 {
+            let ours = endpoint_independent(seed);
+            let mut scenario = Scenario::between(&[ours], &[HOME]).legs_of(seed);
+            scenario.filtering = filtering;
+            let direct = scenario.legs.iter().sum::<Duration>() * 2;
+            let (meeting, limit) = (scenario.meet(), scenario.news() + direct + more);
+            for host in meeting.hosts {
+                let (at, _) = meeting.proven(host).expect("both sides prove a path");
+                assert!(at <= limit, "{at:?}: {scenario:?}");
+            }
         }
     }
 }
 
 #[test]
-fn with_5_percent_loss_99_percent_meet_within_1500_ms() {
-    let late = late_seeds(0.05, ms(1500));
-    assert!(late.len() <= 2, "{late:?}");
+fn behind_a_carriers_nat_a_clashing_one_is_met_at_any_skew() {
+    for seed in 0..100 {
+        let mut scenario = Scenario::measured(CLASHING, HOME, seed);
+        scenario.nats[1] = vec![HOME, HOME];
+        scenario.check(true);
+        // The carrier's NAT may be the one that clashes.
+        scenario.nats = [vec![HOME], vec![CLASHING, HOME]];
+        scenario.check(true);
+    }
+}
+
+#[test]
+fn a_clashing_carrier_and_a_clashing_nat_meet_when_they_start_within_one_way() {
+    // The primers of the side behind two NATs open the inner one only.
+    for (skew, expected) in [(0, true), (15, true), (40, false)] {
+        let mut scenario = clash_of(Filtering::Measured, 0, ms(skew));
+        scenario.nats[0] = vec![CLASHING, HOME];
+        scenario.check(expected);
+    }
+}
+
+#[test]
+fn with_5_percent_loss_all_meet_within_1500_ms() {
+    check_late(Pairs::Plain, Losses(0.05, 0.0), ms(1500), 0);
+}
+
+#[test]
+fn with_5_percent_loss_all_that_clash_meet_within_2_s() {
+    check_late(Pairs::Clashing, Losses(0.05, 0.0), ms(2000), 0);
 }
 
 #[test]
 fn with_20_percent_loss_all_meet_within_5_s() {
-    let late = late_seeds(0.20, ms(5000));
-    assert!(late.is_empty(), "{late:?}");
+    check_late(Pairs::Plain, Losses(0.20, 0.0), ms(5000), 0);
+    check_late(Pairs::Clashing, Losses(0.20, 0.0), ms(5000), 0);
 }
 
 #[test]
-fn with_30_percent_loss_nearly_all_meet_within_5_s() {
-    let late = late_seeds(0.30, ms(5000));
-    assert!(late.len() <= 2, "{late:?}");
+fn with_30_percent_loss_all_meet_within_5_s() {
+    check_late(Pairs::Plain, Losses(0.30, 0.0), ms(5000), 0);
+    check_late(Pairs::Clashing, Losses(0.30, 0.0), ms(5000), 0);
+}
+
+#[test]
+fn with_5_percent_loss_on_a_radio_as_well_99_percent_that_clash_meet_within_2_s() {
+    // One side in 400 loses both its primers, and a clashing peer that started before shuts it out.
+    check_late(Pairs::Clashing, Losses(0.05, 0.05), ms(2000), 4);
 }
 
 #[test]
@@ -186,6 +263,16 @@ fn a_nat_is_measured_for_what_it_is() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
+    /// As above at any skew, seen from either side.
+    #[test]
+    fn endpoint_independent_mappings_meet(
+        ours in any_measurable(),
+        theirs in any_measurable(),
+        seed in any::<u64>(),
+    ) {
+        Scenario::measured(ours, theirs, seed).check(true);
+    }
+
     /// Any pair that can meet does, whatever the delays, the skew, the side and up to 20 % of loss.
     #[test]
     fn what_can_meet_meets(
@@ -224,15 +311,26 @@ fn can_meet(a: NatKind, b: NatKind) -> bool {
 
 const TRACKER_LEG: Duration = Duration::from_millis(5);
 
+/// What each side is told of the other's filtering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filtering {
+    Unmeasured,
+    Measured,
+}
+
 /// Two hosts in two sites, the NATs of each from the outside in.
 #[derive(Clone, Debug)]
 struct Scenario {
     nats: [Vec<NatKind>; 2],
+    filtering: Filtering,
     /// One way from each site to the core.
     legs: [Duration; 2],
     /// How late each side starts.
     skew: [Duration; 2],
     loss: f64,
+    access_loss: f64,
+    /// Between the two sites.
+    routers: u8,
     seed: u64,
 }
 
@@ -240,11 +338,22 @@ impl Scenario {
     fn between(ours: &[NatKind], theirs: &[NatKind]) -> Scenario {
         Scenario {
             nats: [ours.to_vec(), theirs.to_vec()],
+            filtering: Filtering::Unmeasured,
             legs: [ms(12); 2],
             skew: [Duration::ZERO; 2],
             loss: 0.0,
+            access_loss: 0.0,
+            routers: 6,
             seed: 0,
         }
+    }
+
+    /// Two sites whose NATs were measured, with 1 to 8 routers in between.
+    fn measured(ours: NatKind, theirs: NatKind, seed: u64) -> Scenario {
+        let mut scenario = Scenario::between(&[ours], &[theirs]).varied(seed);
+        scenario.filtering = Filtering::Measured;
+        scenario.routers = 1 + (seed / 4 % 8) as u8;
+        scenario
     }
 
     /// Legs up to 100 ms.
@@ -268,6 +377,18 @@ impl Scenario {
         ways[0] + ways[0].max(ways[1])
     }
 
+    /// When the later side starts.
+    fn later_start(&self) -> Duration {
+        self.news() + self.skew[0].max(self.skew[1])
+    }
+
+    fn told(&self, side: usize) -> NatFiltering {
+        match self.filtering {
+            Filtering::Unmeasured => NatFiltering::Unknown,
+            Filtering::Measured => filtering_of(&self.nats[side]),
+        }
+    }
+
     /// Both sides prove one path over which QUIC then works, or neither does.
     #[track_caller]
     fn check(&self, expected: bool) {
@@ -276,10 +397,16 @@ impl Scenario {
         if expected {
             meeting.paths(&format!("{self:?}"));
         }
+        if self.loss + self.access_loss == 0.0 {
+            let nominated = meeting.nominated(meeting.hosts[1]);
+            assert_eq!(nominated.len(), usize::from(expected), "{self:?}");
+        }
     }
 
     fn meet(&self) -> Meeting {
         let mut net = SimNet::new(self.seed, self.loss);
+        net.access_loss = self.access_loss;
+        net.routers = self.routers;
         let hosts = [0, 1].map(|side| {
             let mut network = INTERNET;
             let mut leg = self.legs[side];
@@ -288,7 +415,48 @@ impl Scenario {
             }
             net.host(network, 5000, leg)
         });
-        Meeting::of(net, hosts, [None; 2], self.legs, self.skew, self.seed)
+        let setting = Setting {
+            filtering: [0, 1].map(|side| self.told(side)),
+            skew: self.skew,
+            seed: self.seed,
+            ..Setting::of_legs(self.legs)
+        };
+        Meeting::of(net, hosts, &setting)
+    }
+}
+
+/// What lets a measurement know its filtering (RFC 4787 §5), from the outside in.
+fn filtering_of(nats: &[NatKind]) -> NatFiltering {
+    let strictest = nats.iter().map(|nat| nat.filtering).max();
+    let mut reached = nats.iter();
+    let reaches_on = |nat: &&NatKind| nat.filtering != AddressAndPortDependent;
+    let shut = reached.find(|nat| !reaches_on(nat));
+    match (shut, strictest) {
+        (Some(nat), _) if nat.clashes => NatFiltering::Clashing,
+        (_, Some(AddressAndPortDependent)) => NatFiltering::PortDependent,
+        _ => NatFiltering::PortIndependent,
+    }
+}
+
+/// What two hosts find when they are introduced.
+struct Setting {
+    own: [Option<SocketAddr>; 2],
+    filtering: [NatFiltering; 2],
+    legs: [Duration; 2],
+    skew: [Duration; 2],
+    seed: u64,
+}
+
+impl Setting {
+    /// Both start together and know nothing but what the tracker sees.
+    fn of_legs(legs: [Duration; 2]) -> Setting {
+        Setting {
+            own: [None; 2],
+            filtering: [NatFiltering::Unknown; 2],
+            legs,
+            skew: [Duration::ZERO; 2],
+            seed: 1,
+        }
     }
 }
 
@@ -315,7 +483,11 @@ impl Neighbours {
         let home = net.network(INTERNET, self.kind, ms(10));
         let hosts = [0, 1].map(|_| net.host(home, 5000, Duration::ZERO));
         let own = hosts.map(|host| (self.told == Told::Interfaces).then(|| net.address(host)));
-        Meeting::of(net, hosts, own, [ms(10); 2], [Duration::ZERO; 2], 1)
+        let setting = Setting {
+            own,
+            ..Setting::of_legs([ms(10); 2])
+        };
+        Meeting::of(net, hosts, &setting)
     }
 }
 
@@ -327,20 +499,15 @@ struct Meeting {
 
 impl Meeting {
     /// The first host asks the tracker at the start of the run.
-    fn of(
-        mut net: SimNet,
-        hosts: [usize; 2],
-        own: [Option<SocketAddr>; 2],
-        legs: [Duration; 2],
-        skew: [Duration; 2],
-        seed: u64,
-    ) -> Meeting {
+    fn of(mut net: SimNet, hosts: [usize; 2], setting: &Setting) -> Meeting {
+        let Setting { skew, seed, .. } = *setting;
         let tracker = net.stun_server(TRACKER_LEG);
-        let ways = legs.map(|leg| leg + TRACKER_LEG);
+        let ways = setting.legs.map(|leg| leg + TRACKER_LEG);
         let introduction = Introduction {
             observed: hosts.map(|host| net.observed(host, tracker)),
-            hosts: own,
+            hosts: setting.own,
             rtts: ways.map(|way| way * 2),
+            filtering: setting.filtering,
         };
         let (first, second) = introduction.rendezvous(seed);
         // The seed also decides which of the two is the QUIC client.
@@ -373,6 +540,15 @@ impl Meeting {
         first
     }
 
+    fn nominated(&self, host: usize) -> Vec<SocketAddr> {
+        let events = self.net.events(host).into_iter();
+        let nominated = events.filter_map(|(_, event)| match event {
+            PunchEvent::Nominated { remote } => Some(remote),
+            _ => None,
+        });
+        nominated.collect()
+    }
+
     fn both_proven(&self) -> bool {
         let proven = self.hosts.map(|host| self.proven(host).is_some());
         assert_eq!(proven[0], proven[1], "one side proved a path alone");
@@ -398,6 +574,9 @@ impl Meeting {
             .iter()
             .any(|(_, event)| *event == heard);
         assert!(is_heard, "{from} is new to the server: {context}");
+        let nominated = self.nominated(server);
+        assert!(self.nominated(client).is_empty(), "{context}");
+        assert!(nominated.iter().all(|remote| *remote == from), "{context}");
         let back = self.carry(server, client, from);
         assert_eq!(back, Some(paths[0].remote), "{context}");
         paths
@@ -421,21 +600,43 @@ impl Meeting {
     }
 }
 
-/// Of 200 pairs of home routers those that do not meet in this time from the news.
-fn late_seeds(loss: f64, limit: Duration) -> Vec<u64> {
-    let is_late = |seed: &u64| {
-        let mut scenario = Scenario::between(&[HOME], &[HOME]).legs_of(*seed);
-        scenario.loss = loss;
-        let meeting = scenario.meet();
-        let start: Duration = scenario.legs.iter().map(|leg| *leg + TRACKER_LEG).sum();
-        let is_in_time = |host| {
-            meeting
-                .proven(host)
-                .is_some_and(|(at, _)| at <= start + limit)
-        };
-        !meeting.hosts.into_iter().all(is_in_time)
+/// Which NATs meet.
+#[derive(Clone, Copy, Debug)]
+enum Pairs {
+    /// All that map endpoint-independently and do not clash.
+    Plain,
+    /// One in three has one clashing NAT, the others two.
+    Clashing,
+}
+
+impl Pairs {
+    fn pick(self, seed: u64) -> (NatKind, NatKind) {
+        match self {
+            Pairs::Plain => (endpoint_independent(seed), endpoint_independent(seed / 9)),
+            Pairs::Clashing if seed % 3 == 0 => (CLASHING, endpoint_independent(seed / 3)),
+            Pairs::Clashing => (CLASHING, CLASHING),
+        }
+    }
+}
+
+/// Chances of loss on the Internet and before the first gateway.
+#[derive(Clone, Copy, Debug)]
+struct Losses(f64, f64);
+
+/// Of 400 pairs at most `allowed` do not meet in this time from the later start.
+#[track_caller]
+fn check_late(pairs: Pairs, losses: Losses, limit: Duration, allowed: usize) {
+    let is_late = |number: &u64| {
+        let (ours, theirs) = pairs.pick(*number);
+        let mut scenario = Scenario::measured(ours, theirs, number * 6_700_417);
+        Losses(scenario.loss, scenario.access_loss) = losses;
+        let (meeting, limit) = (scenario.meet(), scenario.later_start() + limit);
+        let proven = meeting.hosts.map(|host| meeting.proven(host));
+        let in_time = |found: &Option<(Duration, Path)>| found.is_some_and(|(at, _)| at <= limit);
+        !proven.iter().all(in_time)
     };
-    (0..200).filter(is_late).collect()
+    let late: Vec<u64> = (0..400).filter(is_late).collect();
+    assert!(late.len() <= allowed, "{pairs:?}, {losses:?}: {late:?}");
 }
 
 fn endpoint_independent(seed: u64) -> NatKind {
@@ -445,6 +646,17 @@ fn endpoint_independent(seed: u64) -> NatKind {
         filtering,
         Ports::ALL[(seed / 3 % 3) as usize],
     )
+}
+
+/// Every NAT that maps endpoint-independently.
+fn measurable() -> impl Iterator<Item = NatKind> {
+    let filtering = kinds().filter(|kind| kind.mapping == EndpointIndependent);
+    let clashing = Ports::ALL.map(|ports| NatKind { ports, ..CLASHING });
+    filtering.chain(clashing)
+}
+
+fn any_measurable() -> impl Strategy<Value = NatKind> {
+    proptest::sample::select(measurable().collect::<Vec<_>>())
 }
 
 fn kinds() -> impl Iterator<Item = NatKind> {

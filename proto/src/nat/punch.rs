@@ -7,19 +7,22 @@
 //!
 //! Both sides must send before either can receive: a NAT with address-dependent filtering drops
 //! packets from an address it has not seen us send to (RFC 4787 §5). So the first checks are
-//! expected to be lost; they are there to open our own side (`schedule`).
+//! expected to be lost; they are there to open our own side. How they start depends on what the
+//! peer's NAT is said to let in (`schedule`).
 //!
 //! A path is proven when the peer answered our check from where the check went (RFC 8445 §7.2.5).
 //! A check from an address nobody named is answered there, and the address becomes one more
-//! candidate, peer-reflexive: that is how a peer behind an address-dependent mapping is found.
+//! candidate, peer-reflexive: that is how a peer behind an address-dependent mapping is found. Of
+//! the proven paths the client chooses one and nominates it to the server.
 //!
 //! Nothing is sent to an address that neither the tracker nor an authenticated check named, and at
 //! most 24 checks to any ([`PROBES_PER_ADDRESS`]). An answer goes out once per request and is
 //! shorter than it.
 //!
 //! Not here: learning our reflexive address ([`super::MappingProbe`]), guessing ports, starting over
-//! from a new socket where a NAT lets uninvited packets take ports and the sides start further
-//! apart than one way between them.
+//! from a new socket where both NATs let uninvited packets take ports and the sides start further
+//! apart than the first probe is held, and what many rendezvous together send to one IP address
+//! ([`super::Allowance`]).
 
 #[cfg(test)]
 mod tests;
@@ -32,7 +35,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::check::{self, Check, Credentials, username_of};
-use super::schedule::{PROBES_PER_ADDRESS, Schedule};
+use super::schedule::{Approach, Due, PROBES_PER_ADDRESS, Schedule};
 use super::stun::Transaction;
 use super::{Transmit, is_private, usable};
 use crate::limits::CANDIDATES;
@@ -92,7 +95,14 @@ pub enum PunchEvent {
         /// Where it came from.
         remote: SocketAddr,
     },
-    /// The path to use; once. The QUIC client dials now, with the path's round trip.
+    /// The client chose the path it sees come from this address, at every change of it and after
+    /// `Heard` of the same address; only on the server. What the server has to say goes there.
+    Nominated {
+        /// Where the nomination came from.
+        remote: SocketAddr,
+    },
+    /// The path to use; once. The QUIC client dials now, with the path's round trip; its nomination
+    /// is already among what is to be sent.
     Proven(Path),
     /// One more path that works.
     AlsoProven(Path),
@@ -133,7 +143,10 @@ pub struct PunchAttempt {
     learnt: usize,
     in_flight: BTreeMap<Transaction, InFlight>,
     answered: BTreeSet<Transaction>,
+    checks_sent: usize,
     choice: Choice,
+    /// What the client, if that is the peer, nominated last.
+    nominated: Option<SocketAddr>,
     /// When to give up; none once a path was proven or we did.
     deadline: Option<Instant>,
     transmits: VecDeque<Transmit>,
@@ -155,7 +168,9 @@ impl PunchAttempt {
             learnt: 0,
             in_flight: BTreeMap::new(),
             answered: BTreeSet::new(),
+            checks_sent: 0,
             choice: Choice::Open,
+            nominated: None,
             deadline: Some(start + GIVE_UP),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -165,6 +180,16 @@ impl PunchAttempt {
     /// Which side of the connection to come we are.
     pub fn side(&self) -> Side {
         self.side
+    }
+
+    /// How many checks were sent so far, primers included and answers not.
+    pub fn checks_sent(&self) -> usize {
+        self.checks_sent
+    }
+
+    /// Whether a path was chosen, that is, [`PunchEvent::Proven`] found.
+    pub fn is_proven(&self) -> bool {
+        matches!(self.choice, Choice::Made)
     }
 
     /// Whether the datagram claims to belong here: a request with our USERNAME, or an answer to a
@@ -183,9 +208,11 @@ impl PunchAttempt {
         };
         match self.credentials.decode(bytes) {
             Ok(Check::Request {
-                transaction, side, ..
+                transaction,
+                side,
+                nominates,
             }) if side == self.side.other() => {
-                self.handle_request(now, from, transaction);
+                self.handle_request(now, from, transaction, nominates);
             }
             Ok(Check::Answer {
                 transaction,
@@ -197,16 +224,16 @@ impl PunchAttempt {
         self.send_due(now);
     }
 
-    /// Advances to `now`: sends the checks that are due, chooses a path that has waited, or gives
+    /// Advances to `now`: chooses a path that has waited, sends the checks that are due, or gives
     /// up.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.send_due(now);
         if let Choice::Held { until, proven } = &mut self.choice
             && *until <= now
         {
             let proven = std::mem::take(proven);
             self.choose(now, proven);
         }
+        self.send_due(now);
         if self.deadline.take_if(|deadline| *deadline <= now).is_some() {
             self.events.push_back(PunchEvent::Failed);
         }
@@ -233,22 +260,39 @@ impl PunchAttempt {
         checks.chain(held).chain(self.deadline).min()
     }
 
-    /// A request is answered where it came from, and only the first with its transaction: a copy of
-    /// it sent on from elsewhere would make us check whoever lives there.
-    fn handle_request(&mut self, now: Instant, from: SocketAddr, transaction: Transaction) {
+    /// A request counts once with its transaction: a copy of it sent on from elsewhere would make us
+    /// check whoever lives there. A nomination counts even when the address got all its answers,
+    /// since the client may have checked several addresses of ours from it.
+    fn handle_request(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        transaction: Transaction,
+        nominates: bool,
+    ) {
         if self.answered.len() == ANSWERS || !self.answered.insert(transaction) {
             return;
         }
         let Some(remote) = self.remote(now, from) else {
             return;
         };
-        if remote.answers == PROBES_PER_ADDRESS {
-            return;
+        if remote.answers < PROBES_PER_ADDRESS {
+            self.answer(now, from, transaction);
         }
+        if nominates && self.nominated.replace(from) != Some(from) {
+            self.events
+                .push_back(PunchEvent::Nominated { remote: from });
+        }
+    }
+
+    /// A request is answered where it came from, and triggers a check there.
+    fn answer(&mut self, now: Instant, from: SocketAddr, transaction: Transaction) {
+        let Some(remote) = self.remotes.get_mut(&from) else {
+            return;
+        };
         remote.answers += 1;
-        let is_first = remote.answers == 1;
         remote.schedule.trigger(now);
-        if is_first {
+        if remote.answers == 1 {
             self.events.push_back(PunchEvent::Heard { remote: from });
         }
         self.transmits.push_back(Transmit {
@@ -345,10 +389,16 @@ impl PunchAttempt {
                 let transaction = Transaction(self.rng.random());
                 let sent = InFlight { to: *to, sent: now };
                 self.in_flight.insert(transaction, sent);
+                self.checks_sent += 1;
                 self.transmits.push_back(Transmit {
                     to: *to,
-                    bytes: self.credentials.encode_request(transaction, self.side),
-                    ttl: due.hops,
+                    bytes: match (due, self.side) {
+                        (Due::Confirmation, Side::Client) => {
+                            self.credentials.encode_nomination(transaction)
+                        }
+                        _ => self.credentials.encode_request(transaction, self.side),
+                    },
+                    ttl: due.hops(),
                 });
             }
         }
@@ -356,15 +406,11 @@ impl PunchAttempt {
 }
 
 impl Remote {
-    /// A candidate of the rendezvous. Primers are for what lies beyond a NAT of ours.
-    fn told(kind: CandidateKind, address: SocketAddr, start: Instant) -> Remote {
-        let schedule = match is_private(address) {
-            true => Schedule::unprimed(start),
-            false => Schedule::primed(start),
-        };
+    /// A candidate of the rendezvous.
+    fn told(kind: CandidateKind, approach: Approach, start: Instant) -> Remote {
         Remote {
             kind,
-            schedule,
+            schedule: Schedule::new(approach, start),
             answers: 0,
         }
     }
@@ -381,6 +427,7 @@ impl Remote {
 
 /// The candidates that may be checked.
 fn told(rendezvous: &Rendezvous, start: Instant) -> BTreeMap<SocketAddr, Remote> {
+    let beyond_nats = Approach::through(rendezvous.filtering);
     let mut remotes: BTreeMap<SocketAddr, Remote> = BTreeMap::new();
     for candidate in &rendezvous.candidates {
         let Some(address) = usable(candidate.address) else {
@@ -388,7 +435,11 @@ fn told(rendezvous: &Rendezvous, start: Instant) -> BTreeMap<SocketAddr, Remote>
         };
         let same_ip = remotes.keys().filter(|known| known.ip() == address.ip());
         if same_ip.count() < PORTS_PER_IP {
-            let remote = || Remote::told(candidate.kind, address, start);
+            let approach = match is_local(address, candidate.kind) {
+                true => Approach::Direct,
+                false => beyond_nats,
+            };
+            let remote = || Remote::told(candidate.kind, approach, start);
             remotes.entry(address).or_insert_with(remote);
         }
     }

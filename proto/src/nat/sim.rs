@@ -2,8 +2,9 @@
 //!
 //! Networks form a tree whose root is the Internet; each other one hangs below its parent by a
 //! gateway, which is a NAT. A packet climbs until it is in a network that has its destination, and
-//! descends from there when it arrives, so a NAT sees it at the time it gets there. The same seed
-//! replays a run.
+//! descends from there when it arrives, so a NAT sees it at the time it gets there. Every NAT and
+//! every router of the core takes one from a packet's hops; a NAT sees what reaches it even if it
+//! could go no further. The same seed replays a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,8 +22,8 @@ use crate::wire::{Bounded, Candidate, CandidateKind, NatFiltering, NatMapping, R
 /// The root of the tree.
 pub(super) const INTERNET: usize = 0;
 
-/// Routers between the gateways of two sites.
-const CORE_HOPS: u8 = 6;
+/// How long an uninvited packet keeps the port it took: `nf_conntrack_udp_timeout` of Linux.
+const UNINVITED: Duration = Duration::from_secs(30);
 
 /// Hops of a packet that asks for none in particular.
 const DEFAULT_TTL: u8 = 64;
@@ -111,16 +112,23 @@ struct Nat {
     outside: Ipv4Addr,
     mappings: Vec<Mapping>,
     next_port: u16,
-    /// Flows that came in uninvited: the far end, our port.
-    uninvited: BTreeSet<(SocketAddr, u16)>,
+    /// Flows that came in uninvited, by the far end and our port, and when the last packet did.
+    uninvited: BTreeMap<(SocketAddr, u16), Instant>,
 }
 
 impl Nat {
     /// Where a packet from `inside` to `far` seems to come from.
-    fn outbound(&mut self, inside: SocketAddr, far: SocketAddr, rng: &mut StdRng) -> SocketAddr {
+    fn outbound(
+        &mut self,
+        now: Instant,
+        inside: SocketAddr,
+        far: SocketAddr,
+        rng: &mut StdRng,
+    ) -> SocketAddr {
         let key = self.kind.mapping.key(far);
         let known = self.mappings.iter().position(|mapping| {
-            let is_clashing = self.uninvited.contains(&(far, mapping.port));
+            let uninvited = self.uninvited.get(&(far, mapping.port));
+            let is_clashing = uninvited.is_some_and(|last| now < *last + UNINVITED);
             mapping.inside == inside && mapping.key == key && !is_clashing
         });
         let index = known.unwrap_or_else(|| {
@@ -151,7 +159,7 @@ impl Nat {
     }
 
     /// Which inside address a packet from `far` to our `port` is for.
-    fn inbound(&mut self, far: SocketAddr, port: u16) -> Option<SocketAddr> {
+    fn inbound(&mut self, now: Instant, far: SocketAddr, port: u16) -> Option<SocketAddr> {
         let filtering = self.kind.filtering;
         let mapping = self.mappings.iter().find(|mapping| mapping.port == port)?;
         let mut contacted = mapping.contacted.iter();
@@ -159,7 +167,7 @@ impl Nat {
             return Some(mapping.inside);
         }
         if self.kind.clashes {
-            self.uninvited.insert((far, port));
+            self.uninvited.insert((far, port), now);
         }
         None
     }
@@ -211,6 +219,10 @@ pub(super) struct SimNet {
     rng: StdRng,
     /// Chance that a packet is lost on the Internet.
     loss: f64,
+    /// Chance that a packet is lost before it reaches the first gateway, as on a busy radio.
+    pub(super) access_loss: f64,
+    /// Routers between the gateways of two sites.
+    pub(super) routers: u8,
     networks: Vec<Network>,
     hosts: Vec<Host>,
     /// In order of arrival, then of sending.
@@ -228,6 +240,8 @@ impl SimNet {
             now: start,
             rng: StdRng::seed_from_u64(seed),
             loss,
+            access_loss: 0.0,
+            routers: 6,
             networks: vec![Network {
                 parent: INTERNET,
                 gateway: None,
@@ -255,7 +269,7 @@ impl SimNet {
                 outside,
                 mappings: Vec::new(),
                 next_port: 20_000,
-                uninvited: BTreeSet::new(),
+                uninvited: BTreeMap::new(),
             }),
             leg,
         });
@@ -319,6 +333,9 @@ impl SimNet {
         let sent = self.sent.entry(transmit.to).or_default();
         sent.packets += 1;
         sent.bytes += transmit.bytes.len();
+        if self.rng.random_bool(self.access_loss) {
+            return;
+        }
         let climbed = self.climb(Packet {
             network,
             from,
@@ -468,7 +485,7 @@ impl SimNet {
             if hairpins && nat.kind.hairpin == Hairpin::No {
                 return None;
             }
-            packet.from = nat.outbound(packet.from, packet.to, &mut self.rng);
+            packet.from = nat.outbound(self.now, packet.from, packet.to, &mut self.rng);
             packet.network = self.networks[packet.network].parent;
         }
     }
@@ -476,7 +493,10 @@ impl SimNet {
     /// In through gateways down to the host.
     fn descend(&mut self, mut packet: Packet) -> Option<(usize, Packet)> {
         if packet.network == INTERNET {
-            packet.ttl = packet.ttl.checked_sub(CORE_HOPS).filter(|ttl| *ttl > 0)?;
+            packet.ttl = packet
+                .ttl
+                .checked_sub(self.routers)
+                .filter(|ttl| *ttl > 0)?;
         }
         loop {
             let host = self
@@ -487,9 +507,9 @@ impl SimNet {
                 return Some((host, packet));
             }
             let below = self.below(packet.network, packet.to.ip())?;
-            packet.ttl = packet.ttl.checked_sub(1).filter(|ttl| *ttl > 0)?;
             let nat = self.networks[below].gateway.as_mut()?;
-            packet.to = nat.inbound(packet.from, packet.to.port())?;
+            packet.to = nat.inbound(self.now, packet.from, packet.to.port())?;
+            packet.ttl = packet.ttl.checked_sub(1).filter(|ttl| *ttl > 0)?;
             packet.network = below;
         }
     }
@@ -537,6 +557,7 @@ pub(super) struct Introduction {
     pub(super) observed: [SocketAddr; 2],
     pub(super) hosts: [Option<SocketAddr>; 2],
     pub(super) rtts: [Duration; 2],
+    pub(super) filtering: [NatFiltering; 2],
 }
 
 impl Introduction {
@@ -555,7 +576,7 @@ impl Introduction {
                 tracker_is_loopback: false,
                 candidates: Bounded::truncated(own),
                 mapping: NatMapping::Unknown,
-                filtering: NatFiltering::Unknown,
+                filtering: self.filtering[side],
                 rtt: self.rtts[side],
             };
             introducer.situation(key, situation);

@@ -4,13 +4,24 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::{PublicKey, SwarmId};
-use crate::nat::check::{ANSWER_BYTES, REQUEST_BYTES};
+use crate::nat::check::{ANSWER_BYTES, NOMINATION_BYTES};
 use crate::wire::{Bounded, Candidate, NatFiltering, NatMapping};
 use CandidateKind::{Host, PeerReflexive, ServerReflexive};
 
 const OUTSIDE: &str = "203.0.113.7:5000";
 const INSIDE: &str = "192.168.1.2:5000";
+const INSIDE_2: &str = "10.1.2.3:5000";
 const STRANGER: &str = "198.51.100.9:6000";
+
+const FILTERINGS: [NatFiltering; 4] = [
+    NatFiltering::Unknown,
+    NatFiltering::PortIndependent,
+    NatFiltering::PortDependent,
+    NatFiltering::Clashing,
+];
+
+/// How many confirmations follow a choice.
+const CHECKS_AFTER: usize = 3;
 
 #[test]
 fn nothing_is_sent_before_the_wait_is_over() {
@@ -18,7 +29,7 @@ fn nothing_is_sent_before_the_wait_is_over() {
         wait_ms: 40,
         ..rendezvous(&[(ServerReflexive, OUTSIDE)])
     };
-    let mut bench = Bench::new(&rendezvous);
+    let mut bench = Bench::new(&rendezvous, Side::Client);
     assert_eq!(bench.attempt.poll_timeout(), Some(bench.now + ms(40)));
     bench.attempt.handle_timeout(bench.now + ms(39));
     assert_eq!(bench.sent(), []);
@@ -135,14 +146,14 @@ fn a_forged_victim_gets_at_most_3_kb() {
         .map(|port| format!("192.0.2.66:{port}"))
         .collect();
     let victims: Vec<_> = victims.iter().map(|v| (ServerReflexive, &v[..])).collect();
-    let mut bench = Bench::meeting(&victims);
-    bench.run_for(ms(60_000));
-    let bytes: usize = bench
-        .sent()
-        .iter()
-        .map(|transmit| transmit.bytes.len())
-        .sum();
-    assert!((1..=3000).contains(&bytes), "{bytes} bytes");
+    for filtering in FILTERINGS {
+        let mut bench = Bench::meeting_through(filtering, &victims);
+        bench.run_for(ms(60_000));
+        let sent = bench.sent();
+        assert_eq!(bench.attempt.checks_sent(), sent.len());
+        let bytes: usize = sent.iter().map(|transmit| transmit.bytes.len()).sum();
+        assert!((1..=3000).contains(&bytes), "{bytes} bytes: {filtering:?}");
+    }
 }
 
 #[test]
@@ -217,11 +228,127 @@ fn three_more_checks_follow_a_success_and_answers_for_as_long_as_asked() {
     bench.prove(OUTSIDE);
     bench.sent();
     bench.run_for(ms(60_000));
-    let sizes: Vec<usize> = bench.sent().iter().map(|t| t.bytes.len()).collect();
-    assert_eq!(sizes, [REQUEST_BYTES; 3]);
+    assert_eq!(bench.sent().len(), 2, "the first one went with the success");
     let request = bench.request(1);
     bench.receive(OUTSIDE, &request);
     assert_eq!(bench.sent().len(), 1);
+}
+
+#[test]
+fn the_client_nominates_the_path_it_chose_at_once_and_twice_more() {
+    let mut bench = Bench::meeting(&[(ServerReflexive, OUTSIDE), (ServerReflexive, STRANGER)]);
+    bench.sent();
+    assert!(!bench.attempt.is_proven());
+    bench.prove(OUTSIDE);
+    assert!(bench.attempt.is_proven());
+    let mut sent = bench.sent();
+    assert_eq!(bench.proven(), [address(OUTSIDE)]);
+    assert!(bench.is_nomination(&sent[0]), "before the event is seen");
+    bench.run_for(ms(100));
+    sent.extend(bench.sent());
+    let nominations = sent.iter().filter(|t| bench.is_nomination(t));
+    let nominated: Vec<_> = nominations.map(|t| (t.to, t.bytes.len())).collect();
+    assert_eq!(nominated, [(address(OUTSIDE), NOMINATION_BYTES); 3]);
+}
+
+#[test]
+fn a_path_that_waited_for_a_local_one_is_nominated_when_chosen() {
+    let mut bench = Bench::meeting(&[(ServerReflexive, OUTSIDE), (Host, INSIDE)]);
+    bench.prove(OUTSIDE);
+    assert!(!bench.attempt.is_proven());
+    assert!(!bench.sent().iter().any(|t| bench.is_nomination(t)));
+    bench.attempt.handle_timeout(bench.now + LOCAL_PREFERENCE);
+    let nominated = bench.sent().into_iter().filter(|t| bench.is_nomination(t));
+    let nominated: Vec<_> = nominated.map(|t| t.to).collect();
+    assert_eq!(nominated, [address(OUTSIDE)]);
+}
+
+#[test]
+fn the_server_chooses_without_nominating() {
+    let mut bench = Bench::serving(&[(ServerReflexive, OUTSIDE)]);
+    bench.prove(OUTSIDE);
+    bench.run_for(ms(6000));
+    assert_eq!(bench.proven(), [address(OUTSIDE)]);
+    let sent = bench.sent();
+    assert!(sent.len() > CHECKS_AFTER && !sent.iter().any(|t| bench.is_nomination(t)));
+}
+
+#[test]
+fn the_server_says_where_it_was_nominated_at_every_change() {
+    let mut bench = Bench::serving(&[(ServerReflexive, OUTSIDE)]);
+    bench.sent();
+    let (outside, stranger) = (address(OUTSIDE), address(STRANGER));
+    let heard = |remote| PunchEvent::Heard { remote };
+    let nominated = |remote| PunchEvent::Nominated { remote };
+    for (number, from, expected) in [
+        (1, OUTSIDE, vec![heard(outside), nominated(outside)]),
+        (2, OUTSIDE, vec![]),
+        (3, STRANGER, vec![heard(stranger), nominated(stranger)]),
+        (4, OUTSIDE, vec![nominated(outside)]),
+        // A copy, sent on from elsewhere.
+        (1, STRANGER, vec![]),
+    ] {
+        let nomination = bench.credentials.encode_nomination(transaction(number));
+        bench.receive(from, &nomination);
+        assert_eq!(bench.events(), expected, "nomination {number} from {from}");
+    }
+    let is_answer = |t: &&Transmit| check::transaction_of(&t.bytes).is_some();
+    assert_eq!(bench.sent().iter().filter(is_answer).count(), 4);
+}
+
+#[test]
+fn a_request_that_does_not_nominate_is_heard_only() {
+    let mut bench = Bench::serving(&[]);
+    let request = (bench.credentials).encode_request(transaction(1), Side::Client);
+    bench.receive(STRANGER, &request);
+    let remote = address(STRANGER);
+    assert_eq!(bench.events(), [PunchEvent::Heard { remote }]);
+}
+
+#[test]
+fn a_clashing_nat_is_not_reached_before_the_peer_is_heard_or_400_ms_passed() {
+    let mut bench = Bench::meeting_through(
+        NatFiltering::Clashing,
+        &[(ServerReflexive, OUTSIDE), (ServerReflexive, STRANGER)],
+    );
+    bench.run_for(ms(200));
+    assert!(bench.sent().iter().all(|t| t.ttl == Some(2)));
+    let request = bench.request(1);
+    bench.receive(OUTSIDE, &request);
+    let hops: Vec<_> = bench.sent().iter().map(|t| (t.to, t.ttl)).collect();
+    assert_eq!(hops, [(address(OUTSIDE), None); 2], "an answer and a check");
+    let to_the_other = |bench: &mut Bench| {
+        let mut sent = bench.sent();
+        sent.retain(|transmit| transmit.to == address(STRANGER));
+        sent
+    };
+    bench.run_for(ms(199));
+    assert_eq!(to_the_other(&mut bench), []);
+    bench.run_for(ms(1));
+    assert_eq!(to_the_other(&mut bench).len(), 1);
+}
+
+#[test]
+fn where_no_nat_is_in_between_probes_go_at_once_whatever_the_peers_lets_in() {
+    for filtering in FILTERINGS {
+        let told = [
+            (Host, INSIDE),
+            (Host, STRANGER),
+            (ServerReflexive, INSIDE_2),
+        ];
+        let mut bench = Bench::meeting_through(filtering, &told);
+        let hops: Vec<_> = bench.sent().iter().map(|transmit| transmit.ttl).collect();
+        assert_eq!(hops, [None; 3], "{filtering:?}");
+    }
+}
+
+#[test]
+fn a_measured_nat_on_which_nothing_leaves_a_trace_is_probed_at_once() {
+    for filtering in [NatFiltering::PortIndependent, NatFiltering::PortDependent] {
+        let mut bench = Bench::meeting_through(filtering, &[(ServerReflexive, OUTSIDE)]);
+        let hops: Vec<_> = bench.sent().iter().map(|transmit| transmit.ttl).collect();
+        assert_eq!(hops, [None], "{filtering:?}");
+    }
 }
 
 #[test]
@@ -263,7 +390,7 @@ proptest! {
     }
 }
 
-/// An attempt as the client, and what its peer would say.
+/// An attempt, and what its peer would say.
 struct Bench {
     now: Instant,
     attempt: PunchAttempt,
@@ -271,18 +398,34 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(rendezvous: &Rendezvous) -> Bench {
+    fn new(rendezvous: &Rendezvous, side: Side) -> Bench {
         let now = Instant::now();
         Bench {
             now,
-            attempt: PunchAttempt::new(now, rendezvous, Side::Client, [1; 32]),
+            attempt: PunchAttempt::new(now, rendezvous, side, [1; 32]),
             credentials: Credentials::of(rendezvous),
         }
     }
 
     /// One that has begun to send.
     fn meeting(candidates: &[(CandidateKind, &str)]) -> Bench {
-        let mut bench = Bench::new(&rendezvous(candidates));
+        Bench::meeting_through(NatFiltering::Unknown, candidates)
+    }
+
+    /// One that has begun to send and knows of the peer's NAT.
+    fn meeting_through(filtering: NatFiltering, candidates: &[(CandidateKind, &str)]) -> Bench {
+        let rendezvous = Rendezvous {
+            filtering,
+            ..rendezvous(candidates)
+        };
+        let mut bench = Bench::new(&rendezvous, Side::Client);
+        bench.attempt.handle_timeout(bench.now);
+        bench
+    }
+
+    /// The server's, which has begun to send.
+    fn serving(candidates: &[(CandidateKind, &str)]) -> Bench {
+        let mut bench = Bench::new(&rendezvous(candidates), Side::Server);
         bench.attempt.handle_timeout(bench.now);
         bench
     }
@@ -337,6 +480,11 @@ impl Bench {
     fn request(&self, number: u32) -> Vec<u8> {
         self.credentials
             .encode_request(transaction(number), Side::Server)
+    }
+
+    fn is_nomination(&self, transmit: &Transmit) -> bool {
+        let check = self.credentials.decode(&transmit.bytes).unwrap();
+        matches!(check, Check::Request { nominates, .. } if nominates)
     }
 
     fn answer(&self, request: &Transmit) -> Vec<u8> {
