@@ -7,6 +7,8 @@
 //! yields, call `handle_timeout` at `poll_timeout`. The same seed and the same input give the same
 //! output.
 //!
+//! [`Allowance`] bounds what all attempts together send to an address that does not answer.
+//!
 //! A NAT *maps* an inside address to an outside port and *filters* what comes back (RFC 4787 §4,
 //! §5). Two peers meet unaided when both mappings are endpoint-independent, or when one is not and
 //! the other NAT filters by address at most. A "cone" NAT is one of the former kind, a "symmetric"
@@ -15,6 +17,7 @@
 //! Not here: which addresses a peer is told of (`swarm::consent`), the socket (`warren-net`),
 //! QUIC on the proven path (`warren-daemon`).
 
+mod allowance;
 pub mod check;
 mod probe;
 mod punch;
@@ -28,6 +31,7 @@ mod sim;
 
 use std::net::{IpAddr, SocketAddr};
 
+pub use allowance::Allowance;
 pub use probe::{MappingProbe, Measured, Sample, classify};
 pub use punch::{Path, PunchAttempt, PunchEvent};
 pub use stun::Transaction;
