@@ -103,8 +103,9 @@ const PRIMED_LEAD: Duration = Duration::from_millis(10);
 /// A peer whose NAT clashes while ours does not probes as soon as it starts, and hearing that ends
 /// the hold. When both NATs clash both sides hold; then the one that started first waits until the
 /// other has certainly started too, which the tracker makes them do at the same time give or take a
-/// lost packet. Behind two NATs the primers open the inner one only, and our first probe opens the
-/// outer one.
+/// lost packet. Of two NATs on one side the primers open the inner one only, and the first probe
+/// the outer one: if that clashes and the other side's NAT too, they meet only when they start
+/// within one way of each other.
 const HELD_LEAD: Duration = Duration::from_millis(380);
 
 /// Ta.
