@@ -1,6 +1,7 @@
 //! Which pairs of NATs meet, how fast, and over which path: the attempts of both sides in [`sim`].
 //!
-//! Pairs and their delays are [`scenario`]s. [`can_meet`] says from the definitions of RFC 4787 alone which pairs can; exactly those must.
+//! Pairs and their delays are [`scenario`]s. [`can_meet`] says from the definitions of RFC 4787
+//! alone which pairs can; exactly those must.
 
 mod scenario;
 
