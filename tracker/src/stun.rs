@@ -130,6 +130,9 @@ fn leaves(request: &Request, other: Option<SocketAddr>) -> Option<Leaves> {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::StdRng;
+    use rand::seq::IndexedMutRandom;
+    use rand::{Rng, SeedableRng};
     use stun_rs::attributes::stun::XorMappedAddress;
     use stun_rs::{MessageClass, MessageDecoderBuilder};
 
@@ -321,6 +324,29 @@ mod tests {
             &[],
         ] {
             assert_eq!(ask(bytes, V4), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_anybody_sends_panics_us() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let attributes = [(CHANGE_REQUEST, CHANGE_PORT.to_vec()), (0x0024, vec![0; 5])];
+        for round in 0..20_000 {
+            let plain = if round % 2 == 0 { BARE } else { CLASSIC };
+            let mut bytes = with(&plain, &attributes);
+            bytes.truncate(rng.random_range(0..=bytes.len()));
+            for _ in 0..rng.random_range(0..4) {
+                if let Some(byte) = bytes.choose_mut(&mut rng) {
+                    *byte = rng.random();
+                }
+            }
+            // A length that fits lets more of them reach the attributes.
+            if let (Some(length), true) = (bytes.len().checked_sub(20), rng.random()) {
+                bytes[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+            }
+            if let Some(answer) = ask(&bytes, V6) {
+                assert!(answer.bytes.len() <= 128, "{bytes:?}");
+            }
         }
     }
 

@@ -109,12 +109,9 @@ impl Request {
         match kind {
             CHANGE_REQUEST => self.change = Change::decode(value)?,
             FINGERPRINT => self.has_fingerprint = true,
-            _ if kind < COMPREHENSION_OPTIONAL && !UNDERSTOOD.contains(&kind) => {
-                if self.unknown.len() < UNKNOWN_LISTED && !self.unknown.contains(&kind) {
-                    self.unknown.push(kind);
-                }
-            }
-            _ => (),
+            _ if kind >= COMPREHENSION_OPTIONAL || UNDERSTOOD.contains(&kind) => (),
+            _ if self.unknown.len() == UNKNOWN_LISTED || self.unknown.contains(&kind) => (),
+            _ => self.unknown.push(kind),
         }
         Some(())
     }
