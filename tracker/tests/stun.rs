@@ -247,7 +247,8 @@ async fn run(program: &str, args: &[&str]) -> Option<String> {
     let output = ran.await.unwrap().unwrap();
     if output.status.code() == Some(NOT_FOUND) {
         // Not by a macro, whose output passing tests keep to themselves.
-        writeln!(io::stderr(), "SKIPPED: {program} is not installed").unwrap();
+        let line = format!("SKIPPED: {program} is not installed\n");
+        io::stderr().write_all(line.as_bytes()).unwrap();
         return None;
     }
     let text = [output.stdout, output.stderr].concat();
