@@ -8,7 +8,8 @@ use warren_net::{BindError, IdentityError};
 /// The port of QUIC and STUN.
 pub const DEFAULT_PORT: u16 = 59000;
 
-/// The port of STUN alone. Two ports let a daemon see whether its NAT maps by destination.
+/// The port of STUN alone. Two ports let a daemon see whether its NAT maps by destination,
+/// and what it lets in.
 pub const DEFAULT_STUN_PORT: u16 = 59001;
 
 /// How to run a tracker.

@@ -73,10 +73,11 @@ impl Tracker {
             stop: stop.clone(),
             tasks: tasks.clone(),
         });
-        for endpoint in endpoints.iter().chain(&stun_endpoints) {
-            spawn_stun(&shared, endpoint);
+        for endpoint in &stun_endpoints {
+            spawn_stun(&shared, endpoint, &endpoints);
         }
         for endpoint in &endpoints {
+            spawn_stun(&shared, endpoint, &stun_endpoints);
             tasks.spawn(accept(Arc::clone(&shared), endpoint.clone()));
         }
         tasks.spawn(tick(Arc::clone(&shared)));
@@ -148,10 +149,14 @@ fn bind_all(
         .collect()
 }
 
-fn spawn_stun(shared: &Arc<Shared>, endpoint: &Endpoint) {
-    let socket = Arc::clone(endpoint.socket());
-    let requests = socket.take_stun();
-    let serve = stun::serve(socket, requests, Arc::clone(&shared.admission));
+/// Answers STUN on `endpoint`, and from one of `others` who asks for another port.
+fn spawn_stun(shared: &Arc<Shared>, endpoint: &Endpoint, others: &[Endpoint]) {
+    let port = stun::Port {
+        socket: Arc::clone(endpoint.socket()),
+        others: others.iter().map(|o| Arc::clone(o.socket())).collect(),
+    };
+    let requests = port.socket.take_stun();
+    let serve = stun::serve(port, requests, Arc::clone(&shared.admission));
     let stop = shared.stop.clone();
     shared
         .tasks

@@ -60,7 +60,9 @@ impl State {
     }
 
     /// A daemon has connected; its news go to `news`. An older connection of the same daemon is
-    /// closed: it knows better than we do which of the two is alive.
+    /// closed: it knows better than we do which of the two is alive. The daemon leaves all its
+    /// swarms with it: it may be a new process, with which the others must meet anew, and its next
+    /// announce tells them so.
     pub(crate) fn connect(
         &self,
         connection: &Connection,
@@ -70,6 +72,9 @@ impl State {
         let id = SessionId(tables.next_session);
         tables.next_session += 1;
         let peer = connection.peer_key();
+        if let Some(older) = tables.end_session(peer) {
+            Close::Replaced.apply(&older.connection);
+        }
         let situation = first_situation(connection);
         tables.introducer.situation(peer, situation.clone());
         let session = Session {
@@ -78,22 +83,15 @@ impl State {
             news,
             situation,
         };
-        if let Some(older) = tables.sessions.insert(peer, session) {
-            Close::Replaced.apply(&older.connection);
-        }
+        tables.sessions.insert(peer, session);
         id
     }
 
     /// A session has ended. Unless another has replaced it, the daemon leaves all its swarms.
     pub(crate) fn disconnect(&self, peer: PublicKey, id: SessionId) {
         let mut tables = self.lock();
-        if !tables.is_current(&peer, id) {
-            return;
-        }
-        tables.sessions.remove(&peer);
-        tables.introducer.forget(peer);
-        for (swarm, told) in tables.swarms.disconnect(peer) {
-            tables.tell_all(&told, &FromTracker::Left { swarm, peer });
+        if tables.is_current(&peer, id) {
+            tables.end_session(peer);
         }
     }
 
@@ -169,6 +167,16 @@ impl Tables {
         self.sessions
             .get(peer)
             .is_some_and(|session| session.id == id)
+    }
+
+    /// Ends a daemon's session, if it has one, and its memberships, and tells the others.
+    fn end_session(&mut self, peer: PublicKey) -> Option<Session> {
+        let session = self.sessions.remove(&peer)?;
+        self.introducer.forget(peer);
+        for (swarm, told) in self.swarms.disconnect(peer) {
+            self.tell_all(&told, &FromTracker::Left { swarm, peer });
+        }
+        Some(session)
     }
 
     fn announce(

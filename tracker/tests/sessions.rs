@@ -165,7 +165,7 @@ async fn who_says_leave_has_left_and_a_new_state_is_news() {
 }
 
 #[tokio::test]
-async fn a_second_connection_of_a_daemon_replaces_the_first() {
+async fn a_second_connection_of_a_daemon_replaces_the_first_and_is_a_newcomer() {
     let tracker = start(None);
     let mut other = Daemon::connect(&tracker).await;
     other.announce(MemberState::Leech, 0).await;
@@ -177,19 +177,52 @@ async fn a_second_connection_of_a_daemon_replaces_the_first() {
         first.connection.closed().await,
         quinn::ConnectionError::ApplicationClosed(close) if close.error_code == 3u32.into()
     ));
-    let (_, leeches, sample) = second.announce(MemberState::Leech, 0).await;
-    assert_eq!((leeches, sample.len()), (2, 1), "still the one member");
-    assert!(matches!(other.next().await, FromTracker::Joined { .. }));
-    second.say(&ToTracker::Leave { swarm: SWARM }).await;
     let left = FromTracker::Left {
         swarm: SWARM,
         peer: second.key,
     };
+    let joined = FromTracker::Joined {
+        swarm: SWARM,
+        member: Member {
+            peer: second.key,
+            state: MemberState::Leech,
+        },
+    };
+    assert_eq!(other.next().await, joined);
+    assert_eq!(other.next().await, left, "it has not announced since");
+    let (_, leeches, sample) = second.announce(MemberState::Leech, 0).await;
+    assert_eq!((leeches, sample.len()), (2, 1));
+    assert_eq!(other.next().await, joined);
+    second.say(&ToTracker::Leave { swarm: SWARM }).await;
     assert_eq!(
         other.next().await,
         left,
         "the end of the first connection was no departure"
     );
+}
+
+#[tokio::test]
+async fn who_came_back_has_left_before_it_joins() {
+    let tracker = start(None);
+    let mut other = Daemon::connect(&tracker).await;
+    other.announce(MemberState::Seed, 0).await;
+    let identity = Identity::generate().unwrap();
+    let mut sessions = Vec::new();
+    for _ in 0..20 {
+        let mut back = Daemon::connect_as(&tracker, &identity).await;
+        back.announce(MemberState::Leech, 0).await;
+        sessions.push(back);
+    }
+    for round in 0..20 {
+        if round > 0 {
+            let left = other.next().await;
+            assert!(matches!(left, FromTracker::Left { .. }), "{left:?}");
+        }
+        let joined = other.next().await;
+        assert!(matches!(joined, FromTracker::Joined { .. }), "{joined:?}");
+    }
+    assert_eq!(other.announce(MemberState::Seed, 0).await.1, 1);
+    assert_eq!(other.news.pop_front(), None);
 }
 
 #[tokio::test]
@@ -207,31 +240,6 @@ async fn who_breaks_the_protocol_is_disconnected_and_the_others_are_not() {
         well_behaved.announce(MemberState::Leech, 0).await,
         (0, 1, vec![])
     );
-}
-
-#[tokio::test]
-async fn stun_is_answered_on_both_ports() {
-    let tracker = start(None);
-    let request = [
-        0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
-    ];
-    for to in [
-        tracker.tracker.local_addrs()[0],
-        tracker.tracker.stun_addrs()[0],
-    ] {
-        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        socket
-            .send_to(b"not STUN at all, nor QUIC", to)
-            .await
-            .unwrap();
-        socket.send_to(&request, to).await.unwrap();
-        let mut answer = [0; 128];
-        let (length, from) = within(socket.recv_from(&mut answer)).await.unwrap();
-        assert_eq!((from, length), (to, 32));
-        assert_eq!(answer[..2], [0x01, 0x01]);
-        let port = u16::from_be_bytes([answer[26], answer[27]]) ^ 0x2112;
-        assert_eq!(port, socket.local_addr().unwrap().port());
-    }
 }
 
 #[tokio::test]

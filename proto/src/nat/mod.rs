@@ -1,9 +1,10 @@
 //! How two peers behind NATs reach each other directly.
 //!
-//! [`MappingProbe`] measures how our NAT maps ports, for the situation we tell the tracker.
+//! [`MappingProbe`] measures how our NAT maps ports, and [`FilteringProbe`] what it lets in, for the
+//! situation we tell the tracker.
 //! [`PunchAttempt`] is one side of one rendezvous: it checks the other peer's candidates until a
 //! path is proven in both directions. [`check`] is what the two sides say to each other meanwhile.
-//! Both machines are driven alike: feed them datagrams and the time, send what `poll_transmit`
+//! All three are driven alike: feed them datagrams and the time, send what `poll_transmit`
 //! yields, call `handle_timeout` at `poll_timeout`. The same seed and the same input give the same
 //! output.
 //!
@@ -19,6 +20,7 @@
 
 mod allowance;
 pub mod check;
+mod filtering;
 mod probe;
 mod punch;
 mod schedule;
@@ -32,6 +34,7 @@ mod sim;
 use std::net::{IpAddr, SocketAddr};
 
 pub use allowance::Allowance;
+pub use filtering::FilteringProbe;
 pub use probe::{MappingProbe, Measured, Sample, classify};
 pub use punch::{Path, PunchAttempt, PunchEvent};
 pub use stun::Transaction;

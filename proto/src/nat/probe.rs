@@ -10,8 +10,8 @@
 //! Answers are not authenticated. They are matched by transaction and source, so only somebody who
 //! sees our packets can forge one; what it gains is that our peers look for us in a wrong place.
 //!
-//! Not here: filtering, which only a packet from an address we never sent to could show, and which
-//! a punch finds out anyway.
+//! Not here: filtering, which only a packet from an address we never sent to can show
+//! ([`super::FilteringProbe`]).
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ const MAX_STEP: u16 = 16;
 /// Makes a request as long as the longest answer, 44 bytes with an IPv6 address, so that a server
 /// that must not amplify serves it. PADDING (RFC 5780 §7.6) would have to be understood; this need
 /// not be.
-const SOFTWARE: &[u8; 20] = b"warren mapping probe";
+const SOFTWARE: &[u8; 20] = b"warren nat behaviour";
 
 /// How one server saw our socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,13 +76,14 @@ impl Measured {
 /// Asks some servers at once how one socket looks to them.
 #[derive(Debug)]
 pub struct MappingProbe {
-    servers: Vec<Server>,
+    servers: Vec<Question>,
     transmits: VecDeque<Transmit>,
     is_reported: bool,
 }
 
+/// One server and what it is asked: how we look to it.
 #[derive(Debug)]
-struct Server {
+pub(super) struct Question {
     address: SocketAddr,
     transaction: Transaction,
     pauses: std::slice::Iter<'static, u64>,
@@ -107,7 +108,7 @@ impl MappingProbe {
             let is_new = probe.servers.iter().all(|server| server.address != address);
             if fits && is_new && probe.servers.len() < SERVERS {
                 let transaction = Transaction(rng.random());
-                probe.servers.push(Server::new(now, address, transaction));
+                probe.servers.push(Question::new(now, address, transaction));
             }
         }
         probe.handle_timeout(now);
@@ -125,34 +126,18 @@ impl MappingProbe {
         let (Some(from), Some(message)) = (usable(from), Message::parse(bytes)) else {
             return;
         };
-        let asked = self
-            .servers
-            .iter_mut()
-            .find(|server| server.address == from && server.transaction == message.transaction);
-        let mapped = message.mapped_address().filter(|mapped| {
-            is_same_family(*mapped, from) && !mapped.ip().is_unspecified() && mapped.port() != 0
-        });
-        if let (Some(server), stun::BINDING_SUCCESS, Some(mapped)) = (asked, message.kind, mapped) {
-            server.next = None;
-            server.mapped.get_or_insert(mapped);
+        for server in &mut self.servers {
+            server.handle_message(from, &message);
         }
     }
 
     /// Advances to `now`: asks again those that have not answered, or gives them up.
     pub fn handle_timeout(&mut self, now: Instant) {
-        for server in &mut self.servers {
-            if server.next.take_if(|next| *next <= now).is_none() {
-                continue;
-            }
-            if let Some(pause) = server.pauses.next() {
-                server.next = Some(now + Duration::from_millis(*pause));
-                self.transmits.push_back(Transmit {
-                    to: server.address,
-                    bytes: encode_request(server.transaction),
-                    ttl: None,
-                });
-            }
-        }
+        let due = self
+            .servers
+            .iter_mut()
+            .filter_map(|s| s.handle_timeout(now));
+        self.transmits.extend(due);
     }
 
     /// The next datagram to send.
@@ -171,7 +156,7 @@ impl MappingProbe {
             return None;
         }
         self.is_reported = true;
-        let sample = |server: &Server| {
+        let sample = |server: &Question| {
             let server_address = server.address;
             server.mapped.map(|mapped| Sample {
                 server: server_address,
@@ -186,15 +171,56 @@ impl MappingProbe {
     }
 }
 
-impl Server {
-    fn new(now: Instant, address: SocketAddr, transaction: Transaction) -> Server {
-        Server {
+impl Question {
+    /// To be asked at `now`, and again until there is an answer or the pauses are used up.
+    pub(super) fn new(now: Instant, address: SocketAddr, transaction: Transaction) -> Question {
+        Question {
             address,
             transaction,
             pauses: PAUSES_MS.iter(),
             next: Some(now),
             mapped: None,
         }
+    }
+
+    pub(super) fn transaction(&self) -> Transaction {
+        self.transaction
+    }
+
+    /// Where the server saw our packet come from, once it has answered.
+    pub(super) fn mapped(&self) -> Option<SocketAddr> {
+        self.mapped
+    }
+
+    /// When to call `handle_timeout`; `None` once answered or given up.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Takes in what came from `from`, if it is the answer.
+    pub(super) fn handle_message(&mut self, from: SocketAddr, message: &Message<'_>) {
+        let is_answer = self.address == from
+            && self.transaction == message.transaction
+            && message.kind == stun::BINDING_SUCCESS;
+        let mapped = message.mapped_address().filter(|mapped| {
+            is_same_family(*mapped, from) && !mapped.ip().is_unspecified() && mapped.port() != 0
+        });
+        if let (true, Some(mapped)) = (is_answer, mapped) {
+            self.next = None;
+            self.mapped.get_or_insert(mapped);
+        }
+    }
+
+    /// The request, if it is due at `now`.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Transmit> {
+        self.next.take_if(|next| *next <= now)?;
+        let pause = self.pauses.next()?;
+        self.next = Some(now + Duration::from_millis(*pause));
+        Some(Transmit {
+            to: self.address,
+            bytes: encode_request(self.transaction, &[]),
+            ttl: None,
+        })
     }
 }
 
@@ -238,8 +264,9 @@ fn step(ports: &[u16]) -> Option<i16> {
     nearest.filter(|_| is_one_way)
 }
 
-fn encode_request(transaction: Transaction) -> Vec<u8> {
-    let length = stun::ATTRIBUTE_HEADER_BYTES + SOFTWARE.len();
+/// A Binding request with further attributes `more`, whose length is a multiple of four.
+pub(super) fn encode_request(transaction: Transaction, more: &[u8]) -> Vec<u8> {
+    let length = stun::ATTRIBUTE_HEADER_BYTES + SOFTWARE.len() + more.len();
     let mut bytes = Vec::with_capacity(stun::HEADER_BYTES + length);
     bytes.extend_from_slice(&stun::BINDING_REQUEST.to_be_bytes());
     bytes.extend_from_slice(&(length as u16).to_be_bytes());
@@ -248,6 +275,7 @@ fn encode_request(transaction: Transaction) -> Vec<u8> {
     bytes.extend_from_slice(&stun::SOFTWARE.to_be_bytes());
     bytes.extend_from_slice(&(SOFTWARE.len() as u16).to_be_bytes());
     bytes.extend_from_slice(SOFTWARE);
+    bytes.extend_from_slice(more);
     bytes
 }
 
@@ -460,7 +488,7 @@ mod tests {
     fn asked(probe: &MappingProbe, server: &str) -> Vec<u8> {
         let server = server.parse().unwrap();
         let asked = probe.servers.iter().find(|s| s.address == server);
-        encode_request(asked.unwrap().transaction)
+        encode_request(asked.unwrap().transaction, &[])
     }
 
     /// Lets `from` answer what `server` was asked.
