@@ -2,10 +2,11 @@
 //!
 //! [`MappingProbe`] measures how our NAT maps ports, for the situation we tell the tracker.
 //! [`PunchAttempt`] is one side of one rendezvous: it checks the other peer's candidates until a
-//! path is proven in both directions. [`check`] is what the two sides say to each other meanwhile.
-//! Both machines are driven alike: feed them datagrams and the time, send what `poll_transmit`
-//! yields, call `handle_timeout` at `poll_timeout`. The same seed and the same input give the same
-//! output.
+//! path is proven in both directions. [`PathKeeper`] keeps the path of one connection from then on:
+//! it notices that it is dead and follows the peer to another. [`check`] is what the two sides say
+//! to each other meanwhile. All machines are driven alike: feed them datagrams and the time, send
+//! what `poll_transmit` yields, call `handle_timeout` at `poll_timeout`. The same seed and the same
+//! input give the same output.
 //!
 //! A NAT *maps* an inside address to an outside port and *filters* what comes back (RFC 4787 §4,
 //! §5). Two peers meet unaided when both mappings are endpoint-independent, or when one is not and
@@ -16,6 +17,7 @@
 //! QUIC on the proven path (`warren-daemon`).
 
 pub mod check;
+mod keeper;
 mod probe;
 mod punch;
 mod schedule;
@@ -28,6 +30,7 @@ mod sim;
 
 use std::net::{IpAddr, SocketAddr};
 
+pub use keeper::{KeeperEvent, PathKeeper};
 pub use probe::{MappingProbe, Measured, Sample, classify};
 pub use punch::{Path, PunchAttempt, PunchEvent};
 pub use stun::Transaction;
