@@ -8,7 +8,7 @@ use super::budget::PER_ADDRESS;
 const SHORTEST_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The longest time between two checks of a peer that answers them and says nothing else. So one
-/// that takes its time over a request costs 12 of the 24 checks that fit in 30 s.
+/// that takes its time over a request costs 11 of the 24 checks that fit in 30 s.
 const LONGEST_LULL: Duration = Duration::from_secs(4);
 
 /// The shortest time between two rounds of checks.
