@@ -3,10 +3,11 @@
 //! [`MappingProbe`] measures how our NAT maps ports, and [`FilteringProbe`] what it lets in, for the
 //! situation we tell the tracker.
 //! [`PunchAttempt`] is one side of one rendezvous: it checks the other peer's candidates until a
-//! path is proven in both directions. [`check`] is what the two sides say to each other meanwhile.
-//! All three are driven alike: feed them datagrams and the time, send what `poll_transmit`
-//! yields, call `handle_timeout` at `poll_timeout`. The same seed and the same input give the same
-//! output.
+//! path is proven in both directions. [`PathKeeper`] keeps the path of one connection from then on:
+//! it notices that it is dead and follows the peer to another. [`check`] is what the two sides say
+//! to each other meanwhile. All machines are driven alike: feed them datagrams and the time, send
+//! what `poll_transmit` yields, call `handle_timeout` at `poll_timeout`. The same seed and the same
+//! input give the same output.
 //!
 //! [`Allowance`] bounds what all attempts together send to an address that does not answer.
 //!
@@ -21,6 +22,7 @@
 mod allowance;
 pub mod check;
 mod filtering;
+mod keeper;
 mod probe;
 mod punch;
 mod schedule;
@@ -35,6 +37,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use allowance::Allowance;
 pub use filtering::FilteringProbe;
+pub use keeper::{KeeperEvent, PathKeeper};
 pub use probe::{MappingProbe, Measured, Sample, classify};
 pub use punch::{Path, PunchAttempt, PunchEvent};
 pub use stun::Transaction;
