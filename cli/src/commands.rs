@@ -12,9 +12,12 @@ use std::{
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use warren_daemon::{
-    control::model::{
-        ApiError, Done, DownloadRequest, Event, Peer, RegisterRequest, Registered, RemoveRequest,
-        Share, Tracker, exit,
+    control::{
+        attempt::Role,
+        model::{
+            ApiError, Done, DownloadRequest, Event, Peer, RegisterRequest, Registered,
+            RemoveRequest, Share, Tracker, exit,
+        },
     },
     home::{is_held, socket_path},
 };
@@ -407,7 +410,18 @@ fn tracker_line(tracker: &Tracker) -> String {
     } else {
         format!("#{}", tracker.key)
     };
-    printable(&format!("tracker {}{key}  {state}{note}", tracker.address))
+    // Where it was not measured there may be no tracker, and nothing to say.
+    let nat = match tracker.mapping.as_str() {
+        "unknown" => String::new(),
+        mapping => format!(
+            "  (our NAT: {mapping} mapping, {} filtering)",
+            tracker.filtering
+        ),
+    };
+    printable(&format!(
+        "tracker {}{key}  {state}{note}{nat}",
+        tracker.address
+    ))
 }
 
 fn share_line(share: &Share) -> String {
@@ -437,20 +451,31 @@ fn share_line(share: &Share) -> String {
 }
 
 fn peer_line(peer: &Peer) -> String {
+    let kind = peer.kind.map(|kind| format!(", {}", kind.word()));
+    let reached = peer.reached_ms.map(|ms| format!(", reached in {ms} ms"));
     printable(&format!(
-        "{}  {}  {}  {:.1} ms  down {}  up {}",
+        "{}  {}  {}  {:.1} ms  down {}  up {}  ({}{}{})",
         peer.peer,
         peer.path.word(),
         peer.address,
         peer.rtt_ms,
         text::bytes(peer.down_bytes),
-        text::bytes(peer.up_bytes)
+        text::bytes(peer.up_bytes),
+        match peer.side {
+            Role::Client => "we dialled",
+            Role::Server => "it dialled",
+        },
+        kind.unwrap_or_default(),
+        reached.unwrap_or_default(),
     ))
 }
 
 #[cfg(test)]
 mod tests {
-    use warren_daemon::control::model::{PeerPath, ShareState};
+    use warren_daemon::control::{
+        attempt::CandidateKind,
+        model::{PeerPath, ShareState},
+    };
 
     use super::*;
 
@@ -475,10 +500,14 @@ mod tests {
             rtt_ms: 12.34,
             down_bytes: 0,
             up_bytes: 1024,
+            side: Role::Client,
+            kind: Some(CandidateKind::ServerReflexive),
+            reached_ms: Some(104),
         };
         assert_eq!(
             peer_line(&peer),
-            "abcd  direct  203.0.113.9:4000  12.3 ms  down 0 B  up 1.0 KiB"
+            "abcd  direct  203.0.113.9:4000  12.3 ms  down 0 B  up 1.0 KiB  \
+             (we dialled, server-reflexive, reached in 104 ms)"
         );
     }
 

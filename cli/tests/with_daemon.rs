@@ -227,6 +227,8 @@ fn status() -> Vec<Event> {
             key: "key".into(),
             connected: true,
             note: None,
+            mapping: "unknown".into(),
+            filtering: "unknown".into(),
         }),
         Event::Share(Share {
             content_id: "ab".into(),
@@ -291,6 +293,10 @@ impl Control for Script {
 
     async fn status(&self) -> Vec<Event> {
         status()
+    }
+
+    async fn attempts(&self) -> Vec<Event> {
+        Vec::new()
     }
 
     async fn peers(&self) -> Vec<Event> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use warren_net::{BindError, Endpoint, Identity, IdentityError, Profile, Protocol};
+use warren_net::{BindError, Endpoint, Identity, IdentityError, Profile, Protocol, Unsolicited};
 use warren_proto::content::HostPort;
 use warren_proto::id::TrackerPin;
 
@@ -18,6 +18,7 @@ use crate::home::{DaemonHome, known_trackers};
 use crate::node::commands::NodeControl;
 use crate::node::{self, Node, NodeConfig, NodeEvent, NodeSender, OwnTracker};
 use crate::peer::interfaces::host_candidates;
+use crate::punch::{self, PunchHandle};
 use crate::share::depot::Depot;
 use crate::store::db::ShareDb;
 
@@ -61,17 +62,25 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let listener = api::bind(home.socket()).map_err(|error| socket_error(home.socket(), &error))?;
 
     let (sender, events) = node::channel();
+    let candidates = host_candidates(endpoint.local_addr());
+    let punch = punch::start(
+        endpoint.clone(),
+        sender.clone(),
+        candidates.clone(),
+        stop.clone(),
+    );
     let parts = NodeConfig {
         key: identity.public_key(),
         endpoint: endpoint.clone(),
         depot,
         downloads: config.downloads.clone(),
-        candidates: host_candidates(endpoint.local_addr()),
+        punch: punch.clone(),
+        candidates,
         stop: stop.clone(),
     };
     let mut node = Node::new(parts, sender.clone(), own);
     node.restore(records);
-    let accepting = tokio::spawn(accept(endpoint.clone(), sender.clone()));
+    let accepting = tokio::spawn(accept(endpoint.clone(), sender.clone(), punch));
     let control = NodeControl::new(sender, stop.clone());
     let api = tokio::spawn(api::serve(listener, control, stop.clone()));
     announce(&config, endpoint.local_addr());
@@ -126,7 +135,8 @@ fn own_tracker(config: &Config) -> Result<OwnTracker, ApiError> {
 
 fn bind(identity: &Identity, listen: Option<SocketAddr>) -> Result<Endpoint, ApiError> {
     let serves = [Protocol::Peer];
-    let bind = |addr| Endpoint::bind(addr, identity, &serves, Profile::Daemon);
+    let only = Unsolicited::OnlyAdmitted;
+    let bind = |addr| Endpoint::bind_with(addr, identity, &serves, Profile::Daemon, only);
     let bound = match listen {
         Some(addr) => bind(addr),
         // A machine without IPv6 still has the other.
@@ -136,12 +146,13 @@ fn bind(identity: &Identity, listen: Option<SocketAddr>) -> Result<Endpoint, Api
     bound.map_err(|error| bind_error(&error))
 }
 
-async fn accept(endpoint: Endpoint, node: NodeSender) {
+async fn accept(endpoint: Endpoint, node: NodeSender, punch: PunchHandle) {
     while let Some(incoming) = endpoint.accept().await {
         let node = node.clone();
+        let rtt = incoming.route().and_then(|route| punch.expected_rtt(route));
         // Bounded by the handshakes the endpoint admits at once.
         tokio::spawn(async move {
-            match incoming.complete().await {
+            match incoming.complete_with(rtt).await {
                 Ok(connection) => node.send(NodeEvent::PeerConnected(connection)).await,
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;

@@ -14,7 +14,7 @@ use warren_proto::swarm::SwarmConfig;
 
 use crate::admission::{Admission, Verdict};
 use crate::config::{Config, StartError, checked_public};
-use crate::session::{self, ANNOUNCE_INTERVAL, Close};
+use crate::session::{self, ANNOUNCE_INTERVAL, Close, Place};
 use crate::state::State;
 use crate::stun;
 
@@ -38,7 +38,7 @@ pub struct Tracker {
 struct Shared {
     state: Arc<State>,
     admission: Arc<Admission>,
-    public: Option<String>,
+    place: Place,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -69,7 +69,10 @@ impl Tracker {
         let shared = Arc::new(Shared {
             state: Arc::new(State::new(membership)),
             admission: Arc::new(Admission::new()),
-            public,
+            place: Place {
+                public,
+                stun_port: stun_endpoints.first().map(|it| it.local_addr().port()),
+            },
             stop: stop.clone(),
             tasks: tasks.clone(),
         });
@@ -195,7 +198,7 @@ fn admit(shared: &Arc<Shared>, incoming: Incoming, under_way: usize) {
 async fn session_of(shared: Arc<Shared>, incoming: Incoming) {
     match incoming.complete().await {
         Ok(connection) => {
-            session::run(connection, Arc::clone(&shared.state), shared.public.clone()).await;
+            session::run(connection, Arc::clone(&shared.state), shared.place.clone()).await;
         }
         Err(error) => {
             let error: &dyn std::error::Error = &error;

@@ -79,10 +79,19 @@ enum SessionError {
     Write(#[from] SendError),
 }
 
+/// Where the tracker can be reached, as daemons are told.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The address it wants in links.
+    pub(crate) public: Option<String>,
+    /// The port at which it answers STUN alone.
+    pub(crate) stun_port: Option<u16>,
+}
+
 /// Serves one daemon until its connection ends.
-pub(crate) async fn run(connection: Connection, state: Arc<State>, public: Option<String>) {
+pub(crate) async fn run(connection: Connection, state: Arc<State>, place: Place) {
     let peer = connection.peer_key();
-    match serve(&connection, &state, public).await {
+    match serve(&connection, &state, place).await {
         Ok(()) => {
             tracing::debug!(%peer, "daemon disconnected");
             Close::Done.apply(&connection);
@@ -98,7 +107,7 @@ pub(crate) async fn run(connection: Connection, state: Arc<State>, public: Optio
 async fn serve(
     connection: &Connection,
     state: &Arc<State>,
-    public: Option<String>,
+    place: Place,
 ) -> Result<(), SessionError> {
     let (mut reader, mut writer) = timeout(HELLO_TIMEOUT, greet(connection))
         .await
@@ -109,7 +118,7 @@ async fn serve(
             features: 0,
         }))
         .await?;
-    writer.send(&welcome(connection, state, public)).await?;
+    writer.send(&welcome(connection, state, place)).await?;
 
     let (news_in, news) = mpsc::channel(NEWS);
     let (answers_in, answers) = mpsc::channel(ANSWERS);
@@ -138,10 +147,11 @@ async fn greet(connection: &Connection) -> Result<(FrameReader, FrameWriter), Se
     }
 }
 
-fn welcome(connection: &Connection, state: &State, public: Option<String>) -> FromTracker {
+fn welcome(connection: &Connection, state: &State, place: Place) -> FromTracker {
     FromTracker::Welcome {
         observed: connection.remote_address(),
-        public,
+        public: place.public,
+        stun_port: place.stun_port,
         announce_interval_s: u32::try_from(ANNOUNCE_INTERVAL.as_secs()).unwrap_or(u32::MAX),
         retry_after_s: state.retry_after_s(),
     }

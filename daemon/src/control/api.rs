@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `POST register` | [`RegisterRequest`] | server-sent events, one [`Event`] per `data:` line |
 //! | `POST download` | [`DownloadRequest`] | the same |
-//! | `GET status`, `GET peers` | | a JSON array of [`Event`]s |
+//! | `GET status`, `GET peers`, `GET attempts` | | a JSON array of [`Event`]s |
 //! | `POST remove` | [`RemoveRequest`] | 204 |
 //! | `POST stop` | | 204; the daemon ends soon after |
 //!
@@ -83,6 +83,9 @@ pub trait Control: Clone + Send + Sync + 'static {
 
     /// Connected peers.
     fn peers(&self) -> impl Future<Output = Vec<Event>> + Send;
+
+    /// The latest attempts to reach peers, oldest first.
+    fn attempts(&self) -> impl Future<Output = Vec<Event>> + Send;
 
     /// Stops sharing or downloading.
     fn remove(&self, request: RemoveRequest) -> impl Future<Output = Result<(), ApiError>> + Send;
@@ -219,6 +222,7 @@ fn router<C: Control>(api: Api<C>) -> Router {
         .route("/download", post(download::<C>))
         .route("/status", get(status::<C>))
         .route("/peers", get(peers::<C>))
+        .route("/attempts", get(attempts::<C>))
         .route("/remove", post(remove::<C>))
         .route("/stop", post(stop::<C>));
     Router::new()
@@ -277,6 +281,10 @@ async fn download<C: Control>(
 
 async fn status<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
     Json(api.control.status().await)
+}
+
+async fn attempts<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
+    Json(api.control.attempts().await)
 }
 
 async fn peers<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {

@@ -109,7 +109,7 @@ async fn status_is_an_array_and_remove_is_passed_on() {
     let status = daemon.ask("GET", "/v1/status", "").await;
     assert!(
         status
-            .ends_with(r#"[{"v":1,"type":"tracker","address":"t:1","key":"k","connected":true}]"#)
+            .ends_with(r#"[{"v":1,"type":"tracker","address":"t:1","key":"k","connected":true,"mapping":"unknown","filtering":"unknown"}]"#)
     );
     assert!(daemon.ask("GET", "/v1/peers", "").await.ends_with("[]"));
     let removed = daemon.ask("POST", "/v1/remove", r#"{"share":"ab"}"#).await;
@@ -240,7 +240,13 @@ impl Control for FakeControl {
             key: "k".into(),
             connected: true,
             note: None,
+            mapping: "unknown".into(),
+            filtering: "unknown".into(),
         })]
+    }
+
+    async fn attempts(&self) -> Vec<Event> {
+        Vec::new()
     }
 
     async fn peers(&self) -> Vec<Event> {

@@ -11,6 +11,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use super::attempt::Attempt;
+use super::attempt::{CandidateKind, Role};
+
 /// The version every event carries as `"v"`.
 pub const EVENT_VERSION: u8 = 1;
 
@@ -56,6 +59,8 @@ pub enum Event {
     Share(Share),
     /// One tracker of this daemon.
     Tracker(Tracker),
+    /// One attempt to reach a peer.
+    Attempt(Attempt),
 }
 
 impl Event {
@@ -207,6 +212,14 @@ pub struct Peer {
     pub down_bytes: u64,
     /// Bytes sent to it.
     pub up_bytes: u64,
+    /// Which side of the connection we are.
+    pub side: Role,
+    /// How its address became known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<CandidateKind>,
+    /// Milliseconds from the introduction to the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached_ms: Option<u64>,
 }
 
 /// How a peer is reached.
@@ -297,6 +310,10 @@ pub struct Tracker {
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// How our NAT picks outside ports, in one word.
+    pub mapping: String,
+    /// What our NAT lets in, in one word.
+    pub filtering: String,
 }
 
 /// Why a request failed, ready to be shown: what failed, and what to do next.
@@ -502,10 +519,13 @@ mod tests {
             rtt_ms: 0.5,
             down_bytes: 1,
             up_bytes: 2,
+            side: Role::Client,
+            kind: Some(CandidateKind::Host),
+            reached_ms: Some(7),
         });
         check(
             event,
-            r#"{"v":1,"type":"peer","peer":"abcdefgh","path":"lan","address":"10.0.0.2:4000","rtt_ms":0.5,"down_bytes":1,"up_bytes":2}"#,
+            r#"{"v":1,"type":"peer","peer":"abcdefgh","path":"lan","address":"10.0.0.2:4000","rtt_ms":0.5,"down_bytes":1,"up_bytes":2,"side":"client","kind":"host","reached_ms":7}"#,
         );
     }
 
@@ -532,10 +552,12 @@ mod tests {
             key: "abc".into(),
             connected: true,
             note: None,
+            mapping: "endpoint-independent".into(),
+            filtering: "port-dependent".into(),
         });
         check(
             event,
-            r#"{"v":1,"type":"tracker","address":"example.org:59000","key":"abc","connected":true}"#,
+            r#"{"v":1,"type":"tracker","address":"example.org:59000","key":"abc","connected":true,"mapping":"endpoint-independent","filtering":"port-dependent"}"#,
         );
     }
 

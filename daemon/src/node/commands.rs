@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Status(oneshot::Sender<Vec<Event>>),
     /// Connected peers.
     Peers(oneshot::Sender<Vec<Event>>),
+    /// The latest attempts to reach peers.
+    Attempts(oneshot::Sender<Vec<Event>>),
     /// Stop sharing or downloading.
     Remove(RemoveRequest, oneshot::Sender<Result<(), ApiError>>),
 }
@@ -113,6 +115,10 @@ impl Control for NodeControl {
 
     async fn peers(&self) -> Vec<Event> {
         self.ask(Command::Peers).await.unwrap_or_default()
+    }
+
+    async fn attempts(&self) -> Vec<Event> {
+        self.ask(Command::Attempts).await.unwrap_or_default()
     }
 
     async fn remove(&self, request: RemoveRequest) -> Result<(), ApiError> {
@@ -186,6 +192,7 @@ impl Node {
         match command {
             Command::Download(request, answer) => drop(answer.send(self.download(&request))),
             Command::Status(answer) => drop(answer.send(self.status())),
+            Command::Attempts(answer) => drop(answer.send(self.attempts())),
             Command::Peers(answer) => drop(answer.send(self.connected_peers())),
             Command::Remove(request, answer) => match self.find(&request.share) {
                 Ok(swarm) => self.remove_share(swarm, answer),

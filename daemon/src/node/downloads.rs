@@ -104,7 +104,7 @@ impl Node {
     ) {
         let node = self.me.clone();
         let joined = self.peers.get(&key);
-        let joined = joined.and_then(|peer| Some((peer, peer.joined(&swarm)?)));
+        let joined = joined.and_then(|peer| Some((peer, peer.asks_as(&swarm)?)));
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
@@ -322,6 +322,11 @@ impl Order {
             offset: 0,
             len: self.len,
         };
+        tokio::select! {
+            () = self.common.until_open() => (),
+            _ = self.connection.closed() => return Fetched::Failed,
+        }
+        let _asked = self.common.ask();
         let fetched = fetch(&self.connection, &request, self.len.into(), self);
         match fetched.await {
             Ok(bytes) => self.store(bytes).await,

@@ -1,21 +1,23 @@
 //! Trackers, the peers they tell of, and introductions to them.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use warren_net::{Expect, Protocol};
 use warren_proto::content::{HostPort, TrackerAddress};
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
+use warren_proto::proof::Side;
 use warren_proto::wire::tracker::Rendezvous;
-use warren_proto::wire::{FromTracker, Member, MemberState};
+use warren_proto::wire::{Bounded, FromTracker, Member, MemberState};
 
-use super::{Node, NodeEvent};
+use super::Node;
+use super::peers::Peer;
 use crate::control::model::{ApiError, exit};
-use crate::peer::dial::dial;
+use crate::peer::Close;
+use crate::peer::session::SessionId;
+use crate::punch::PathNews;
 use crate::share::{Known, Share};
 use crate::store::known::KnownTrackers;
-use crate::tracker::{self, TrackerConfig, TrackerEvent, TrackerHandle, TrackerId};
+use crate::tracker::{self, Situation, TrackerConfig, TrackerEvent, TrackerHandle, TrackerId};
 
 /// The tracker that the person named.
 pub(super) const OWN: TrackerId = TrackerId(0);
@@ -36,11 +38,18 @@ const INTRODUCTIONS_PER_TICK: usize = 16;
 const FIRST_TRY: Duration = Duration::from_secs(3);
 const LONGEST_TRY: Duration = Duration::from_secs(60);
 
-/// How long reaching a peer may take.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long after the first connection to a tracker nothing is announced, unless our NAT is known
+/// before. Peers that are introduced should know how to approach it.
+const SURVEY_TIME: Duration = Duration::from_millis(1500);
 
-/// Lowest port we send to: below are services that did not ask for our packets.
-const LOWEST_PORT: u16 = 1024;
+/// Whether trackers are told of our shares. Closed → Open once, when our NAT is known or a moment
+/// after a tracker was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// Opens then; not before a tracker was reached.
+    Closed(Option<Instant>),
+    Open,
+}
 
 /// The tracker of the daemon, as it was started.
 #[derive(Debug)]
@@ -74,7 +83,7 @@ impl Node {
             address: own.address,
             pin: own.pin,
             known: Some(own.known),
-            candidates: self.config.candidates.clone(),
+            situation: self.situation(),
         };
         self.start_tracker(config);
     }
@@ -123,14 +132,14 @@ impl Node {
                 address: tracker.host_port(),
                 pin: Some(tracker.pin),
                 known: None,
-                candidates: self.config.candidates.clone(),
+                situation: self.situation(),
             });
         }
     }
 
     /// Tells the trackers of a share where it stands now.
     pub(super) fn announce(&mut self, swarm: SwarmId) {
-        let Some(share) = self.shares.get(&swarm) else {
+        let Some(share) = self.shares.get(&swarm).filter(|_| self.gate == Gate::Open) else {
             return;
         };
         let state = share.member_state();
@@ -175,8 +184,11 @@ impl Node {
 
     pub(super) fn handle_tracker(&mut self, id: TrackerId, event: TrackerEvent) {
         match event {
-            TrackerEvent::Connected { pin, public } => {
-                self.handle_tracker_connected(id, pin, public)
+            TrackerEvent::Connected { pin, public, stun } => {
+                self.handle_tracker_connected(id, pin, public);
+                if id == OWN {
+                    self.config.punch.survey(stun);
+                }
             }
             TrackerEvent::Lost { cause, mismatch } => self.handle_tracker_lost(id, cause, mismatch),
             TrackerEvent::Said(message) => self.handle_tracker_message(id, message),
@@ -201,9 +213,30 @@ impl Node {
         if id == OWN {
             self.drop_doubles(pin);
         }
+        if self.gate == Gate::Closed(None) {
+            self.gate = Gate::Closed(Some(Instant::now() + SURVEY_TIME));
+        }
         // Only now is it known whose tracker this is.
+        self.announce_all();
+    }
+
+    fn announce_all(&mut self) {
         let swarms: Vec<SwarmId> = self.shares.keys().copied().collect();
         swarms.into_iter().for_each(|swarm| self.announce(swarm));
+    }
+
+    fn open_gate(&mut self) {
+        if self.gate != Gate::Open {
+            self.gate = Gate::Open;
+            self.announce_all();
+        }
+    }
+
+    /// Opens the gate although our NAT is not known.
+    pub(super) fn watch_gate(&mut self, now: Instant) {
+        if matches!(self.gate, Gate::Closed(Some(at)) if at <= now) {
+            self.open_gate();
+        }
     }
 
     /// The same tracker under another address: one connection is enough, and it admits no more.
@@ -236,7 +269,13 @@ impl Node {
                     self.note_member(id, swarm, member);
                 }
             }
-            FromTracker::Joined { swarm, member } => self.note_member(id, swarm, member),
+            FromTracker::Joined { swarm, member } => {
+                // It may have been started anew, and know nothing of our connection.
+                if self.peers.contains_key(&member.peer) {
+                    self.config.punch.suspect(member.peer);
+                }
+                self.note_member(id, swarm, member);
+            }
             FromTracker::Left { swarm, peer } | FromTracker::NoSuchPeer { swarm, peer } => {
                 // Another tracker may know better.
                 if let Some(share) = self.shares.get_mut(&swarm) {
@@ -262,10 +301,6 @@ impl Node {
         if let Some(known) = share.members.get_mut(&member.peer) {
             known.state = member.state;
             known.tracker = tracker;
-            if let Some(peer) = self.peers.get_mut(&member.peer).filter(|_| wants) {
-                peer.suspect();
-                known.next_try = Instant::now();
-            }
         }
         if wants {
             self.join_if_connected(member.peer, swarm);
@@ -290,7 +325,7 @@ impl Node {
         });
     }
 
-    fn handle_rendezvous(&mut self, id: TrackerId, rendezvous: Rendezvous) {
+    fn handle_rendezvous(&mut self, id: TrackerId, mut rendezvous: Rendezvous) {
         let (swarm, peer) = (rendezvous.swarm, rendezvous.peer);
         let Some(share) = self.shares.get(&swarm) else {
             return;
@@ -304,49 +339,98 @@ impl Node {
         if wants {
             self.join_if_connected(peer, swarm);
         }
-        if self
-            .peers
-            .get(&peer)
-            .is_some_and(|peer| !peer.is_stale(&swarm))
-        {
+        if !self.peers.contains_key(&peer) && !self.has_room() {
             return;
         }
-        // The lower key is the QUIC client, always, so that two peers make one connection.
-        if self.config.key > peer || !self.has_room() || !self.dialling.insert(peer) {
-            return;
-        }
-        let local = self
+        let trusted = self
             .trackers
             .get(&id)
             .is_some_and(|tracker| tracker.is_local());
-        let addrs = rendezvous.candidates.into_vec().into_iter();
-        let addrs: Vec<SocketAddr> = addrs
-            .map(|candidate| candidate.address)
-            .filter(|address| may_dial(*address, local))
-            .collect();
-        self.dial_peer(
-            peer,
-            addrs,
-            Duration::from_millis(rendezvous.wait_ms.into()),
+        rendezvous.candidates = Bounded::truncated(
+            rendezvous
+                .candidates
+                .into_vec()
+                .into_iter()
+                .filter(|candidate| {
+                    trusted || !candidate.address.ip().to_canonical().is_loopback()
+                }),
         );
+        // The lower key is the QUIC client, always, so that two peers make one connection.
+        let side = match self.config.key < peer {
+            true => Side::Client,
+            false => Side::Server,
+        };
+        if self.config.punch.meet(rendezvous, side) {
+            self.meeting.insert(peer);
+        }
     }
 
-    fn dial_peer(&mut self, peer: PublicKey, addrs: Vec<SocketAddr>, wait: Duration) {
-        let (endpoint, node) = (self.config.endpoint.clone(), self.me.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(wait).await;
-            let dialling = dial(&endpoint, &addrs, Protocol::Peer, Expect::Key(peer));
-            let event = match tokio::time::timeout(DIAL_TIMEOUT, dialling).await {
-                Ok(Ok(connection)) => NodeEvent::PeerConnected(connection),
-                Ok(Err(error)) => {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::debug!(%peer, error, "peer not reached");
-                    NodeEvent::DialFailed(peer)
+    pub(super) fn handle_path(&mut self, news: PathNews) {
+        match news {
+            PathNews::MeetingOver(peer) => {
+                self.meeting.remove(&peer);
+            }
+            PathNews::Silent { peer, session } => self.handle_silent(peer, session),
+            PathNews::Alive { peer, session } => {
+                if let Some(peer) = self.peer_of_session(peer, session) {
+                    peer.set_silent(false);
                 }
-                Err(_) => NodeEvent::DialFailed(peer),
+            }
+            PathNews::Gone { peer, session } => {
+                if self.peer_of_session(peer, session).is_some() {
+                    tracing::debug!(%peer, "peer gone: its path does not answer");
+                    self.drop_peer(peer, Close::Done);
+                }
+            }
+            PathNews::Nat(nat) => {
+                self.nat = nat;
+                self.tell_situation();
+                self.open_gate();
+            }
+            PathNews::Network(candidates) => {
+                self.config.candidates = candidates;
+                self.tell_situation();
+            }
+        }
+    }
+
+    /// A path that does not answer is looked for anew: either side asks, since the one whose NAT
+    /// was rebound is reached by nobody before it has said something.
+    fn handle_silent(&mut self, key: PublicKey, session: SessionId) {
+        let Some(peer) = self.peer_of_session(key, session) else {
+            return;
+        };
+        peer.set_silent(true);
+        let now = Instant::now();
+        for (swarm, share) in &mut self.shares {
+            let Some(known) = share.members.get_mut(&key) else {
+                continue;
             };
-            node.send(event).await;
-        });
+            if ask_introduction(&self.trackers, known.tracker, *swarm, key) {
+                known.next_try = now + FIRST_TRY;
+                return;
+            }
+        }
+    }
+
+    fn peer_of_session(&mut self, key: PublicKey, session: SessionId) -> Option<&mut Peer> {
+        let peer = self.peers.get_mut(&key);
+        peer.filter(|peer| peer.session == session)
+    }
+
+    /// Tells all trackers where we can be reached now.
+    fn tell_situation(&self) {
+        let situation = self.situation();
+        for tracker in self.trackers.values() {
+            tracker.handle.situation(situation.clone());
+        }
+    }
+
+    fn situation(&self) -> Situation {
+        Situation {
+            candidates: self.config.candidates.clone(),
+            nat: self.nat,
+        }
     }
 
     /// Asks to be introduced to members of unfinished shares that we are not connected to.
@@ -359,7 +443,7 @@ impl Node {
             };
             let connected = |key: &PublicKey| {
                 let peer = self.peers.get(key);
-                peer.is_some_and(|peer| !peer.is_suspect())
+                peer.is_some_and(Peer::is_heard)
             };
             let have = share.members.keys().filter(|peer| connected(peer)).count();
             let mut room = PEERS_PER_SHARE.saturating_sub(have).min(left);
@@ -368,7 +452,7 @@ impl Node {
                     unjoined.push((*peer, *swarm));
                 }
                 let skip = connected(peer)
-                    || self.dialling.contains(peer)
+                    || self.meeting.contains(peer)
                     || share.banned.contains(peer)
                     || known.next_try > now;
                 if skip || room == 0 {
@@ -433,14 +517,6 @@ fn wait_after(tries: u32) -> Duration {
     doubled.min(LONGEST_TRY)
 }
 
-/// Whether a tracker may make us send to this address at all.
-fn may_dial(address: SocketAddr, tracker_is_local: bool) -> bool {
-    let ip = address.ip();
-    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast() || ip.octets()[0] == 0);
-    let allowed = !(ip.is_unspecified() || ip.is_multicast() || broadcast);
-    allowed && address.port() >= LOWEST_PORT && (tracker_is_local || !ip.is_loopback())
-}
-
 fn wrong_key(address: &HostPort, expected: Option<TrackerPin>, presented: TrackerPin) -> ApiError {
     let expected = expected.map_or(String::new(), |pin| format!(" and not {pin}"));
     ApiError::new(
@@ -457,27 +533,6 @@ fn wrong_key(address: &HostPort, expected: Option<TrackerPin>, presented: Tracke
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_tracker_makes_us_send_where_no_peer_can_be() {
-        for (address, remote, local) in [
-            ("203.0.113.7:59000", true, true),
-            ("[2001:db8::1]:59000", true, true),
-            ("192.168.1.2:2000", true, true),
-            ("127.0.0.1:2000", false, true),
-            ("[::1]:2000", false, true),
-            ("203.0.113.7:53", false, false),
-            ("224.0.0.1:2000", false, false),
-            ("[ff02::1]:2000", false, false),
-            ("255.255.255.255:2000", false, false),
-            ("0.0.0.0:2000", false, false),
-            ("[::]:2000", false, false),
-        ] {
-            let address: SocketAddr = address.parse().unwrap();
-            assert_eq!(may_dial(address, false), remote, "{address}");
-            assert_eq!(may_dial(address, true), local, "{address}");
-        }
-    }
 
     #[test]
     fn waits_between_introductions_double_up_to_a_minute() {

@@ -34,6 +34,7 @@ use warren_proto::wire::{Candidate, NoReason, PeerMessage};
 use crate::control::model::ApiError;
 use crate::control::source::Parsed;
 use crate::peer::session::SessionId;
+use crate::punch::{Nat, PathNews, PunchHandle};
 use crate::share::depot::{Depot, Opened};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::{Offer, Unserved};
@@ -42,7 +43,7 @@ use crate::store::error::StoreError;
 use crate::tracker::{TrackerEvent, TrackerId};
 use commands::{Command, Hashed};
 pub(crate) use meeting::OwnTracker;
-use meeting::TrackerState;
+use meeting::{Gate, TrackerState};
 use peers::Peer;
 
 /// Events that may wait for the node; the tasks that report then wait too.
@@ -82,8 +83,8 @@ pub(crate) enum NodeEvent {
     },
     /// A peer connected, or was reached.
     PeerConnected(Connection),
-    /// A peer could not be reached.
-    DialFailed(PublicKey),
+    /// Something about paths to peers.
+    Path(PathNews),
     /// A peer said something.
     PeerSaid {
         /// Who.
@@ -203,6 +204,8 @@ pub(crate) struct NodeConfig {
     pub(crate) key: PublicKey,
     /// Our socket.
     pub(crate) endpoint: Endpoint,
+    /// Finds paths over it.
+    pub(crate) punch: PunchHandle,
     /// Disk and database.
     pub(crate) depot: Arc<Depot>,
     /// Where downloads and `.p2p` files go.
@@ -223,8 +226,12 @@ pub(crate) struct Node {
     /// Shares that want something or have news, so that a tick need not look at all of them.
     active: BTreeSet<SwarmId>,
     peers: BTreeMap<PublicKey, Peer>,
-    /// Peers that a task is dialling.
-    dialling: BTreeSet<PublicKey>,
+    /// Peers to whom a path is looked for.
+    meeting: BTreeSet<PublicKey>,
+    /// How our NAT behaves.
+    nat: Nat,
+    /// Whether trackers are told of our shares yet.
+    gate: Gate,
     /// Registrations that wait for the tracker's key, which their link needs.
     unlinked: Vec<Hashed>,
     disk_jobs: Arc<Semaphore>,
@@ -253,7 +260,9 @@ impl Node {
             shares: BTreeMap::new(),
             active: BTreeSet::new(),
             peers: BTreeMap::new(),
-            dialling: BTreeSet::new(),
+            meeting: BTreeSet::new(),
+            nat: Nat::default(),
+            gate: Gate::Closed(None),
             unlinked: Vec::new(),
             disk_jobs: Arc::new(Semaphore::new(DISK_JOBS)),
             counter: 0,
@@ -301,9 +310,7 @@ impl Node {
             NodeEvent::Registered(registration) => self.handle_registered(*registration),
             NodeEvent::Tracker { tracker, event } => self.handle_tracker(tracker, event),
             NodeEvent::PeerConnected(connection) => self.handle_connected(connection),
-            NodeEvent::DialFailed(peer) => {
-                self.dialling.remove(&peer);
-            }
+            NodeEvent::Path(news) => self.handle_path(news),
             NodeEvent::PeerSaid {
                 peer,
                 session,
@@ -368,7 +375,7 @@ impl Node {
     }
 
     fn tick(&mut self, now: Instant) {
-        self.listen_to_peers(now);
+        self.watch_gate(now);
         self.drop_strangers(now);
         self.seek_introductions(now);
         self.link_registrations();

@@ -20,6 +20,7 @@ use super::Node;
 use crate::control::model::PeerPath;
 use crate::peer::session::{self, SessionId};
 use crate::peer::{Close, Common, path_of};
+use crate::punch::Kept;
 use crate::share::offer::Offer;
 use crate::share::{Phase, Share};
 
@@ -32,15 +33,6 @@ const MESSAGES: usize = 1024;
 
 /// How long a peer may stay that has joined no swarm with us, or only some that both have complete.
 const STRANGER_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Silence after which a peer may be gone: its keep-alive comes every 5 s.
-const SILENCE: Duration = Duration::from_secs(7);
-
-/// An introduction this soon after connecting was asked for before.
-const SETTLING: Duration = Duration::from_secs(3);
-
-/// While bytes are asked of a peer it is heard more often than this.
-const SOON: Duration = Duration::from_secs(1);
 
 /// Joins for swarms that we are not in, or with a wrong proof, after which a peer is guessing.
 const REFUSALS: u32 = 256;
@@ -57,12 +49,8 @@ pub(super) struct Peer {
     refusals: u32,
     /// Since when it is of no use to us, nor we to it.
     stranger_since: Option<Instant>,
-    /// When it connected.
-    since: Instant,
-    /// Packets received from it, and when the last of them was noticed.
-    heard: (u64, Instant),
-    /// When a tracker said that it came, unless it was heard since.
-    suspected: Option<Instant>,
+    /// Its path does not answer.
+    silent: bool,
 }
 
 /// A swarm on one connection: joined once both aliases are there.
@@ -72,6 +60,9 @@ pub(super) struct Joint {
     pub(super) ours: Option<u32>,
     /// The peer's, once we have verified its proof.
     pub(super) theirs: Option<u32>,
+    /// We ask it for chunks before it has proven anything: a tracker says that it has all, and what
+    /// it gives is verified in any case.
+    presumed: bool,
 }
 
 impl Joint {
@@ -86,25 +77,21 @@ impl Peer {
         path_of(self.connection.remote_address().ip())
     }
 
-    /// Whether an introduction for this swarm means that the peer no longer knows of this
-    /// connection, for instance because it was started again: it would not ask for a swarm that is
-    /// joined here, and would be heard if it were there.
-    pub(super) fn is_stale(&self, swarm: &SwarmId) -> bool {
-        let settled = self.since.elapsed() >= SETTLING && self.joined(swarm).is_some();
-        settled || self.heard.1.elapsed() >= SILENCE
+    /// Whether its path answers.
+    pub(super) fn is_heard(&self) -> bool {
+        !self.silent
     }
 
-    /// Whether the connection may be dead: nothing was heard for long, or nothing since a tracker
-    /// said that the peer came.
-    pub(super) fn is_suspect(&self) -> bool {
-        let unheard = self.suspected.is_some_and(|since| since.elapsed() >= SOON);
-        unheard || self.heard.1.elapsed() >= SILENCE
+    /// Notes that its path does not answer, or does again.
+    pub(super) fn set_silent(&mut self, silent: bool) {
+        self.silent = silent;
     }
 
-    /// A tracker says that the peer came, although we are connected: it may have been started anew.
-    /// One that is alive is heard soon.
-    pub(super) fn suspect(&mut self) {
-        self.suspected.get_or_insert_with(Instant::now);
+    /// Our number for the swarm, when we may ask the peer for chunks.
+    pub(super) fn asks_as(&self, swarm: &SwarmId) -> Option<u32> {
+        let joint = self.joints.get(swarm)?;
+        let may = joint.is_joined() || joint.presumed;
+        joint.ours.filter(|_| may)
     }
 
     /// Our number for the swarm, when both sides have joined it.
@@ -142,19 +129,19 @@ impl Peer {
         if none_left {
             self.stranger_since.get_or_insert_with(Instant::now);
         }
-        joint.is_joined()
+        joint.is_joined() || joint.presumed
     }
 }
 
 impl Node {
     /// Whether one more peer may be connected.
     pub(super) fn has_room(&self) -> bool {
-        self.peers.len() + self.dialling.len() < PEERS
+        self.peers.len() + self.meeting.len() < PEERS
     }
 
     pub(super) fn handle_connected(&mut self, connection: Connection) {
         let key = connection.peer_key();
-        self.dialling.remove(&key);
+        self.meeting.remove(&key);
         let lower_dialled = match connection.side() {
             Side::Client => self.config.key < key,
             Side::Server => key < self.config.key,
@@ -187,6 +174,11 @@ impl Node {
         let (out, queue) = mpsc::channel(MESSAGES);
         let common = Arc::<Common>::default();
         let (shared, node) = (common.clone(), self.me.clone());
+        self.config.punch.keep(Kept {
+            session,
+            connection: connection.clone(),
+            common: common.clone(),
+        });
         tokio::spawn(session::run(
             connection.clone(),
             session,
@@ -203,9 +195,7 @@ impl Node {
             next_alias: 0,
             refusals: 0,
             stranger_since: Some(Instant::now()),
-            since: Instant::now(),
-            heard: (0, Instant::now()),
-            suspected: None,
+            silent: false,
         }
     }
 
@@ -231,17 +221,6 @@ impl Node {
             self.peer_left(*swarm, key);
             if let Some(share) = self.shares.get_mut(swarm) {
                 share.retry_member(&key, now);
-            }
-        }
-    }
-
-    /// Notes which peers were heard.
-    pub(super) fn listen_to_peers(&mut self, now: Instant) {
-        for peer in self.peers.values_mut() {
-            let packets = peer.connection.quinn().stats().udp_rx.datagrams;
-            if packets != peer.heard.0 {
-                peer.heard = (packets, now);
-                peer.suspected = None;
             }
         }
     }
@@ -287,8 +266,41 @@ impl Node {
             swarm,
             proof,
         };
-        if !peer.say(join) {
+        if peer.say(join) {
+            self.presume(key, swarm);
+        } else {
             self.drop_peer(key, Close::TooSlow);
+        }
+    }
+
+    /// Asks a seed in the same breath in which we join, a round trip before it can have told what
+    /// it has.
+    fn presume(&mut self, key: PublicKey, swarm: SwarmId) {
+        let (Some(share), Some(peer)) = (self.shares.get_mut(&swarm), self.peers.get_mut(&key))
+        else {
+            return;
+        };
+        let known = share.members.get(&key).map(|known| known.state);
+        let (Phase::Downloading(active), Some(joint)) =
+            (&mut share.phase, peer.joints.get_mut(&swarm))
+        else {
+            return;
+        };
+        if known != Some(MemberState::Seed) || joint.theirs.is_some() {
+            return;
+        }
+        joint.presumed = true;
+        let (now, rtt) = (Instant::now(), peer.connection.rtt());
+        let runs = vec![Run {
+            start: 0,
+            count: active.writer.offer.content.layout.chunk_count(),
+        }];
+        for event in [
+            transfer::Event::PeerJoined { peer: key, rtt },
+            transfer::Event::Has { peer: key, runs },
+        ] {
+            // These are all chunks there are.
+            let _ = active.download.handle(now, event);
         }
     }
 
@@ -336,21 +348,21 @@ impl Node {
     }
 
     fn handle_join(&mut self, key: PublicKey, alias: u32, swarm: SwarmId, proof: &Proof) {
-        let share = self.shares.get(&swarm);
+        let share = self.shares.get_mut(&swarm);
         let share =
             share.filter(|share| share.member_state().is_some() && !share.banned.contains(&key));
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
         let side = peer.connection.side().other();
-        let Some(share) = share.filter(|share| peer.proof(share, side, &key) == *proof) else {
-            peer.refusals += 1;
-            let answered = peer.say(PeerMessage::Refused { swarm });
-            if !answered || peer.refusals > REFUSALS {
-                self.drop_peer(key, Close::Protocol);
-            }
-            return;
+        let Some(share) = share else {
+            return self.refuse_join(key, swarm);
         };
+        if peer.proof(share, side, &key) != *proof {
+            tracing::debug!(peer = %key, "a peer does not know what it says it has");
+            share.banned.insert(key);
+            return self.refuse_join(key, swarm);
+        }
         if let Some(offer) = share.offer() {
             peer.common.offer(alias, offer.clone());
         }
@@ -367,14 +379,28 @@ impl Node {
         self.handle_joined(key, swarm);
     }
 
+    fn refuse_join(&mut self, key: PublicKey, swarm: SwarmId) {
+        self.unjoin(key, &swarm);
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.refusals += 1;
+        let answered = peer.say(PeerMessage::Refused { swarm });
+        if !answered || peer.refusals > REFUSALS {
+            self.drop_peer(key, Close::Protocol);
+        }
+    }
+
     /// Both sides have proven that they know the content.
     fn handle_joined(&mut self, key: PublicKey, swarm: SwarmId) {
-        let Some(peer) = self.peers.get(&key) else {
+        let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
         let (Some(alias), Some(share)) = (peer.joined(&swarm), self.shares.get_mut(&swarm)) else {
             return;
         };
+        let joint = peer.joints.get_mut(&swarm);
+        let was_presumed = joint.is_some_and(|joint| std::mem::take(&mut joint.presumed));
         let rtt = peer.connection.rtt();
         if share.wants() {
             peer.connection.expect_content();
@@ -382,7 +408,7 @@ impl Node {
         let told = share
             .offer()
             .is_none_or(|offer| describe(peer, alias, offer));
-        if let Phase::Downloading(active) = &mut share.phase {
+        if let (Phase::Downloading(active), false) = (&mut share.phase, was_presumed) {
             let event = transfer::Event::PeerJoined { peer: key, rtt };
             // Only claims about chunks can be out of range.
             let _ = active.download.handle(Instant::now(), event);
@@ -393,15 +419,12 @@ impl Node {
     }
 
     fn handle_refused(&mut self, key: PublicKey, swarm: SwarmId) {
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return;
-        };
-        if peer
-            .joints
-            .get(&swarm)
-            .is_some_and(|joint| joint.theirs.is_none())
-        {
-            peer.joints.remove(&swarm);
+        let joint = self
+            .peers
+            .get(&key)
+            .and_then(|peer| peer.joints.get(&swarm));
+        if joint.is_some_and(|joint| joint.theirs.is_none()) {
+            self.unjoin(key, &swarm);
         }
         // It may only have begun to prepare its share.
         if let Some(share) = self.shares.get_mut(&swarm) {

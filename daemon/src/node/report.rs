@@ -8,6 +8,7 @@ use warren_proto::id::SwarmId;
 
 use super::Node;
 use super::meeting::OWN;
+use crate::control::attempt::{Attempt, filtering_word, mapping_word};
 use crate::control::model::{
     self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareState,
 };
@@ -126,6 +127,8 @@ impl Node {
                 key: tracker.pin.map_or(String::new(), |pin| pin.to_string()),
                 connected: tracker.connected,
                 note: tracker.cause.clone(),
+                mapping: mapping_word(self.nat.mapping).to_owned(),
+                filtering: filtering_word(self.nat.filtering).to_owned(),
             })
         });
         let shares = self.shares.values().map(|share| {
@@ -145,13 +148,23 @@ impl Node {
         trackers.chain(shares).collect()
     }
 
+    /// The latest attempts to reach peers, oldest first.
+    pub(super) fn attempts(&self) -> Vec<Event> {
+        let attempts = self.config.punch.records().attempts();
+        attempts.into_iter().map(Event::Attempt).collect()
+    }
+
     /// Connected peers.
     pub(super) fn connected_peers(&self) -> Vec<Event> {
         let peers = self.peers.iter().map(|(key, peer)| {
+            let made = self.config.punch.records().made(key);
             Event::Peer(model::Peer {
                 peer: key.to_string(),
                 path: peer.path(),
                 address: peer.connection.remote_address().to_string(),
+                kind: made.as_ref().and_then(|made| made.kind),
+                side: peer.connection.side().into(),
+                reached_ms: made.as_ref().and_then(Attempt::reached_ms),
                 rtt_ms: peer.connection.rtt().as_secs_f64() * 1000.0,
                 down_bytes: peer.common.down_bytes.load(Ordering::Relaxed),
                 up_bytes: peer.common.up_bytes.load(Ordering::Relaxed),

@@ -13,8 +13,10 @@ pub(crate) mod session;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, SetOnce};
 
 use crate::control::model::PeerPath;
 use crate::share::offer::Offer;
@@ -62,6 +64,12 @@ impl Close {
 pub(crate) struct Common {
     /// What the peer may ask for, by the alias it has given to the swarm.
     offers: Mutex<BTreeMap<u32, Arc<Offer>>>,
+    /// Wakes those who wait for an offer.
+    offered: Notify,
+    /// Set once the control stream is open, which must be the first.
+    opened: SetOnce<()>,
+    /// Requests of ours under way.
+    asked: AtomicUsize,
     /// Content bytes received from the peer.
     pub(crate) down_bytes: AtomicU64,
     /// Content bytes sent to the peer.
@@ -72,6 +80,7 @@ impl Common {
     /// Lets the peer ask for a share.
     pub(crate) fn offer(&self, alias: u32, offer: Arc<Offer>) {
         self.offers().insert(alias, offer);
+        self.offered.notify_waiters();
     }
 
     /// Ends that.
@@ -84,8 +93,61 @@ impl Common {
         self.offers().get(&alias).cloned()
     }
 
+    /// The control stream is open: others may follow.
+    pub(crate) fn open(&self) {
+        // It is opened once.
+        let _ = self.opened.set(());
+    }
+
+    /// Waits until the control stream is open.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped.
+    pub(crate) async fn until_open(&self) {
+        self.opened.wait().await;
+    }
+
+    /// Waits until the alias stands for something.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped.
+    pub(crate) async fn until_offered(&self, alias: u32) {
+        loop {
+            let news = self.offered.notified();
+            tokio::pin!(news);
+            // From here on no news is missed.
+            news.as_mut().enable();
+            if self.offered(alias).is_some() {
+                return;
+            }
+            news.await;
+        }
+    }
+
+    /// Something is asked of the peer until the guard is dropped.
+    pub(crate) fn ask(&self) -> Asked<'_> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        Asked(self)
+    }
+
+    /// Whether something is asked of the peer.
+    pub(crate) fn asks(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) > 0
+    }
+
     fn offers(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, Arc<Offer>>> {
         self.offers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something that is asked of a peer.
+pub(crate) struct Asked<'a>(&'a Common);
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.asked.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

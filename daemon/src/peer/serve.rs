@@ -22,6 +22,9 @@ use crate::share::offer::{Offer, Unserved};
 /// How long a peer may take to say what it wants.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a request may come before its join.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long a peer may take to accept one piece. Long, because a slow uplink with many askers has
 /// the whole send window before it; who no longer wants the bytes stops the stream.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(600);
@@ -45,6 +48,8 @@ pub(super) async fn serve(
     let Ok(Ok(Some(request))) = timeout(REQUEST_TIMEOUT, reader.recv::<PeerRequest>()).await else {
         return;
     };
+    // A peer may ask in the same breath in which it joins; its join comes on another stream.
+    let _ = timeout(JOIN_TIMEOUT, common.until_offered(alias_of(&request))).await;
     let Ok(_turn) = turns.acquire().await else {
         return;
     };
@@ -60,6 +65,14 @@ pub(super) async fn serve(
     }
 }
 
+fn alias_of(request: &PeerRequest) -> u32 {
+    match request {
+        PeerRequest::Chunk { alias, .. }
+        | PeerRequest::Hashes { alias, .. }
+        | PeerRequest::Grains { alias, .. } => *alias,
+    }
+}
+
 struct Answer {
     writer: FrameWriter,
     common: Arc<Common>,
@@ -68,12 +81,7 @@ struct Answer {
 
 impl Answer {
     async fn give(&mut self, request: PeerRequest) -> Result<(), Abandoned> {
-        let alias = match request {
-            PeerRequest::Chunk { alias, .. }
-            | PeerRequest::Hashes { alias, .. }
-            | PeerRequest::Grains { alias, .. } => alias,
-        };
-        let Some(offer) = self.common.offered(alias) else {
+        let Some(offer) = self.common.offered(alias_of(&request)) else {
             return self.refuse(NoReason::Unknown).await;
         };
         match request {

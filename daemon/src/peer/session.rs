@@ -87,9 +87,10 @@ async fn talk(
     out: mpsc::Receiver<PeerMessage>,
     node: &NodeSender,
 ) -> Result<(), SessionError> {
-    let (reader, writer) = timeout(HELLO_TIMEOUT, greet(connection))
+    let (reader, writer) = timeout(HELLO_TIMEOUT, open(connection))
         .await
         .map_err(|_| SessionError::NoHello)??;
+    common.open();
     tokio::select! {
         ended = read(reader, connection, id, node) => ended,
         ended = write(writer, out) => ended,
@@ -97,12 +98,13 @@ async fn talk(
     }
 }
 
-async fn greet(connection: &Connection) -> Result<(FrameReader, FrameWriter), SessionError> {
+/// Opens the control stream and says hello. What follows need not wait for the other hello.
+async fn open(connection: &Connection) -> Result<(FrameReader, FrameWriter), SessionError> {
     let (send, receive) = match connection.side() {
         Side::Client => connection.quinn().open_bi().await?,
         Side::Server => connection.quinn().accept_bi().await?,
     };
-    let (mut reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
+    let (reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
     // Before everything else that we send later on this connection.
     let _ = writer.stream().set_priority(1);
     let hello = Hello {
@@ -110,11 +112,17 @@ async fn greet(connection: &Connection) -> Result<(FrameReader, FrameWriter), Se
         features: 0,
     };
     writer.send(&PeerMessage::Hello(hello)).await?;
+    Ok((reader, writer))
+}
+
+/// The other side's hello must be the first that it says.
+async fn greeted(reader: &mut FrameReader) -> Result<(), SessionError> {
     reader.set_max_bytes(limits::HELLO_BYTES);
-    match reader.recv().await? {
+    let hello = timeout(HELLO_TIMEOUT, reader.recv()).await;
+    match hello.map_err(|_| SessionError::NoHello)?? {
         Some(PeerMessage::Hello(_)) => {
             reader.set_max_bytes(limits::FRAME_BYTES);
-            Ok((reader, writer))
+            Ok(())
         }
         _ => Err(SessionError::NotHello),
     }
@@ -127,6 +135,7 @@ async fn read(
     node: &NodeSender,
 ) -> Result<(), SessionError> {
     let peer = connection.peer_key();
+    greeted(&mut reader).await?;
     while let Some(message) = reader.recv().await? {
         node.send(NodeEvent::PeerSaid {
             peer,

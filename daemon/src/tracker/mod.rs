@@ -19,6 +19,7 @@ use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::wire::{Candidate, FromTracker, MemberState};
 
 use crate::node::{NodeEvent, NodeSender};
+use crate::punch::{Nat, StunServer};
 use crate::store::known::KnownTrackers;
 
 /// Introductions that may wait for the tracker connection; more are tried again later anyway.
@@ -37,6 +38,8 @@ pub(crate) enum TrackerEvent {
         pin: TrackerPin,
         /// The address it wants in links.
         public: Option<HostPort>,
+        /// Where it answers STUN.
+        stun: StunServer,
     },
     /// Not connected; the session goes on trying.
     Lost {
@@ -60,14 +63,24 @@ pub(crate) struct TrackerConfig {
     pub(crate) pin: Option<TrackerPin>,
     /// Where keys are remembered; only for the tracker that the person named.
     pub(crate) known: Option<KnownTrackers>,
-    /// Where we believe we can be reached.
+    /// Where we believe we can be reached, to begin with.
+    pub(crate) situation: Situation,
+}
+
+/// Where we believe we can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Situation {
+    /// Addresses of this machine.
     pub(crate) candidates: Vec<Candidate>,
+    /// How our NAT behaves.
+    pub(crate) nat: Nat,
 }
 
 /// The node's hold on a session; dropping it ends the session.
 #[derive(Debug)]
 pub(crate) struct TrackerHandle {
     wanted: watch::Sender<BTreeMap<SwarmId, MemberState>>,
+    situation: watch::Sender<Situation>,
     introductions: mpsc::Sender<(SwarmId, PublicKey)>,
     stop: CancellationToken,
 }
@@ -85,6 +98,15 @@ impl TrackerHandle {
             .send_if_modified(|wanted| wanted.remove(swarm).is_some());
     }
 
+    /// We can be reached otherwise than before.
+    pub(crate) fn situation(&self, situation: Situation) {
+        self.situation.send_if_modified(|told| {
+            let is_news = *told != situation;
+            *told = situation;
+            is_news
+        });
+    }
+
     /// Asks to be introduced; false when too many wait already.
     pub(crate) fn introduce(&self, swarm: SwarmId, peer: PublicKey) -> bool {
         self.introductions.try_send((swarm, peer)).is_ok()
@@ -100,6 +122,7 @@ impl Drop for TrackerHandle {
 /// Starts the session of one tracker.
 pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender) -> TrackerHandle {
     let (wanted, wanted_by_session) = watch::channel(BTreeMap::new());
+    let (situation, situation_of_session) = watch::channel(config.situation.clone());
     let (introductions, asked) = mpsc::channel(INTRODUCTIONS);
     let stop = CancellationToken::new();
     let session = session::Session {
@@ -107,6 +130,7 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
         config,
         node,
         wanted: wanted_by_session,
+        situation: situation_of_session,
         introductions: asked,
         said: session::Said::default(),
     };
@@ -119,6 +143,7 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
     });
     TrackerHandle {
         wanted,
+        situation,
         introductions,
         stop,
     }

@@ -15,14 +15,13 @@ use warren_proto::content::{Host, HostPort};
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::limits;
 use warren_proto::wire::tracker::VERSION;
-use warren_proto::wire::{
-    Bounded, FromTracker, Hello, MemberState, NatFiltering, NatMapping, ToTracker,
-};
+use warren_proto::wire::{Bounded, FromTracker, Hello, MemberState, ToTracker};
 
 use super::backoff::{Backoff, jittered};
-use super::{TrackerConfig, TrackerEvent};
+use super::{Situation, TrackerConfig, TrackerEvent};
 use crate::node::NodeSender;
 use crate::peer::dial::dial;
+use crate::punch::StunServer;
 
 /// First and longest wait between tries to reach a tracker.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -52,6 +51,7 @@ pub(super) struct Session {
     pub(super) config: TrackerConfig,
     pub(super) node: NodeSender,
     pub(super) wanted: watch::Receiver<BTreeMap<SwarmId, MemberState>>,
+    pub(super) situation: watch::Receiver<Situation>,
     pub(super) introductions: mpsc::Receiver<(SwarmId, PublicKey)>,
     pub(super) said: Said,
 }
@@ -86,6 +86,12 @@ struct Welcomed {
     writer: FrameWriter,
     announce_interval: Duration,
     retry_after: Duration,
+}
+
+/// What a welcome says about the tracker.
+struct Greeting {
+    public: Option<HostPort>,
+    stun_port: Option<u16>,
 }
 
 impl Session {
@@ -131,11 +137,20 @@ impl Session {
         let expect = self.config.pin.map_or(Expect::Any, Expect::Pin);
         let connection = dial(&self.endpoint, &addrs, Protocol::Tracker, expect).await?;
         let pin = TrackerPin::of(&connection.peer_key());
-        let (welcomed, public) = timeout(WELCOME_TIMEOUT, greet(connection))
+        let main = connection.remote_address();
+        let (welcomed, greeting) = timeout(WELCOME_TIMEOUT, greet(connection))
             .await
             .map_err(|_| SessionError::NoWelcome)??;
         self.remember(pin).await;
-        self.tell(TrackerEvent::Connected { pin, public }).await;
+        let stun = StunServer {
+            main,
+            other: greeting
+                .stun_port
+                .map(|port| SocketAddr::new(main.ip(), port)),
+        };
+        let public = greeting.public;
+        self.tell(TrackerEvent::Connected { pin, public, stun })
+            .await;
         Ok(welcomed)
     }
 
@@ -172,13 +187,15 @@ impl Session {
             said,
             wanted,
             introductions,
+            situation,
             config,
             node,
             ..
         } = self;
         said.forget();
         let Welcomed { reader, writer, .. } = welcomed;
-        writer.send(&situation(config)).await?;
+        let message = situation_message(&situation.borrow_and_update());
+        writer.send(&message).await?;
         said.plan(&wanted.borrow_and_update());
         let period = welcomed.announce_interval;
         let mut renew = interval_at(Instant::now() + period, period);
@@ -199,6 +216,10 @@ impl Session {
                         return Err(SessionError::Ended);
                     }
                     said.plan(&wanted.borrow_and_update());
+                }
+                Ok(()) = situation.changed() => {
+                    let message = situation_message(&situation.borrow_and_update());
+                    writer.send(&message).await?;
                 }
                 Some((swarm, peer)) = introductions.recv() => {
                     writer.send(&ToTracker::Introduce { swarm, peer }).await?;
@@ -225,11 +246,11 @@ impl Session {
     }
 }
 
-fn situation(config: &TrackerConfig) -> ToTracker {
+fn situation_message(situation: &Situation) -> ToTracker {
     ToTracker::Situation {
-        candidates: Bounded::truncated(config.candidates.iter().copied()),
-        mapping: NatMapping::Unknown,
-        filtering: NatFiltering::Unknown,
+        candidates: Bounded::truncated(situation.candidates.iter().copied()),
+        mapping: situation.nat.mapping,
+        filtering: situation.nat.filtering,
     }
 }
 
@@ -306,7 +327,7 @@ async fn resolve(address: &HostPort) -> Result<Vec<SocketAddr>, SessionError> {
     }
 }
 
-async fn greet(connection: Connection) -> Result<(Welcomed, Option<HostPort>), SessionError> {
+async fn greet(connection: Connection) -> Result<(Welcomed, Greeting), SessionError> {
     let (send, receive) = connection.quinn().open_bi().await?;
     let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive));
     let hello = Hello {
@@ -321,6 +342,7 @@ async fn greet(connection: Connection) -> Result<(Welcomed, Option<HostPort>), S
     reader.set_max_bytes(limits::FRAME_BYTES);
     let Some(FromTracker::Welcome {
         public,
+        stun_port,
         announce_interval_s,
         retry_after_s,
         ..
@@ -337,7 +359,7 @@ async fn greet(connection: Connection) -> Result<(Welcomed, Option<HostPort>), S
         announce_interval: Duration::from_secs(u64::from(announce_interval_s.clamp(5, 3600))),
         retry_after: Duration::from_secs(u64::from(retry_after_s)),
     };
-    Ok((welcomed, public))
+    Ok((welcomed, Greeting { public, stun_port }))
 }
 
 /// The error and its causes in one line.

@@ -14,7 +14,7 @@ use warren_daemon::{
     home::socket_path,
 };
 use warren_net::Identity;
-use warren_proto::id::PublicKey;
+use warren_proto::id::{PublicKey, TrackerPin};
 use warren_tracker::Tracker;
 
 use crate::{DEADLINE, until};
@@ -30,13 +30,24 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts daemon `idx` in the folder `place` and waits until it answers.
     pub(crate) async fn start(place: &Path, idx: u16, tracker: &Tracker) -> Daemon {
+        let address = tracker.local_addrs()[0].to_string();
+        Daemon::start_at(place, idx, address, tracker.pin()).await
+    }
+
+    /// Starts it with whatever tracker is at `address`.
+    pub(crate) async fn start_at(
+        place: &Path,
+        idx: u16,
+        address: String,
+        pin: TrackerPin,
+    ) -> Daemon {
         let home = place.join("h");
         let downloads = place.join(format!("downloads/daemon-{idx}"));
         let task = tokio::spawn(warren_daemon::run(Config {
             home: home.clone(),
             idx,
-            tracker: tracker.local_addrs()[0].to_string(),
-            tracker_pin: Some(tracker.pin()),
+            tracker: address,
+            tracker_pin: Some(pin),
             listen: Some("127.0.0.1:0".parse().unwrap()),
             downloads: downloads.clone(),
         }));

@@ -1,15 +1,12 @@
 //! A member of a swarm, correct in everything but one lie.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use quinn::{ConnectionError, RecvStream, SendStream};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::task::JoinSet;
 use warren_net::{
     Connection, Endpoint, Expect, FrameReader, FrameWriter, Identity, Profile, Protocol,
 };
@@ -19,12 +16,12 @@ use warren_proto::{
     proof::{Proof, Side, prove},
     wire::{
         Bounded, FromTracker, Hello, MemberState, NatFiltering, NatMapping, NoReason, PeerAnswer,
-        PeerMessage, PeerRequest, Rendezvous, ToTracker, encode,
+        PeerMessage, PeerRequest, ToTracker, encode,
     },
 };
 use warren_tracker::Tracker;
 
-use crate::share::Share;
+use crate::{meeting, share::Share};
 
 /// Our own number for the swarm.
 const ALIAS: u32 = 7;
@@ -208,27 +205,21 @@ const HELLO: Hello = Hello {
 
 /// Meets whom the tracker introduces. The other side asks for introductions, we need not.
 async fn follow_tracker(shared: Arc<Shared>, (_connection, mut reader, _writer): Control) {
-    let mut meetings = JoinSet::new();
-    while let Ok(Some(message)) = reader.recv().await {
-        match message {
-            FromTracker::Rendezvous(met) if shared.identity.public_key() < met.peer => {
-                meetings.spawn(dial(Arc::clone(&shared), met));
+    let own = shared.identity.public_key();
+    let (introductions, mut connections) = meeting::start(shared.endpoint.clone(), own);
+    let mut served = JoinSet::new();
+    loop {
+        tokio::select! {
+            message = reader.recv() => match message {
+                Ok(Some(FromTracker::Rendezvous(met))) => {
+                    let _ = introductions.send(met).await;
+                }
+                Ok(Some(_)) => (),
+                Ok(None) | Err(_) => return,
+            },
+            Some(connection) = connections.recv() => {
+                served.spawn(serve(Arc::clone(&shared), connection));
             }
-            _ => (),
-        }
-    }
-}
-
-async fn dial(shared: Arc<Shared>, met: Rendezvous) {
-    sleep(Duration::from_millis(met.wait_ms.into())).await;
-    for candidate in &met.candidates {
-        let expect = Expect::Key(met.peer);
-        let dialling = shared
-            .endpoint
-            .connect(candidate.address, Protocol::Peer, expect);
-        if let Ok(connection) = dialling.await {
-            serve(shared, connection).await;
-            return;
         }
     }
 }

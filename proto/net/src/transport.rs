@@ -59,8 +59,9 @@ const REORDERING_PACKETS: u32 = 16;
 /// One acknowledgement for this many packets; +16 % throughput over one for two.
 const PACKETS_PER_ACK: u32 = 10;
 
-/// Below the shortest time for which a NAT is known to keep a mapping.
-const PEER_KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Twice within the shortest time for which NATs are known to keep a mapping, so that one may get
+/// lost; a fifth of a packet a second, both directions together.
+const PEER_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// A tracker connection is idle most of the time. Twice within the 20 s in which its mapping must
 /// be refreshed.

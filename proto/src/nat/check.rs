@@ -108,6 +108,12 @@ pub fn transaction_of(bytes: &[u8]) -> Option<Transaction> {
     (message.kind == stun::BINDING_SUCCESS).then_some(message.transaction)
 }
 
+/// The transaction of a well-formed Binding request.
+pub fn request_transaction_of(bytes: &[u8]) -> Option<Transaction> {
+    let message = Message::parse(bytes)?;
+    (message.kind == stun::BINDING_REQUEST).then_some(message.transaction)
+}
+
 /// What authenticates the checks of one rendezvous (RFC 8489 §9.1, short-term credentials).
 #[derive(Clone)]
 pub struct Credentials {

@@ -182,6 +182,11 @@ impl PathKeeper {
         self.path
     }
 
+    /// USERNAME of the peer's checks.
+    pub fn username(&self) -> &str {
+        self.credentials.username()
+    }
+
     /// Whether the datagram claims to belong here: a request with our USERNAME, or an answer to a
     /// request of ours. A cheap look, before any authentication.
     pub fn recognizes(&self, bytes: &[u8]) -> bool {

@@ -128,6 +128,7 @@ fn lists_and_names_one_over_their_limit_are_refused() {
     let too_long = (
         observed,
         Some("n".repeat(tracker::PUBLIC_BYTES + 1)),
+        None::<u16>,
         1u32,
         1u32,
     );
@@ -311,15 +312,18 @@ fn from_tracker() -> impl Strategy<Value = FromTracker> {
     let sample = prop::collection::vec(member(), 0..=PEERS_PER_ANSWER);
     prop_oneof![
         hello().prop_map(FromTracker::Hello),
-        (address(), public, any::<(u32, u32)>()).prop_map(|(observed, public, seconds)| {
-            let (announce_interval_s, retry_after_s) = seconds;
-            FromTracker::Welcome {
-                observed,
-                public,
-                announce_interval_s,
-                retry_after_s,
+        (address(), public, any::<(Option<u16>, u32, u32)>()).prop_map(
+            |(observed, public, rest)| {
+                let (stun_port, announce_interval_s, retry_after_s) = rest;
+                FromTracker::Welcome {
+                    observed,
+                    public,
+                    stun_port,
+                    announce_interval_s,
+                    retry_after_s,
+                }
             }
-        }),
+        ),
         (swarm(), any::<(u32, u32)>(), sample).prop_map(|(swarm, (seeds, leeches), sample)| {
             FromTracker::Peers {
                 swarm,

@@ -219,6 +219,8 @@ pub enum FromTracker {
         observed: SocketAddr,
         /// The address the tracker wants in links, as `host:port`; at most [`PUBLIC_BYTES`] long.
         public: Option<String>,
+        /// The other port at which it answers STUN, on the IP address it was reached at.
+        stun_port: Option<u16>,
         /// How often to announce each swarm, in seconds.
         announce_interval_s: u32,
         /// How long to wait before connecting again after a loss, in seconds, before jitter.
@@ -345,9 +347,16 @@ impl Message for FromTracker {
             FromTracker::Welcome {
                 observed,
                 public,
+                stun_port,
                 announce_interval_s,
                 retry_after_s,
-            } => encode_fields(&(observed, public, announce_interval_s, retry_after_s)),
+            } => encode_fields(&(
+                observed,
+                public,
+                stun_port,
+                announce_interval_s,
+                retry_after_s,
+            )),
             FromTracker::Peers {
                 swarm,
                 seeds,
@@ -398,14 +407,15 @@ impl Message for FromTracker {
 }
 
 fn decode_welcome(body: &[u8]) -> Result<FromTracker, DecodeError> {
-    let (observed, public, announce_interval_s, retry_after_s) =
-        decode_fields::<(SocketAddr, Option<&str>, u32, u32)>(WELCOME, body)?;
+    let (observed, public, stun_port, announce_interval_s, retry_after_s) =
+        decode_fields::<(SocketAddr, Option<&str>, Option<u16>, u32, u32)>(WELCOME, body)?;
     let public = public
         .map(|text| check_text(WELCOME, text, PUBLIC_BYTES))
         .transpose()?;
     Ok(FromTracker::Welcome {
         observed,
         public,
+        stun_port,
         announce_interval_s,
         retry_after_s,
     })

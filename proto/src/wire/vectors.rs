@@ -224,6 +224,7 @@ fn welcome(public: Option<String>) -> FromTracker {
     FromTracker::Welcome {
         observed,
         public,
+        stun_port: Some(59001),
         announce_interval_s: 60,
         retry_after_s: 5,
     }

@@ -1,0 +1,161 @@
+//! How peers are reached: the words and records of attempts, as the control API shows them.
+
+use serde::{Deserialize, Serialize};
+use warren_proto::proof::Side;
+use warren_proto::wire;
+
+/// One attempt to reach a peer that a tracker introduced. Times are milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Short name of the peer's public key.
+    pub peer: String,
+    /// Which side of the connection we are.
+    pub side: Role,
+    /// Addresses of the peer that the tracker told.
+    pub candidates: usize,
+    /// How the peer's NAT picks outside ports.
+    pub mapping: String,
+    /// What the peer's NAT lets in.
+    pub filtering: String,
+    /// When the introduction came.
+    pub started_unix_ms: u64,
+    /// When the peer had answered on the path to use.
+    pub proven_unix_ms: Option<u64>,
+    /// When there was a connection.
+    pub connected_unix_ms: Option<u64>,
+    /// The peer's end of the path, address and port.
+    pub address: Option<String>,
+    /// How that address became known.
+    pub kind: Option<CandidateKind>,
+    /// From the check that proved the path to its answer.
+    pub rtt_ms: Option<f64>,
+    /// Checks sent, over all addresses.
+    pub checks: usize,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+impl Attempt {
+    /// Milliseconds from the introduction to the connection.
+    pub fn reached_ms(&self) -> Option<u64> {
+        let connected = self.connected_unix_ms?;
+        Some(connected.saturating_sub(self.started_unix_ms))
+    }
+}
+
+/// Which side of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It dials: the lower key.
+    Client,
+    /// It is dialled.
+    Server,
+}
+
+impl From<Side> for Role {
+    fn from(side: Side) -> Role {
+        match side {
+            Side::Client => Role::Client,
+            Side::Server => Role::Server,
+        }
+    }
+}
+
+impl Role {
+    /// The word it has in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Role::Client => "client",
+            Role::Server => "server",
+        }
+    }
+}
+
+/// How an address of a peer became known (RFC 8445 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CandidateKind {
+    /// An address of one of its own interfaces.
+    Host,
+    /// The outside of its NAT, as the tracker saw it.
+    ServerReflexive,
+    /// The outside of its NAT, as we saw it.
+    PeerReflexive,
+    /// A port its router opened because it was asked to.
+    Mapped,
+    /// An address at a relay.
+    Relayed,
+}
+
+impl From<wire::CandidateKind> for CandidateKind {
+    fn from(kind: wire::CandidateKind) -> CandidateKind {
+        match kind {
+            wire::CandidateKind::Host => CandidateKind::Host,
+            wire::CandidateKind::ServerReflexive => CandidateKind::ServerReflexive,
+            wire::CandidateKind::PeerReflexive => CandidateKind::PeerReflexive,
+            wire::CandidateKind::Mapped => CandidateKind::Mapped,
+            wire::CandidateKind::Relayed => CandidateKind::Relayed,
+        }
+    }
+}
+
+impl CandidateKind {
+    /// The word it has in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            CandidateKind::Host => "host",
+            CandidateKind::ServerReflexive => "server-reflexive",
+            CandidateKind::PeerReflexive => "peer-reflexive",
+            CandidateKind::Mapped => "mapped",
+            CandidateKind::Relayed => "relayed",
+        }
+    }
+}
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// A connection.
+    Connected,
+    /// The connection that there was lives on.
+    Kept,
+    /// No path was proven.
+    NoPath,
+    /// A path was proven, and no handshake came to its end.
+    NoHandshake,
+}
+
+impl Outcome {
+    /// The word it has in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Connected => "connected",
+            Outcome::Kept => "kept",
+            Outcome::NoPath => "no-path",
+            Outcome::NoHandshake => "no-handshake",
+        }
+    }
+}
+
+/// How a NAT picks outside ports (RFC 4787 §4.1), in one word.
+pub fn mapping_word(mapping: wire::NatMapping) -> &'static str {
+    match mapping {
+        wire::NatMapping::Unknown => "unknown",
+        wire::NatMapping::EndpointIndependent => "endpoint-independent",
+        wire::NatMapping::AddressDependent => "address-dependent",
+        wire::NatMapping::Sequential { .. } => "sequential",
+        wire::NatMapping::Random { .. } => "random",
+    }
+}
+
+/// What a NAT lets in (RFC 4787 §5), in one word.
+pub fn filtering_word(filtering: wire::NatFiltering) -> &'static str {
+    match filtering {
+        wire::NatFiltering::Unknown => "unknown",
+        wire::NatFiltering::PortIndependent => "port-independent",
+        wire::NatFiltering::PortDependent => "port-dependent",
+        wire::NatFiltering::Clashing => "clashing",
+    }
+}

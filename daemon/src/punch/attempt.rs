@@ -1,0 +1,135 @@
+//! One attempt to reach a peer: the machine, the route it makes, and the record of it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use warren_proto::id::PublicKey;
+use warren_proto::nat::{Path, PunchAttempt, PunchEvent};
+use warren_proto::proof::Side;
+use warren_proto::wire::Rendezvous;
+
+use super::Meeting;
+use super::record::Record;
+use crate::control::attempt::Outcome;
+
+/// How long an attempt is kept: its five seconds, and what a peer that started late needs.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// How long it goes on answering the peer once there is a connection.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// One side of one rendezvous.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) machine: PunchAttempt,
+    pub(super) peer: PublicKey,
+    /// The address under which QUIC knows the peer.
+    pub(super) route: SocketAddr,
+    /// Where the client says that it comes from.
+    pub(super) nominated: Option<SocketAddr>,
+    /// The paths on which the peer has answered.
+    pub(super) proven: Vec<Path>,
+    ends: Instant,
+    record: Record,
+}
+
+impl Attempt {
+    /// Begins now; nothing is sent before the wait of the rendezvous is over.
+    pub(super) fn new(now: Instant, meeting: &Meeting, route: SocketAddr) -> Attempt {
+        let Meeting { rendezvous, side } = meeting;
+        Attempt {
+            machine: PunchAttempt::new(now, rendezvous, *side, rand::random()),
+            peer: rendezvous.peer,
+            route,
+            nominated: None,
+            proven: Vec::new(),
+            ends: now + LONGEST,
+            record: Record::new(rendezvous, *side),
+        }
+    }
+
+    /// The next thing found out, noted here.
+    pub(super) fn poll_event(&mut self) -> Option<PunchEvent> {
+        let event = self.machine.poll_event()?;
+        match event {
+            PunchEvent::Nominated { remote } => self.nominated = Some(remote),
+            PunchEvent::Proven(path) => {
+                self.record.proven = Some((SystemTime::now(), path));
+                self.proven.push(path);
+            }
+            PunchEvent::AlsoProven(path) => self.proven.push(path),
+            PunchEvent::Heard { .. } | PunchEvent::Failed => (),
+        }
+        Some(event)
+    }
+
+    /// Whether the peer has answered at this address.
+    pub(super) fn has_proven(&self, remote: SocketAddr) -> bool {
+        self.proven.iter().any(|path| path.remote == remote)
+    }
+
+    /// Which side of the connection we are.
+    pub(super) fn side(&self) -> Side {
+        self.machine.side()
+    }
+
+    /// There is a connection with the peer: the attempt ends soon.
+    pub(super) fn connected(&mut self, now: Instant) {
+        if self.record.connected.is_none() {
+            self.record.connected = Some(SystemTime::now());
+            self.record.outcome = Outcome::Connected;
+            self.ends = self.ends.min(now + FAREWELL);
+        }
+    }
+
+    /// The connection that we had lives on, on whatever path.
+    pub(super) fn superfluous(&mut self, now: Instant) {
+        if self.record.connected.is_none() {
+            self.record.outcome = Outcome::Kept;
+            self.ends = self.ends.min(now + FAREWELL);
+        }
+    }
+
+    /// What is known of it by now.
+    pub(super) fn record(&self) -> Record {
+        let mut record = self.record.clone();
+        record.checks = self.machine.checks_sent();
+        record
+    }
+
+    /// QUIC got no answer on the proven path.
+    pub(super) fn refused(&mut self) {
+        self.record.outcome = Outcome::NoHandshake;
+    }
+
+    /// When it ends.
+    pub(super) fn ends(&self) -> Instant {
+        self.ends
+    }
+
+    /// What came of it.
+    pub(super) fn into_record(self) -> Record {
+        let mut record = self.record();
+        if record.outcome == Outcome::NoPath && record.proven.is_some() {
+            record.outcome = Outcome::NoHandshake;
+        }
+        record
+    }
+}
+
+impl Record {
+    fn new(rendezvous: &Rendezvous, side: Side) -> Record {
+        Record {
+            peer: rendezvous.peer,
+            side,
+            candidates: rendezvous.candidates.len(),
+            mapping: rendezvous.mapping,
+            filtering: rendezvous.filtering,
+            started: SystemTime::now(),
+            proven: None,
+            connected: None,
+            checks: 0,
+            outcome: Outcome::NoPath,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Paths to other daemons: finds one with each peer we are introduced to, keeps it while its
+//! connection lives, and finds out how our own NAT behaves.
+//!
+//! One task, the [`Puncher`], owns all machines of `warren_proto::nat` that are under way and reads
+//! whatever arrives on the socket beside QUIC. It dials on paths that are proven. The node tells it
+//! whom to meet through a [`PunchHandle`] and hears of what comes of it as [`PathNews`].
+//!
+//! Not here: whom to meet, and what to do about a peer that is gone (`node`); what is sent when
+//! (`warren_proto::nat`).
+
+mod attempt;
+mod keeper;
+mod owners;
+mod record;
+mod survey;
+mod task;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use warren_net::{Connection, Endpoint};
+use warren_proto::id::PublicKey;
+use warren_proto::proof::Side;
+use warren_proto::wire::{Candidate, NatFiltering, NatMapping, Rendezvous};
+
+use crate::node::NodeSender;
+use crate::peer::Common;
+use crate::peer::session::SessionId;
+pub(crate) use record::Records;
+use task::Puncher;
+
+/// Orders that may wait. The node gives up on one that finds no room: a tracker that introduces
+/// faster than the task reads is not kept up with.
+const ORDERS: usize = 1024;
+
+/// How our NAT behaves, as far as it was found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Nat {
+    /// How it picks outside ports.
+    pub(crate) mapping: NatMapping,
+    /// What it lets in.
+    pub(crate) filtering: NatFiltering,
+}
+
+impl Default for Nat {
+    fn default() -> Self {
+        Nat {
+            mapping: NatMapping::Unknown,
+            filtering: NatFiltering::Unknown,
+        }
+    }
+}
+
+/// What the node is told about paths.
+#[derive(Debug)]
+pub(crate) enum PathNews {
+    /// We look for a path to this peer no longer. It may be connected, or be tried again.
+    MeetingOver(PublicKey),
+    /// The path of a connection does not answer: the peers need a new introduction.
+    Silent {
+        /// With whom.
+        peer: PublicKey,
+        /// Which connection.
+        session: SessionId,
+    },
+    /// It does again, or another one.
+    Alive {
+        /// With whom.
+        peer: PublicKey,
+        /// Which connection.
+        session: SessionId,
+    },
+    /// The peer no longer knows of a connection, or nothing was heard for too long.
+    Gone {
+        /// With whom.
+        peer: PublicKey,
+        /// Which connection.
+        session: SessionId,
+    },
+    /// What our NAT does was found out.
+    Nat(Nat),
+    /// This machine has other addresses than before.
+    Network(Vec<Candidate>),
+}
+
+/// What the task is told to do.
+#[derive(Debug)]
+enum Order {
+    Meet(Box<Meeting>),
+    Keep(Box<Kept>),
+    Suspect(PublicKey),
+    Survey(StunServer),
+}
+
+/// One introduction.
+#[derive(Debug)]
+struct Meeting {
+    rendezvous: Rendezvous,
+    side: Side,
+}
+
+/// A connection whose path is to be kept.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// Which one.
+    pub(crate) session: SessionId,
+    /// The connection.
+    pub(crate) connection: Connection,
+    /// Tells whether something is asked of the peer.
+    pub(crate) common: Arc<Common>,
+}
+
+/// Where a tracker answers STUN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StunServer {
+    /// Where we are connected to it.
+    pub(crate) main: SocketAddr,
+    /// Its other port, if it has one.
+    pub(crate) other: Option<SocketAddr>,
+}
+
+/// The way to the task.
+#[derive(Clone, Debug)]
+pub(crate) struct PunchHandle {
+    orders: mpsc::Sender<Order>,
+    records: Arc<Records>,
+}
+
+impl PunchHandle {
+    /// Looks for a path to the peer of an introduction; false when there is no room for more.
+    pub(crate) fn meet(&self, rendezvous: Rendezvous, side: Side) -> bool {
+        let meeting = Box::new(Meeting { rendezvous, side });
+        self.orders.try_send(Order::Meet(meeting)).is_ok()
+    }
+
+    /// Keeps the path of a connection for as long as it lives.
+    pub(crate) fn keep(&self, kept: Kept) {
+        if self.orders.try_send(Order::Keep(Box::new(kept))).is_err() {
+            tracing::warn!("too much to do; the path of a connection is not kept");
+        }
+    }
+
+    /// Checks the path of the connection with a peer that may have been started anew.
+    pub(crate) fn suspect(&self, peer: PublicKey) {
+        // The next sign of it being gone will do as well.
+        let _ = self.orders.try_send(Order::Suspect(peer));
+    }
+
+    /// Finds out how our NAT looks to this tracker, now and from time to time.
+    pub(crate) fn survey(&self, server: StunServer) {
+        // Without it, we are told of as of unknown kind.
+        let _ = self.orders.try_send(Order::Survey(server));
+    }
+
+    /// The round trip of the path that was proven on a route, for the handshake.
+    pub(crate) fn expected_rtt(&self, route: SocketAddr) -> Option<Duration> {
+        self.records.rtt(route)
+    }
+
+    /// What came of the latest attempts, and how the present paths were made.
+    pub(crate) fn records(&self) -> &Records {
+        &self.records
+    }
+}
+
+/// Starts the task. It ends when `stop` is cancelled.
+pub(crate) fn start(
+    endpoint: Endpoint,
+    node: NodeSender,
+    candidates: Vec<Candidate>,
+    stop: CancellationToken,
+) -> PunchHandle {
+    let (orders, taken) = mpsc::channel(ORDERS);
+    let records = Arc::<Records>::default();
+    let puncher = Puncher::new(endpoint, node, records.clone(), candidates);
+    tokio::spawn(async move { stop.run_until_cancelled(puncher.run(taken)).await });
+    PunchHandle { orders, records }
+}

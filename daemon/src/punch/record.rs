@@ -1,0 +1,139 @@
+//! What came of each attempt to reach a peer: one record, kept for a while, shown and logged.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use warren_proto::id::PublicKey;
+use warren_proto::nat::Path;
+use warren_proto::proof::Side;
+use warren_proto::wire::{NatFiltering, NatMapping};
+
+use crate::control::attempt::{Attempt, CandidateKind, Outcome, filtering_word, mapping_word};
+
+/// Records kept: all that a person looks at, and those of a swarm that was just joined.
+const RECORDS: usize = 256;
+
+/// One attempt.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) peer: PublicKey,
+    pub(super) side: Side,
+    /// What the tracker told of the peer.
+    pub(super) candidates: usize,
+    pub(super) mapping: NatMapping,
+    pub(super) filtering: NatFiltering,
+    pub(super) started: SystemTime,
+    pub(super) proven: Option<(SystemTime, Path)>,
+    pub(super) connected: Option<SystemTime>,
+    pub(super) checks: usize,
+    pub(super) outcome: Outcome,
+}
+
+impl Record {
+    fn event(&self) -> Attempt {
+        let path = self.proven.map(|(_, path)| path);
+        Attempt {
+            peer: self.peer.to_string(),
+            side: self.side.into(),
+            candidates: self.candidates,
+            mapping: mapping_word(self.mapping).to_owned(),
+            filtering: filtering_word(self.filtering).to_owned(),
+            started_unix_ms: unix_ms(self.started),
+            proven_unix_ms: self.proven.map(|(at, _)| unix_ms(at)),
+            connected_unix_ms: self.connected.map(unix_ms),
+            address: path.map(|path| path.remote.to_string()),
+            kind: path.map(|path| path.kind.into()),
+            rtt_ms: path.map(|path| path.rtt.as_secs_f64() * 1000.0),
+            checks: self.checks,
+            outcome: self.outcome,
+        }
+    }
+
+    /// Leaves the one line of the attempt in the log.
+    fn log(&self) {
+        let event = self.event();
+        let since = |at: Option<u64>| at.map(|at| at.saturating_sub(event.started_unix_ms));
+        tracing::info!(
+            target: "warren::attempt",
+            peer = event.peer,
+            side = event.side.word(),
+            candidates = event.candidates,
+            mapping = event.mapping,
+            filtering = event.filtering,
+            outcome = event.outcome.word(),
+            kind = event.kind.map(CandidateKind::word),
+            address = event.address,
+            rtt_ms = event.rtt_ms,
+            proven_ms = since(event.proven_unix_ms),
+            connected_ms = since(event.connected_unix_ms),
+            checks = event.checks,
+            "attempt"
+        );
+    }
+}
+
+/// The latest records, and what else others ask about paths.
+#[derive(Debug, Default)]
+pub(crate) struct Records(Mutex<Tables>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    /// Oldest first.
+    over: VecDeque<Record>,
+    /// How the path of each connected peer was made.
+    made: BTreeMap<PublicKey, Record>,
+    /// Round trips of the paths that are proven and not yet connected.
+    rtts: BTreeMap<SocketAddr, Duration>,
+}
+
+impl Records {
+    /// The latest attempts that are over, oldest first.
+    pub(crate) fn attempts(&self) -> Vec<Attempt> {
+        self.lock().over.iter().map(Record::event).collect()
+    }
+
+    /// The attempt that made the path to a connected peer.
+    pub(crate) fn made(&self, peer: &PublicKey) -> Option<Attempt> {
+        self.lock().made.get(peer).map(Record::event)
+    }
+
+    pub(super) fn rtt(&self, route: SocketAddr) -> Option<Duration> {
+        self.lock().rtts.get(&route).copied()
+    }
+
+    pub(super) fn expect(&self, route: SocketAddr, rtt: Duration) {
+        self.lock().rtts.insert(route, rtt);
+    }
+
+    /// An attempt has made a connection.
+    pub(super) fn connected(&self, record: Record) {
+        self.lock().made.insert(record.peer, record);
+    }
+
+    /// An attempt is over.
+    pub(super) fn close(&self, record: Record, route: SocketAddr) {
+        record.log();
+        let mut kept = self.lock();
+        kept.rtts.remove(&route);
+        if kept.over.len() == RECORDS {
+            kept.over.pop_front();
+        }
+        kept.over.push_back(record);
+    }
+
+    /// The peer is no longer connected.
+    pub(super) fn forget(&self, peer: &PublicKey) {
+        self.lock().made.remove(peer);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unix_ms(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
