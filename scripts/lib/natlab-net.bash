@@ -25,6 +25,9 @@ declare -A nat4=([a]=203.0.113.1 [b]=203.0.113.2)
 declare -A public4=([a]=198.51.100.0 [b]=198.51.100.128)
 declare -A public6=([a]=2001:db8:a:: [b]=2001:db8:b::)
 
+# The core's interface towards a site.
+declare -A core_leg=()
+
 in_ns() {
   local ns=$1
   shift
@@ -70,6 +73,7 @@ attach() {
   link "$up" "to-$down" "$down" wan
   ip -n "$down" route add default via "$near4"
   ip -n "$down" route add default via "$near6"
+  [ "$up" != core ] || core_leg[$site]=to-$down
   for prefix in "${nat4[$site]}/32" "${public4[$site]}/25"; do
     ip -n "$up" route add "$prefix" via "$far4"
   done
@@ -119,6 +123,22 @@ tear_down() {
     [ ! -e "$ns" ] || ip netns del "${ns##*/}"
   done
   links=0
+}
+
+# The routers that translate or filter, of site $1 or of both, a line each.
+routers() {
+  local ns
+  for ns in {outer,nat}-{a,b}; do
+    [ ! -e "/run/netns/$ns" ] || [[ $ns != *-${1:-*} ]] || echo "$ns"
+  done
+}
+
+# The address that router $1 translates to.
+outside_address() {
+  case $1 in
+    nat-*) [ ! -e "/run/netns/outer-${1#nat-}" ] || { echo 100.64.0.2 && return; } ;;
+  esac
+  echo "${nat4[${1##*-}]}"
 }
 
 build_site() {
@@ -241,9 +261,13 @@ table ip nat {
     $inbound
     $hairpin_in
   }
+  # Rules of natlab-router, which come before those of the type.
+  chain rebound {
+  }
   chain outbound {
     type nat hook postrouting priority srcnat
     $hairpin_out
+    oifname wan jump rebound
     $outbound
   }
 }
@@ -297,11 +321,13 @@ legs() {
 # Makes what the server says to one site later than to the other, by $1 ms: to B, or to A when it is
 # negative.
 skew() {
-  if [ "$1" -ge 0 ]; then
-    echo "$slow_towards_b $((delay + $1))" >&"$delay_fd"
-  else
-    echo "$slow_towards_a $((delay - $1))" >&"$delay_fd"
-  fi
+  echo "$slow_towards_a $((delay + ($1 < 0 ? -$1 : 0)))" >&"$delay_fd"
+  echo "$slow_towards_b $((delay + ($1 > 0 ? $1 : 0)))" >&"$delay_fd"
+}
+
+# Lets no more than $2 Mbit/s into site $1, with a queue of 100 ms.
+slow_down() {
+  in_ns core tc qdisc add dev "${core_leg[$1]}" root tbf rate "$2mbit" burst 64kb latency 100ms
 }
 
 delay_stop() {

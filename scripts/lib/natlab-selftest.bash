@@ -19,7 +19,7 @@ expect() {
 probe() {
   local host=$1
   shift
-  in_ns "$host" "$lib/natlab-probe" "$@"
+  in_ns "$host" "$python" -SEB "$lib/natlab-probe" "$@"
 }
 
 # Builds a lab with a server for probes. Arguments as for build.
@@ -29,9 +29,35 @@ lab() {
   build "$@"
   servers=("${server4[@]}")
   case $1 in firewall6) servers=("${server6[@]}") ;; esac
-  log=/run/lab/probe work=/run/lab
-  start server "$lib/natlab-probe" serve "${servers[@]}"
+  serve server "${servers[@]}"
+}
+
+# Starts a server for probes in namespace $1.
+serve() {
+  log=/run/lab/probe-$1 work=/run/lab
+  start "$1" "$python" -SEB "$lib/natlab-probe" serve "${@:2}"
   until_succeeds "the server" grep -q ready "$log.out"
+}
+
+# Tells whether $1, which has a median, is near so many ms.
+near() {
+  ! [[ $1 =~ median:([0-9]+) ]] || ((BASH_REMATCH[1] < $2 || BASH_REMATCH[1] >= $2 + 10)) ||
+    echo "near-$2-ms"
+}
+
+# What natlab-router $2.. does to site A of type $1: a mapping that nothing is sent over, and one
+# that is used again.
+check_router() {
+  local type=$1 expected=$2 unasked
+  shift 2
+  lab "$type" open 1 1
+  probe a lives "${servers[0]}" 1 >/run/lab/unasked &
+  unasked=$!
+  probe a moves "${servers[0]}" 1 >/run/lab/moved &
+  sleep 0.5
+  python natlab-router "$@" >/dev/null
+  wait $unasked $!
+  expect "$type, $1" "$(cat /run/lab/unasked /run/lab/moved | tr '\n' ' ')" "$expected"
 }
 
 # Type, and what it should be.
@@ -79,6 +105,13 @@ expect "short-timeouts of 3 s, after 5 s" "$(probe a lives "${servers[0]}" 5)" d
 lab port-restricted open 1 1
 expect "port-restricted, after 5 s" "$(probe a lives "${servers[0]}" 5)" alive
 
+echo "Routers that forget, in use:"
+check_router port-restricted "dead stays" forget nat-a
+check_router firewall4 "dead stays" forget nat-a
+check_router port-restricted "dead moves" rebind 0 nat-a=203.0.113.1
+check_router port-changing "dead moves" rebind 3 nat-a=203.0.113.1
+check_router double-nat "dead moves" rebind 3 outer-a=203.0.113.1 nat-a=100.64.0.2
+
 echo "The core and the routers of a site on the way to the server:"
 for number in 1 2 3 4; do
   lab port-restricted open $number 1
@@ -90,13 +123,40 @@ need_tunnels
 delay_start 10 0
 expect "the same on slow links" "$(probe a hops "${servers[0]}")" routers:3
 
+
+echo "Between the hosts of two sites, as many routers on slow links as on others:"
+own=198.51.100.138
+lab open open 1 1
+serve b "$own"
+expect "1 hop each" "$(probe a hops $own)" routers:3
+delay_start 10 0
+expect "the same on slow links" "$(probe a hops $own)" routers:3
+own=2001:db8:b::10
+lab firewall6 open 1 2
+serve b "$own"
+delay_start 10 0
+expect "IPv6, 1 and 2 hops, slow links" "$(probe a hops $own)" routers:4
+
 echo "Links of 25 ms, and with 20 % loss:"
+own=198.51.100.138
 lab port-restricted open 1 1
+serve b "$own"
 delay_start 25 0
 trips=$(probe a trips "${servers[0]}" 40)
-[[ $trips =~ median:([0-9]+) ]] && ((BASH_REMATCH[1] >= 50 && BASH_REMATCH[1] < 60)) &&
-  trips+=" near-50-ms"
-expect "25 ms" "$trips" "near-50-ms lost:0.0"
+expect "25 ms, to the server" "$trips $(near "$trips" 50)" "near-50-ms lost:0.0"
+trips=$(probe a trips "$own" 40)
+expect "25 ms, to the other site" "$trips $(near "$trips" 50)" "near-50-ms lost:0.0"
+delay=25
+skew 100
+trips=$(probe a trips "${servers[0]}" 20)
+expect "the server late at B, seen by A" "$trips $(near "$trips" 50)" near-50-ms
+trips=$(probe b trips "${servers[0]}" 20)
+expect "and by B" "$trips $(near "$trips" 150)" near-150-ms
+skew -100
+trips=$(probe a trips "${servers[0]}" 20)
+expect "late at A, seen by A" "$trips $(near "$trips" 150)" near-150-ms
+trips=$(probe b trips "${servers[0]}" 20)
+expect "and by B" "$trips $(near "$trips" 50)" near-50-ms
 lab port-restricted open 1 1
 delay_start 0 20
 trips=$(probe a trips "${servers[0]}" 200)

@@ -19,6 +19,10 @@ const FILE_KIB: u64 = 1024;
 /// for the size of packets are not. A small part of [`FILE_KIB`].
 const TRACKER_BYTES: u64 = 64 << 10;
 
+/// Time from a router's reboot or rebinding until data must flow again: a peer that notices nothing
+/// is given up after six times as long.
+const FLOWS_AGAIN_MS: u64 = 5_000;
+
 /// Which daemon has the lower key, and so is the one to open the connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Dials {
@@ -44,15 +48,23 @@ struct Run {
     complete: bool,
     path: Option<String>,
     tracker_bytes: u64,
+    flows_again_ms: Option<u64>,
 }
 
-/// One test for each line: its name, the types of A and B, who dials, and the path that B sees.
+/// One test for each line: its name, the types of A and B, options of the script, who dials, and the
+/// path that B sees.
 macro_rules! cells {
-    ($($name:ident: $a:literal and $b:literal, $dials:tt dials => $path:literal;)*) => {
+    ($(
+        $(#[$attribute:meta])*
+        $name:ident: $a:literal and $b:literal $(with $options:expr)?, $dials:tt dials => $path:literal;
+    )*) => {
         $(
             #[test]
+            $(#[$attribute])*
             fn $name() {
-                $crate::lab::Cell::new($a, $b).meets($crate::lab::cells!(@ $dials), $path);
+                $crate::lab::Cell::new($a, $b)
+                    $(.with(&$options))?
+                    .meets($crate::lab::cells!(@ $dials), $path);
             }
         )*
     };
@@ -93,13 +105,32 @@ impl Cell {
         }
     }
 
+    /// Fails unless a download goes on, soon and to its right end, through an event at a router.
+    #[track_caller]
+    pub(crate) fn survives(&self, event: &'static str) {
+        // A rate that a debug build keeps up with, for five seconds after the event.
+        let options = ["--disturb", event, "--rate", "16", "--size", "16384"];
+        let Some((runs, said)) = self.run_with(Dials::A, &options) else {
+            return;
+        };
+        assert_eq!(runs.len(), 1, "{said}");
+        assert!(runs[0].complete, "{said}");
+        let flows_again = runs[0].flows_again_ms;
+        assert!(flows_again.is_some_and(|ms| ms < FLOWS_AGAIN_MS), "{said}");
+    }
+
     /// The runs and all that was said; `None` where there can be no lab.
     #[track_caller]
     fn run(&self, dials: Dials) -> Option<(Vec<Run>, String)> {
+        self.run_with(dials, &["--size", &FILE_KIB.to_string()])
+    }
+
+    #[track_caller]
+    fn run_with(&self, dials: Dials, more: &[&str]) -> Option<(Vec<Run>, String)> {
         let logs = tempfile::tempdir().unwrap();
         let mut natlab = natlab();
         natlab.args(["--json", "--a", self.a, "--b", self.b]);
-        natlab.args(["--size", &FILE_KIB.to_string(), "--patience", "30"]);
+        natlab.args(["--patience", "30"]).args(more);
         match dials {
             Dials::A => natlab.args(["--dialer", "a"]),
             Dials::B => natlab.args(["--dialer", "b"]),

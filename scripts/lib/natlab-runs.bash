@@ -1,0 +1,219 @@
+# The programs of scripts/natlab, which sources this: starts them in the networks of the lab, and
+# measures. Each run has a tracker and daemons of its own, and leaves one line of JSON in $results.
+
+results=/run/lab/results
+started=()
+rebinds=0
+
+# Skews of a record, in turn after the first runs, which have none: in ms.
+record_skews=(0 50 100 200 300 -100 -300)
+record_level_runs=6
+
+# Runs a program of the lab's own.
+python() {
+  local program=$1
+  shift
+  "$python" -SEB "$lib/$program" "$@"
+}
+
+# Starts a program $2.. in namespace $1, whose messages go to the file log.
+start() {
+  local ns=$1
+  shift
+  # In place of the shell in between, so that a signal meets the program itself.
+  (HOME=/run/lab NO_COLOR=1 RUST_LOG=${RUST_LOG:-info} exec nsenter --net="/run/netns/$ns" -- "$@") \
+    >"$log.out" 2>"$log.log" &
+  started+=($!)
+}
+
+# Not asked to end but ended: saying goodbye takes them a second, and nobody will miss them.
+stop_all() {
+  { [ ${#started[@]} -eq 0 ] || kill -KILL "${started[@]}" && wait "${started[@]}"; } 2>/dev/null || true
+  started=()
+}
+
+# Waits until a command succeeds. $1 says for what.
+until_succeeds() {
+  local what=$1
+  shift
+  for _ in {1..750}; do
+    if "$@" >/dev/null 2>&1; then return; fi
+    sleep 0.02
+  done
+  gone_wrong "$what"
+}
+
+gone_wrong() {
+  tail -n 20 "$work"/*.log >&2
+  die "waited for $1 in vain" "The messages of all programs are above."
+}
+
+# Two keys, the lower one in key.1: who has it dials.
+make_keys() {
+  local number folder
+  for number in 1 2; do
+    folder=/run/lab/keys/$number
+    log=/run/lab/key work=/run/lab
+    mkdir -p "$folder"
+    start server "$bin/client" --home "$folder" daemon 1 127.0.0.1:9 --downloads "$folder/d"
+    until_succeeds "a key" test -S "$folder/daemon-1/control.sock"
+  done
+  stop_all
+  if [[ $(public_key 1) > $(public_key 2) ]]; then
+    mv /run/lab/keys/1 /run/lab/keys/0
+    mv /run/lab/keys/2 /run/lab/keys/1
+    mv /run/lab/keys/0 /run/lab/keys/2
+  fi
+}
+
+# The public half of a key in hexadecimal; PKCS #8 version 2 ends with it (RFC 8410).
+public_key() {
+  sed '/^-/d' "/run/lab/keys/$1/daemon-1/key" | base64 -d | tail -c 32 | od -An -v -tx1 | tr -d ' \n'
+}
+
+# One cell: builds the lab for a pair and measures $runs times.
+measure_pair() {
+  local a=$1 b=$2 run
+  build "$a" "$b" "${hops%,*}" "${hops#*,}"
+  if [ "$delay" != 0 ] || [ "$loss" != 0 ] || [ "$skew" != 0 ] || [ "$mode" = record ]; then
+    need_tunnels
+    delay_start "$delay" "$loss"
+  fi
+  [ "$disturb" = no ] || slow_down b "$rate"
+  for ((run = 1; run <= runs; run++)); do
+    measure_run "$a" "$b" "$run" "$(skew_of "$b" "$run")"
+  done
+  delay_stop
+}
+
+# By how much B hears the tracker late in run $2. At A's site both share a link to it.
+skew_of() {
+  case $mode,$1 in
+    record,same*) echo 0 ;;
+    record,*)
+      (($2 <= record_level_runs)) && echo 0 && return
+      echo "${record_skews[($2 - record_level_runs - 1) % ${#record_skews[@]}]}"
+      ;;
+    *) echo "$skew" ;;
+  esac
+}
+
+# One run: prints its line, and adds it to the results.
+measure_run() {
+  local a=$1 b=$2 run=$3 skew=$4 host_b=b family=4 dials=$dialer address nats before bytes
+  local verdict file measured words
+  case $b in same*) host_b=a2 ;; esac
+  case $a,$b in *firewall6*) family=6 ;; esac
+  if [ "$dials" = both ]; then
+    dials=a
+    ((run % 2)) || dials=b
+  fi
+  [ -d /run/lab/keys ] || make_keys
+  [ -e /run/lab/file ] || head -c $((size << 10)) /dev/urandom >/run/lab/file
+  work=/run/lab/run
+  [ -z "$logs" ] || work=$logs/$a-$b-$run
+  rm -rf -- /run/lab/run "$work"
+  mkdir -p "$work" /run/lab/run
+
+  # New daemons have new ports, but a port outside may be that of an old flow's.
+  routers | xargs "$python" -SEB "$lib/natlab-router" forget >/dev/null
+  start_tracker
+  [ "$mode" != idle ] || make_manifest
+  start_daemon a a "$([ $dials = a ] && echo 1 || echo 2)"
+  start_daemon b "$host_b" "$([ $dials = b ] && echo 1 || echo 2)"
+  nats=$(python natlab-ready 90 /run/lab/run/a /run/lab/run/b) ||
+    gone_wrong "the daemons to reach the tracker"
+  [ "$mode" = idle ] || register
+  [ "$skew" = 0 ] || skew "$skew"
+  before=$(server_bytes)
+  { read -r verdict file && read -r measured && read -r words; } < <(measure 2>"$work/measure.log") ||
+    die "the run could not be watched: $(tail -n 1 "$work/measure.log")" "Look at --logs DIR."
+  bytes=$(($(server_bytes) - before))
+  [ "$skew" = 0 ] || skew 0
+  stop_all
+  [ "$file" = - ] || cmp -s -- "$file" /run/lab/file || die "the download differs" "Report this."
+  [ "$verdict" = yes ] || all_connected=no
+  show_run | tee -a $results | if [ $json = yes ]; then cat; else show_words; fi
+}
+
+# What is to be measured, with three lines of answer. See natlab-download.
+measure() {
+  local watched=(/run/lab/run/b /run/lab/run/file.p2p) event
+  if [ "$mode" = idle ]; then
+    python natlab-idle "$bin/client" /run/lab/run/a /run/lab/run/b a "$host_b" "${watched[1]}" \
+      /run/lab/file "$idle" "$patience" "${server4[@]}" "${server6[@]}"
+  elif [ "$disturb" != no ]; then
+    mapfile -t event < <(event_of "$disturb")
+    in_ns "$host_b" "$python" -SEB "$lib/natlab-disturb" "$bin/client" "${watched[@]}" \
+      "$((patience + 60))" "$python" -SEB "$lib/natlab-router" "${event[@]}"
+  else
+    python natlab-download "$bin/client" "${watched[0]}" /run/lab/run/a "${watched[1]}" "$patience"
+  fi
+}
+
+# Arguments of natlab-router for this event, a line each.
+event_of() {
+  local site=${1#*-} ns
+  case $1 in
+    reboot-*) echo forget && routers "$site" ;;
+    rebind-*)
+      printf '%s\n' rebind $((run % 10))
+      for ns in $(routers "$site"); do
+        echo "$ns=$(outside_address "$ns")"
+      done
+      ;;
+  esac
+}
+
+start_tracker() {
+  local key
+  log=$work/tracker
+  start server "$bin/tracker" --home /run/lab/tracker --json
+  until_succeeds "the tracker" grep -q '"key"' "$log.out"
+  key=$(sed -n 's/.*"key":"\([^"]*\)".*/\1/p' "$log.out")
+  address="${server4[0]}:59000#$key"
+  [ $family = 4 ] || address="[${server6[0]}]:59000#$key"
+}
+
+# Daemon $1 in namespace $2 with key $3, or one of its own.
+start_daemon() {
+  local home=/run/lab/run/$1
+  mkdir -p "$home/daemon-1"
+  chmod 700 "$home" "$home/daemon-1"
+  [ -z "$3" ] || cp -p "/run/lab/keys/$3/daemon-1/key" "$home/daemon-1/key"
+  log=$work/$1
+  start "$2" "$bin/client" --home "$home" daemon 1 "$address" --downloads "$home/downloads"
+}
+
+# Has daemon A, or $1, share the file.
+register() {
+  "$bin/client" --home "/run/lab/run/${1:-a}" register /run/lab/file 1 \
+    -o /run/lab/run/file.p2p >/dev/null 2>"$work/register.log"
+}
+
+# A manifest of a file that nobody has: who registered it is gone.
+make_manifest() {
+  start_daemon maker server ''
+  python natlab-ready 90 /run/lab/run/maker >/dev/null || gone_wrong "a manifest"
+  register maker
+  kill "${started[-1]}"
+  wait "${started[-1]}" 2>/dev/null || true
+  unset 'started[-1]'
+}
+
+# Bytes in and out of the tracker's namespace so far.
+server_bytes() {
+  in_ns server cat /proc/net/dev | awk '/ to-/ { sum += $2 + $10 } END { printf "%d\n", sum }'
+}
+
+show_run() {
+  printf '{"a":"%s","b":"%s","run":%d,"dialer":"%s","delay_ms":%d,"skew_ms":%d,"loss":%s,' \
+    "$a" "$b" "$run" "$dials" "$delay" "$skew" "$loss"
+  printf '"nat_a":"%s","nat_b":"%s","tracker_bytes":%d,%s\n' \
+    "${nats% *}" "${nats#* }" "$bytes" "${measured#\{}"
+}
+
+show_words() {
+  cat >/dev/null
+  printf '%-18s %-18s %s dials  %s  tracker %d bytes\n' "$a" "$b" "$dials" "$words" "$bytes"
+}
