@@ -244,9 +244,8 @@ impl Tables {
         }
         match self.introduce(now, swarm, peer, other) {
             Ok(rendezvous) => vec![rendezvous],
-            // The earlier rendezvous still stands.
-            Err(IntroduceError::TooSoon { .. }) => Vec::new(),
-            Err(IntroduceError::TooMany { wait, .. }) => {
+            // After a moment ago, the earlier rendezvous still stands.
+            Err(IntroduceError::TooSoon { wait } | IntroduceError::TooMany { wait, .. }) => {
                 let wait_s = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
                 vec![FromTracker::Busy {
                     retry_after_s: wait_s.saturating_add(1),

@@ -35,64 +35,38 @@ cells! {
 
 // What takes checks from both sides at once.
 cells! {
-    #[ignore = "the daemon sends no checks yet"]
     homes_meet: "port-restricted" and "port-restricted", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     a_home_meets_one_whose_nat_changes_ports: "port-restricted" and "port-changing", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     nats_that_change_ports_meet: "port-changing" and "port-changing", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     a_home_meets_one_behind_two_nats: "double-nat" and "port-restricted", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     two_nats_meet_one_that_changes_ports: "double-nat" and "port-changing", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     two_nats_meet_two: "double-nat" and "double-nat", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     filters_by_address_meet: "address-restricted" and "address-restricted", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     a_filter_by_address_meets_one_by_port: "address-restricted" and "port-restricted", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     a_full_cone_meets_two_nats: "full-cone" and "double-nat", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     an_ipv4_firewall_meets_a_nat: "firewall4" and "port-restricted", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     ipv4_firewalls_meet: "firewall4" and "firewall4", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     ipv6_firewalls_meet: "firewall6" and "firewall6", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     an_open_site_meets_a_nat_that_unasked_packets_move: "open" and "clash", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     a_nat_that_unasked_packets_move_meets_a_home: "clash" and "port-restricted", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     a_nat_that_changes_ports_meets_one_that_unasked_packets_move: "port-changing" and "clash", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     two_nats_meet_one_that_unasked_packets_move: "double-nat" and "clash", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     two_nats_that_unasked_packets_move_meet: "clash" and "clash", either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     a_clash_is_avoided_when_the_peer_hears_first: "clash" and "port-restricted" with ["--delay", "25", "--skew", "300"], either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     a_clash_is_avoided_when_the_peer_hears_last: "clash" and "port-restricted" with ["--delay", "25", "--skew", "-300"], either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     two_clashes_are_avoided_when_one_hears_late: "clash" and "clash" with ["--delay", "25", "--skew", "300"], either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     two_clashes_are_avoided_when_the_other_hears_late: "clash" and "clash" with ["--delay", "25", "--skew", "-300"], either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     nats_meet_over_lossy_links: "port-restricted" and "port-changing" with ["--delay", "25", "--loss", "20"], either dials => "direct";
-    #[ignore = "the daemon sends no checks yet"]
     nats_meet_over_long_links: "double-nat" and "port-restricted" with ["--delay", "100", "--hops", "3,4"], either dials => "direct";
-    #[ignore = "which of the two ways answers first is chance"]
     hosts_of_one_network_meet_there_though_its_nat_leads_back_in: "port-restricted" and "same-hairpin", either dials => "lan";
 }
 
 #[test]
-#[ignore = "the daemon sends no checks yet"]
 fn a_download_survives_the_reboot_of_a_router() {
     Cell::new("port-restricted", "port-restricted").survives("reboot-a");
 }
 
 #[test]
-#[ignore = "the daemon sends no checks yet"]
 fn a_download_survives_new_ports_outside() {
     Cell::new("port-restricted", "port-changing").survives("rebind-b");
 }

@@ -371,10 +371,12 @@ impl Node {
                 self.meeting.remove(&peer);
             }
             PathNews::Silent { peer, session } => self.handle_silent(peer, session),
+            PathNews::Moved { peer, session } => self.nudge(peer, session),
             PathNews::Alive { peer, session } => {
                 if let Some(peer) = self.peer_of_session(peer, session) {
                     peer.set_silent(false);
                 }
+                self.nudge(peer, session);
             }
             PathNews::Gone { peer, session } => {
                 if self.peer_of_session(peer, session).is_some() {
@@ -410,6 +412,16 @@ impl Node {
                 known.next_try = now + FIRST_TRY;
                 return;
             }
+        }
+    }
+
+    /// Says something without meaning on a path that has just been found: QUIC would wait longer and
+    /// longer before it tries again, and what we have received without the peer knowing goes along.
+    fn nudge(&mut self, key: PublicKey, session: SessionId) {
+        if let Some(peer) = self.peer_of_session(key, session)
+            && !peer.nudge()
+        {
+            self.drop_peer(key, Close::TooSlow);
         }
     }
 

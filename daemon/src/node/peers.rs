@@ -111,6 +111,19 @@ impl Peer {
         self.out.try_send(message).is_ok()
     }
 
+    /// Says that we have nothing new; false when the peer does not read.
+    pub(super) fn nudge(&self) -> bool {
+        self.connection.path_changed();
+        self.say(PeerMessage::Have {
+            alias: self
+                .joints
+                .values()
+                .find_map(|joint| joint.ours)
+                .unwrap_or_default(),
+            chunks: Bounded::new(),
+        })
+    }
+
     fn proof(&self, share: &Share, side: Side, key: &PublicKey) -> Proof {
         let exporter = self.connection.exporter(&share.swarm().0);
         let record = &share.record;

@@ -91,7 +91,9 @@ impl Keeper {
     /// what we sent.
     fn look(&mut self, now: Instant) {
         let stats = self.kept.connection.quinn().stats();
-        let asked = stats.frame_tx.stream + stats.frame_tx.ping;
+        let sent = stats.frame_tx;
+        // Probes of QUIC for what was not acknowledged ask for an answer at once.
+        let asked = sent.stream + sent.ping + sent.immediate_ack;
         if stats.udp_rx.datagrams != self.received {
             self.received = stats.udp_rx.datagrams;
             self.heard = now;
@@ -99,6 +101,8 @@ impl Keeper {
             self.machine.heard(now, stats.path.rtt);
         }
         let outstanding = self.kept.common.asks() || asked != self.asked;
+        let (received, window) = (self.received, stats.path.cwnd);
+        tracing::trace!(received, asked, outstanding, window, rtt = ?stats.path.rtt, "looked");
         self.machine.expects(now, outstanding);
         let is_idle = !outstanding && now.duration_since(self.heard) >= IDLE;
         self.next = now + if is_idle { LOOK_IDLE } else { LOOK };

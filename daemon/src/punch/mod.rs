@@ -66,6 +66,13 @@ pub(crate) enum PathNews {
         /// Which connection.
         session: SessionId,
     },
+    /// A connection goes by another path from now on.
+    Moved {
+        /// With whom.
+        peer: PublicKey,
+        /// Which connection.
+        session: SessionId,
+    },
     /// It does again, or another one.
     Alive {
         /// With whom.

@@ -391,12 +391,12 @@ impl Puncher {
                     socket.point(route, remote);
                 }
             }
-            PunchEvent::Nominated { .. } => self.follow_nomination(id),
+            PunchEvent::Nominated { .. } => self.follow_nomination(id).await,
             PunchEvent::Proven(path) => self.handle_proven(id, path).await,
             PunchEvent::AlsoProven(path) => {
                 self.allowance.answered(path.remote.ip());
                 self.admit(route, path.remote);
-                self.follow_nomination(id);
+                self.follow_nomination(id).await;
             }
             PunchEvent::Failed => self.tell(PathNews::MeetingOver(peer)).await,
         }
@@ -411,17 +411,29 @@ impl Puncher {
     /// As server: answers the client where it says it comes from. While there is a connection, this
     /// must be proven first: much may be sent on it, and the nomination may be a copy that somebody
     /// else has sent on.
-    fn follow_nomination(&mut self, id: u64) {
+    async fn follow_nomination(&mut self, id: u64) {
         let Some(attempt) = self.attempts.get(&id) else {
             return;
         };
         let Some(remote) = attempt.nominated else {
             return;
         };
-        let is_connected = self.keepers.contains_key(&attempt.peer);
+        let (peer, route) = (attempt.peer, attempt.route);
+        let is_connected = self.keepers.contains_key(&peer);
         if !is_connected || attempt.has_proven(remote) {
-            self.admit(attempt.route, remote);
-            self.endpoint.socket().point(attempt.route, remote);
+            self.point(peer, route, remote).await;
+        }
+    }
+
+    /// Sends what goes to a peer to this address from now on.
+    async fn point(&mut self, peer: PublicKey, route: SocketAddr, remote: SocketAddr) {
+        self.admit(route, remote);
+        let socket = self.endpoint.socket();
+        let before = socket.path_of(route);
+        socket.point(route, remote);
+        if let Some(keeper) = self.keepers.get(&peer).filter(|_| before != Some(remote)) {
+            let session = keeper.kept.session;
+            self.tell(PathNews::Moved { peer, session }).await;
         }
     }
 
@@ -436,10 +448,14 @@ impl Puncher {
         if let Some(keeper) = self.keepers.get_mut(&peer) {
             keeper.machine.try_address(Instant::now(), path.remote);
             self.settle_keeper(peer, None).await;
+            // If the peer knows the connection, no time is lost until it has said so.
+            if side == Side::Client {
+                self.point(peer, route, path.remote).await;
+            }
         } else if side == Side::Client {
             self.dial(id);
         }
-        self.follow_nomination(id);
+        self.follow_nomination(id).await;
     }
 
     /// As client: opens a connection on the path that is proven.
@@ -521,6 +537,7 @@ impl Puncher {
             return;
         };
         let (session, route) = (keeper.kept.session, keeper.route);
+        tracing::debug!(%peer, ?event, "path");
         match event {
             KeeperEvent::Heard { remote } => {
                 self.allowance.answered(remote.ip());
@@ -528,8 +545,7 @@ impl Puncher {
             }
             KeeperEvent::Moved { remote, .. } => {
                 tracing::info!(%peer, %remote, "the path of a peer has changed");
-                self.admit(route, remote);
-                self.endpoint.socket().point(route, remote);
+                self.point(peer, route, remote).await;
                 self.note_superfluous(peer);
             }
             KeeperEvent::Silent => self.tell(PathNews::Silent { peer, session }).await,
@@ -541,7 +557,7 @@ impl Puncher {
             KeeperEvent::Forgotten => {
                 self.tell(PathNews::Gone { peer, session }).await;
                 self.close_keeper(peer);
-                self.meet_anew(peer);
+                self.meet_anew(peer).await;
             }
         }
     }
@@ -555,14 +571,27 @@ impl Puncher {
 
     /// The peer knows nothing of the connection that we had: the client opens another on the path
     /// that was just proven, the server awaits it there.
-    fn meet_anew(&mut self, peer: PublicKey) {
+    async fn meet_anew(&mut self, peer: PublicKey) {
         let is_proven = |it: &Attempt| it.peer == peer && !it.proven.is_empty();
         let latest = self.attempts.iter().rev().find(|(_, it)| is_proven(it));
         match latest.map(|(id, it)| (*id, it.side())) {
             Some((id, Side::Client)) => self.dial(id),
-            Some((id, Side::Server)) => self.follow_nomination(id),
+            Some((id, Side::Server)) => self.follow_nomination(id).await,
             None => (),
         }
+    }
+
+    /// Whether nobody at this address has shown that our packets are welcome there. An answer goes
+    /// where somebody has asked, a keeper's checks to who has answered before, those of the survey to
+    /// the tracker.
+    fn is_unasked(&self, to: SocketAddr, bytes: &[u8], owner: Owner) -> bool {
+        let Owner::Attempt(id) = owner else {
+            return false;
+        };
+        let peer = self.attempts.get(&id).map(|attempt| attempt.peer);
+        let keeper = peer.and_then(|peer| self.keepers.get(&peer));
+        let is_known = keeper.is_some_and(|keeper| keeper.machine.path().ip() == to.ip());
+        !is_known && check::request_transaction_of(bytes).is_some()
     }
 
     /// Sends a datagram; an answer leaves from where its request arrived.
@@ -574,11 +603,8 @@ impl Puncher {
     ) {
         let Transmit { to, bytes, ttl } = transmit;
         self.owners.sent(bytes, owner);
-        // An answer goes where somebody has asked, a keeper's checks to who has answered before, and
-        // those of the survey to the tracker.
-        let is_unasked =
-            matches!(owner, Owner::Attempt(_)) && check::request_transaction_of(bytes).is_some();
-        let allowed = !is_unasked || self.allowance.take(Instant::now(), *to, bytes.len());
+        let allowed = !self.is_unasked(*to, bytes, owner)
+            || self.allowance.take(Instant::now(), *to, bytes.len());
         if !allowed {
             tracing::debug!(%to, "no more checks to an address that does not answer");
             return;

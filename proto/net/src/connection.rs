@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quinn::VarInt;
 use quinn::crypto::rustls::HandshakeData;
@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use warren_proto::id::PublicKey;
 use warren_proto::proof::{self, Side};
 
+use crate::congestion::Detour;
 use crate::socket::Socket;
 use crate::tls::{Protocol, key_of};
 use crate::transport;
@@ -24,12 +25,17 @@ pub struct Connection {
     socket: Arc<Socket>,
     peer_key: PublicKey,
     protocol: Protocol,
+    detour: Detour,
 }
 
 impl Connection {
     /// Wraps a connection whose handshake is over; `None` if it is not one of ours, which the
     /// verifier has ruled out.
-    pub(crate) fn new(quic: quinn::Connection, socket: Arc<Socket>) -> Option<Self> {
+    pub(crate) fn new(
+        quic: quinn::Connection,
+        socket: Arc<Socket>,
+        detour: Detour,
+    ) -> Option<Self> {
         let certificates = quic
             .peer_identity()?
             .downcast::<Vec<CertificateDer<'static>>>()
@@ -42,6 +48,7 @@ impl Connection {
             socket,
             peer_key,
             protocol,
+            detour,
         })
     }
 
@@ -87,6 +94,12 @@ impl Connection {
             .export_keying_material(&mut secret, proof::EXPORTER_LABEL, context)
             .expect("32 bytes are within what HKDF-SHA256 can give");
         secret
+    }
+
+    /// The route leads elsewhere now. The next message leaves although the congestion window may be
+    /// full, and what was lost on the old path counts as no congestion.
+    pub fn path_changed(&self) {
+        self.detour.take(Instant::now());
     }
 
     /// Makes room for content from this peer, which until now could send little before it was read.

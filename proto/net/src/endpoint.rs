@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use warren_proto::id::PublicKey;
 
+use crate::congestion::Detour;
 use crate::connection::Connection;
 use crate::identity::{CERTIFICATE_NAME, Identity};
 use crate::socket::{Socket, Unsolicited};
@@ -189,7 +190,8 @@ impl Endpoint {
         protocol: Protocol,
         expect: Expect,
     ) -> Result<Connection, ConnectError> {
-        let transport = Arc::new(transport::transport(protocol, addr));
+        let detour = Detour::default();
+        let transport = Arc::new(transport::transport(protocol, addr, &detour));
         if !self.socket.dial(addr, Arc::downgrade(&transport)) {
             let source = "the address belongs to a route".into();
             return Err(ConnectError::Refused { addr, source });
@@ -199,6 +201,7 @@ impl Endpoint {
             addr,
             protocol,
             transport,
+            detour,
         };
         self.dial(dial, expect).await
     }
@@ -230,19 +233,22 @@ impl Endpoint {
                 source,
             });
         };
-        let mut transport = transport::transport(protocol, addr);
+        let detour = Detour::default();
+        let mut transport = transport::transport(protocol, addr, &detour);
         transport::expect_rtt(&mut transport, initial_rtt);
         let dial = Dial {
             to: route,
             addr,
             protocol,
             transport: Arc::new(transport),
+            detour,
         };
         self.dial(dial, expect).await
     }
 
     async fn dial(&self, dial: Dial, expect: Expect) -> Result<Connection, ConnectError> {
         let Dial { to, addr, .. } = dial;
+        let detour = dial.detour.clone();
         let refused = |source| ConnectError::Refused { addr, source };
         let verifier = KeyVerifier::new(expect);
         let config = self
@@ -253,7 +259,7 @@ impl Endpoint {
             .connect_with(config, to, CERTIFICATE_NAME)
             .map_err(|error| refused(error.into()))?;
         match timeout(HANDSHAKE_TIMEOUT, connecting).await {
-            Ok(Ok(quic)) => Connection::new(quic, Arc::clone(&self.socket))
+            Ok(Ok(quic)) => Connection::new(quic, Arc::clone(&self.socket), detour)
                 .ok_or_else(|| refused("no identity".into())),
             Err(_) | Ok(Err(ConnectionError::TimedOut)) => Err(ConnectError::TimedOut { addr }),
             Ok(Err(error)) => Err(match verifier.mismatch() {
@@ -326,6 +332,7 @@ struct Dial {
     addr: SocketAddr,
     protocol: Protocol,
     transport: Arc<TransportConfig>,
+    detour: Detour,
 }
 
 /// Someone whose first packet has arrived. Dropping it refuses them.
@@ -389,7 +396,8 @@ impl Incoming {
         mut self,
         initial_rtt: Option<Duration>,
     ) -> Result<Connection, AcceptError> {
-        let mut transport = self.profile.transport(self.remote_address());
+        let detour = Detour::default();
+        let mut transport = self.profile.transport(self.remote_address(), &detour);
         transport::expect_rtt(&mut transport, initial_rtt);
         self.config.transport_config(Arc::new(transport));
         let route = self.route();
@@ -398,7 +406,7 @@ impl Incoming {
             .await
             .map_err(|_| AcceptError::TimedOut)??;
         let unusable = quic.clone();
-        Connection::new(quic, Arc::clone(&self.socket))
+        Connection::new(quic, Arc::clone(&self.socket), detour)
             .filter(|connection| may_use(&self.socket, route, connection.peer_key()))
             .ok_or_else(|| {
                 unusable.close(VarInt::from_u32(CLOSE_UNUSABLE), b"");

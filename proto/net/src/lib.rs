@@ -8,6 +8,7 @@
 //! Not here: what the frames say (`warren_proto::wire`) and what is decided from them (the
 //! machines of `warren_proto`, driven by the tracker and the daemon).
 
+mod congestion;
 mod connection;
 mod endpoint;
 mod frames;

@@ -13,6 +13,7 @@ use quinn::{AckFrequencyConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use warren_proto::limits;
 
+use crate::congestion::{Detour, WithDetour};
 use crate::socket::canonical;
 use crate::tls::Protocol;
 
@@ -87,10 +88,10 @@ impl Profile {
     }
 
     /// How to behave towards `remote`, who dialled us.
-    pub(crate) fn transport(self, remote: SocketAddr) -> TransportConfig {
+    pub(crate) fn transport(self, remote: SocketAddr, detour: &Detour) -> TransportConfig {
         match self {
             Self::Tracker => tracker_transport(),
-            Self::Daemon => peer_transport(remote),
+            Self::Daemon => peer_transport(remote, detour),
         }
     }
 
@@ -115,7 +116,7 @@ fn tracker_transport() -> TransportConfig {
 }
 
 /// How to behave towards a peer at `remote`.
-fn peer_transport(remote: SocketAddr) -> TransportConfig {
+fn peer_transport(remote: SocketAddr, detour: &Detour) -> TransportConfig {
     let remote = canonical(remote).ip();
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(if remote.is_loopback() {
@@ -135,15 +136,22 @@ fn peer_transport(remote: SocketAddr) -> TransportConfig {
         .packet_threshold(REORDERING_PACKETS)
         .mtu_discovery_config(Some(mtu))
         .ack_frequency_config(Some(acks))
-        .congestion_controller_factory(congestion(remote));
+        .congestion_controller_factory(Arc::new(WithDetour {
+            factory: congestion(remote),
+            detour: detour.clone(),
+        }));
     transport
 }
 
 /// How to behave, by what the connection is for and where it leads.
-pub(crate) fn transport(protocol: Protocol, remote: SocketAddr) -> TransportConfig {
+pub(crate) fn transport(
+    protocol: Protocol,
+    remote: SocketAddr,
+    detour: &Detour,
+) -> TransportConfig {
     match protocol {
         Protocol::Tracker => tracker_transport(),
-        Protocol::Peer => peer_transport(remote),
+        Protocol::Peer => peer_transport(remote, detour),
     }
 }
 

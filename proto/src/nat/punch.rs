@@ -159,7 +159,7 @@ impl PunchAttempt {
     /// system's randomness. Candidates that may not be sent to are left out; loopback ones are the
     /// caller's to judge, who knows whether the tracker is on this machine.
     pub fn new(now: Instant, rendezvous: &Rendezvous, side: Side, seed: [u8; 32]) -> PunchAttempt {
-        let start = now + Duration::from_millis(rendezvous.wait_ms.into()).min(MAX_WAIT);
+        let start = start(now, rendezvous);
         PunchAttempt {
             credentials: Credentials::of(rendezvous),
             side,
@@ -421,6 +421,18 @@ impl Remote {
             kind: CandidateKind::PeerReflexive,
             schedule: Schedule::heard(now),
             answers: 0,
+        }
+    }
+}
+
+/// When the first check goes out. A peer that may be approached directly need not be waited for: what
+/// comes too early is dropped there without a trace, and round trips that the tracker measured under
+/// load are no longer those of an idle path.
+fn start(now: Instant, rendezvous: &Rendezvous) -> Instant {
+    match Approach::through(rendezvous.filtering) {
+        Approach::Direct => now,
+        Approach::Primed | Approach::Held => {
+            now + Duration::from_millis(rendezvous.wait_ms.into()).min(MAX_WAIT)
         }
     }
 }

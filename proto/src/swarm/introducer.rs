@@ -78,7 +78,11 @@ impl Introducer {
 
     /// How `peer` can be reached from now on.
     pub fn situation(&mut self, peer: PublicKey, situation: Situation) {
-        self.situations.insert(peer, situation);
+        let observed = situation.observed;
+        let before = self.situations.insert(peer, situation);
+        if before.is_some_and(|before| before.observed != observed) {
+            self.quota.forget_pairs(peer);
+        }
     }
 
     /// `peer` is no longer connected. What it used of its quota stays used.
@@ -205,6 +209,21 @@ mod tests {
             introducer.introduce(now, SWARM, B, B),
             Err(IntroduceError::SamePeer)
         );
+    }
+
+    #[test]
+    fn a_peer_whose_nat_was_rebound_is_introduced_again_at_once() {
+        let (mut introducer, now) = (introducer(), Instant::now());
+        introducer.introduce(now, SWARM, A, B).unwrap();
+        introducer.situation(A, situation("203.0.113.7:5001", 20));
+        let (_, for_b) = introducer.introduce(now, SWARM, A, B).unwrap();
+        assert_eq!(
+            for_b.candidates[0].address,
+            "203.0.113.7:5001".parse().unwrap()
+        );
+        introducer.situation(A, situation("203.0.113.7:5001", 30));
+        let again = introducer.introduce(now, SWARM, B, A);
+        assert!(matches!(again, Err(IntroduceError::TooSoon { .. })));
     }
 
     #[test]

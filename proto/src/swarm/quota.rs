@@ -82,6 +82,12 @@ impl Quota {
         Ok(())
     }
 
+    /// The pairs of a peer may be introduced again at once: it is at another address, so that what
+    /// the others were told is of no use.
+    pub(super) fn forget_pairs(&mut self, peer: PublicKey) {
+        self.pairs.retain(|(a, b), _| *a != peer && *b != peer);
+    }
+
     fn count(&mut self, now: Instant, peer: PublicKey) {
         let window = self.windows.entry(peer).or_insert_with(|| {
             self.windows_by_age.push_back((now, peer));
@@ -131,6 +137,18 @@ mod tests {
         };
         assert_eq!(quota.try_charge(later, B, A), Err(over));
         assert_eq!(quota.try_charge(start + PAIR_INTERVAL, B, A), Ok(()));
+    }
+
+    #[test]
+    fn a_peer_that_moved_waits_for_nothing_but_its_own_cap() {
+        let (mut quota, start) = (Quota::default(), Instant::now());
+        for n in 0..PEER_INTRODUCTIONS {
+            quota.forget_pairs(A);
+            assert_eq!(quota.try_charge(start, A, B), Ok(()), "{n}");
+        }
+        quota.forget_pairs(A);
+        let over = quota.try_charge(start, A, B);
+        assert!(matches!(over, Err(OverQuota::Peer { .. })), "{over:?}");
     }
 
     #[test]
