@@ -14,11 +14,12 @@ use std::time::Instant;
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
 use quinn_proto::RttEstimator;
 
-/// Room for one more message: two packets of the usual size.
-const STEP_BYTES: u64 = 3_000;
+/// What may leave beyond the window after a change of path: two packets of the usual size, though
+/// QUIC asks before a batch and not before each packet.
+const SPARE_BYTES: u64 = 3_000;
 
-/// Most room beyond the window, over the life of a connection.
-const MOST_BYTES: u64 = 15_000;
+/// More than is ever under way: what a connection may have sent and not acknowledged is bounded.
+const ANY_BYTES: u64 = 1 << 30;
 
 /// The changes of path of one connection; clones share them.
 #[derive(Clone, Debug, Default)]
@@ -31,19 +32,26 @@ struct Changes {
 }
 
 impl Detour {
-    /// The connection goes by another path now: a little more than before may be under way.
+    /// The connection goes by another path now: a little may leave whatever is under way.
     pub(crate) fn take(&self, now: Instant) {
-        let more = |bytes: u64| Some((bytes + STEP_BYTES).min(MOST_BYTES));
-        // It always has a new value.
-        let _ = self
-            .0
-            .spare_bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        self.0.spare_bytes.store(SPARE_BYTES, Ordering::Relaxed);
         *self.latest() = Some(now);
     }
 
-    fn spare_bytes(&self) -> u64 {
-        self.0.spare_bytes.load(Ordering::Relaxed)
+    /// Whether that little has not left yet.
+    fn is_open(&self) -> bool {
+        self.0.spare_bytes.load(Ordering::Relaxed) > 0
+    }
+
+    fn sent(&self, bytes: u64) {
+        if self.is_open() {
+            let less = |left: u64| Some(left.saturating_sub(bytes));
+            // It always has a new value.
+            let _ = self
+                .0
+                .spare_bytes
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
     }
 
     /// Whether what was sent then went by an earlier path.
@@ -87,6 +95,7 @@ impl fmt::Debug for Detoured {
 
 impl Controller for Detoured {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.detour.sent(bytes);
         self.inner.on_sent(now, bytes, last_packet_number);
     }
 
@@ -131,7 +140,10 @@ impl Controller for Detoured {
     }
 
     fn window(&self) -> u64 {
-        self.inner.window() + self.detour.spare_bytes()
+        match self.detour.is_open() {
+            true => ANY_BYTES,
+            false => self.inner.window(),
+        }
     }
 
     fn metrics(&self) -> ControllerMetrics {
@@ -163,16 +175,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_detour_makes_a_little_room_up_to_a_bound() {
-        let (detour, controller) = controller();
-        let window = controller.window();
-        assert_eq!(window, controller.initial_window());
-        let copy = controller.clone_box();
-        for grown in [3_000, 6_000, 9_000, 12_000, 15_000, 15_000] {
-            detour.take(Instant::now());
-            assert_eq!(controller.window(), window + grown);
-            assert_eq!(copy.window(), window + grown);
-        }
+    fn a_detour_lets_a_little_leave_whatever_is_under_way() {
+        let (detour, mut controller) = controller();
+        let (now, window) = (Instant::now(), controller.window());
+        detour.take(now);
+        let mut copy = controller.clone_box();
+        assert_eq!(controller.window(), ANY_BYTES);
+        copy.on_sent(now, 1_400, 1);
+        assert_eq!(controller.window(), ANY_BYTES);
+        controller.on_sent(now, 1_600, 2);
+        assert_eq!([controller.window(), copy.window()], [window; 2]);
     }
 
     #[test]
@@ -181,6 +193,7 @@ mod tests {
         let start = Instant::now();
         let later = start + Duration::from_secs(1);
         detour.take(later);
+        controller.on_sent(later, SPARE_BYTES, 1);
         let window = controller.window();
         controller.on_congestion_event(later, start, false, 1200);
         assert_eq!(controller.window(), window);
