@@ -80,6 +80,8 @@ pub(crate) struct Records(Mutex<Tables>);
 
 #[derive(Debug, Default)]
 struct Tables {
+    /// Those under way, by the number of the attempt.
+    open: BTreeMap<u64, Record>,
     /// Oldest first.
     over: VecDeque<Record>,
     /// How the path of each connected peer was made.
@@ -89,9 +91,11 @@ struct Tables {
 }
 
 impl Records {
-    /// The latest attempts that are over, oldest first.
+    /// The latest attempts, oldest first; those under way come last.
     pub(crate) fn attempts(&self) -> Vec<Attempt> {
-        self.lock().over.iter().map(Record::event).collect()
+        let tables = self.lock();
+        let all = tables.over.iter().chain(tables.open.values());
+        all.map(Record::event).collect()
     }
 
     /// The attempt that made the path to a connected peer.
@@ -107,20 +111,25 @@ impl Records {
         self.lock().rtts.insert(route, rtt);
     }
 
-    /// An attempt has made a connection.
-    pub(super) fn connected(&self, record: Record) {
-        self.lock().made.insert(record.peer, record);
+    /// An attempt is under way, and this is what is known of it by now.
+    pub(super) fn note(&self, attempt: u64, record: Record) {
+        let mut tables = self.lock();
+        if record.outcome == Outcome::Connected {
+            tables.made.insert(record.peer, record.clone());
+        }
+        tables.open.insert(attempt, record);
     }
 
     /// An attempt is over.
-    pub(super) fn close(&self, record: Record, route: SocketAddr) {
+    pub(super) fn close(&self, attempt: u64, record: Record, route: SocketAddr) {
         record.log();
-        let mut kept = self.lock();
-        kept.rtts.remove(&route);
-        if kept.over.len() == RECORDS {
-            kept.over.pop_front();
+        let mut tables = self.lock();
+        tables.open.remove(&attempt);
+        tables.rtts.remove(&route);
+        if tables.over.len() == RECORDS {
+            tables.over.pop_front();
         }
-        kept.over.push_back(record);
+        tables.over.push_back(record);
     }
 
     /// The peer is no longer connected.

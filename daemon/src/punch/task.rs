@@ -150,6 +150,7 @@ impl Puncher {
         let attempt = Attempt::new(now, meeting, route);
         self.owners
             .name(&meeting.rendezvous.username(), Owner::Attempt(id));
+        self.records.note(id, attempt.record());
         self.attempts.insert(id, attempt);
         self.settle_attempt(id, None).await;
     }
@@ -163,11 +164,10 @@ impl Puncher {
         self.owners.forget(Owner::Keeper(peer));
         self.owners
             .name(keeper.machine.username(), Owner::Keeper(peer));
-        for attempt in self.attempts.values_mut().filter(|it| it.peer == peer) {
+        let attempts = self.attempts.iter_mut();
+        for (id, attempt) in attempts.filter(|(_, it)| it.peer == peer) {
             attempt.connected(now);
-            if !attempt.proven.is_empty() {
-                self.records.connected(attempt.record());
-            }
+            self.records.note(*id, attempt.record());
         }
         self.keepers.insert(peer, keeper);
     }
@@ -264,7 +264,7 @@ impl Puncher {
             attempt.superfluous(Instant::now());
         }
         let (peer, route) = (attempt.peer, attempt.route);
-        self.records.close(attempt.into_record(), route);
+        self.records.close(id, attempt.into_record(), route);
         self.let_fade(peer, route);
         self.tell(PathNews::MeetingOver(peer)).await;
     }
@@ -442,6 +442,7 @@ impl Puncher {
             return;
         };
         let (peer, route, side) = (attempt.peer, attempt.route, attempt.side());
+        self.records.note(id, attempt.record());
         self.allowance.answered(path.remote.ip());
         self.admit(route, path.remote);
         self.records.expect(route, path.rtt);
