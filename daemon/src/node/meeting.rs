@@ -271,7 +271,7 @@ impl Node {
             }
             FromTracker::Joined { swarm, member } => {
                 // It may have been started anew, and know nothing of our connection.
-                if self.peers.contains_key(&member.peer) {
+                if self.peers.contains_key(&member.peer) && self.serves(id, &swarm) {
                     self.config.punch.suspect(member.peer);
                 }
                 self.note_member(id, swarm, member);
@@ -292,7 +292,20 @@ impl Node {
         }
     }
 
+    /// Whether a tracker is one of the share's, or our own: another has no say in it.
+    fn serves(&self, tracker: TrackerId, swarm: &SwarmId) -> bool {
+        let pin = self.trackers.get(&tracker).and_then(|tracker| tracker.pin);
+        let named = |share: &Share| {
+            let mut trackers = share.record.trackers.iter();
+            trackers.any(|named| Some(named.pin) == pin)
+        };
+        tracker == OWN || self.shares.get(swarm).is_some_and(named)
+    }
+
     fn note_member(&mut self, tracker: TrackerId, swarm: SwarmId, member: Member) {
+        if !self.serves(tracker, &swarm) {
+            return;
+        }
         self.know_member(tracker, swarm, member.peer);
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
@@ -327,7 +340,7 @@ impl Node {
 
     fn handle_rendezvous(&mut self, id: TrackerId, mut rendezvous: Rendezvous) {
         let (swarm, peer) = (rendezvous.swarm, rendezvous.peer);
-        let Some(share) = self.shares.get(&swarm) else {
+        let Some(share) = self.shares.get(&swarm).filter(|_| self.serves(id, &swarm)) else {
             return;
         };
         if peer == self.config.key || share.member_state().is_none() || share.banned.contains(&peer)

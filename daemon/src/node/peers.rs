@@ -1,7 +1,8 @@
 //! Connections with peers, and the swarms joined on them.
 //!
 //! On a connection each swarm is joined by itself: both sides prove that they know the content id,
-//! the one that wants something first. Only then is anything said about the share.
+//! the one that wants something first. Only then is anything said about the share, but for this: of a
+//! seed of a public share the first chunks are asked in the same breath, see [`Node::presume`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -187,11 +188,15 @@ impl Node {
         let (out, queue) = mpsc::channel(MESSAGES);
         let common = Arc::<Common>::default();
         let (shared, node) = (common.clone(), self.me.clone());
-        self.config.punch.keep(Kept {
+        let kept = self.config.punch.keep(Kept {
             session,
             connection: connection.clone(),
             common: common.clone(),
         });
+        if !kept {
+            // Its session ends at once, and says so.
+            connection.close(Close::Refused.code(), Close::Refused.reason());
+        }
         tokio::spawn(session::run(
             connection.clone(),
             session,
@@ -299,7 +304,9 @@ impl Node {
         else {
             return;
         };
-        if known != Some(MemberState::Seed) || joint.theirs.is_some() {
+        // The chunks we ask for say something of the share, which nobody may learn of a private one.
+        let is_private = share.record.secret.is_some();
+        if is_private || known != Some(MemberState::Seed) || joint.theirs.is_some() {
             return;
         }
         joint.presumed = true;

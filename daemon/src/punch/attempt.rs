@@ -30,6 +30,7 @@ pub(super) struct Attempt {
     /// The paths on which the peer has answered.
     pub(super) proven: Vec<Path>,
     ends: Instant,
+    has_failed: bool,
     record: Record,
 }
 
@@ -44,6 +45,7 @@ impl Attempt {
             nominated: None,
             proven: Vec::new(),
             ends: now + LONGEST,
+            has_failed: false,
             record: Record::new(rendezvous, *side),
         }
     }
@@ -58,7 +60,8 @@ impl Attempt {
                 self.proven.push(path);
             }
             PunchEvent::AlsoProven(path) => self.proven.push(path),
-            PunchEvent::Heard { .. } | PunchEvent::Failed => (),
+            PunchEvent::Failed => self.has_failed = true,
+            PunchEvent::Heard { .. } => (),
         }
         Some(event)
     }
@@ -66,6 +69,17 @@ impl Attempt {
     /// Whether the peer has answered at this address.
     pub(super) fn has_proven(&self, remote: SocketAddr) -> bool {
         self.proven.iter().any(|path| path.remote == remote)
+    }
+
+    /// Whether it may still lead to a connection.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.has_failed && self.record.connected.is_none()
+    }
+
+    /// Whether a path was proven on which there is no connection yet, and none was kept instead.
+    pub(super) fn is_open(&self) -> bool {
+        let is_idle = self.record.outcome == Outcome::NoPath && self.record.connected.is_none();
+        is_idle && !self.proven.is_empty()
     }
 
     /// Which side of the connection we are.

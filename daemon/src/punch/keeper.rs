@@ -31,6 +31,8 @@ pub(super) struct Keeper {
     pub(super) machine: PathKeeper,
     pub(super) kept: Kept,
     pub(super) route: SocketAddr,
+    /// Its path does not answer.
+    pub(super) is_silent: bool,
     /// Datagrams received, and when the last of them was noticed.
     received: u64,
     heard: Instant,
@@ -56,6 +58,7 @@ impl Keeper {
             machine,
             kept,
             route,
+            is_silent: false,
             received: 0,
             heard: now,
             asked: 0,

@@ -73,7 +73,7 @@ pub(crate) enum PathNews {
         /// Which connection.
         session: SessionId,
     },
-    /// It does again, or another one.
+    /// The path of a connection answers again, or the peer does on another.
     Alive {
         /// With whom.
         peer: PublicKey,
@@ -144,10 +144,9 @@ impl PunchHandle {
     }
 
     /// Keeps the path of a connection for as long as it lives.
-    pub(crate) fn keep(&self, kept: Kept) {
-        if self.orders.try_send(Order::Keep(Box::new(kept))).is_err() {
-            tracing::warn!("too much to do; the path of a connection is not kept");
-        }
+    /// False when there is no room: then it must end, since nobody would follow the peer.
+    pub(crate) fn keep(&self, kept: Kept) -> bool {
+        self.orders.try_send(Order::Keep(Box::new(kept))).is_ok()
     }
 
     /// Checks the path of the connection with a peer that may have been started anew.

@@ -28,9 +28,9 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    /// Requests with this USERNAME are for `owner`.
-    pub(super) fn name(&mut self, name: &str, owner: Owner) {
-        self.names.insert(name.to_owned(), owner);
+    /// Requests with this USERNAME are for `owner`; false if they are for another already.
+    pub(super) fn name(&mut self, name: &str, owner: Owner) -> bool {
+        *self.names.entry(name.to_owned()).or_insert(owner) == owner
     }
 
     /// `owner` sends this: if it is a request, its answer is for it.
@@ -62,5 +62,59 @@ impl Owners {
         for transaction in self.asked.remove(&owner).into_iter().flatten() {
             self.transactions.remove(&transaction);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_proto::nat::check::Credentials;
+    use warren_proto::proof::Side;
+
+    use super::*;
+
+    const KEEPER: Owner = Owner::Keeper(PublicKey([1; 32]));
+
+    #[test]
+    fn requests_go_by_their_name_and_answers_to_who_asked() {
+        let mut owners = Owners::default();
+        let credentials = Credentials::new(&[1; 10], &[2; 32]);
+        let request = credentials.encode_request(Transaction([3; 12]), Side::Client);
+        let answer = credentials.encode_answer(Transaction([3; 12]), ([192, 0, 2, 1], 5000).into());
+        assert_eq!((owners.of(&request), owners.of(&answer)), (None, None));
+        assert!(owners.name(credentials.username(), KEEPER));
+        owners.sent(&request, Owner::Attempt(7));
+        assert_eq!(owners.of(&request), Some(KEEPER));
+        assert_eq!(owners.of(&answer), Some(Owner::Attempt(7)));
+        owners.forget(Owner::Attempt(7));
+        assert_eq!(
+            (owners.of(&request), owners.of(&answer)),
+            (Some(KEEPER), None)
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_given_to_nobody_else() {
+        let mut owners = Owners::default();
+        assert!(owners.name("name", KEEPER));
+        assert!(owners.name("name", KEEPER));
+        assert!(!owners.name("name", Owner::Attempt(7)));
+        owners.forget(Owner::Attempt(7));
+        assert!(
+            !owners.name("name", Owner::Attempt(8)),
+            "the keeper has it still"
+        );
+    }
+
+    #[test]
+    fn what_was_asked_long_ago_is_forgotten() {
+        let mut owners = Owners::default();
+        let credentials = Credentials::new(&[1; 10], &[2; 32]);
+        let transaction = |n: usize| Transaction([n as u8; 12]);
+        for n in 0..=PER_OWNER {
+            let request = credentials.encode_request(transaction(n), Side::Client);
+            owners.sent(&request, KEEPER);
+        }
+        assert_eq!(owners.transactions.len(), PER_OWNER);
+        assert!(!owners.transactions.contains_key(&transaction(0)));
     }
 }

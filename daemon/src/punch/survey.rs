@@ -134,14 +134,21 @@ impl Survey {
     pub(super) fn poll_finding(&mut self) -> Option<Finding> {
         let measured = self.probe.as_mut()?.poll_measured()?;
         self.probe = None;
-        let reflexive = measured.reflexive();
-        let before = std::mem::replace(&mut self.reflexive, reflexive);
+        let Some(reflexive) = measured.reflexive() else {
+            // Nobody answered; what was known stays known.
+            self.mapping.get_or_insert(measured.mapping);
+            return self.is_full.then(|| self.combine()).flatten();
+        };
+        let before = self.reflexive.replace(reflexive);
+        let is_other = before.is_some_and(|before| before != reflexive);
         if self.is_full {
             self.mapping = Some(measured.mapping);
-            return self.combine();
         }
-        let is_other = before.is_some() && reflexive.is_some() && before != reflexive;
-        is_other.then_some(Finding::Rebound)
+        match (is_other, self.is_full) {
+            (true, _) => Some(Finding::Rebound),
+            (false, true) => self.combine(),
+            (false, false) => None,
+        }
     }
 
     /// What is known once both halves are.

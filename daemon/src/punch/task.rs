@@ -1,7 +1,7 @@
 //! The task that owns all paths: reads what is not QUIC, gives it to the machine it is for, sends
 //! what the machines say, and does what they find out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +24,9 @@ use crate::peer::interfaces::host_candidates;
 
 /// Attempts at once: as many as there may be peers.
 const ATTEMPTS: usize = 256;
+
+/// Attempts with one peer: two trackers may introduce it at once.
+const ATTEMPTS_PER_PEER: usize = 2;
 
 /// Datagrams and orders taken in before the machines are looked at again.
 const BATCH: usize = 64;
@@ -49,8 +52,8 @@ pub(super) struct Puncher {
     fading: BTreeMap<PublicKey, (Instant, SocketAddr)>,
     candidates: Vec<Candidate>,
     next_interfaces: Instant,
-    /// Peers that are being dialled.
-    dialling: BTreeSet<PublicKey>,
+    /// Peers that are being dialled, and for which attempt.
+    dialling: BTreeMap<PublicKey, u64>,
     dialled: mpsc::Receiver<Dialled>,
     dials: mpsc::Sender<Dialled>,
     counter: u64,
@@ -84,7 +87,7 @@ impl Puncher {
             fading: BTreeMap::new(),
             candidates,
             next_interfaces: Instant::now() + INTERFACES,
-            dialling: BTreeSet::new(),
+            dialling: BTreeMap::new(),
             dialled,
             dials,
             counter: 0,
@@ -142,17 +145,42 @@ impl Puncher {
         let peer = meeting.rendezvous.peer;
         if self.attempts.len() >= ATTEMPTS {
             tracing::debug!(%peer, "too many attempts at once");
-            return self.tell(PathNews::MeetingOver(peer)).await;
+            return self.tell_over(peer).await;
         }
-        let route = self.endpoint.socket().route(&peer, Class::Direct);
         self.counter += 1;
         let id = self.counter;
+        let name = meeting.rendezvous.username();
+        if !self.owners.name(&name, Owner::Attempt(id)) {
+            tracing::debug!(%peer, "an introduction by a name that is taken");
+            return self.tell_over(peer).await;
+        }
+        self.make_room(peer).await;
+        let route = self.endpoint.socket().route(&peer, Class::Direct);
         let attempt = Attempt::new(now, meeting, route);
-        self.owners
-            .name(&meeting.rendezvous.username(), Owner::Attempt(id));
         self.records.note(id, attempt.record());
         self.attempts.insert(id, attempt);
         self.settle_attempt(id, None).await;
+    }
+
+    /// Ends the oldest attempt with a peer that has come to nothing, if there are as many as may be.
+    async fn make_room(&mut self, peer: PublicKey) {
+        let its = self.attempts.iter().filter(|(_, it)| it.peer == peer);
+        let futile = its.filter(|(_, it)| it.proven.is_empty());
+        let futile: Vec<u64> = futile.map(|(id, _)| *id).collect();
+        if futile.len() >= ATTEMPTS_PER_PEER {
+            self.close_attempt(futile[0]).await;
+        }
+    }
+
+    /// Tells the node that a peer may be met anew, unless another attempt goes on.
+    async fn tell_over(&self, peer: PublicKey) {
+        if !self
+            .attempts
+            .values()
+            .any(|it| it.peer == peer && it.is_under_way())
+        {
+            self.tell(PathNews::MeetingOver(peer)).await;
+        }
     }
 
     async fn keep(&mut self, now: Instant, kept: Kept) {
@@ -161,7 +189,9 @@ impl Puncher {
         };
         let peer = keeper.peer();
         self.fading.remove(&peer);
+        self.dialling.remove(&peer);
         self.owners.forget(Owner::Keeper(peer));
+        // 80 bits of a secret that the two ends alone know: nobody else has the name.
         self.owners
             .name(keeper.machine.username(), Owner::Keeper(peer));
         let attempts = self.attempts.iter_mut();
@@ -265,8 +295,25 @@ impl Puncher {
         }
         let (peer, route) = (attempt.peer, attempt.route);
         self.records.close(id, attempt.into_record(), route);
+        if self.dialling.get(&peer) == Some(&id) {
+            self.dialling.remove(&peer);
+        }
+        self.point_back(peer, route);
         self.let_fade(peer, route);
-        self.tell(PathNews::MeetingOver(peer)).await;
+        self.tell_over(peer).await;
+    }
+
+    /// What a tracker's word has changed about a connection ends with the attempt, unless the peer
+    /// has confirmed it on the connection.
+    fn point_back(&self, peer: PublicKey, route: SocketAddr) {
+        if let Some(keeper) = self.keepers.get(&peer) {
+            let path = keeper.machine.path();
+            let socket = self.endpoint.socket();
+            if socket.path_of(route) != Some(path) {
+                self.admit(route, path);
+                socket.point(route, path);
+            }
+        }
     }
 
     async fn time_keepers(&mut self, now: Instant) {
@@ -281,6 +328,7 @@ impl Puncher {
             };
             if keeper.is_over() {
                 self.close_keeper(peer);
+                self.meet_anew(peer).await;
             } else {
                 keeper.handle_timeout(now);
                 self.settle_keeper(peer, None).await;
@@ -383,10 +431,9 @@ impl Puncher {
         let (peer, route) = (attempt.peer, attempt.route);
         match event {
             PunchEvent::Heard { remote } => {
-                self.allowance.answered(remote.ip());
-                self.admit(route, remote);
-                // Until the client nominates one, this address is as good as any.
                 let socket = self.endpoint.socket();
+                socket.admit_heard(route, remote);
+                // Until the client nominates one, this address is as good as any.
                 if socket.path_of(route).is_none() {
                     socket.point(route, remote);
                 }
@@ -398,7 +445,7 @@ impl Puncher {
                 self.admit(route, path.remote);
                 self.follow_nomination(id).await;
             }
-            PunchEvent::Failed => self.tell(PathNews::MeetingOver(peer)).await,
+            PunchEvent::Failed => self.tell_over(peer).await,
         }
     }
 
@@ -408,9 +455,9 @@ impl Puncher {
         }
     }
 
-    /// As server: answers the client where it says it comes from. While there is a connection, this
-    /// must be proven first: much may be sent on it, and the nomination may be a copy that somebody
-    /// else has sent on.
+    /// As server: answers the client where it says it comes from. The tracker knows the secret of
+    /// these checks too, so a connection that is well is not touched, and one that is silent only
+    /// when the address is proven: much may be sent there, and the nomination may be somebody's copy.
     async fn follow_nomination(&mut self, id: u64) {
         let Some(attempt) = self.attempts.get(&id) else {
             return;
@@ -419,8 +466,11 @@ impl Puncher {
             return;
         };
         let (peer, route) = (attempt.peer, attempt.route);
-        let is_connected = self.keepers.contains_key(&peer);
-        if !is_connected || attempt.has_proven(remote) {
+        let may = match self.keepers.get(&peer) {
+            Some(keeper) => keeper.is_silent && attempt.has_proven(remote),
+            None => true,
+        };
+        if may {
             self.point(peer, route, remote).await;
         }
     }
@@ -447,10 +497,14 @@ impl Puncher {
         self.admit(route, path.remote);
         self.records.expect(route, path.rtt);
         if let Some(keeper) = self.keepers.get_mut(&peer) {
-            keeper.machine.try_address(Instant::now(), path.remote);
+            let now = Instant::now();
+            keeper.machine.try_address(now, path.remote);
+            // What answers on the present path is no proof of a new process elsewhere.
+            keeper.machine.suspect(now);
+            let is_silent = keeper.is_silent;
             self.settle_keeper(peer, None).await;
-            // If the peer knows the connection, no time is lost until it has said so.
-            if side == Side::Client {
+            // Nothing is lost on a path that is silent, and no time until the peer has confirmed it.
+            if side == Side::Client && is_silent {
                 self.point(peer, route, path.remote).await;
             }
         } else if side == Side::Client {
@@ -469,9 +523,10 @@ impl Puncher {
         };
         let (peer, route) = (attempt.peer, attempt.route);
         // Another tracker may have introduced the same two.
-        if !self.dialling.insert(peer) {
+        if self.dialling.contains_key(&peer) {
             return;
         }
+        self.dialling.insert(peer, id);
         self.admit(route, path.remote);
         self.endpoint.socket().point(route, path.remote);
         let (endpoint, node, dials) =
@@ -502,14 +557,16 @@ impl Puncher {
     }
 
     async fn handle_dialled(&mut self, dialled: Dialled) {
-        self.dialling.remove(&dialled.peer);
+        // Until the node has taken the connection in, the peer is not dialled for another attempt.
         if dialled.is_connected {
             return;
         }
+        self.dialling.remove(&dialled.peer);
         if let Some(attempt) = self.attempts.get_mut(&dialled.attempt) {
             attempt.refused();
             self.close_attempt(dialled.attempt).await;
         }
+        self.meet_anew(dialled.peer).await;
     }
 
     async fn settle_keeper(
@@ -541,25 +598,33 @@ impl Puncher {
         tracing::debug!(%peer, ?event, "path");
         match event {
             KeeperEvent::Heard { remote } => {
-                self.allowance.answered(remote.ip());
-                self.admit(route, remote);
+                self.endpoint.socket().admit_heard(route, remote);
             }
             KeeperEvent::Moved { remote, .. } => {
                 tracing::info!(%peer, %remote, "the path of a peer has changed");
                 self.point(peer, route, remote).await;
                 self.note_superfluous(peer);
             }
-            KeeperEvent::Silent => self.tell(PathNews::Silent { peer, session }).await,
+            KeeperEvent::Silent => {
+                self.set_silent(peer, true);
+                self.tell(PathNews::Silent { peer, session }).await;
+            }
             KeeperEvent::Alive => {
+                self.set_silent(peer, false);
                 self.note_superfluous(peer);
                 self.tell(PathNews::Alive { peer, session }).await;
             }
-            KeeperEvent::Dead => self.tell(PathNews::Gone { peer, session }).await,
-            KeeperEvent::Forgotten => {
+            KeeperEvent::Dead | KeeperEvent::Forgotten => {
                 self.tell(PathNews::Gone { peer, session }).await;
                 self.close_keeper(peer);
                 self.meet_anew(peer).await;
             }
+        }
+    }
+
+    fn set_silent(&mut self, peer: PublicKey, silent: bool) {
+        if let Some(keeper) = self.keepers.get_mut(&peer) {
+            keeper.is_silent = silent;
         }
     }
 
@@ -570,10 +635,10 @@ impl Puncher {
         attempts.for_each(|attempt| attempt.superfluous(now));
     }
 
-    /// The peer knows nothing of the connection that we had: the client opens another on the path
-    /// that was just proven, the server awaits it there.
+    /// The connection that we had is no more: the client opens another on a path that was proven
+    /// meanwhile, the server awaits it there.
     async fn meet_anew(&mut self, peer: PublicKey) {
-        let is_proven = |it: &Attempt| it.peer == peer && !it.proven.is_empty();
+        let is_proven = |it: &Attempt| it.peer == peer && it.is_open();
         let latest = self.attempts.iter().rev().find(|(_, it)| is_proven(it));
         match latest.map(|(id, it)| (*id, it.side())) {
             Some((id, Side::Client)) => self.dial(id),

@@ -96,7 +96,8 @@ impl Connection {
         secret
     }
 
-    /// The route leads elsewhere now. The next message leaves although the congestion window may be
+    /// The path has changed at either end, or was silent for so long that it is as good as another. The
+    /// next message leaves although the congestion window may be
     /// full, and what was lost on the old path counts as no congestion.
     pub fn path_changed(&self) {
         self.detour.take(Instant::now());

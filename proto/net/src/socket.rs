@@ -44,6 +44,10 @@ use routes::{Path, RouteId, Routes};
 /// beyond this bound the taker is stuck or we are flooded, and STUN repeats itself anyway.
 const STUN_QUEUE: usize = 1024;
 
+/// Longest datagram that is not QUIC: of unknown paths, STUN expects no more to pass unfragmented
+/// (RFC 8489 §6.1).
+const MAX_STUN_BYTES: usize = 548;
+
 /// Largest payload the kernel takes in one call: 65,535 less the IPv4 and UDP headers.
 const MAX_BATCH_BYTES: usize = 65_507;
 
@@ -73,7 +77,7 @@ pub struct SocketCounters {
     pub receive_errors: u64,
     /// Send errors other than a full socket buffer.
     pub send_errors: u64,
-    /// Non-QUIC datagrams that nobody wanted or that found the queue full.
+    /// Non-QUIC datagrams that nobody wanted, that found the queue full, or that are too long.
     pub stray: u64,
     /// QUIC packets that belonged to no connection and were not let in.
     pub strangers: u64,
@@ -209,6 +213,12 @@ impl Socket {
         self.routes.admit(route, remote)
     }
 
+    /// Like [`admit`](Self::admit), for an address from which the peer was heard and nothing is proven:
+    /// its sender may have written somebody else's. False if it is the path of another route.
+    pub fn admit_heard(&self, route: SocketAddr, remote: SocketAddr) -> bool {
+        self.routes.admit_heard(route, remote)
+    }
+
     /// Sends what goes out on a route to `remote` from now on. Nothing else ever changes that.
     ///
     /// False, and nothing has changed, unless the route has [admitted](Self::admit) the address.
@@ -306,7 +316,8 @@ impl Socket {
             bytes: Bytes::copy_from_slice(segment),
         };
         // Reserve first: a flood must not cost a copy per datagram.
-        let slot = taker.as_ref().and_then(|taker| taker.try_reserve().ok());
+        let taker = taker.as_ref().filter(|_| segment.len() <= MAX_STUN_BYTES);
+        let slot = taker.and_then(|taker| taker.try_reserve().ok());
         match slot {
             Some(slot) => slot.send(datagram()),
             None => {

@@ -37,6 +37,16 @@ pub(super) enum OverQuota {
 
 type Pair = (PublicKey, PublicKey);
 
+/// The introduction of a pair.
+#[derive(Clone, Copy, Debug)]
+struct Charge {
+    at: Instant,
+    /// One of the two has moved since.
+    may_repeat: bool,
+    /// That was made use of.
+    is_repeated: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Window {
     start: Instant,
@@ -46,7 +56,7 @@ struct Window {
 /// The introductions of the last minute, as far as they count.
 #[derive(Debug, Default)]
 pub(super) struct Quota {
-    pairs: BTreeMap<Pair, Instant>,
+    pairs: BTreeMap<Pair, Charge>,
     pairs_by_age: VecDeque<(Instant, Pair)>,
     windows: BTreeMap<PublicKey, Window>,
     windows_by_age: VecDeque<(Instant, PublicKey)>,
@@ -62,9 +72,10 @@ impl Quota {
     ) -> Result<(), OverQuota> {
         self.drop_old(now);
         let pair = (a.min(b), a.max(b));
-        if let Some(at) = self.pairs.get(&pair) {
+        let charged = self.pairs.get(&pair).copied();
+        if let Some(charge) = charged.filter(|charge| !charge.may_repeat) {
             return Err(OverQuota::Pair {
-                wait: (*at + PAIR_INTERVAL).duration_since(now),
+                wait: (charge.at + PAIR_INTERVAL).duration_since(now),
             });
         }
         for peer in [a, b] {
@@ -75,17 +86,32 @@ impl Quota {
                 return Err(OverQuota::Peer { peer, wait });
             }
         }
-        self.pairs.insert(pair, now);
-        self.pairs_by_age.push_back((now, pair));
+        self.charge(now, pair);
         self.count(now, a);
         self.count(now, b);
         Ok(())
     }
 
-    /// The pairs of a peer may be introduced again at once: it is at another address, so that what
-    /// the others were told is of no use.
+    fn charge(&mut self, now: Instant, pair: Pair) {
+        if let Some(charge) = self.pairs.get_mut(&pair) {
+            (charge.may_repeat, charge.is_repeated) = (false, true);
+            return;
+        }
+        let charge = Charge {
+            at: now,
+            may_repeat: false,
+            is_repeated: false,
+        };
+        self.pairs.insert(pair, charge);
+        self.pairs_by_age.push_back((now, pair));
+    }
+
+    /// The pairs of a peer may be introduced once more before their time: it is at another address, so
+    /// that what the others were told is of no use.
     pub(super) fn forget_pairs(&mut self, peer: PublicKey) {
-        self.pairs.retain(|(a, b), _| *a != peer && *b != peer);
+        let its = |(a, b): &Pair| *a == peer || *b == peer;
+        let pairs = self.pairs.iter_mut().filter(|(pair, _)| its(pair));
+        pairs.for_each(|(_, charge)| charge.may_repeat = !charge.is_repeated);
     }
 
     fn count(&mut self, now: Instant, peer: PublicKey) {
@@ -140,15 +166,18 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_moved_waits_for_nothing_but_its_own_cap() {
+    fn a_peer_that_moved_is_introduced_once_more_before_its_time() {
         let (mut quota, start) = (Quota::default(), Instant::now());
-        for n in 0..PEER_INTRODUCTIONS {
-            quota.forget_pairs(A);
-            assert_eq!(quota.try_charge(start, A, B), Ok(()), "{n}");
-        }
+        assert_eq!(quota.try_charge(start, A, B), Ok(()));
         quota.forget_pairs(A);
-        let over = quota.try_charge(start, A, B);
-        assert!(matches!(over, Err(OverQuota::Peer { .. })), "{over:?}");
+        assert_eq!(quota.try_charge(start, A, B), Ok(()));
+        for _ in 0..2 {
+            quota.forget_pairs(B);
+            let over = quota.try_charge(start, A, B);
+            assert!(matches!(over, Err(OverQuota::Pair { .. })), "{over:?}");
+        }
+        let later = start + PAIR_INTERVAL;
+        assert_eq!(quota.try_charge(later, A, B), Ok(()));
     }
 
     #[test]

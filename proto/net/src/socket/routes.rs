@@ -97,6 +97,15 @@ impl Routes {
         RouteId::of(route).is_some_and(|route| self.write().admit(route, canonical(remote)))
     }
 
+    /// The same, unless `remote` is the path of another route.
+    pub(super) fn admit_heard(&self, route: SocketAddr, remote: SocketAddr) -> bool {
+        let remote = canonical(remote);
+        RouteId::of(route).is_some_and(|route| {
+            let mut table = self.write();
+            !table.is_path_of_other(route, remote) && table.admit(route, remote)
+        })
+    }
+
     /// Sends to `remote` from now on; false if the route has not admitted it.
     pub(super) fn point(&self, route: SocketAddr, remote: SocketAddr) -> bool {
         RouteId::of(route).is_some_and(|route| self.write().point(route, canonical(remote)))
@@ -268,6 +277,14 @@ impl Table {
         }
         self.add_source(id, remote);
         true
+    }
+
+    fn is_path_of_other(&self, id: RouteId, remote: SocketAddr) -> bool {
+        let Some(Source::Admitted { route, .. }) = self.sources.get(&remote) else {
+            return false;
+        };
+        let path = self.routes.get(route).and_then(|route| route.path);
+        *route != id && path.is_some_and(|path| path.remote == remote)
     }
 
     fn add_source(&mut self, id: RouteId, remote: SocketAddr) {

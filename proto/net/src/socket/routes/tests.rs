@@ -54,6 +54,19 @@ fn an_address_belongs_to_the_last_that_admitted_it() {
 }
 
 #[test]
+fn an_address_that_was_only_heard_takes_no_path_from_another() {
+    let routes = routes();
+    let victim = routes.route(&peer(1), Class::Direct);
+    let thief = routes.route(&peer(2), Class::Direct);
+    admit_and_point(&routes, victim, HOME);
+    assert!(!routes.admit_heard(thief, addr(HOME)));
+    assert_eq!(path(&routes, victim), Some(addr(HOME)));
+    assert!(routes.admit_heard(victim, addr(HOME)));
+    assert!(routes.admit_heard(thief, addr(AWAY)));
+    assert!(routes.point(thief, addr(AWAY)));
+}
+
+#[test]
 fn real_addresses_and_forgotten_routes_admit_nothing() {
     let routes = routes();
     let route = routes.route(&peer(1), Class::Direct);
