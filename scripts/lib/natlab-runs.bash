@@ -156,8 +156,6 @@ event_of() {
   local site=${1#*-} ns
   case $1 in
     reboot-*) echo forget && routers "$site" ;;
-    move-a) printf '%s\n' move a ;;
-    move-b) printf '%s\n' move "$host_b" ;;
     rebind-*)
       printf '%s\n' rebind $((run % 10))
       for ns in $(routers "$site"); do
