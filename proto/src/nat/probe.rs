@@ -286,11 +286,10 @@ fn is_same_family(a: SocketAddr, b: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use stun_rs::attributes::stun::XorMappedAddress;
     use stun_rs::methods::BINDING;
-    use stun_rs::{MessageClass, MessageDecoderBuilder, MessageEncoderBuilder};
-    use stun_rs::{StunMessageBuilder, TransactionId};
+    use stun_rs::{MessageClass, MessageDecoderBuilder};
 
+    use super::super::stun::binding_success;
     use super::*;
 
     const FIRST: &str = "192.0.2.1:59000";
@@ -353,7 +352,7 @@ mod tests {
         );
         let mut attributes = message.attributes().iter();
         assert!(attributes.all(|a| a.attribute_type().is_comprehension_optional()));
-        let v6 = answer(&request, "[2001:db8::1]:5000");
+        let v6 = binding_success(&request, "[2001:db8::1]:5000");
         assert!(v6.len() <= request.len());
     }
 
@@ -412,11 +411,15 @@ mod tests {
         probe.handle_datagram(
             now,
             FIRST.parse().unwrap(),
-            &answer(&other, "192.0.2.9:5000"),
+            &binding_success(&other, "192.0.2.9:5000"),
         );
         let question = asked(&probe, FIRST);
         for mapped in ["[2001:db8::1]:5000", "0.0.0.0:5000", "192.0.2.9:0"] {
-            probe.handle_datagram(now, FIRST.parse().unwrap(), &answer(&question, mapped));
+            probe.handle_datagram(
+                now,
+                FIRST.parse().unwrap(),
+                &binding_success(&question, mapped),
+            );
         }
         assert!(probe.servers.iter().all(|server| server.mapped.is_none()));
         reply(&mut probe, now, FIRST, FIRST, 5000);
@@ -447,7 +450,7 @@ mod tests {
         #[test]
         fn no_answer_panics(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             let (mut probe, now) = probe(&[FIRST]);
-            let mut answer = answer(&asked(&probe, FIRST), "192.0.2.9:5000");
+            let mut answer = binding_success(&asked(&probe, FIRST), "192.0.2.9:5000");
             for (at, byte) in bytes.iter().enumerate() {
                 let index = at * 7 % answer.len();
                 answer[index] ^= byte;
@@ -493,21 +496,7 @@ mod tests {
 
     /// Lets `from` answer what `server` was asked.
     fn reply(probe: &mut MappingProbe, now: Instant, server: &str, from: &str, port: u16) {
-        let answer = answer(&asked(probe, server), &format!("203.0.113.7:{port}"));
+        let answer = binding_success(&asked(probe, server), &format!("203.0.113.7:{port}"));
         probe.handle_datagram(now, from.parse().unwrap(), &answer);
-    }
-
-    fn answer(request: &[u8], mapped: &str) -> Vec<u8> {
-        let transaction: [u8; 12] = request[8..20].try_into().unwrap();
-        let mapped: SocketAddr = mapped.parse().unwrap();
-        let answer = StunMessageBuilder::new(BINDING, MessageClass::SuccessResponse)
-            .with_transaction_id(TransactionId::from(transaction))
-            .with_attribute(XorMappedAddress::from(mapped))
-            .build();
-        let mut bytes = vec![0; 64];
-        let encoder = MessageEncoderBuilder::default().build();
-        let length = encoder.encode(&mut bytes, &answer).unwrap();
-        bytes.truncate(length);
-        bytes
     }
 }

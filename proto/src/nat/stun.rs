@@ -129,3 +129,24 @@ fn split_attribute(bytes: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
     let behind = rest.get(length.next_multiple_of(4)..)?;
     Some(((u16::from_be_bytes([header[0], header[1]]), value), behind))
 }
+
+/// The answer of a STUN server to a Binding request, made by the codec of others.
+#[cfg(test)]
+pub(super) fn binding_success(request: &[u8], mapped: &str) -> Vec<u8> {
+    use stun_rs::attributes::stun::XorMappedAddress;
+    use stun_rs::{
+        MessageClass, MessageEncoderBuilder, StunMessageBuilder, TransactionId, methods::BINDING,
+    };
+
+    let transaction: [u8; 12] = request[8..20].try_into().unwrap();
+    let mapped: SocketAddr = mapped.parse().unwrap();
+    let answer = StunMessageBuilder::new(BINDING, MessageClass::SuccessResponse)
+        .with_transaction_id(TransactionId::from(transaction))
+        .with_attribute(XorMappedAddress::from(mapped))
+        .build();
+    let mut bytes = vec![0; 64];
+    let encoder = MessageEncoderBuilder::default().build();
+    let length = encoder.encode(&mut bytes, &answer).unwrap();
+    bytes.truncate(length);
+    bytes
+}

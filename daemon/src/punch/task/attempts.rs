@@ -1,0 +1,266 @@
+//! Attempts to reach peers: begun for an introduction, followed to a proven path, dialled on it,
+//! ended.
+
+use std::time::Instant;
+
+use warren_net::{Class, ConnectError, Expect, Protocol};
+use warren_proto::id::PublicKey;
+use warren_proto::nat::{Path, PunchEvent, Transmit};
+use warren_proto::proof::Side;
+
+use super::{Arrival, Dialled, Puncher};
+use crate::node::NodeEvent;
+use crate::punch::attempt::Attempt;
+use crate::punch::owners::Owner;
+use crate::punch::{Meeting, PathNews};
+
+/// Attempts at once: as many as there may be peers.
+const ATTEMPTS: usize = 256;
+
+/// Attempts with one peer: two trackers may introduce it at once.
+const ATTEMPTS_PER_PEER: usize = 2;
+
+impl Puncher {
+    pub(super) async fn meet(&mut self, now: Instant, meeting: &Meeting) {
+        let peer = meeting.rendezvous.peer;
+        if self.attempts.len() >= ATTEMPTS {
+            tracing::debug!(%peer, "too many attempts at once");
+            return self.tell_over(peer).await;
+        }
+        self.counter += 1;
+        let id = self.counter;
+        let name = meeting.rendezvous.username();
+        if !self.owners.name(&name, Owner::Attempt(id)) {
+            tracing::debug!(%peer, "an introduction by a name that is taken");
+            return self.tell_over(peer).await;
+        }
+        self.make_room(peer).await;
+        let route = self.endpoint.socket().route(&peer, Class::Direct);
+        let attempt = Attempt::new(now, meeting, route);
+        self.records.note(id, attempt.record());
+        self.attempts.insert(id, attempt);
+        self.settle_attempt(id, None).await;
+    }
+
+    /// Ends the oldest attempt with a peer that has come to nothing, if there are as many as may be.
+    async fn make_room(&mut self, peer: PublicKey) {
+        let its = self.attempts.iter().filter(|(_, it)| it.peer == peer);
+        let futile = its.filter(|(_, it)| it.proven.is_empty());
+        let futile: Vec<u64> = futile.map(|(id, _)| *id).collect();
+        if futile.len() >= ATTEMPTS_PER_PEER {
+            self.close_attempt(futile[0]).await;
+        }
+    }
+
+    /// Tells the node that a peer may be met anew, unless another attempt goes on.
+    async fn tell_over(&self, peer: PublicKey) {
+        if !self
+            .attempts
+            .values()
+            .any(|it| it.peer == peer && it.is_under_way())
+        {
+            self.tell(PathNews::MeetingOver(peer)).await;
+        }
+    }
+
+    pub(super) async fn time_attempts(&mut self, now: Instant) {
+        let is_due = |it: &Attempt| it.machine.poll_timeout().is_some_and(|due| due <= now);
+        let due = self.attempts.iter().filter(|(_, it)| is_due(it));
+        let due: Vec<u64> = due.map(|(id, _)| *id).collect();
+        for id in due {
+            if let Some(attempt) = self.attempts.get_mut(&id) {
+                attempt.machine.handle_timeout(now);
+            }
+            self.settle_attempt(id, None).await;
+        }
+        let over = self.attempts.iter().filter(|(_, it)| it.ends() <= now);
+        let over: Vec<u64> = over.map(|(id, _)| *id).collect();
+        for id in over {
+            self.close_attempt(id).await;
+        }
+    }
+
+    pub(super) async fn close_attempt(&mut self, id: u64) {
+        let Some(mut attempt) = self.attempts.remove(&id) else {
+            return;
+        };
+        self.owners.forget(Owner::Attempt(id));
+        if self.keepers.contains_key(&attempt.peer) {
+            attempt.superfluous(Instant::now());
+        }
+        let (peer, route) = (attempt.peer, attempt.route);
+        self.records.close(id, attempt.into_record(), route);
+        if self.dialling.get(&peer) == Some(&id) {
+            self.dialling.remove(&peer);
+        }
+        self.point_back(peer, route);
+        self.let_fade(peer, route);
+        self.tell_over(peer).await;
+    }
+
+    /// Sends what an attempt says, and does what it has found out. `heard` is where a datagram just
+    /// came from, and where it arrived.
+    pub(super) async fn settle_attempt(&mut self, id: u64, heard: Option<Arrival>) {
+        while let Some(transmit) = self.poll_attempt(id) {
+            self.send(&transmit, Owner::Attempt(id), heard);
+        }
+        while let Some(event) = self.attempts.get_mut(&id).and_then(Attempt::poll_event) {
+            self.handle_punched(id, event).await;
+        }
+    }
+
+    fn poll_attempt(&mut self, id: u64) -> Option<Transmit> {
+        self.attempts.get_mut(&id)?.machine.poll_transmit()
+    }
+
+    async fn handle_punched(&mut self, id: u64, event: PunchEvent) {
+        let Some(attempt) = self.attempts.get(&id) else {
+            return;
+        };
+        let (peer, route) = (attempt.peer, attempt.route);
+        match event {
+            PunchEvent::Heard { remote } => {
+                let socket = self.endpoint.socket();
+                socket.admit_heard(route, remote);
+                // Until the client nominates one, this address is as good as any.
+                if socket.path_of(route).is_none() {
+                    socket.point(route, remote);
+                }
+            }
+            PunchEvent::Nominated { .. } => self.follow_nomination(id).await,
+            PunchEvent::Proven(path) => self.handle_proven(id, path).await,
+            PunchEvent::AlsoProven(path) => {
+                self.allowance.answered(path.remote.ip());
+                self.admit(route, path.remote);
+                self.follow_nomination(id).await;
+            }
+            PunchEvent::Failed => self.tell_over(peer).await,
+        }
+    }
+
+    /// As server: answers the client where it says it comes from. The tracker knows the secret of
+    /// these checks too, so a connection that is well is not touched, and one that is silent only
+    /// when the address is proven: much may be sent there, and the nomination may be somebody's copy.
+    async fn follow_nomination(&mut self, id: u64) {
+        let Some(attempt) = self.attempts.get(&id) else {
+            return;
+        };
+        let Some(remote) = attempt.nominated else {
+            return;
+        };
+        let (peer, route) = (attempt.peer, attempt.route);
+        let may = match self.keepers.get(&peer) {
+            Some(keeper) => keeper.is_silent && attempt.has_proven(remote),
+            None => true,
+        };
+        if may {
+            self.point(peer, route, remote).await;
+        }
+    }
+
+    async fn handle_proven(&mut self, id: u64, path: Path) {
+        let Some(attempt) = self.attempts.get(&id) else {
+            return;
+        };
+        let (peer, route, side) = (attempt.peer, attempt.route, attempt.side());
+        self.records.note(id, attempt.record());
+        self.allowance.answered(path.remote.ip());
+        self.admit(route, path.remote);
+        self.records.expect(route, path.rtt);
+        if let Some(keeper) = self.keepers.get_mut(&peer) {
+            let now = Instant::now();
+            keeper.machine.try_address(now, path.remote);
+            // What answers on the present path is no proof of a new process elsewhere.
+            keeper.machine.suspect(now);
+            let is_silent = keeper.is_silent;
+            self.settle_keeper(peer, None).await;
+            // Nothing is lost on a path that is silent, and no time until the peer has confirmed it.
+            if side == Side::Client && is_silent {
+                self.point(peer, route, path.remote).await;
+            }
+        } else if side == Side::Client {
+            self.dial(id);
+        }
+        self.follow_nomination(id).await;
+    }
+
+    /// As client: opens a connection on the path that is proven.
+    fn dial(&mut self, id: u64) {
+        let Some(attempt) = self.attempts.get(&id) else {
+            return;
+        };
+        let Some(path) = attempt.proven.first().copied() else {
+            return;
+        };
+        let (peer, route) = (attempt.peer, attempt.route);
+        // Another tracker may have introduced the same two.
+        if self.dialling.contains_key(&peer) {
+            return;
+        }
+        self.dialling.insert(peer, id);
+        self.admit(route, path.remote);
+        self.endpoint.socket().point(route, path.remote);
+        let (endpoint, node, dials) =
+            (self.endpoint.clone(), self.node.clone(), self.dials.clone());
+        tokio::spawn(async move {
+            let expect = Expect::Key(peer);
+            let dialling = endpoint.connect_route(route, Protocol::Peer, expect, Some(path.rtt));
+            let is_connected = match dialling.await {
+                Ok(connection) => {
+                    node.send(NodeEvent::PeerConnected(connection)).await;
+                    true
+                }
+                Err(error) => {
+                    note_refused(&peer, &error);
+                    false
+                }
+            };
+            let attempt = id;
+            // Nobody waits for it once the daemon ends.
+            let _ = dials
+                .send(Dialled {
+                    attempt,
+                    peer,
+                    is_connected,
+                })
+                .await;
+        });
+    }
+
+    pub(super) async fn handle_dialled(&mut self, dialled: Dialled) {
+        // Until the node has taken the connection in, the peer is not dialled for another attempt.
+        if dialled.is_connected {
+            return;
+        }
+        self.dialling.remove(&dialled.peer);
+        if let Some(attempt) = self.attempts.get_mut(&dialled.attempt) {
+            attempt.refused();
+            self.close_attempt(dialled.attempt).await;
+        }
+        self.meet_anew(dialled.peer).await;
+    }
+
+    /// The connection that we had is no more: the client opens another on a path that was proven
+    /// meanwhile, the server awaits it there.
+    pub(super) async fn meet_anew(&mut self, peer: PublicKey) {
+        let is_proven = |it: &Attempt| it.peer == peer && it.is_open();
+        let latest = self.attempts.iter().rev().find(|(_, it)| is_proven(it));
+        match latest.map(|(id, it)| (*id, it.side())) {
+            Some((id, Side::Client)) => self.dial(id),
+            Some((id, Side::Server)) => self.follow_nomination(id).await,
+            None => (),
+        }
+    }
+
+    /// The attempts with a peer were not needed to connect.
+    pub(super) fn note_superfluous(&mut self, peer: PublicKey) {
+        let now = Instant::now();
+        let attempts = self.attempts.values_mut().filter(|it| it.peer == peer);
+        attempts.for_each(|attempt| attempt.superfluous(now));
+    }
+}
+
+fn note_refused(peer: &PublicKey, error: &ConnectError) {
+    let error: &dyn std::error::Error = error;
+    tracing::debug!(%peer, error, "peer not reached on a proven path");
+}
