@@ -61,9 +61,9 @@ pub(super) struct Joint {
     pub(super) ours: Option<u32>,
     /// The peer's, once we have verified its proof.
     pub(super) theirs: Option<u32>,
-    /// We ask it for chunks before it has proven anything: a tracker says that it has all, and what
-    /// it gives is verified in any case.
-    presumed: bool,
+    /// The download knows of the peer and may ask it: of a seed before it has proven anything, since
+    /// what it gives is verified in any case.
+    is_source: bool,
 }
 
 impl Joint {
@@ -91,7 +91,7 @@ impl Peer {
     /// Our number for the swarm, when we may ask the peer for chunks.
     pub(super) fn asks_as(&self, swarm: &SwarmId) -> Option<u32> {
         let joint = self.joints.get(swarm)?;
-        let may = joint.is_joined() || joint.presumed;
+        let may = joint.is_joined() || joint.is_source;
         joint.ours.filter(|_| may)
     }
 
@@ -143,7 +143,7 @@ impl Peer {
         if none_left {
             self.stranger_since.get_or_insert_with(Instant::now);
         }
-        joint.is_joined() || joint.presumed
+        joint.is_joined() || joint.is_source
     }
 }
 
@@ -309,7 +309,7 @@ impl Node {
         if is_private || known != Some(MemberState::Seed) || joint.theirs.is_some() {
             return;
         }
-        joint.presumed = true;
+        joint.is_source = true;
         let (now, rtt) = (Instant::now(), peer.connection.rtt());
         let runs = vec![Run {
             start: 0,
@@ -419,8 +419,6 @@ impl Node {
         let (Some(alias), Some(share)) = (peer.joined(&swarm), self.shares.get_mut(&swarm)) else {
             return;
         };
-        let joint = peer.joints.get_mut(&swarm);
-        let was_presumed = joint.is_some_and(|joint| std::mem::take(&mut joint.presumed));
         let rtt = peer.connection.rtt();
         if share.wants() {
             peer.connection.expect_content();
@@ -428,7 +426,11 @@ impl Node {
         let told = share
             .offer()
             .is_none_or(|offer| describe(peer, alias, offer));
-        if let (Phase::Downloading(active), false) = (&mut share.phase, was_presumed) {
+        // Whoever joins anew may say so twice: what was asked of it meanwhile is still under way.
+        if let (Phase::Downloading(active), Some(joint)) =
+            (&mut share.phase, peer.joints.get_mut(&swarm))
+            && !std::mem::replace(&mut joint.is_source, true)
+        {
             let event = transfer::Event::PeerJoined { peer: key, rtt };
             // Only claims about chunks can be out of range.
             let _ = active.download.handle(Instant::now(), event);

@@ -1,12 +1,15 @@
 //! A member of a swarm, correct in everything but one lie.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use quinn::{ConnectionError, RecvStream, SendStream};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::sleep};
 use warren_net::{
     Connection, Endpoint, Expect, FrameReader, FrameWriter, Identity, Profile, Protocol,
 };
@@ -28,6 +31,9 @@ const ALIAS: u32 = 7;
 
 /// A type of message that there is not.
 const UNKNOWN_TYPE: u16 = 0x7fff;
+
+/// When a liar joins for the second time after the first.
+const SECOND_JOIN: Duration = Duration::from_millis(150);
 
 /// Longest body of a frame.
 const FRAME_BODY_BYTES: usize = 65_534;
@@ -57,6 +63,8 @@ pub(crate) enum Lie {
     Silence,
     /// Does not know what it proves.
     WrongProof,
+    /// Joins a second time while it is asked, as one does who was left and joined again meanwhile.
+    JoinsTwice,
 }
 
 impl Lie {
@@ -73,7 +81,8 @@ impl Lie {
             | Lie::ShortAnswer
             | Lie::EndlessFrames
             | Lie::Silence
-            | Lie::WrongProof => false,
+            | Lie::WrongProof
+            | Lie::JoinsTwice => false,
         }
     }
 }
@@ -294,6 +303,12 @@ impl Shared {
                         self.lied();
                     }
                     Lie::EndlessFrames => self.flood(&mut writer).await,
+                    Lie::JoinsTwice => {
+                        sleep(SECOND_JOIN).await;
+                        for message in self.introduction(connection) {
+                            let _ = writer.send(&message).await;
+                        }
+                    }
                     _ => (),
                 }
             }
@@ -377,6 +392,8 @@ impl Shared {
                 // The stream stays open for as long as the connection.
                 return std::future::pending().await;
             }
+            // It is asked when it joins for the second time.
+            (Lie::JoinsTwice, _) => sleep(2 * SECOND_JOIN).await,
             (Lie::WrongBytes, PeerRequest::Chunk { .. }) => {
                 self.lied();
                 let middle = bytes.len() / 2;

@@ -60,6 +60,27 @@ async fn without_a_lie_the_liar_is_a_seed_like_any_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_joins_twice_is_asked_for_each_chunk_once() {
+    for role in [Role::Dials, Role::IsDialled] {
+        let share = Arc::new(Share::file());
+        let place = tempfile::Builder::new().prefix("w").tempdir().unwrap();
+        let tracker = start_tracker(place.path());
+        let daemon = Daemon::start(place.path(), 2, &tracker).await;
+        let seed = Arc::clone(&share);
+        let liar = Liar::join(&tracker, seed, Lie::JoinsTwice, role, daemon.key()).await;
+        let source = source(&share, By::Manifest, &tracker);
+        let mut events = daemon.download(source).await;
+        match timeout(DEADLINE, events.last()).await.expect("in time") {
+            Event::Done(done) => share.check(Path::new(&done.path)),
+            other => panic!("{other:?}"),
+        }
+        let chunks = share.content().layout.chunk_count() as usize;
+        assert_eq!(liar.requests(), chunks);
+        daemon.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_bytes_of_a_file_are_thrown_away() {
     check(Share::file(), By::Manifest, Lie::WrongBytes).await;
 }
