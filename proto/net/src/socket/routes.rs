@@ -8,6 +8,9 @@
 //! the route on which its connection id was heard before ([`receive`]): that peer's NAT was
 //! rebound. It is received there, but only [`Routes::point`] changes where we send.
 //!
+//! A route of [`Class::Relay`] leads through a tracker, and what belongs to it says so itself, by
+//! its session. Neither class takes anything from the other: no address, no connection id.
+//!
 //! Not here: checks (who calls [`Routes::admit`]), and the socket itself.
 
 mod receive;
@@ -18,11 +21,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use quinn::TransportConfig;
+use tokio::sync::mpsc;
 
-use warren_proto::id::PublicKey;
+use warren_proto::id::{PublicKey, RelayId};
 
 use super::canonical;
 use super::ids::{LocalId, LocalIds};
+use super::relay::Relayed;
 
 /// Routes at once. Each takes less than 2 KiB when full, so 8 MiB in all; a daemon has about 64
 /// peers per swarm.
@@ -70,13 +75,48 @@ pub(super) struct Routes {
     table: RwLock<Table>,
 }
 
-/// Where to send, and from which of our addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Path {
-    pub(super) remote: SocketAddr,
-    /// Where the peer's packets arrived since the path was chosen. Answers must come from there;
-    /// the kernel chooses before the first.
-    pub(super) local_ip: Option<IpAddr>,
+/// How to send to a peer.
+#[derive(Clone, Debug)]
+pub(super) enum Path {
+    /// From us to the peer.
+    Direct {
+        remote: SocketAddr,
+        /// Where the peer's packets arrived since the path was chosen. Answers must come from
+        /// there; the kernel chooses before the first.
+        local_ip: Option<IpAddr>,
+    },
+    /// Through a tracker, which is sent the datagrams with a header.
+    Relay { id: RelayId, tracker: SocketAddr },
+    /// Through a tracker, by way of whoever has the other end of the queue.
+    Tunnel {
+        id: RelayId,
+        queue: mpsc::Sender<Relayed>,
+    },
+}
+
+impl Path {
+    /// Where the datagrams go; a tunnel knows that for itself.
+    pub(super) fn remote(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Direct { remote, .. } => Some(*remote),
+            Self::Relay { tracker, .. } => Some(*tracker),
+            Self::Tunnel { .. } => None,
+        }
+    }
+
+    /// Whether it leads straight to `addr`.
+    fn is_to(&self, addr: SocketAddr) -> bool {
+        matches!(self, Self::Direct { remote, .. } if *remote == addr)
+    }
+
+    /// The session, and who may send datagrams of it by UDP.
+    fn session(&self) -> Option<(RelayId, Option<SocketAddr>)> {
+        match self {
+            Self::Direct { .. } => None,
+            Self::Relay { id, tracker } => Some((*id, Some(*tracker))),
+            Self::Tunnel { id, .. } => Some((*id, None)),
+        }
+    }
 }
 
 impl Routes {
@@ -111,9 +151,15 @@ impl Routes {
         RouteId::of(route).is_some_and(|route| self.write().point(route, canonical(remote)))
     }
 
+    /// Sends through a tracker from now on, which may be pointed at anew; false if the route is no
+    /// relay route. Another route of the same session leads nowhere any more.
+    pub(super) fn point_relay(&self, route: SocketAddr, path: Path) -> bool {
+        RouteId::of(route).is_some_and(|route| self.write().point_relay(route, path))
+    }
+
     /// Where the route leads.
     pub(super) fn path(&self, route: RouteId) -> Option<Path> {
-        self.read().routes.get(&route)?.path
+        self.read().routes.get(&route)?.path.clone()
     }
 
     /// Whose route it is.
@@ -176,6 +222,8 @@ struct Table {
     sources: HashMap<SocketAddr, Source>,
     /// Every one is in the list of its route, and the other way round.
     ids: HashMap<LocalId, RouteId>,
+    /// Every one is in the path of its route, and the other way round.
+    sessions: HashMap<RelayId, RouteId>,
 }
 
 #[derive(Debug)]
@@ -213,6 +261,7 @@ impl Table {
             routes: HashMap::new(),
             sources: HashMap::new(),
             ids: HashMap::new(),
+            sessions: HashMap::new(),
         }
     }
 
@@ -261,11 +310,18 @@ impl Table {
         for id in route.ids {
             self.ids.remove(&id);
         }
+        if let Some((session, _)) = route.path.and_then(|path| path.session()) {
+            self.sessions.remove(&session);
+        }
+    }
+
+    fn class_of(&self, id: RouteId) -> Option<Class> {
+        self.routes.get(&id).map(|route| route.owner.1)
     }
 
     /// The last check counts: an address that was another peer's is now this one's.
     fn admit(&mut self, id: RouteId, remote: SocketAddr) -> bool {
-        if RouteId::of(remote).is_some() || !self.routes.contains_key(&id) {
+        if RouteId::of(remote).is_some() || self.class_of(id) != Some(Class::Direct) {
             return false;
         }
         match self.sources.get(&remote) {
@@ -283,8 +339,8 @@ impl Table {
         let Some(Source::Admitted { route, .. }) = self.sources.get(&remote) else {
             return false;
         };
-        let path = self.routes.get(route).and_then(|route| route.path);
-        *route != id && path.is_some_and(|path| path.remote == remote)
+        let path = self.routes.get(route).and_then(|it| it.path.as_ref());
+        *route != id && path.is_some_and(|path| path.is_to(remote))
     }
 
     fn add_source(&mut self, id: RouteId, remote: SocketAddr) {
@@ -292,8 +348,9 @@ impl Table {
             return;
         };
         if route.sources.len() == SOURCES_PER_ROUTE {
-            let path = route.path.map(|path| path.remote);
-            let oldest = route.sources.iter().position(|addr| Some(*addr) != path);
+            let path = route.path.as_ref();
+            let is_path = |addr| path.is_some_and(|path| path.is_to(addr));
+            let oldest = route.sources.iter().position(|addr| !is_path(*addr));
             if let Some(oldest) = oldest.and_then(|at| route.sources.remove(at)) {
                 self.sources.remove(&oldest);
             }
@@ -310,7 +367,7 @@ impl Table {
         self.sources.remove(&remote);
         if let Some(route) = self.routes.get_mut(&id) {
             route.sources.retain(|addr| *addr != remote);
-            route.path = route.path.filter(|path| path.remote != remote);
+            route.path.take_if(|path| path.is_to(remote));
         }
     }
 
@@ -322,11 +379,37 @@ impl Table {
             return false;
         };
         *unheard = true;
-        pointed.path = Some(Path {
+        pointed.path = Some(Path::Direct {
             remote,
             local_ip: None,
         });
         true
+    }
+
+    fn point_relay(&mut self, id: RouteId, path: Path) -> bool {
+        let Some((session, _)) = path.session() else {
+            return false;
+        };
+        if self.class_of(id) != Some(Class::Relay) {
+            return false;
+        }
+        if let Some(other) = self.sessions.get(&session).copied() {
+            self.lead_nowhere(other);
+        }
+        self.lead_nowhere(id);
+        if let Some(route) = self.routes.get_mut(&id) {
+            route.path = Some(path);
+            self.sessions.insert(session, id);
+        }
+        true
+    }
+
+    /// Ends the session of a relay route.
+    fn lead_nowhere(&mut self, id: RouteId) {
+        let path = self.routes.get_mut(&id).and_then(|it| it.path.take());
+        if let Some((session, _)) = path.and_then(|path| path.session()) {
+            self.sessions.remove(&session);
+        }
     }
 
     fn dial(&mut self, addr: SocketAddr, connection: Weak<TransportConfig>) -> bool {
@@ -356,7 +439,7 @@ impl Table {
     /// Remembers an id, unless it was made up or heard on another route: whoever repeats an id of
     /// somebody else's from an address of their own does not take it away.
     fn learn(&mut self, id: LocalId, on: RouteId) {
-        if !self.is_news(&id) {
+        if self.ids.contains_key(&id) || !self.local_ids.made(&id) {
             return;
         }
         let Some(route) = self.routes.get_mut(&on) else {
@@ -371,18 +454,20 @@ impl Table {
         self.ids.insert(id, on);
     }
 
-    fn is_news(&self, id: &LocalId) -> bool {
-        !self.ids.contains_key(id) && self.local_ids.made(id)
-    }
-
     /// Takes note of which of our addresses a new path leads to.
     fn hear(&mut self, from: SocketAddr, local_ip: Option<IpAddr>) {
         let Some(Source::Admitted { route, unheard }) = self.sources.get_mut(&from) else {
             return;
         };
         let path = self.routes.get_mut(route).and_then(|it| it.path.as_mut());
-        if let Some(path) = path.filter(|path| *unheard && path.remote == from) {
-            path.local_ip = local_ip;
+        if let Some(Path::Direct {
+            remote,
+            local_ip: leaves,
+        }) = path
+            && *unheard
+            && *remote == from
+        {
+            *leaves = local_ip;
         }
         *unheard = false;
     }

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 
 use quinn::udp::RecvMeta;
 
-use super::{RouteId, Routes, Source, Table, Unsolicited};
+use warren_proto::id::RelayId;
+
+use super::{Class, RouteId, Routes, Source, Table, Unsolicited};
 use crate::socket::ids::{self, LocalId};
 use crate::socket::{canonical, sort};
 
@@ -32,6 +34,13 @@ pub(in crate::socket) struct Received {
     pub(in crate::socket) dropped: u64,
 }
 
+impl Received {
+    const ALL: Self = Self {
+        any: true,
+        dropped: 0,
+    };
+}
+
 impl Routes {
     /// Replaces the source of a batch by its route, and blanks the packets that quinn must not see.
     pub(in crate::socket) fn receive(&self, meta: &mut RecvMeta, batch: &mut [u8]) -> Received {
@@ -41,12 +50,39 @@ impl Routes {
             if news {
                 let mut table = self.write();
                 table.hear(from, meta.dst_ip);
-                for id in destinations(batch, meta.stride) {
-                    table.learn(id, route);
-                }
+                table.learn_all(route, batch, meta.stride);
             }
             meta.addr = route.addr();
         }
+        received
+    }
+
+    /// The route of a session; `None` if it has none, or if `tracker` is not who its datagrams come
+    /// from, which for a tunnel's is nobody.
+    pub(in crate::socket) fn session(
+        &self,
+        id: RelayId,
+        tracker: Option<SocketAddr>,
+    ) -> Option<RouteId> {
+        let table = self.read();
+        let route = *table.sessions.get(&id)?;
+        let session = table.routes.get(&route)?.path.as_ref()?.session()?;
+        (session == (id, tracker.map(canonical))).then_some(route)
+    }
+
+    /// The same as [`receive`](Self::receive) for what came on a relay route.
+    pub(in crate::socket) fn receive_relayed(
+        &self,
+        route: RouteId,
+        meta: &mut RecvMeta,
+        batch: &mut [u8],
+    ) -> Received {
+        let (sender, received) = self.read().judge_relayed(route, batch, meta.stride);
+        if let Some(Sender::Peer { news: true, .. }) = sender {
+            self.write().learn_all(route, batch, meta.stride);
+        }
+        // What the tracker's own packets carry says nothing of the whole way.
+        (meta.addr, meta.dst_ip, meta.ecn) = (route.addr(), None, None);
         received
     }
 }
@@ -59,24 +95,56 @@ impl Table {
         batch: &mut [u8],
         stride: usize,
     ) -> (Option<Sender>, Received) {
-        let all = Received {
-            any: true,
-            dropped: 0,
-        };
         match self.sources.get(&from) {
             Some(Source::Admitted { route, unheard }) => {
-                let route = *route;
-                let news = *unheard || destinations(batch, stride).any(|id| self.is_news(&id));
-                (Some(Sender::Peer { route, news }), all)
+                self.judge_peer(*route, *unheard, batch, stride)
             }
-            Some(Source::Dialled(_)) => match self.unsolicited {
-                Unsolicited::Accept => (Some(Sender::Plain), all),
-                Unsolicited::OnlyAdmitted => {
-                    let left = keep(batch, stride, |packet| self.may_answer(packet));
-                    (left.any.then_some(Sender::Plain), left)
-                }
-            },
-            None => self.judge_stranger(from, batch, stride, all),
+            Some(Source::Dialled(_)) => {
+                let left = match self.unsolicited {
+                    Unsolicited::Accept => self.keep_unknown(batch, stride),
+                    Unsolicited::OnlyAdmitted => keep(batch, stride, |it| self.may_answer(it)),
+                };
+                (left.any.then_some(Sender::Plain), left)
+            }
+            None => self.judge_stranger(from, batch, stride),
+        }
+    }
+
+    /// The peer may say anything, but not what is addressed to a connection on another route: it
+    /// would be another peer's, repeated, and quinn would follow it here.
+    fn judge_peer(
+        &self,
+        route: RouteId,
+        unheard: bool,
+        batch: &mut [u8],
+        stride: usize,
+    ) -> (Option<Sender>, Received) {
+        let (mut news, mut others) = (unheard, false);
+        for id in destinations(batch, stride) {
+            match self.ids.get(&id) {
+                Some(owner) => others |= *owner != route,
+                None => news |= self.local_ids.made(&id),
+            }
+        }
+        let left = if others {
+            keep(batch, stride, |packet| {
+                self.owner(packet).is_none_or(|owner| owner == route)
+            })
+        } else {
+            Received::ALL
+        };
+        (left.any.then_some(Sender::Peer { route, news }), left)
+    }
+
+    fn judge_relayed(
+        &self,
+        route: RouteId,
+        batch: &mut [u8],
+        stride: usize,
+    ) -> (Option<Sender>, Received) {
+        match self.class_of(route) {
+            Some(Class::Relay) => self.judge_peer(route, false, batch, stride),
+            _ => (None, keep(batch, stride, |_| false)),
         }
     }
 
@@ -85,37 +153,64 @@ impl Table {
         from: SocketAddr,
         batch: &mut [u8],
         stride: usize,
-        all: Received,
     ) -> (Option<Sender>, Received) {
         let pretends = RouteId::of(from).is_some();
         match self.rebound(batch, stride).filter(|_| !pretends) {
             Some(route) => {
                 // A batch has one source for quinn: what else is in there is not this peer's.
-                let of_route = |id: LocalId| self.ids.get(&id) == Some(&route);
-                let left = keep(batch, stride, |packet| {
-                    ids::destination(packet).is_some_and(of_route)
-                });
+                let of_route = |packet: &[u8]| self.owner(packet) == Some(route);
+                let left = keep(batch, stride, of_route);
                 (Some(Sender::Peer { route, news: false }), left)
             }
             None if self.unsolicited == Unsolicited::Accept && !pretends => {
-                (Some(Sender::Plain), all)
+                let left = self.keep_unknown(batch, stride);
+                (left.any.then_some(Sender::Plain), left)
             }
             None => (None, keep(batch, stride, |_| false)),
         }
     }
 
-    /// The route on which an id of the batch was heard before.
+    /// The direct route on which an id of the batch was heard before. On a relay route nobody is
+    /// rebound: its session stays, whatever our address or the peer's.
     fn rebound(&self, batch: &[u8], stride: usize) -> Option<RouteId> {
         if self.ids.is_empty() {
             return None;
         }
-        destinations(batch, stride).find_map(|id| self.ids.get(&id).copied())
+        destinations(batch, stride).find_map(|id| {
+            let route = *self.ids.get(&id)?;
+            (self.class_of(route) == Some(Class::Direct)).then_some(route)
+        })
+    }
+
+    /// Blanks what is addressed to a connection on a route.
+    fn keep_unknown(&self, batch: &mut [u8], stride: usize) -> Received {
+        if self.ids.is_empty() {
+            return Received::ALL;
+        }
+        keep(batch, stride, |packet| self.owner(packet).is_none())
+    }
+
+    /// The route on which the id that a packet is for was heard.
+    fn owner(&self, packet: &[u8]) -> Option<RouteId> {
+        let id = ids::destination(packet)?;
+        self.ids.get(&id).copied()
     }
 
     /// Whether a packet may come from an address that we dialled: all but what would open a
-    /// connection. A short header without an id of ours may be a stateless reset.
+    /// connection, or is for one on a route. A short header without an id of ours may be a stateless
+    /// reset.
     fn may_answer(&self, packet: &[u8]) -> bool {
-        !ids::is_long(packet) || ids::destination(packet).is_some_and(|id| self.local_ids.made(&id))
+        match ids::destination(packet) {
+            Some(id) if self.ids.contains_key(&id) => false,
+            Some(id) => !ids::is_long(packet) || self.local_ids.made(&id),
+            None => !ids::is_long(packet),
+        }
+    }
+
+    fn learn_all(&mut self, route: RouteId, batch: &[u8], stride: usize) {
+        for id in destinations(batch, stride) {
+            self.learn(id, route);
+        }
     }
 }
 
@@ -156,7 +251,8 @@ mod tests {
 
     use super::*;
     use crate::socket::ids::LocalIds;
-    use crate::socket::{Class, mapped};
+    use crate::socket::mapped;
+    use crate::socket::routes::Path;
 
     const HOME: &str = "198.51.100.7:4000";
     const AWAY: &str = "203.0.113.9:5000";
@@ -257,6 +353,64 @@ mod tests {
     }
 
     #[test]
+    fn no_peer_repeats_what_is_for_a_connection_on_another_route() {
+        for unsolicited in [Unsolicited::Accept, Unsolicited::OnlyAdmitted] {
+            let mut world = World::new(unsolicited);
+            let (ours, new) = (world.ids.make(), world.ids.make());
+            let second = world.routes.route(&PublicKey([2; 32]), Class::Direct);
+            assert!(world.routes.admit(second, addr(AWAY)));
+            world.check(HOME, &[short(ours)], Some(world.route), &[true]);
+            world.check(AWAY, &[short(ours), short(ours)], None, &[false; 2]);
+            let batch = [short(ours), short(new), initial(&[9; 20])];
+            world.check(AWAY, &batch, Some(second), &[false, true, true]);
+        }
+    }
+
+    #[test]
+    fn what_is_for_a_connection_on_a_route_is_no_plain_packet() {
+        for unsolicited in [Unsolicited::Accept, Unsolicited::OnlyAdmitted] {
+            let mut world = World::new(unsolicited);
+            let (ours, plain) = (world.ids.make(), world.ids.make());
+            let connection = Arc::default();
+            let dialled = Arc::downgrade(&connection);
+            assert!(world.routes.dial(addr(TRACKER), dialled));
+            world.check(HOME, &[short(ours)], Some(world.route), &[true]);
+            let batch = [short(ours), short(plain), long(0xe0, &ours)];
+            let kept = [false, true, false];
+            world.check(TRACKER, &batch, Some(addr(TRACKER)), &kept);
+        }
+    }
+
+    #[test]
+    fn a_relayed_packet_takes_over_no_direct_connection_and_the_other_way_round() {
+        for unsolicited in [Unsolicited::Accept, Unsolicited::OnlyAdmitted] {
+            let mut world = World::new(unsolicited);
+            let (direct, relayed) = (world.ids.make(), world.ids.make());
+            let relay = world.relay();
+            world.check(HOME, &[short(direct)], Some(world.route), &[true]);
+            let batch = [initial(&[9; 20]), short(direct), short(relayed)];
+            world.check_relayed(relay, &batch, &[true, false, true]);
+            world.check_relayed(relay, &[short(direct)], &[false]);
+
+            let batch = [short(relayed), short(direct)];
+            world.check(HOME, &batch, Some(world.route), &[false, true]);
+            // From elsewhere: a peer behind a tracker has no address that could change.
+            world.check(AWAY, &batch, Some(world.route), &[false, true]);
+            world.check(AWAY, &[short(relayed)], None, &[false]);
+            world.check_relayed(relay, &[short(relayed)], &[true]);
+        }
+    }
+
+    #[test]
+    fn a_relay_route_that_ended_receives_nothing() {
+        let world = World::new(Unsolicited::OnlyAdmitted);
+        let relay = world.relay();
+        world.check_relayed(relay, &[initial(&[9; 20])], &[true]);
+        world.routes.forget(relay.addr());
+        world.check_relayed(relay, &[initial(&[9; 20])], &[false]);
+    }
+
+    #[test]
     fn a_source_that_looks_like_a_route_is_dropped() {
         for unsolicited in [Unsolicited::Accept, Unsolicited::OnlyAdmitted] {
             let mut world = World::new(unsolicited);
@@ -321,14 +475,37 @@ mod tests {
             self.routes
                 .path(RouteId::of(self.route).unwrap())
                 .unwrap()
-                .remote
+                .remote()
+                .unwrap()
         }
 
         fn local_ip(&self) -> Option<IpAddr> {
-            self.routes
-                .path(RouteId::of(self.route).unwrap())
-                .unwrap()
-                .local_ip
+            match self.routes.path(RouteId::of(self.route).unwrap()) {
+                Some(Path::Direct { local_ip, .. }) => local_ip,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        /// A relay route of another peer.
+        fn relay(&self) -> RouteId {
+            let route = self.routes.route(&PublicKey([2; 32]), Class::Relay);
+            let path = Path::Relay {
+                id: RelayId([1; 12]),
+                tracker: addr(TRACKER),
+            };
+            assert!(self.routes.point_relay(route, path));
+            RouteId::of(route).unwrap()
+        }
+
+        /// What quinn gets of a batch that came on a relay route.
+        #[track_caller]
+        fn check_relayed(&self, route: RouteId, packets: &[Vec<u8>], kept: &[bool]) {
+            let (mut meta, mut batch) = self.batch(TRACKER, packets);
+            let received = self.routes.receive_relayed(route, &mut meta, &mut batch);
+            let left: Vec<bool> = batch.chunks(STRIDE).map(sort::is_quic).collect();
+            assert_eq!(left, kept);
+            assert_eq!(received.any, kept.contains(&true));
+            assert_eq!(meta.addr, route.addr());
         }
 
         fn batch(&self, from: &str, packets: &[Vec<u8>]) -> (RecvMeta, Vec<u8>) {
