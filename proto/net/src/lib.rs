@@ -11,6 +11,7 @@
 mod congestion;
 mod connection;
 mod endpoint;
+mod exporter;
 mod frames;
 mod identity;
 mod socket;
@@ -18,7 +19,7 @@ pub mod tls;
 mod transport;
 
 pub use connection::Connection;
-pub use endpoint::{AcceptError, BindError, ConnectError, Endpoint, Incoming};
+pub use endpoint::{AcceptError, BindError, ConnectError, Endpoint, Handshake, Incoming};
 pub use frames::{FrameError, FrameReader, FrameWriter, SendError};
 pub use identity::{Identity, IdentityError};
 pub use socket::{Class, Datagram, Socket, SocketCounters, Unsolicited, canonical};
