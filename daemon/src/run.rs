@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use warren_net::{BindError, Endpoint, Identity, IdentityError, Profile, Protocol, Unsolicited};
+use warren_net::{
+    AcceptError, BindError, Endpoint, Identity, IdentityError, Incoming, Profile, Protocol,
+    Unsolicited,
+};
 use warren_proto::content::HostPort;
 use warren_proto::id::TrackerPin;
 
@@ -152,15 +155,27 @@ async fn accept(endpoint: Endpoint, node: NodeSender, punch: PunchHandle) {
         let rtt = incoming.route().and_then(|route| punch.expected_rtt(route));
         // Bounded by the handshakes the endpoint admits at once.
         tokio::spawn(async move {
-            match incoming.complete_with(rtt).await {
-                Ok(connection) => node.send(NodeEvent::PeerConnected(connection)).await,
-                Err(error) => {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::debug!(error, "handshake not completed");
-                }
+            if let Err(error) = take_in(incoming, rtt, &node).await {
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(error, "handshake not completed");
             }
         });
     }
+}
+
+/// Goes through with a handshake; the node may speak before it is over.
+async fn take_in(
+    incoming: Incoming,
+    rtt: Option<Duration>,
+    node: &NodeSender,
+) -> Result<(), AcceptError> {
+    let handshake = incoming.begin(rtt)?;
+    if let Some(early) = handshake.early() {
+        node.send(NodeEvent::PeerConnecting(early.clone())).await;
+    }
+    let connection = handshake.finish().await?;
+    node.send(NodeEvent::PeerConnected(connection)).await;
+    Ok(())
 }
 
 async fn blocking<I: Send + 'static, T: Send + 'static>(

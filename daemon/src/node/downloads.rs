@@ -322,10 +322,6 @@ impl Order {
             offset: 0,
             len: self.len,
         };
-        tokio::select! {
-            () = self.common.until_open() => (),
-            _ = self.connection.closed() => return Fetched::Failed,
-        }
         let _asked = self.common.ask();
         let fetched = fetch(&self.connection, &request, self.len.into(), self);
         match fetched.await {

@@ -83,6 +83,8 @@ pub(crate) enum NodeEvent {
     },
     /// A peer connected, or was reached.
     PeerConnected(Connection),
+    /// A peer is about to prove its key, and can be spoken to; `PeerConnected` follows if it does.
+    PeerConnecting(Connection),
     /// Something about paths to peers.
     Path(PathNews),
     /// A peer said something.
@@ -310,6 +312,7 @@ impl Node {
             NodeEvent::Registered(registration) => self.handle_registered(*registration),
             NodeEvent::Tracker { tracker, event } => self.handle_tracker(tracker, event),
             NodeEvent::PeerConnected(connection) => self.handle_connected(connection),
+            NodeEvent::PeerConnecting(connection) => self.handle_connecting(connection),
             NodeEvent::Path(news) => self.handle_path(news),
             NodeEvent::PeerSaid {
                 peer,

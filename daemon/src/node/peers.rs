@@ -153,23 +153,46 @@ impl Node {
         self.peers.len() + self.meeting.len() < PEERS
     }
 
+    /// A peer is about to prove its key. What we want can be said to it already, unless there is
+    /// another connection with it: nobody may end that before they have proven who they are.
+    pub(super) fn handle_connecting(&mut self, connection: Connection) {
+        let key = connection.peer_key();
+        if !self.peers.contains_key(&key) && self.may_connect(&connection) {
+            self.take_in(connection);
+        }
+    }
+
     pub(super) fn handle_connected(&mut self, connection: Connection) {
         let key = connection.peer_key();
         self.meeting.remove(&key);
+        let begun = |peer: &&Peer| peer.connection.is_same(&connection);
+        if let Some(session) = self.peers.get(&key).filter(begun).map(|it| it.session) {
+            return self.handle_proven(connection, session);
+        }
+        if !self.may_connect(&connection) {
+            connection.close(Close::Refused.code(), Close::Refused.reason());
+            return;
+        }
+        self.drop_peer(key, Close::Replaced);
+        let session = self.take_in(connection.clone());
+        self.handle_proven(connection, session);
+    }
+
+    /// Whether the lower key has dialled, and there is room.
+    fn may_connect(&self, connection: &Connection) -> bool {
+        let key = connection.peer_key();
         let lower_dialled = match connection.side() {
             Side::Client => self.config.key < key,
             Side::Server => key < self.config.key,
         };
-        let known = self.peers.contains_key(&key);
-        if !lower_dialled || !(known || self.peers.len() < PEERS) {
-            connection.close(Close::Refused.code(), Close::Refused.reason());
-            return;
-        }
-        if known {
-            self.drop_peer(key, Close::Replaced);
-        }
-        tracing::debug!(peer = %key, path = path_of(connection.remote_address().ip()).word(), "peer connected");
+        lower_dialled && (self.peers.contains_key(&key) || self.peers.len() < PEERS)
+    }
+
+    /// Starts to speak on a connection.
+    fn take_in(&mut self, connection: Connection) -> SessionId {
+        let key = connection.peer_key();
         let peer = self.start_session(connection);
+        let session = peer.session;
         self.peers.insert(key, peer);
         let wanted = |share: &&Share| share.wants() && share.members.contains_key(&key);
         let swarms: Vec<_> = self
@@ -181,6 +204,28 @@ impl Node {
         swarms
             .into_iter()
             .for_each(|swarm| self.join_if_connected(key, swarm));
+        session
+    }
+
+    /// The peer has proven its key: from now on it is listened to, and its path kept.
+    fn handle_proven(&mut self, connection: Connection, session: SessionId) {
+        let key = connection.peer_key();
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        tracing::debug!(peer = %key, path = path_of(connection.remote_address().ip()).word(), "peer connected");
+        peer.connection = connection.clone();
+        peer.common.prove();
+        let common = peer.common.clone();
+        let kept = self.config.punch.keep(Kept {
+            session,
+            connection: connection.clone(),
+            common,
+        });
+        if !kept {
+            // Its session ends at once, and says so.
+            connection.close(Close::Refused.code(), Close::Refused.reason());
+        }
     }
 
     fn start_session(&mut self, connection: Connection) -> Peer {
@@ -188,15 +233,6 @@ impl Node {
         let (out, queue) = mpsc::channel(MESSAGES);
         let common = Arc::<Common>::default();
         let (shared, node) = (common.clone(), self.me.clone());
-        let kept = self.config.punch.keep(Kept {
-            session,
-            connection: connection.clone(),
-            common: common.clone(),
-        });
-        if !kept {
-            // Its session ends at once, and says so.
-            connection.close(Close::Refused.code(), Close::Refused.reason());
-        }
         tokio::spawn(session::run(
             connection.clone(),
             session,

@@ -156,7 +156,8 @@ impl Node {
 
     /// Connected peers.
     pub(super) fn connected_peers(&self) -> Vec<Event> {
-        let peers = self.peers.iter().map(|(key, peer)| {
+        let proven = self.peers.iter().filter(|(_, it)| it.common.is_proven());
+        let peers = proven.map(|(key, peer)| {
             let made = self.config.punch.records().made(key);
             Event::Peer(model::Peer {
                 peer: key.to_string(),

@@ -1,4 +1,4 @@
-//! Connections to other daemons: dialling them, talking on the control stream, asking for bytes and
+//! Connections to other daemons: dialling them, talking on the control streams, asking for bytes and
 //! giving them.
 //!
 //! A [`session`] moves control messages between one connection and the node. [`fetch`] asks for
@@ -66,8 +66,8 @@ pub(crate) struct Common {
     offers: Mutex<BTreeMap<u32, Arc<Offer>>>,
     /// Wakes those who wait for an offer.
     offered: Notify,
-    /// Set once the control stream is open, which must be the first.
-    opened: SetOnce<()>,
+    /// Set once the peer has proven its key.
+    proven: SetOnce<()>,
     /// Requests of ours under way.
     asked: AtomicUsize,
     /// Content bytes received from the peer.
@@ -93,19 +93,24 @@ impl Common {
         self.offers().get(&alias).cloned()
     }
 
-    /// The control stream is open: others may follow.
-    pub(crate) fn open(&self) {
-        // It is opened once.
-        let _ = self.opened.set(());
+    /// The peer has proven its key: it is listened to.
+    pub(crate) fn prove(&self) {
+        // It does so once.
+        let _ = self.proven.set(());
     }
 
-    /// Waits until the control stream is open.
+    /// Whether the peer has proven its key.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven.initialized()
+    }
+
+    /// Waits until the peer has proven its key.
     ///
     /// # Cancel safety
     ///
     /// May be dropped.
-    pub(crate) async fn until_open(&self) {
-        self.opened.wait().await;
+    pub(crate) async fn until_proven(&self) {
+        self.proven.wait().await;
     }
 
     /// Waits until the alias stands for something.

@@ -1,5 +1,7 @@
 //! One connection to a peer: hello both ways, then control messages to and from the node, and a
 //! task for each thing the peer asks for.
+//!
+//! We may speak before the peer has proven its key, and listen only after that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +11,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use warren_net::{Connection, FrameError, FrameReader, FrameWriter, SendError};
 use warren_proto::limits;
-use warren_proto::proof::Side;
 use warren_proto::wire::tracker::VERSION;
 use warren_proto::wire::{Hello, PeerMessage};
 
@@ -87,24 +88,27 @@ async fn talk(
     out: mpsc::Receiver<PeerMessage>,
     node: &NodeSender,
 ) -> Result<(), SessionError> {
-    let (reader, writer) = timeout(HELLO_TIMEOUT, open(connection))
-        .await
-        .map_err(|_| SessionError::NoHello)??;
-    common.open();
+    let speak = async {
+        let opening = timeout(HELLO_TIMEOUT, open(connection)).await;
+        write(opening.map_err(|_| SessionError::NoHello)??, out).await
+    };
+    let listen = async {
+        common.until_proven().await;
+        tokio::select! {
+            ended = read(connection, id, node) => ended,
+            ended = answer(connection, common, node) => ended,
+        }
+    };
     tokio::select! {
-        ended = read(reader, connection, id, node) => ended,
-        ended = write(writer, out) => ended,
-        ended = answer(connection, common, node) => ended,
+        ended = speak => ended,
+        ended = listen => ended,
+        lost = connection.closed() => Err(lost.into()),
     }
 }
 
-/// Opens the control stream and says hello. What follows need not wait for the other hello.
-async fn open(connection: &Connection) -> Result<(FrameReader, FrameWriter), SessionError> {
-    let (send, receive) = match connection.side() {
-        Side::Client => connection.quinn().open_bi().await?,
-        Side::Server => connection.quinn().accept_bi().await?,
-    };
-    let (reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
+/// Opens our control stream and says hello. What follows need not wait for the other hello.
+async fn open(connection: &Connection) -> Result<FrameWriter, SessionError> {
+    let mut writer = FrameWriter::new(connection.quinn().open_uni().await?);
     // Before everything else that we send later on this connection.
     let _ = writer.stream().set_priority(1);
     let hello = Hello {
@@ -112,30 +116,31 @@ async fn open(connection: &Connection) -> Result<(FrameReader, FrameWriter), Ses
         features: 0,
     };
     writer.send(&PeerMessage::Hello(hello)).await?;
-    Ok((reader, writer))
+    Ok(writer)
 }
 
-/// The other side's hello must be the first that it says.
-async fn greeted(reader: &mut FrameReader) -> Result<(), SessionError> {
+/// The peer's control stream; its hello must be the first that it says.
+async fn greeted(connection: &Connection) -> Result<FrameReader, SessionError> {
+    let mut reader = FrameReader::new(connection.quinn().accept_uni().await?);
     reader.set_max_bytes(limits::HELLO_BYTES);
-    let hello = timeout(HELLO_TIMEOUT, reader.recv()).await;
-    match hello.map_err(|_| SessionError::NoHello)?? {
+    match reader.recv().await? {
         Some(PeerMessage::Hello(_)) => {
             reader.set_max_bytes(limits::FRAME_BYTES);
-            Ok(())
+            Ok(reader)
         }
         _ => Err(SessionError::NotHello),
     }
 }
 
 async fn read(
-    mut reader: FrameReader,
     connection: &Connection,
     session: SessionId,
     node: &NodeSender,
 ) -> Result<(), SessionError> {
     let peer = connection.peer_key();
-    greeted(&mut reader).await?;
+    let mut reader = timeout(HELLO_TIMEOUT, greeted(connection))
+        .await
+        .map_err(|_| SessionError::NoHello)??;
     while let Some(message) = reader.recv().await? {
         node.send(NodeEvent::PeerSaid {
             peer,

@@ -16,7 +16,7 @@ use warren_net::{
 use warren_proto::{
     content::Run,
     id::PublicKey,
-    proof::{Proof, Side, prove},
+    proof::{Proof, prove},
     wire::{
         Bounded, FromTracker, Hello, MemberState, NatFiltering, NatMapping, NoReason, PeerAnswer,
         PeerMessage, PeerRequest, ToTracker, encode,
@@ -267,11 +267,10 @@ async fn serve(shared: Arc<Shared>, connection: Connection) {
 }
 
 async fn control_stream(connection: &Connection) -> Option<(FrameWriter, FrameReader)> {
-    let (send, receive) = match connection.side() {
-        Side::Client => connection.quinn().open_bi().await.ok()?,
-        Side::Server => connection.quinn().accept_bi().await.ok()?,
-    };
-    Some((FrameWriter::new(send), FrameReader::new(receive)))
+    let mut writer = FrameWriter::new(connection.quinn().open_uni().await.ok()?);
+    writer.send(&PeerMessage::Hello(HELLO)).await.ok()?;
+    let reader = FrameReader::new(connection.quinn().accept_uni().await.ok()?);
+    Some((writer, reader))
 }
 
 async fn answer_all(shared: &Arc<Shared>, connection: &Connection) {
@@ -290,7 +289,6 @@ impl Shared {
         mut writer: FrameWriter,
         mut reader: FrameReader,
     ) {
-        let _ = writer.send(&PeerMessage::Hello(HELLO)).await;
         while let Ok(Some(message)) = reader.recv().await {
             if let PeerMessage::Join { swarm, .. } = message
                 && swarm == self.share.swarm()

@@ -12,6 +12,7 @@ use warren_proto::id::PublicKey;
 use warren_proto::proof::{self, Side};
 
 use crate::congestion::Detour;
+use crate::exporter::EarlyExporter;
 use crate::socket::{Class, Socket};
 use crate::tls::{Protocol, key_of};
 use crate::transport;
@@ -27,6 +28,7 @@ pub struct Connection {
     protocol: Protocol,
     class: Class,
     detour: Detour,
+    early: Option<EarlyExporter>,
 }
 
 impl Connection {
@@ -52,10 +54,42 @@ impl Connection {
             protocol,
             class,
             detour,
+            early: None,
         })
     }
 
-    /// The key that the other side has proven to hold.
+    /// Wraps one whose client has not proven its key yet; `peer_key` is the one it has to have.
+    pub(crate) fn early(
+        quic: quinn::Connection,
+        socket: Arc<Socket>,
+        detour: Detour,
+        peer_key: PublicKey,
+        exporter: EarlyExporter,
+    ) -> Self {
+        Self {
+            class: socket.class_of(quic.remote_address()),
+            quic,
+            socket,
+            peer_key,
+            protocol: Protocol::Peer,
+            detour,
+            early: Some(exporter),
+        }
+    }
+
+    /// Whether this handle was taken before the other side had proven its key. See
+    /// [`Handshake::early`](crate::Handshake::early).
+    pub fn is_early(&self) -> bool {
+        self.early.is_some()
+    }
+
+    /// Whether both are handles on the same connection.
+    pub fn is_same(&self, other: &Connection) -> bool {
+        self.quic.stable_id() == other.quic.stable_id()
+    }
+
+    /// The key that the other side has proven to hold; on an [early](Self::is_early) handle, that it
+    /// will have to prove.
     pub fn peer_key(&self) -> PublicKey {
         self.peer_key
     }
@@ -98,6 +132,10 @@ impl Connection {
 
     /// A secret that only the two ends of this very connection know (RFC 8446 §7.5), for `context`.
     pub fn exporter(&self, context: &[u8]) -> [u8; 32] {
+        let early = self.early.as_ref();
+        if let Some(secret) = early.and_then(|it| it.export(proof::EXPORTER_LABEL, context)) {
+            return secret;
+        }
         let mut secret = [0; 32];
         self.quic
             .export_keying_material(&mut secret, proof::EXPORTER_LABEL, context)

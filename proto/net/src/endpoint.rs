@@ -3,8 +3,10 @@
 //! [`Endpoint`] is quinn's, with our configuration: who may be at the other end (`tls`), how the
 //! connection behaves (`transport`), and how many handshakes are under way at once.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use warren_proto::id::PublicKey;
 
 use crate::congestion::Detour;
 use crate::connection::Connection;
+use crate::exporter::{EarlyExporter, Taker};
 use crate::identity::{CERTIFICATE_NAME, Identity};
 use crate::socket::{Socket, Unsolicited};
 use crate::tls::{self, Expect, KeyVerifier, Protocol};
@@ -104,8 +107,8 @@ pub struct Endpoint {
     quic: quinn::Endpoint,
     socket: Arc<Socket>,
     identity: Identity,
-    /// What to accept with; the transport is chosen per connection.
-    server: Option<ServerConfig>,
+    /// What to accept with.
+    server: Option<Server>,
     profile: Profile,
     handshakes: Arc<Semaphore>,
 }
@@ -143,11 +146,11 @@ impl Endpoint {
         let socket = Socket::bind_with(addr, payload_bytes, unsolicited).map_err(failed)?;
         let server = match serves {
             [] => None,
-            _ => Some(server_config(identity, serves, profile)?),
+            _ => Some(Server::new(identity, serves, profile)?),
         };
         let quic = quinn::Endpoint::new_with_abstract_socket(
             endpoint_config(profile, &socket),
-            server.clone(),
+            server.as_ref().map(|server| server.quic.clone()),
             Arc::clone(&socket) as Arc<dyn quinn::AsyncUdpSocket>,
             Arc::new(TokioRuntime),
         )
@@ -282,16 +285,16 @@ impl Endpoint {
     pub async fn accept(&self) -> Option<Incoming> {
         loop {
             let quic = self.quic.accept().await?;
-            let config = self.server.clone()?;
+            let server = self.server.clone()?;
             match Arc::clone(&self.handshakes).try_acquire_owned() {
                 Ok(permit) => {
                     let profile = self.profile;
                     return Some(Incoming {
                         quic,
-                        config,
+                        server,
                         profile,
                         socket: Arc::clone(&self.socket),
-                        _permit: permit,
+                        permit,
                     });
                 }
                 Err(_) => quic.ignore(),
@@ -342,10 +345,10 @@ struct Dial {
 #[derive(Debug)]
 pub struct Incoming {
     quic: quinn::Incoming,
-    config: ServerConfig,
+    server: Server,
     profile: Profile,
     socket: Arc<Socket>,
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Incoming {
@@ -397,26 +400,152 @@ impl Incoming {
     ///
     /// See [`AcceptError`].
     pub async fn complete_with(
-        mut self,
+        self,
         initial_rtt: Option<Duration>,
     ) -> Result<Connection, AcceptError> {
+        self.begin(initial_rtt)?.finish().await
+    }
+
+    /// Answers the first packet; `initial_rtt` is the round-trip time that a check has measured.
+    ///
+    /// # Errors
+    ///
+    /// When the packet begins no handshake.
+    pub fn begin(self, initial_rtt: Option<Duration>) -> Result<Handshake, AcceptError> {
         let detour = Detour::default();
         let way = Way::of(&self.socket, self.quic.remote_address());
         let mut transport = self.profile.transport(way, &detour);
         transport::expect_rtt(&mut transport, initial_rtt);
-        self.config.transport_config(Arc::new(transport));
         let route = self.route();
-        let connecting = self.quic.accept_with(Arc::new(self.config))?;
-        let quic = timeout(HANDSHAKE_TIMEOUT, connecting)
+        let owner = route.and_then(|route| self.socket.owner_of(route));
+        let exporter = EarlyExporter::default();
+        let mut config = match owner {
+            Some(_) => self.server.watched(&exporter)?,
+            None => self.server.quic,
+        };
+        config.transport_config(Arc::new(transport));
+        let connecting = self.quic.accept_with(Arc::new(config))?;
+        let owner = owner.filter(|_| exporter.is_ready());
+        let (early, completing): (_, Completing) = match (owner, connecting.into_0rtt()) {
+            (_, Err(connecting)) => (None, Box::pin(connecting)),
+            (owner, Ok((quic, proven))) => {
+                let early = owner.map(|(owner, _)| {
+                    let (socket, detour) = (Arc::clone(&self.socket), detour.clone());
+                    Connection::early(quic.clone(), socket, detour, owner, exporter)
+                });
+                (early, Box::pin(complete(quic, proven)))
+            }
+        };
+        Ok(Handshake {
+            early,
+            completing,
+            route,
+            socket: self.socket,
+            detour,
+            _permit: self.permit,
+        })
+    }
+}
+
+type Completing = Pin<Box<dyn Future<Output = Result<quinn::Connection, ConnectionError>> + Send>>;
+
+/// Waits for the client's proof.
+async fn complete(
+    quic: quinn::Connection,
+    proven: quinn::ZeroRttAccepted,
+) -> Result<quinn::Connection, ConnectionError> {
+    proven.await;
+    quic.close_reason().map_or(Ok(quic), Err)
+}
+
+/// What to accept with; the transport is chosen per connection.
+#[derive(Clone, Debug)]
+struct Server {
+    quic: ServerConfig,
+    tls: Arc<rustls::ServerConfig>,
+}
+
+impl Server {
+    fn new(
+        identity: &Identity,
+        serves: &[Protocol],
+        profile: Profile,
+    ) -> Result<Self, rustls::Error> {
+        let tls = tls::server_config(identity, serves)?;
+        let mut quic = ServerConfig::with_crypto(Arc::new(crypto(tls.clone())?));
+        quic.max_incoming(profile.handshakes());
+        Ok(Self {
+            quic,
+            tls: Arc::new(tls),
+        })
+    }
+
+    /// The configuration for one handshake, whose exporter is wanted early.
+    fn watched(&self, exporter: &EarlyExporter) -> Result<ServerConfig, AcceptError> {
+        let mut tls = rustls::ServerConfig::clone(&self.tls);
+        tls.key_log = Arc::new(Taker(exporter.clone()));
+        let mut quic = self.quic.clone();
+        // The same configuration was good when the endpoint was opened.
+        quic.crypto = Arc::new(crypto(tls).map_err(|_| AcceptError::Unusable)?);
+        Ok(quic)
+    }
+}
+
+fn crypto(tls: rustls::ServerConfig) -> Result<QuicServerConfig, rustls::Error> {
+    QuicServerConfig::try_from(tls).map_err(|error| rustls::Error::General(error.to_string()))
+}
+
+/// A handshake that we answered, to be [finished](Self::finish).
+pub struct Handshake {
+    early: Option<Connection>,
+    completing: Completing,
+    route: Option<SocketAddr>,
+    socket: Arc<Socket>,
+    detour: Detour,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshake")
+            .field("early", &self.early)
+            .field("route", &self.route)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Handshake {
+    /// A handle for what may be said before the client has proven its key ("0.5-RTT data", RFC 8446
+    /// §2), half a round trip earlier; of a client on a route, whose key is known. Whoever has passed
+    /// the checks of the route can read it. What the client says comes only after its proof.
+    pub fn early(&self) -> Option<&Connection> {
+        self.early.as_ref()
+    }
+
+    /// Waits until the client has proven its key: on a route, that of the route's peer.
+    ///
+    /// # Errors
+    ///
+    /// See [`AcceptError`]; the connection is closed then, all its handles included.
+    pub async fn finish(self) -> Result<Connection, AcceptError> {
+        let unusable = self.early.map(|early| early.quinn().clone());
+        let quic = timeout(HANDSHAKE_TIMEOUT, self.completing)
             .await
+            .inspect_err(|_| close_unusable(unusable.as_ref()))
             .map_err(|_| AcceptError::TimedOut)??;
         let unusable = quic.clone();
-        Connection::new(quic, Arc::clone(&self.socket), detour)
-            .filter(|connection| may_use(&self.socket, route, connection.peer_key()))
+        Connection::new(quic, Arc::clone(&self.socket), self.detour)
+            .filter(|connection| may_use(&self.socket, self.route, connection.peer_key()))
             .ok_or_else(|| {
-                unusable.close(VarInt::from_u32(CLOSE_UNUSABLE), b"");
+                close_unusable(Some(&unusable));
                 AcceptError::Unusable
             })
+    }
+}
+
+fn close_unusable(quic: Option<&quinn::Connection>) {
+    if let Some(quic) = quic {
+        quic.close(VarInt::from_u32(CLOSE_UNUSABLE), b"");
     }
 }
 
@@ -440,17 +569,4 @@ fn endpoint_config(profile: Profile, socket: &Socket) -> EndpointConfig {
         // The socket tells QUIC from STUN by the fixed bit.
         .grease_quic_bit(false);
     config
-}
-
-fn server_config(
-    identity: &Identity,
-    serves: &[Protocol],
-    profile: Profile,
-) -> Result<ServerConfig, BindError> {
-    let tls = tls::server_config(identity, serves)?;
-    let crypto = QuicServerConfig::try_from(tls)
-        .map_err(|error| rustls::Error::General(error.to_string()))?;
-    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-    config.max_incoming(profile.handshakes());
-    Ok(config)
 }

@@ -12,6 +12,7 @@
 mod congestion;
 mod connection;
 mod endpoint;
+mod exporter;
 mod frames;
 mod identity;
 mod socket;
@@ -19,7 +20,7 @@ pub mod tls;
 mod transport;
 
 pub use connection::Connection;
-pub use endpoint::{AcceptError, BindError, ConnectError, Endpoint, Incoming};
+pub use endpoint::{AcceptError, BindError, ConnectError, Endpoint, Handshake, Incoming};
 pub use frames::{FrameError, FrameReader, FrameWriter, SendError};
 pub use identity::{Identity, IdentityError};
 pub use socket::{

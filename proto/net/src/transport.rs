@@ -168,6 +168,8 @@ fn peer_transport(way: Way, detour: &Detour) -> TransportConfig {
     let mut transport = common(PEER_KEEP_ALIVE, PEER_IDLE_MS);
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(PEER_STREAMS))
+        // The control stream.
+        .max_concurrent_uni_streams(VarInt::from_u32(1))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)

@@ -1,6 +1,6 @@
-//! What two peers say: news on one control stream, requests on a stream each.
+//! What two peers say: news on a control stream each way, requests on a stream each.
 //!
-//! Who opened the connection opens the control stream; both start with [`Hello`]. For every swarm
+//! Each side opens a control stream of its own and starts with [`Hello`]. For every swarm
 //! they may share, the asker sends [`PeerMessage::Join`] with its proof first; the other answers
 //! with a proof of its own or with [`PeerMessage::Refused`], the same for an unknown swarm and for
 //! a bad proof. An *alias* is the sender's own number for a swarm, given in its `Join`, and means
@@ -32,7 +32,7 @@ const GRAINS: u16 = 0x0052;
 const DATA: u16 = 0x0058;
 const NO: u16 = 0x0059;
 
-/// What a peer says on the control stream.
+/// What a peer says on its control stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerMessage {
     /// First of all.
