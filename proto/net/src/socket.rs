@@ -37,6 +37,7 @@ use tokio::sync::mpsc;
 use warren_proto::id::PublicKey;
 
 pub(crate) use ids::LocalIds;
+pub(crate) use open::lacks_ipv6;
 pub use routes::{Class, Unsolicited};
 use routes::{Path, RouteId, Routes};
 
