@@ -35,6 +35,8 @@ pub const HASH_LIST_BYTES: usize = CHUNKS as usize * 32;
 pub const RUNS_PER_FRAME: usize = 4096;
 /// Most streams a daemon may open on a tracker connection.
 pub const TRACKER_STREAMS: usize = 4;
+/// Longest relayed datagram: an Ethernet frame without the headers of IPv4 and UDP.
+pub const DATAGRAM_BYTES: usize = 1472;
 /// Most handshakes a daemon has in flight.
 pub const HANDSHAKES_DAEMON: usize = 256;
 /// Most handshakes a tracker has in flight.

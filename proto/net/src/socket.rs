@@ -43,6 +43,7 @@ use counters::Counters;
 pub use counters::SocketCounters;
 pub(crate) use ids::LocalIds;
 use inbox::{Arrival, Inbox};
+pub(crate) use open::lacks_ipv6;
 pub use relay::{RelayBatch, Relayed};
 pub use routes::{Class, Unsolicited};
 use routes::{Path, RouteId, Routes};

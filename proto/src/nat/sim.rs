@@ -16,7 +16,7 @@ use rand::{Rng, SeedableRng};
 use super::{MappingProbe, Measured, PunchAttempt, PunchEvent, Transmit};
 use crate::id::{PublicKey, SwarmId};
 use crate::proof::Side;
-use crate::swarm::{Introducer, Situation};
+use crate::swarm::{Introducer, Situation, Transport};
 use crate::wire::{Bounded, Candidate, CandidateKind, NatFiltering, NatMapping, Rendezvous};
 
 /// The root of the tree.
@@ -573,6 +573,7 @@ impl Introduction {
             });
             let situation = Situation {
                 observed: self.observed[side],
+                transport: Transport::Udp,
                 tracker_is_loopback: false,
                 candidates: Bounded::truncated(own),
                 mapping: NatMapping::Unknown,

@@ -5,6 +5,7 @@
 //!
 //! | address | goes to |
 //! | --- | --- |
+//! | observed over TCP | nobody: it is no UDP port |
 //! | observed, public | everybody |
 //! | observed, private (the tracker stands in that network) | who is observed at a private address or on the tracker's own machine |
 //! | observed, loopback | who is observed there too, both having reached the tracker over loopback |
@@ -21,11 +22,22 @@ use crate::wire::{Bounded, Candidate, CandidateKind, NatFiltering, NatMapping};
 /// Ports below are those of well-known services; no peer lives there and nobody is sent there.
 const LOWEST_PORT: u16 = 1024;
 
+/// What a peer's connection to the tracker runs over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// QUIC over UDP, from the very socket that peers reach it at.
+    Udp,
+    /// TLS over TCP, where UDP does not get through.
+    Tcp,
+}
+
 /// What a tracker knows about how one connected peer can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Situation {
     /// Where its packets come from.
     pub observed: SocketAddr,
+    /// What they are. The IP of a TCP connection is its peer's as well, but its port is no UDP port.
+    pub transport: Transport,
     /// Whether it reached the tracker at a loopback address.
     pub tracker_is_loopback: bool,
     /// What it says about itself.
@@ -49,7 +61,8 @@ pub fn candidates_for(receiver: &Situation, of: &Situation) -> Vec<Candidate> {
         .candidates
         .iter()
         .filter(|candidate| may_tell_declared(receiver, of, candidate));
-    let told = may_tell_observed(receiver, of)
+    let is_candidate = of.transport == Transport::Udp && may_tell_observed(receiver, of);
+    let told = is_candidate
         .then_some(&observed)
         .into_iter()
         .chain(declared);
@@ -171,6 +184,26 @@ mod tests {
     fn strangers_are_told_the_observed_public_address_and_nothing_private() {
         let of = seen_at("203.0.113.7:5000").says(Host, "192.168.1.2:5000");
         check(&seen_at("198.51.100.1:6000"), &of, &["203.0.113.7:5000"]);
+    }
+
+    #[test]
+    fn the_port_of_a_tcp_connection_is_told_to_nobody() {
+        let over_tcp = |observed| Situation {
+            transport: Transport::Tcp,
+            ..seen_at(observed)
+        };
+        let of = over_tcp("203.0.113.7:5000")
+            .says(Host, "192.168.1.2:4000")
+            .says(Mapped, "203.0.113.7:7000");
+        check(&seen_at("198.51.100.1:6000"), &of, &["203.0.113.7:7000"]);
+        let neighbours = ["192.168.1.2:4000", "203.0.113.7:7000"];
+        check(&seen_at("203.0.113.7:6000"), &of, &neighbours);
+        check(&over_tcp("203.0.113.7:6000"), &of, &neighbours);
+        let local = Situation {
+            transport: Transport::Tcp,
+            ..local("127.0.0.1:5000")
+        };
+        check(&local.clone(), &local, &[]);
     }
 
     #[test]
@@ -317,6 +350,11 @@ mod tests {
             let told = candidates_for(&receiver, &of);
             prop_assert!(told.len() <= CANDIDATES);
             for candidate in told {
+                let is_declared = of
+                    .candidates
+                    .iter()
+                    .any(|declared| canonical(declared.address) == candidate.address);
+                prop_assert!(of.transport == Transport::Udp || is_declared);
                 let (address, observed) = (candidate.address, canonical(of.observed));
                 prop_assert!(address.port() >= 1024);
                 prop_assert_eq!(address.ip().to_canonical(), address.ip());
@@ -351,6 +389,7 @@ mod tests {
     fn seen_at(observed: &str) -> Situation {
         Situation {
             observed: observed.parse().unwrap(),
+            transport: Transport::Udp,
             tracker_is_loopback: false,
             candidates: Bounded::new(),
             mapping: NatMapping::Unknown,
@@ -384,9 +423,11 @@ mod tests {
             prop::sample::select(vec![Host, ServerReflexive, PeerReflexive, Mapped, Relayed]);
         let candidate = (kind, address()).prop_map(|(kind, address)| Candidate { kind, address });
         let candidates = prop::collection::vec(candidate, 0..=CANDIDATES);
-        (address(), any::<bool>(), candidates).prop_map(|(observed, tracker_is_loopback, list)| {
+        let flags = any::<(bool, bool)>();
+        (address(), flags, candidates).prop_map(|(observed, (tracker_is_loopback, tcp), list)| {
             Situation {
                 observed,
+                transport: if tcp { Transport::Tcp } else { Transport::Udp },
                 tracker_is_loopback,
                 candidates: Bounded::truncated(list),
                 mapping: NatMapping::Unknown,

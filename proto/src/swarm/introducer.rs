@@ -140,7 +140,7 @@ fn wait_ms(own: Duration, other: Duration) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::swarm::{PAIR_INTERVAL, PEER_INTRODUCTIONS, PEER_WINDOW};
+    use crate::swarm::{PAIR_INTERVAL, PEER_INTRODUCTIONS, PEER_WINDOW, Transport};
     use crate::wire::{NatFiltering, NatMapping};
 
     const A: PublicKey = PublicKey([1; 32]);
@@ -279,6 +279,7 @@ mod tests {
     fn situation(observed: &str, rtt_ms: u64) -> Situation {
         Situation {
             observed: observed.parse().unwrap(),
+            transport: Transport::Udp,
             tracker_is_loopback: false,
             candidates: Bounded::new(),
             mapping: NatMapping::EndpointIndependent,

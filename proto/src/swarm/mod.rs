@@ -11,7 +11,7 @@ mod introducer;
 mod quota;
 mod table;
 
-pub use consent::{Situation, candidates_for};
+pub use consent::{Situation, Transport, candidates_for};
 pub use introducer::{IntroduceError, Introducer};
 pub use quota::{PAIR_INTERVAL, PEER_INTRODUCTIONS, PEER_WINDOW};
 pub use table::{AnnounceOutcome, SwarmConfig, SwarmTable};
