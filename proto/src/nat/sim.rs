@@ -17,7 +17,7 @@ use super::{MappingProbe, Measured, PunchAttempt, PunchEvent, Transmit};
 use crate::id::{PublicKey, SwarmId};
 use crate::proof::Side;
 use crate::swarm::{Introducer, Situation, Transport};
-use crate::wire::{Bounded, Candidate, CandidateKind, NatFiltering, NatMapping, Rendezvous};
+use crate::wire::{Bounded, Candidate, CandidateKind, NatFiltering, NatMapping, Paths, Rendezvous};
 
 /// The root of the tree.
 pub(super) const INTERNET: usize = 0;
@@ -578,6 +578,7 @@ impl Introduction {
                 candidates: Bounded::truncated(own),
                 mapping: NatMapping::Unknown,
                 filtering: self.filtering[side],
+                paths: Paths::Any,
                 rtt: self.rtts[side],
             };
             introducer.situation(key, situation);

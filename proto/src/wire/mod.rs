@@ -25,5 +25,5 @@ pub use link::{LinkFrame, OnLink};
 pub use peer::{NoReason, Part, PeerAnswer, PeerMessage, PeerRequest};
 pub use tracker::{
     Candidate, CandidateKind, FromTracker, Hello, Member, MemberState, NatFiltering, NatMapping,
-    Rendezvous, ToTracker,
+    Paths, Rendezvous, ToTracker,
 };

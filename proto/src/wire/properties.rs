@@ -163,6 +163,8 @@ fn a_rendezvous_never_prints_its_secret() {
         mapping: NatMapping::Unknown,
         filtering: NatFiltering::Unknown,
         wait_ms: 0,
+        paths: Paths::Any,
+        relay: None,
     };
     let printed = format!("{rendezvous:?}");
     assert!(
@@ -279,19 +281,26 @@ fn filtering() -> impl Strategy<Value = NatFiltering> {
     prop::sample::select(vec![Unknown, PortIndependent, PortDependent, Clashing])
 }
 
+fn paths() -> impl Strategy<Value = Paths> {
+    prop::sample::select(vec![Paths::Any, Paths::DirectOnly, Paths::RelayOnly])
+}
+
 fn rendezvous() -> impl Strategy<Value = Rendezvous> {
     let names = any::<([u8; 10], [u8; 32], u16)>();
     let nat = (mapping(), filtering());
-    (names, swarm(), peer(), candidates(), nat).prop_map(
-        |((id, secret, wait_ms), swarm, peer, candidates, (mapping, filtering))| Rendezvous {
+    let relay = any::<Option<[u8; 12]>>().prop_map(|id| id.map(RelayId));
+    (names, swarm(), peer(), candidates(), nat, (paths(), relay)).prop_map(
+        |((id, secret, wait_ms), swarm, peer, candidates, nat, (paths, relay))| Rendezvous {
             id,
             secret,
             swarm,
             peer,
             candidates,
-            mapping,
-            filtering,
+            mapping: nat.0,
+            filtering: nat.1,
             wait_ms,
+            paths,
+            relay,
         },
     )
 }
@@ -307,13 +316,14 @@ fn to_tracker() -> impl Strategy<Value = ToTracker> {
             }
         }),
         swarm().prop_map(|swarm| ToTracker::Leave { swarm }),
-        (candidates(), mapping(), filtering()).prop_map(|(candidates, mapping, filtering)| {
-            ToTracker::Situation {
+        (candidates(), mapping(), filtering(), paths()).prop_map(
+            |(candidates, mapping, filtering, paths)| ToTracker::Situation {
                 candidates,
                 mapping,
                 filtering,
+                paths,
             }
-        }),
+        ),
         (swarm(), peer()).prop_map(|(swarm, peer)| ToTracker::Introduce { swarm, peer }),
     ]
 }

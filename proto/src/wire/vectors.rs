@@ -40,6 +40,7 @@ fn to_tracker() {
             candidates: candidates(),
             mapping,
             filtering: NatFiltering::PortDependent,
+            paths: Paths::RelayOnly,
         },
     );
     check(
@@ -98,6 +99,8 @@ fn from_tracker() {
             },
             filtering: NatFiltering::Clashing,
             wait_ms: 50,
+            paths: Paths::Any,
+            relay: Some(RelayId([0x55; 12])),
         }),
     );
     check(
