@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use warren_net::{BindError, IdentityError};
 
-/// The port of QUIC and STUN.
+/// The port of QUIC and STUN, and of TLS over TCP.
 pub const DEFAULT_PORT: u16 = 59000;
 
 /// The port of STUN alone. Two ports let a daemon see whether its NAT maps by destination,
@@ -15,8 +15,11 @@ pub const DEFAULT_STUN_PORT: u16 = 59001;
 /// How to run a tracker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where to listen for daemons and STUN.
+    /// Where to listen for daemons and STUN by UDP. Daemons are served by TLS over TCP at the same
+    /// addresses and ports, where these are to be had.
     pub listen: Vec<SocketAddr>,
+    /// Where else to serve daemons by TLS over TCP.
+    pub tcp_listen: Vec<SocketAddr>,
     /// Where to listen for STUN only.
     pub stun_listen: Vec<SocketAddr>,
     /// The address that daemons should put into links, as `host:port`.
@@ -31,6 +34,7 @@ impl Config {
         let any = |port| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
         Self {
             listen: vec![any(DEFAULT_PORT)],
+            tcp_listen: Vec::new(),
             stun_listen: vec![any(DEFAULT_STUN_PORT)],
             public: None,
             home,
@@ -47,6 +51,9 @@ pub enum StartError {
     /// An address for daemons is not to be had.
     #[error("cannot serve daemons")]
     Listen(#[source] BindError),
+    /// An address for daemons by TCP that was asked for is not to be had.
+    #[error("cannot serve daemons by TCP")]
+    TcpListen(#[source] BindError),
     /// An address for STUN is not to be had.
     #[error("cannot serve STUN on its second port")]
     StunListen(#[source] BindError),
@@ -71,6 +78,20 @@ impl StartError {
                  tracker --listen [::]:59010 --stun-listen [::]:59011"
                     .to_owned(),
             ),
+            Self::TcpListen(error) if error.is_port_taken() => Some(
+                "Another program, perhaps a web server, has the port. To use a different one: \
+                 tracker --tcp [::]:59010"
+                    .to_owned(),
+            ),
+            Self::Listen(error) | Self::TcpListen(error) | Self::StunListen(error)
+                if error.is_forbidden() =>
+            {
+                Some(
+                    "Ports below 1024 need a permission, which this gives: \
+                     sudo setcap cap_net_bind_service=+ep \"$(command -v tracker)\""
+                        .to_owned(),
+                )
+            }
             Self::StunListen(error) if error.is_port_taken() => Some(
                 "Another program has the port. To use a different one: \
                  tracker --stun-listen [::]:59011"
@@ -79,7 +100,7 @@ impl StartError {
             Self::Public { .. } => {
                 Some("For example: tracker --public tracker.example.org:59000".to_owned())
             }
-            Self::Listen(_) | Self::StunListen(_) | Self::NoAddress => None,
+            Self::Listen(_) | Self::TcpListen(_) | Self::StunListen(_) | Self::NoAddress => None,
         }
     }
 }

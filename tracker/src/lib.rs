@@ -8,6 +8,7 @@
 
 mod admission;
 mod config;
+mod seats;
 mod server;
 mod session;
 mod state;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use etcetera::BaseStrategy;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -21,9 +22,15 @@ use warren_tracker::{Config, DEFAULT_PORT, DEFAULT_STUN_PORT, StartError, Tracke
 #[derive(Debug, Parser)]
 #[command(name = "tracker", version)]
 struct Args {
-    /// Where to serve daemons and STUN over UDP [default: every address, port 59000]
+    /// Where to serve daemons and STUN over UDP, and daemons over TCP [default: every address,
+    /// port 59000]
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     listen: Vec<SocketAddr>,
+
+    /// Where else to serve daemons over TCP, in networks that let no UDP through; daemons try
+    /// port 443 by themselves
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
+    tcp: Vec<SocketAddr>,
 
     /// Where to serve STUN alone, which lets daemons study their NAT [default: port 59001]
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
@@ -63,6 +70,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let json = args.json;
+    raise_open_files();
     let config = config(args)?;
     let public = config.public.clone();
     let tracker = Tracker::start(config)?;
@@ -73,6 +81,19 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
     tracker.shutdown().await;
     Ok(())
+}
+
+/// Each connection over TCP is a file, and what a shell allows is often little. The hard limit is
+/// there to be used.
+fn raise_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn config(args: Args) -> anyhow::Result<Config> {
@@ -87,6 +108,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
     if !args.stun_listen.is_empty() {
         config.stun_listen = args.stun_listen;
     }
+    config.tcp_listen = args.tcp;
     config.public = args.public;
     Ok(config)
 }
@@ -126,6 +148,7 @@ fn announce(tracker: &Tracker, public: Option<String>, json: bool) -> io::Result
             "address": address,
             "key": tracker.pin().to_string(),
             "listen": tracker.local_addrs(),
+            "tcp_listen": tracker.tcp_addrs(),
             "stun_listen": tracker.stun_addrs(),
         });
         writeln!(out, "{line}")?;
@@ -135,6 +158,10 @@ fn announce(tracker: &Tracker, public: Option<String>, json: bool) -> io::Result
             "tracker listening on {} (UDP)",
             list(&tracker.local_addrs())
         )?;
+        if !tracker.tcp_addrs().is_empty() {
+            let addrs = list(tracker.tcp_addrs());
+            writeln!(out, "TLS also on          {addrs} (TCP)")?;
+        }
         writeln!(
             out,
             "STUN also on         {} (UDP)",

@@ -8,12 +8,16 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use warren_net::{Endpoint, Identity, Incoming, Profile, Protocol};
+use warren_net::{
+    AcceptError, BindError, Endpoint, Identity, Incoming, Link, Profile, Protocol, TcpIncoming,
+    TcpListener,
+};
 use warren_proto::id::{PublicKey, TrackerPin};
 use warren_proto::swarm::SwarmConfig;
 
 use crate::admission::{Admission, Verdict};
 use crate::config::{Config, StartError, checked_public};
+use crate::seats::{Seat, Seats};
 use crate::session::{self, ANNOUNCE_INTERVAL, Close, Place};
 use crate::state::State;
 use crate::stun;
@@ -30,6 +34,7 @@ pub struct Tracker {
     key: PublicKey,
     endpoints: Vec<Endpoint>,
     stun_endpoints: Vec<Endpoint>,
+    tcp_addrs: Vec<SocketAddr>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -38,6 +43,7 @@ pub struct Tracker {
 struct Shared {
     state: Arc<State>,
     admission: Arc<Admission>,
+    seats: Arc<Seats>,
     place: Place,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -60,6 +66,7 @@ impl Tracker {
         // QUIC is not served there; the endpoint is what reads the socket.
         let stun_endpoints =
             bind_all(&config.stun_listen, &identity, &[]).map_err(StartError::StunListen)?;
+        let listeners = listen_all(&config.tcp_listen, &endpoints, &identity)?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let membership = SwarmConfig {
@@ -69,6 +76,7 @@ impl Tracker {
         let shared = Arc::new(Shared {
             state: Arc::new(State::new(membership)),
             admission: Arc::new(Admission::new()),
+            seats: Seats::for_open_files(),
             place: Place {
                 public,
                 stun_port: stun_endpoints.first().map(|it| it.local_addr().port()),
@@ -83,12 +91,17 @@ impl Tracker {
             spawn_stun(&shared, endpoint, &stun_endpoints);
             tasks.spawn(accept(Arc::clone(&shared), endpoint.clone()));
         }
+        let tcp_addrs = listeners.iter().map(TcpListener::local_addr).collect();
+        for listener in listeners {
+            tasks.spawn(accept_tcp(Arc::clone(&shared), listener));
+        }
         tasks.spawn(tick(Arc::clone(&shared)));
         tasks.close();
         Ok(Self {
             key: identity.public_key(),
             endpoints,
             stun_endpoints,
+            tcp_addrs,
             stop,
             tasks,
         })
@@ -97,6 +110,11 @@ impl Tracker {
     /// Where daemons are served, in the order of [`Config::listen`].
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.endpoints.iter().map(Endpoint::local_addr).collect()
+    }
+
+    /// Where daemons are served by TLS over TCP, those of [`Config::tcp_listen`] first.
+    pub fn tcp_addrs(&self) -> &[SocketAddr] {
+        &self.tcp_addrs
     }
 
     /// Where STUN alone is served, in the order of [`Config::stun_listen`].
@@ -145,11 +163,40 @@ fn bind_all(
     addrs: &[SocketAddr],
     identity: &Identity,
     serves: &[Protocol],
-) -> Result<Vec<Endpoint>, warren_net::BindError> {
+) -> Result<Vec<Endpoint>, BindError> {
     addrs
         .iter()
         .map(|addr| Endpoint::bind(*addr, identity, serves, Profile::Tracker))
         .collect()
+}
+
+/// Listens on TCP at `asked`, where it must work, and where the endpoints are, where it may not.
+fn listen_all(
+    asked: &[SocketAddr],
+    endpoints: &[Endpoint],
+    identity: &Identity,
+) -> Result<Vec<TcpListener>, StartError> {
+    let asked: Result<Vec<_>, _> = asked
+        .iter()
+        .map(|addr| TcpListener::bind(*addr, identity))
+        .collect();
+    let mut listeners = asked.map_err(StartError::TcpListen)?;
+    for addr in endpoints.iter().map(Endpoint::local_addr) {
+        if listeners.iter().any(|it| it.local_addr() == addr) {
+            continue;
+        }
+        match TcpListener::bind(addr, identity) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(
+                    error,
+                    "daemons that no UDP reaches are not served at this port"
+                );
+            }
+        }
+    }
+    Ok(listeners)
 }
 
 /// Answers STUN on `endpoint`, and from one of `others` who asks for another port.
@@ -198,13 +245,54 @@ fn admit(shared: &Arc<Shared>, incoming: Incoming, under_way: usize) {
 async fn session_of(shared: Arc<Shared>, incoming: Incoming) {
     match incoming.complete().await {
         Ok(connection) => {
-            session::run(connection, Arc::clone(&shared.state), shared.place.clone()).await;
+            let link = Link::Quic(connection);
+            session::run(link, Arc::clone(&shared.state), shared.place.clone()).await;
         }
-        Err(error) => {
-            let error: &dyn std::error::Error = &error;
-            tracing::debug!(error, "no handshake");
-        }
+        Err(error) => report_handshake(&error),
     }
+}
+
+/// Takes in daemons by TCP until the tracker stops.
+async fn accept_tcp(shared: Arc<Shared>, listener: TcpListener) {
+    let incoming = async {
+        loop {
+            let incoming = listener.accept().await;
+            admit_tcp(&shared, incoming, listener.handshakes_under_way());
+        }
+    };
+    shared.stop.run_until_cancelled(incoming).await;
+}
+
+/// By TCP everybody has shown their address.
+fn admit_tcp(shared: &Arc<Shared>, incoming: TcpIncoming, under_way: usize) {
+    let ip = incoming.remote_address().ip();
+    let Some(seat) = shared.seats.take(ip) else {
+        return;
+    };
+    if shared.admission.handshake(ip, true, under_way) == Verdict::Accept {
+        let session = tcp_session_of(Arc::clone(shared), incoming, seat);
+        shared.tasks.spawn(session);
+    }
+}
+
+async fn tcp_session_of(shared: Arc<Shared>, incoming: TcpIncoming, _seat: Seat) {
+    let completing = shared.stop.run_until_cancelled(incoming.complete());
+    let link = match completing.await {
+        Some(Ok(connection)) => Link::Tcp(connection),
+        Some(Err(error)) => return report_handshake(&error),
+        None => return,
+    };
+    let (state, place) = (Arc::clone(&shared.state), shared.place.clone());
+    let session = session::run(link.clone(), state, place);
+    shared.stop.run_until_cancelled(session).await;
+    // Unless the session has said why already.
+    Close::Done.apply(&link);
+    link.finished().await;
+}
+
+fn report_handshake(error: &AcceptError) {
+    let error: &dyn std::error::Error = error;
+    tracing::debug!(error, "no handshake");
 }
 
 /// Lets time pass for the tables.

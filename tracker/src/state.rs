@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use warren_net::Connection;
+use warren_net::Link;
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::limits::PEERS_PER_ANSWER;
 use warren_proto::swarm::{IntroduceError, Introducer, Situation, SwarmConfig, SwarmTable};
@@ -44,7 +44,7 @@ struct Tables {
 /// A connected daemon.
 struct Session {
     id: SessionId,
-    connection: Connection,
+    link: Link,
     news: mpsc::Sender<FromTracker>,
     situation: Situation,
 }
@@ -63,23 +63,19 @@ impl State {
     /// closed: it knows better than we do which of the two is alive. The daemon leaves all its
     /// swarms with it: it may be a new process, with which the others must meet anew, and its next
     /// announce tells them so.
-    pub(crate) fn connect(
-        &self,
-        connection: &Connection,
-        news: mpsc::Sender<FromTracker>,
-    ) -> SessionId {
+    pub(crate) fn connect(&self, link: &Link, news: mpsc::Sender<FromTracker>) -> SessionId {
         let mut tables = self.lock();
         let id = SessionId(tables.next_session);
         tables.next_session += 1;
-        let peer = connection.peer_key();
+        let peer = link.peer_key();
         if let Some(older) = tables.end_session(peer) {
-            Close::Replaced.apply(&older.connection);
+            Close::Replaced.apply(&older.link);
         }
-        let situation = first_situation(connection);
+        let situation = first_situation(link);
         tables.introducer.situation(peer, situation.clone());
         let session = Session {
             id,
-            connection: connection.clone(),
+            link: link.clone(),
             news,
             situation,
         };
@@ -275,7 +271,7 @@ impl Tables {
     /// Addresses and round-trip times change while a daemon is connected.
     fn refresh_situation(&mut self, peer: PublicKey) {
         if let Some(session) = self.sessions.get_mut(&peer) {
-            let now = first_situation(&session.connection);
+            let now = first_situation(&session.link);
             session.situation.observed = now.observed;
             session.situation.tracker_is_loopback = now.tracker_is_loopback;
             session.situation.rtt = now.rtt;
@@ -295,20 +291,21 @@ impl Tables {
         };
         if let Err(mpsc::error::TrySendError::Full(_)) = session.news.try_send(news) {
             tracing::debug!(%peer, "a daemon does not keep up with its news");
-            Close::TooSlow.apply(&session.connection);
+            Close::TooSlow.apply(&session.link);
         }
     }
 }
 
 /// What the connection alone says about where a daemon is.
-fn first_situation(connection: &Connection) -> Situation {
-    let observed = connection.remote_address();
+fn first_situation(link: &Link) -> Situation {
+    let observed = link.remote_address();
     Situation {
         observed,
+        transport: link.transport(),
         tracker_is_loopback: observed.ip().is_loopback(),
         candidates: Bounded::new(),
         mapping: NatMapping::Unknown,
         filtering: NatFiltering::Unknown,
-        rtt: connection.rtt(),
+        rtt: link.rtt(),
     }
 }

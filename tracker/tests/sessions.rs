@@ -297,6 +297,7 @@ fn start(public: Option<&str>) -> Running {
 fn config(home: &std::path::Path, public: Option<&str>) -> Config {
     Config {
         listen: vec![any()],
+        tcp_listen: Vec::new(),
         stun_listen: vec![any()],
         public: public.map(str::to_owned),
         home: home.to_owned(),

@@ -203,6 +203,7 @@ fn start(listen: &str) -> Running {
 fn config(home: &std::path::Path, listen: &str) -> Config {
     Config {
         listen: vec![listen.parse().unwrap()],
+        tcp_listen: vec![],
         stun_listen: vec![listen.parse().unwrap()],
         public: None,
         home: home.to_owned(),

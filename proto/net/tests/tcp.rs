@@ -309,6 +309,26 @@ async fn who_does_not_read_is_given_up_and_takes_no_more_memory_meanwhile() {
 }
 
 #[tokio::test]
+async fn who_does_not_read_does_not_hold_up_a_close() {
+    let (_stranger, accepted) = stranger().await;
+    let (_reader, mut writer) = accepted.take_control().unwrap();
+    tokio::time::pause();
+    let busy = FromTracker::Busy { retry_after_s: 3 };
+    // With the clock paused this times out once the kernel takes no more.
+    let full = Duration::from_millis(1);
+    while let Ok(sent) = tokio::time::timeout(full, writer.send(&busy)).await {
+        sent.unwrap();
+    }
+    let asked = tokio::time::Instant::now();
+    accepted.close(2);
+    accepted.finished().await;
+    assert!(
+        asked.elapsed() < Duration::from_secs(5),
+        "it waited to write"
+    );
+}
+
+#[tokio::test]
 async fn a_message_overtakes_the_datagrams_that_wait() {
     let (dialled, accepted) = pair().await;
     let Tunnel { outgoing, .. } = accepted.take_tunnel().unwrap();

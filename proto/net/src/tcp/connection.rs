@@ -239,7 +239,7 @@ impl TcpReader {
                 }
                 Some(OnLink::Link(LinkFrame::Ping)) => (),
                 Some(OnLink::Link(LinkFrame::Datagram { relay, payload })) => {
-                    self.incoming.take_in(relay, payload);
+                    self.incoming.take_in(relay, payload).await;
                 }
             }
         }
@@ -247,13 +247,28 @@ impl TcpReader {
 }
 
 impl Incoming {
-    fn take_in(&self, id: RelayId, payload: Vec<u8>) {
+    /// After a loss TCP hands over a whole window at once, so whoever empties the queue gets to run
+    /// once more before something is dropped.
+    async fn take_in(&self, id: RelayId, payload: Vec<u8>) {
         let bytes = payload.into();
-        let taken = |taker: &mpsc::Sender<Relayed>| taker.try_send(Relayed { id, bytes }).is_ok();
-        if !self.taker.get().is_some_and(taken) {
+        let mut refused = Some(Relayed { id, bytes });
+        if let Some(taker) = self.taker.get() {
+            refused = offer(taker, refused);
+            if refused.is_some() {
+                tokio::task::yield_now().await;
+                refused = offer(taker, refused);
+            }
+        }
+        if refused.is_some() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Gives it back where there is no room.
+fn offer(taker: &mpsc::Sender<Relayed>, relayed: Option<Relayed>) -> Option<Relayed> {
+    let refused = taker.try_send(relayed?).err()?;
+    Some(refused.into_inner())
 }
 
 /// Writes messages to a connection.
