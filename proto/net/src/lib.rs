@@ -23,7 +23,7 @@ pub use endpoint::{AcceptError, BindError, ConnectError, Endpoint, Incoming};
 pub use frames::{FrameError, FrameReader, FrameWriter, SendError};
 pub use identity::{Identity, IdentityError};
 pub use socket::{
-    Class, Datagram, RelayBatch, Relayed, Socket, SocketCounters, Unsolicited, canonical,
+    Class, Datagram, RelayBatch, Relayed, Socket, SocketCounters, Unsolicited, Via, canonical,
 };
 pub use tls::{Expect, Protocol};
 pub use transport::Profile;
