@@ -28,7 +28,7 @@ pub use frames::{FrameError, FrameReader, FrameWriter, SendError};
 pub use identity::{Identity, IdentityError};
 pub use link::{Link, LinkError, LinkReader, LinkWriter};
 pub use socket::{
-    Class, Datagram, RelayBatch, Relayed, Socket, SocketCounters, Unsolicited, canonical,
+    Class, Datagram, RelayBatch, Relayed, Socket, SocketCounters, Unsolicited, Via, canonical,
 };
 pub use tcp::connection::{TcpConnection, TcpReader, TcpWriter, Tunnel};
 pub use tcp::{TcpIncoming, TcpListener, connect_tcp};

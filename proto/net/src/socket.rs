@@ -1,4 +1,5 @@
-//! The one UDP socket of the process, shared by QUIC and everything that must use its port.
+//! The one UDP socket of the process, shared by QUIC and everything that must use its port, and for
+//! a while further ones ([`extra`]) where one port is not enough.
 //!
 //! [`Socket`] is what quinn reads and writes through ([`quic`]). What arrives is sorted segment by
 //! segment ([`sort`](mod@sort)): QUIC goes on to quinn, what a tracker relays ([`relay`]) to quinn or
@@ -16,6 +17,7 @@
 //! quinn 0.12 replaces the trait; nothing outside this module knows it.
 
 mod counters;
+mod extra;
 mod ids;
 mod inbox;
 mod low_ttl;
@@ -24,14 +26,14 @@ mod quic;
 mod relay;
 mod routes;
 mod sort;
+mod taker;
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use bytes::Bytes;
 use quinn::TransportConfig;
 use quinn::udp::{Transmit, UdpSocketState};
 use tokio::io::Interest;
@@ -41,20 +43,16 @@ use warren_proto::id::{PublicKey, RelayId};
 
 use counters::Counters;
 pub use counters::SocketCounters;
+pub use extra::Via;
+use extra::{Extra, Extras};
 pub(crate) use ids::LocalIds;
 use inbox::{Arrival, Inbox};
 pub(crate) use open::lacks_ipv6;
 pub use relay::{RelayBatch, Relayed};
 pub use routes::{Class, Unsolicited};
 use routes::{Path, RouteId, Routes};
-
-/// Datagrams waiting for the STUN taker. A punch sends at most a few hundred probes at once;
-/// beyond this bound the taker is stuck or we are flooded, and STUN repeats itself anyway.
-const STUN_QUEUE: usize = 1024;
-
-/// Longest datagram that is not QUIC: of unknown paths, STUN expects no more to pass unfragmented
-/// (RFC 8489 §6.1).
-const MAX_STUN_BYTES: usize = 548;
+pub use taker::Datagram;
+use taker::Taker;
 
 /// Largest GRO batch the kernel hands over in one buffer.
 const MAX_RECEIVE_BYTES: usize = 65_535;
@@ -63,32 +61,21 @@ const MAX_RECEIVE_BYTES: usize = 65_535;
 /// datagram each 25 ms in which the taker does not get to run.
 const RELAY_QUEUE: usize = 256;
 
-/// A datagram that is not QUIC.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Datagram {
-    /// Where it came from, canonical.
-    pub from: SocketAddr,
-    /// Which of our addresses it was sent to, where the system says so. An answer must come from
-    /// there, or the sender's NAT drops it.
-    pub local_ip: Option<IpAddr>,
-    /// What it says.
-    pub bytes: Bytes,
-}
-
 /// One UDP socket: quinn's packets, STUN, and whatever else must share its NAT mapping.
 pub struct Socket {
     io: tokio::net::UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
     receive_segments: usize,
-    taker: Mutex<Option<mpsc::Sender<Datagram>>>,
+    taker: Arc<Taker>,
     relay_taker: Mutex<Option<mpsc::Sender<RelayBatch>>>,
     inbox: Inbox,
-    /// Whose turn it is when both the inbox and the kernel have something.
-    inbox_next: AtomicBool,
+    extras: Extras,
+    /// Whose turn it is when not only this socket may have something for quinn.
+    turn: AtomicUsize,
     local_ids: LocalIds,
     routes: Routes,
-    counters: Counters,
+    counters: Arc<Counters>,
 }
 
 impl Socket {
@@ -120,18 +107,21 @@ impl Socket {
         let local = canonical(io.local_addr()?);
         let segments = MAX_RECEIVE_BYTES.div_ceil(usize::from(payload_bytes).max(1));
         let local_ids = LocalIds::default();
+        let (taker, counters) = <(Arc<Taker>, Arc<Counters>)>::default();
+        let extras = Extras::new(local, Arc::clone(&taker), Arc::clone(&counters));
         Ok(Arc::new(Self {
             receive_segments: segments.min(state.gro_segments()).max(1),
             io,
             state,
             local,
-            taker: Mutex::new(None),
+            taker,
             relay_taker: Mutex::new(None),
             inbox: Inbox::default(),
-            inbox_next: AtomicBool::new(true),
+            extras,
+            turn: AtomicUsize::new(0),
             routes: Routes::new(unsolicited, local_ids.clone()),
             local_ids,
-            counters: Counters::default(),
+            counters,
         }))
     }
 
@@ -143,9 +133,7 @@ impl Socket {
     /// Everything that is neither QUIC nor relayed from now on. A second call takes over from the
     /// first.
     pub fn take_stun(&self) -> mpsc::Receiver<Datagram> {
-        let (sender, receiver) = mpsc::channel(STUN_QUEUE);
-        *self.taker.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        receiver
+        self.taker.take()
     }
 
     /// Sends one datagram beside QUIC; like any datagram it may get lost, also right here.
@@ -155,13 +143,7 @@ impl Socket {
 
     /// Sends one datagram from one of our addresses, the one in [`Datagram::local_ip`].
     pub fn send_raw_from(&self, bytes: &[u8], to: SocketAddr, local_ip: Option<IpAddr>) {
-        let sent = self.send_part(&Transmit {
-            destination: self.kernel_addr(to),
-            contents: bytes,
-            ecn: None,
-            segment_size: None,
-            src_ip: local_ip,
-        });
+        let sent = self.send_part(&datagram(bytes, self.kernel_addr(to), local_ip));
         if sent.is_err() {
             // The buffer is full.
             self.counters.send_errors.add(1);
@@ -182,6 +164,54 @@ impl Socket {
             self.counters.send_errors.add(1);
             tracing::trace!(%to, %error, "packet not sent");
         }
+    }
+
+    /// Opens a further socket, at the same local address and a free port. Needs a tokio runtime.
+    ///
+    /// What is not QUIC arrives at the [taker](Self::take_stun). QUIC is dropped until a route is
+    /// [pointed](Self::point_via) at the socket.
+    ///
+    /// # Errors
+    ///
+    /// When 512 are open, when few more files may be, or when there is no free port.
+    pub fn open_extra(&self) -> io::Result<Via> {
+        self.extras.open()
+    }
+
+    /// The address that one of our sockets is bound to, while it is open.
+    pub fn local_addr_of(&self, via: Via) -> Option<SocketAddr> {
+        if via == Via::MAIN {
+            return Some(self.local);
+        }
+        let local = self.extras.find(via)?.io.local_addr();
+        local.ok().map(canonical)
+    }
+
+    /// Closes a further socket. Nothing happens while a route goes by it; with that it closes by
+    /// itself.
+    pub fn close_extra(&self, via: Via) {
+        self.extras.close(via);
+    }
+
+    /// Like [`send_raw_ttl`](Self::send_raw_ttl), by one of our sockets. Lost if that is closed.
+    pub fn send_via(&self, via: Via, bytes: &[u8], to: SocketAddr, ttl: Option<u8>) {
+        if via == Via::MAIN {
+            return self.send_raw_ttl(bytes, to, ttl);
+        }
+        let to = self.kernel_addr(to);
+        self.send_by(via, |extra| match ttl {
+            Some(ttl) => extra.send_ttl(bytes, to, ttl),
+            None => extra.send(&datagram(bytes, to, None)),
+        });
+    }
+
+    /// Like [`send_raw_from`](Self::send_raw_from), by one of our sockets. Lost if that is closed.
+    pub fn send_via_from(&self, via: Via, bytes: &[u8], to: SocketAddr, local_ip: Option<IpAddr>) {
+        if via == Via::MAIN {
+            return self.send_raw_from(bytes, to, local_ip);
+        }
+        let datagram = datagram(bytes, self.kernel_addr(to), local_ip);
+        self.send_by(via, |extra| extra.send(&datagram));
     }
 
     /// The address under which quinn knows `peer`; made on the first call.
@@ -214,6 +244,27 @@ impl Socket {
     /// False, and nothing has changed, unless the route has [admitted](Self::admit) the address.
     pub fn point(&self, route: SocketAddr, remote: SocketAddr) -> bool {
         self.routes.point(route, remote)
+    }
+
+    /// Sends what goes out on a route to `remote` from now on, by the socket `via`, at which packets
+    /// from there belong to the route. Both must have been proven by a check.
+    ///
+    /// A further socket stays open for as long as a route goes by it, and closes when none does any
+    /// more. False, and nothing has changed, if the socket is closed, or the route is over or none
+    /// to a peer [directly](Class::Direct).
+    pub fn point_via(&self, route: SocketAddr, via: Via, remote: SocketAddr) -> bool {
+        if via == Via::MAIN {
+            return self.admit(route, remote) && self.point(route, remote);
+        }
+        let Some(extra) = self.extras.find(via) else {
+            return false;
+        };
+        let pointed = self.routes.point_via(route, &extra, remote);
+        if pointed {
+            self.extras.adopt(&extra);
+            self.inbox.wake();
+        }
+        pointed
     }
 
     /// Sends what goes out on a relay route to `tracker` from now on, with the header of session
@@ -294,6 +345,12 @@ impl Socket {
         self.routes.path(RouteId::of(route)?)?.remote()
     }
 
+    /// The socket that a route goes by; `None` if it leads nowhere or through a tracker.
+    pub fn via_of(&self, route: SocketAddr) -> Option<Via> {
+        let place = self.routes.path(RouteId::of(route)?)?.place()?;
+        Some(place.via)
+    }
+
     /// Whether a route leads anywhere.
     pub(crate) fn is_open(&self, route: SocketAddr) -> bool {
         RouteId::of(route).is_some_and(|route| self.routes.path(route).is_some())
@@ -341,6 +398,14 @@ impl Socket {
         self.counters.read()
     }
 
+    fn send_by(&self, via: Via, send: impl FnOnce(&Extra) -> io::Result<()>) {
+        let sent = self.extras.find(via).map(|extra| send(&extra));
+        if !matches!(sent, Some(Ok(()))) {
+            self.counters.send_errors.add(1);
+            tracing::trace!(?via, ?sent, "packet not sent");
+        }
+    }
+
     /// The form of `addr` that this socket's family takes.
     fn kernel_addr(&self, addr: SocketAddr) -> SocketAddr {
         if self.local.is_ipv4() {
@@ -362,6 +427,17 @@ impl fmt::Debug for Socket {
         f.debug_struct("Socket")
             .field("local", &self.local)
             .finish_non_exhaustive()
+    }
+}
+
+/// One datagram beside QUIC; `to` is of the socket's family.
+fn datagram(bytes: &[u8], to: SocketAddr, local_ip: Option<IpAddr>) -> Transmit<'_> {
+    Transmit {
+        destination: to,
+        contents: bytes,
+        ecn: None,
+        segment_size: None,
+        src_ip: local_ip,
     }
 }
 

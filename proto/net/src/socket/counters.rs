@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct SocketCounters {
     /// Receive errors, usually ICMP messages about something sent earlier.
     pub receive_errors: u64,
-    /// Send errors other than a full socket buffer.
+    /// Send errors; also a full socket buffer where quinn cannot wait for it: beside QUIC, and by a
+    /// further socket.
     pub send_errors: u64,
     /// Non-QUIC datagrams that nobody wanted, that found the queue full, or that are too long; and
     /// relayed ones of a session that is none.

@@ -7,22 +7,23 @@ use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use quinn::udp::{RecvMeta, Transmit};
+use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
 use tokio::sync::mpsc;
 
 use warren_proto::id::RelayId;
 
+use super::extra::Extra;
 use super::inbox::Arrival;
 use super::relay::{self, RelayBatch, Relayed};
 use super::routes::{Path, RouteId};
 use super::sort::sort;
-use super::{Datagram, MAX_STUN_BYTES, Socket, canonical, mapped};
+use super::{Socket, Via, canonical, mapped};
 
 /// Largest payload the kernel takes in one call: 65,535 less the IPv4 and UDP headers.
 const MAX_BATCH_BYTES: usize = 65_507;
@@ -45,13 +46,23 @@ impl AsyncUdpSocket for Socket {
     /// first packets arrive twice, which costs less than losing the last ones.
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         match self.path(transmit) {
-            Some(Path::Direct { remote, local_ip }) => self.send_batch(&Transmit {
-                destination: remote,
-                contents: transmit.contents,
-                segment_size: transmit.segment_size,
-                ecn: transmit.ecn,
-                src_ip: local_ip,
-            }),
+            Some(Path::Direct {
+                by,
+                remote,
+                local_ip,
+            }) => {
+                let transmit = Transmit {
+                    destination: remote,
+                    contents: transmit.contents,
+                    segment_size: transmit.segment_size,
+                    ecn: transmit.ecn,
+                    src_ip: local_ip,
+                };
+                match by {
+                    None => self.send_batch(&transmit),
+                    Some(extra) => self.send_batch_by(&extra, &transmit),
+                }
+            }
             Some(Path::Relay { id, tracker }) => self.send_batch(&Transmit {
                 destination: tracker,
                 contents: &relay::wrap(id, transmit.contents, segment_of(transmit)),
@@ -71,27 +82,35 @@ impl AsyncUdpSocket for Socket {
         }
     }
 
-    /// Gives quinn what the kernel has, or the inbox: in turn, when both have.
+    /// Gives quinn what there is at this socket, in the inbox, or at the further sockets that routes
+    /// go by: in turn, where there is more than this one.
     fn poll_recv(
         &self,
         cx: &mut Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        // Before looking: whatever comes after the look wakes.
         self.inbox.register(cx.waker());
-        let inbox_first =
-            self.inbox.is_waiting() && self.inbox_next.fetch_xor(true, Ordering::Relaxed);
-        if inbox_first && let Some(count) = self.receive_waiting(bufs, meta) {
-            return Poll::Ready(Ok(count));
+        let extras = self.extras.adopted();
+        let extras = extras.as_deref().unwrap_or_default();
+        let first = match extras.is_empty() && !self.inbox.is_waiting() {
+            true => 0,
+            false => self.turn.fetch_add(1, Ordering::Relaxed),
+        };
+        let sources = 2 + extras.len();
+        for step in 0..sources {
+            let received = match first.wrapping_add(step) % sources {
+                0 => self.poll_kernel(Via::MAIN, &self.io, &self.state, cx, bufs, meta),
+                1 => self.poll_inbox(bufs, meta),
+                n => self.poll_extra(&extras[n - 2], cx, bufs, meta),
+            };
+            if received.is_ready() {
+                return received;
+            }
         }
-        if let Poll::Ready(received) = self.poll_kernel(cx, bufs, meta) {
-            return Poll::Ready(received);
-        }
-        // Also what was just sorted into it.
-        match self.receive_waiting(bufs, meta) {
-            Some(count) => Poll::Ready(Ok(count)),
-            None => Poll::Pending,
-        }
+        // What was sorted into it in the meantime.
+        self.poll_inbox(bufs, meta)
     }
 
     /// Always IPv6, so that quinn takes every address it is given.
@@ -121,6 +140,7 @@ impl Socket {
         match RouteId::of(transmit.destination) {
             Some(route) => self.routes.path(route),
             None => Some(Path::Direct {
+                by: None,
                 remote: transmit.destination,
                 local_ip: transmit.src_ip,
             }),
@@ -129,10 +149,32 @@ impl Socket {
 
     /// Sends a batch to a real address. Fails only when the buffer is full.
     pub(super) fn send_batch(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let destination = self.kernel_addr(transmit.destination);
         let most = self.state.max_gso_segments();
+        self.send_parts(most, transmit, |part| self.send_part(part))
+    }
+
+    /// Never waits: no poller of quinn's watches this socket, and a full buffer that it does not
+    /// see would make it try again without end.
+    fn send_batch_by(&self, extra: &Extra, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.send_parts(extra.state.max_gso_segments(), transmit, |part| {
+            if let Err(error) = extra.send(part) {
+                self.counters.send_errors.add(1);
+                tracing::trace!(to = %part.destination, %error, "packet not sent");
+            }
+            Ok(())
+        })
+    }
+
+    /// Cuts a batch into what the kernel takes, at most `most` packets in each part.
+    fn send_parts(
+        &self,
+        most: usize,
+        transmit: &Transmit<'_>,
+        send: impl Fn(&Transmit<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let destination = self.kernel_addr(transmit.destination);
         for contents in batches(transmit.contents, transmit.segment_size, most) {
-            self.send_part(&Transmit {
+            send(&Transmit {
                 destination,
                 contents,
                 // A batch of one is no batch, and old kernels refuse it as one.
@@ -171,21 +213,38 @@ impl Socket {
         }
     }
 
+    fn poll_extra(
+        &self,
+        extra: &Weak<Extra>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        match extra.upgrade() {
+            Some(extra) => self.poll_kernel(extra.via, &extra.io, &extra.state, cx, bufs, meta),
+            None => {
+                self.extras.refresh();
+                Poll::Pending
+            }
+        }
+    }
+
     fn poll_kernel(
         &self,
+        via: Via,
+        io: &tokio::net::UdpSocket,
+        state: &UdpSocketState,
         cx: &mut Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         for _ in 0..ERRORS_PER_POLL {
             // An error here means that the runtime is shutting down: there quinn may end.
-            ready!(self.io.poll_recv_ready(cx))?;
-            let received = self.io.try_io(Interest::READABLE, || {
-                self.state.recv((&self.io).into(), bufs, meta)
-            });
+            ready!(io.poll_recv_ready(cx))?;
+            let received = io.try_io(Interest::READABLE, || state.recv(io.into(), bufs, meta));
             match received {
                 Ok(count) => {
-                    if self.receive_all(&mut bufs[..count], &mut meta[..count]) {
+                    if self.receive_all(via, &mut bufs[..count], &mut meta[..count]) {
                         return Poll::Ready(Ok(count));
                     }
                 }
@@ -204,10 +263,10 @@ impl Socket {
     /// buffers.
     ///
     /// A buffer in which nothing is left ends up with length 0.
-    fn receive_all(&self, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> bool {
+    fn receive_all(&self, via: Via, bufs: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> bool {
         let mut any_left = false;
         for (buf, meta) in bufs.iter_mut().zip(metas) {
-            if self.receive_buffer(meta, buf) {
+            if self.receive_buffer(via, meta, buf) {
                 any_left = true;
             } else {
                 meta.len = 0;
@@ -216,34 +275,43 @@ impl Socket {
         any_left
     }
 
-    fn receive_buffer(&self, meta: &mut RecvMeta, buf: &mut [u8]) -> bool {
+    fn receive_buffer(&self, via: Via, meta: &mut RecvMeta, buf: &mut [u8]) -> bool {
         let batch = &mut buf[..meta.len];
         let found = sort(batch, meta.stride, |segment| {
-            self.take_segment(meta, segment);
+            if !self.taker.hand(via, meta, segment) {
+                self.counters.stray.add(1);
+            }
         });
         let kept = match found.relayed {
-            true => self.receive_relay(meta, batch, !found.quic),
+            true if via == Via::MAIN => self.receive_relay(meta, batch, !found.quic),
+            true => {
+                // No tracker knows us there.
+                let runs = relay::runs(batch, meta.stride);
+                self.counters.stray.add(runs.map(|run| run.segments).sum());
+                None
+            }
             false => None,
         };
         match kept {
-            Some(route) => {
-                let received = self
-                    .routes
-                    .receive_relayed(route, meta, &mut buf[..meta.len]);
-                self.counters.strangers.add(received.dropped);
-                received.any
-            }
-            None => found.quic && self.receive_batch(meta, batch),
+            Some(route) => self.receive_on(route, meta, &mut buf[..meta.len]),
+            None => found.quic && self.receive_batch(via, meta, batch),
         }
     }
 
     /// Gives a batch to its route; true if anything of it is left.
-    fn receive_batch(&self, meta: &mut RecvMeta, batch: &mut [u8]) -> bool {
-        let received = self.routes.receive(meta, batch);
+    fn receive_batch(&self, via: Via, meta: &mut RecvMeta, batch: &mut [u8]) -> bool {
+        let received = self.routes.receive(via, meta, batch);
         meta.addr = mapped(meta.addr);
         if received.dropped > 0 {
             self.counters.strangers.add(received.dropped);
         }
+        received.any
+    }
+
+    /// The same of one that came through a tracker.
+    fn receive_on(&self, route: RouteId, meta: &mut RecvMeta, batch: &mut [u8]) -> bool {
+        let received = self.routes.receive_relayed(route, meta, batch);
+        self.counters.strangers.add(received.dropped);
         received.any
     }
 
@@ -303,56 +371,29 @@ impl Socket {
         }
     }
 
-    /// Gives quinn what was handed in; `None` if that is nothing.
-    fn receive_waiting(
+    /// Gives quinn what was handed in.
+    fn poll_inbox(
         &self,
         bufs: &mut [IoSliceMut<'_>],
         metas: &mut [RecvMeta],
-    ) -> Option<usize> {
+    ) -> Poll<io::Result<usize>> {
         if !self.inbox.is_waiting() {
-            return None;
+            return Poll::Pending;
         }
         let mut count = 0;
         while let (Some(buf), Some(meta)) = (bufs.get_mut(count), metas.get_mut(count)) {
             let Some(arrival) = self.inbox.pop() else {
                 break;
             };
-            if self.receive_arrival(&arrival, buf, meta) {
+            if !arrival.fill(buf, meta) {
+                self.counters.stray.add(1);
+            } else if self.receive_on(arrival.route, meta, &mut buf[..arrival.bytes.len()]) {
                 count += 1;
             }
         }
-        (count > 0).then_some(count)
-    }
-
-    fn receive_arrival(
-        &self,
-        arrival: &Arrival,
-        buf: &mut IoSliceMut<'_>,
-        meta: &mut RecvMeta,
-    ) -> bool {
-        if !arrival.fill(buf, meta) {
-            self.counters.stray.add(1);
-            return false;
-        }
-        let batch = &mut buf[..meta.len];
-        let received = self.routes.receive_relayed(arrival.route, meta, batch);
-        self.counters.strangers.add(received.dropped);
-        received.any
-    }
-
-    fn take_segment(&self, meta: &RecvMeta, segment: &[u8]) {
-        let taker = self.taker.lock().unwrap_or_else(PoisonError::into_inner);
-        let datagram = || Datagram {
-            from: canonical(meta.addr),
-            local_ip: meta.dst_ip,
-            bytes: Bytes::copy_from_slice(segment),
-        };
-        // Reserve first: a flood must not cost a copy per datagram.
-        let taker = taker.as_ref().filter(|_| segment.len() <= MAX_STUN_BYTES);
-        let slot = taker.and_then(|taker| taker.try_reserve().ok());
-        match slot {
-            Some(slot) => slot.send(datagram()),
-            None => self.counters.stray.add(1),
+        match count {
+            0 => Poll::Pending,
+            count => Poll::Ready(Ok(count)),
         }
     }
 }

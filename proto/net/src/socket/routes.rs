@@ -13,21 +13,21 @@
 //!
 //! Not here: checks (who calls [`Routes::admit`]), and the socket itself.
 
+mod path;
 mod receive;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use quinn::TransportConfig;
-use tokio::sync::mpsc;
 
 use warren_proto::id::{PublicKey, RelayId};
 
-use super::canonical;
+use super::extra::{Extra, Via};
 use super::ids::{LocalId, LocalIds};
-use super::relay::Relayed;
+pub(super) use path::{Path, Place};
 
 /// Routes at once. Each takes less than 2 KiB when full, so 8 MiB in all; a daemon has about 64
 /// peers per swarm.
@@ -75,50 +75,6 @@ pub(super) struct Routes {
     table: RwLock<Table>,
 }
 
-/// How to send to a peer.
-#[derive(Clone, Debug)]
-pub(super) enum Path {
-    /// From us to the peer.
-    Direct {
-        remote: SocketAddr,
-        /// Where the peer's packets arrived since the path was chosen. Answers must come from
-        /// there; the kernel chooses before the first.
-        local_ip: Option<IpAddr>,
-    },
-    /// Through a tracker, which is sent the datagrams with a header.
-    Relay { id: RelayId, tracker: SocketAddr },
-    /// Through a tracker, by way of whoever has the other end of the queue.
-    Tunnel {
-        id: RelayId,
-        queue: mpsc::Sender<Relayed>,
-    },
-}
-
-impl Path {
-    /// Where the datagrams go; a tunnel knows that for itself.
-    pub(super) fn remote(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Direct { remote, .. } => Some(*remote),
-            Self::Relay { tracker, .. } => Some(*tracker),
-            Self::Tunnel { .. } => None,
-        }
-    }
-
-    /// Whether it leads straight to `addr`.
-    fn is_to(&self, addr: SocketAddr) -> bool {
-        matches!(self, Self::Direct { remote, .. } if *remote == addr)
-    }
-
-    /// The session, and who may send datagrams of it by UDP.
-    fn session(&self) -> Option<(RelayId, Option<SocketAddr>)> {
-        match self {
-            Self::Direct { .. } => None,
-            Self::Relay { id, tracker } => Some((*id, Some(*tracker))),
-            Self::Tunnel { id, .. } => Some((*id, None)),
-        }
-    }
-}
-
 impl Routes {
     /// `ids` recognizes the connection ids that quinn gives out.
     pub(super) fn new(unsolicited: Unsolicited, ids: LocalIds) -> Self {
@@ -134,21 +90,32 @@ impl Routes {
 
     /// Makes packets from `remote` belong to the route; false if they cannot.
     pub(super) fn admit(&self, route: SocketAddr, remote: SocketAddr) -> bool {
-        RouteId::of(route).is_some_and(|route| self.write().admit(route, canonical(remote)))
+        let place = Place::new(Via::MAIN, remote);
+        RouteId::of(route).is_some_and(|route| self.write().admit(route, place))
     }
 
     /// The same, unless `remote` is the path of another route.
     pub(super) fn admit_heard(&self, route: SocketAddr, remote: SocketAddr) -> bool {
-        let remote = canonical(remote);
+        let place = Place::new(Via::MAIN, remote);
         RouteId::of(route).is_some_and(|route| {
             let mut table = self.write();
-            !table.is_path_of_other(route, remote) && table.admit(route, remote)
+            !table.is_path_of_other(route, place) && table.admit(route, place)
         })
     }
 
     /// Sends to `remote` from now on; false if the route has not admitted it.
     pub(super) fn point(&self, route: SocketAddr, remote: SocketAddr) -> bool {
-        RouteId::of(route).is_some_and(|route| self.write().point(route, canonical(remote)))
+        let place = Place::new(Via::MAIN, remote);
+        RouteId::of(route).is_some_and(|route| self.write().point(route, place, None))
+    }
+
+    /// Admits `remote` as a further socket sees it, and sends there by that from now on.
+    pub(super) fn point_via(&self, route: SocketAddr, by: &Arc<Extra>, remote: SocketAddr) -> bool {
+        let place = Place::new(by.via, remote);
+        RouteId::of(route).is_some_and(|route| {
+            let mut table = self.write();
+            table.admit(route, place) && table.point(route, place, Some(Arc::clone(by)))
+        })
     }
 
     /// Sends through a tracker from now on, which may be pointed at anew; false if the route is no
@@ -178,7 +145,7 @@ impl Routes {
     /// Lets packets from `addr` through under that address while `connection` lives; false if
     /// `addr` belongs to a route.
     pub(super) fn dial(&self, addr: SocketAddr, connection: Weak<TransportConfig>) -> bool {
-        self.write().dial(canonical(addr), connection)
+        self.write().dial(addr, connection)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Table> {
@@ -218,8 +185,8 @@ struct Table {
     names: RandomState,
     made: u64,
     routes: HashMap<RouteId, Route>,
-    /// Canonical. Every `Admitted` one is in the list of its route, and the other way round.
-    sources: HashMap<SocketAddr, Source>,
+    /// Every `Admitted` one is in the list of its route, and the other way round.
+    sources: HashMap<Place, Source>,
     /// Every one is in the list of its route, and the other way round.
     ids: HashMap<LocalId, RouteId>,
     /// Every one is in the path of its route, and the other way round.
@@ -233,7 +200,7 @@ struct Route {
     made: u64,
     path: Option<Path>,
     /// Oldest first, at most [`SOURCES_PER_ROUTE`].
-    sources: VecDeque<SocketAddr>,
+    sources: VecDeque<Place>,
     /// Oldest first, at most [`IDS_PER_ROUTE`].
     ids: VecDeque<LocalId>,
 }
@@ -246,7 +213,7 @@ enum Source {
         /// It was made the path, and nothing has come from there since.
         unheard: bool,
     },
-    /// We dialled it, without a route. quinn keeps the transport configuration of a connection for
+    /// We dialled it by the first socket, without a route. quinn keeps the transport configuration of a connection for
     /// as long as the connection, and says in no other way when that is over.
     Dialled(Vec<Weak<TransportConfig>>),
 }
@@ -320,59 +287,59 @@ impl Table {
     }
 
     /// The last check counts: an address that was another peer's is now this one's.
-    fn admit(&mut self, id: RouteId, remote: SocketAddr) -> bool {
-        if RouteId::of(remote).is_some() || self.class_of(id) != Some(Class::Direct) {
+    fn admit(&mut self, id: RouteId, place: Place) -> bool {
+        if RouteId::of(place.remote).is_some() || self.class_of(id) != Some(Class::Direct) {
             return false;
         }
-        match self.sources.get(&remote) {
+        match self.sources.get(&place) {
             Some(Source::Dialled(connections)) if connections.iter().any(is_alive) => return false,
             Some(Source::Dialled(_)) => (),
             Some(Source::Admitted { route, .. }) if *route == id => return true,
-            Some(Source::Admitted { route, .. }) => self.revoke(*route, remote),
+            Some(Source::Admitted { route, .. }) => self.revoke(*route, place),
             None => (),
         }
-        self.add_source(id, remote);
+        self.add_source(id, place);
         true
     }
 
-    fn is_path_of_other(&self, id: RouteId, remote: SocketAddr) -> bool {
-        let Some(Source::Admitted { route, .. }) = self.sources.get(&remote) else {
+    fn is_path_of_other(&self, id: RouteId, place: Place) -> bool {
+        let Some(Source::Admitted { route, .. }) = self.sources.get(&place) else {
             return false;
         };
         let path = self.routes.get(route).and_then(|it| it.path.as_ref());
-        *route != id && path.is_some_and(|path| path.is_to(remote))
+        *route != id && path.is_some_and(|path| path.is_to(place))
     }
 
-    fn add_source(&mut self, id: RouteId, remote: SocketAddr) {
+    fn add_source(&mut self, id: RouteId, place: Place) {
         let Some(route) = self.routes.get_mut(&id) else {
             return;
         };
         if route.sources.len() == SOURCES_PER_ROUTE {
             let path = route.path.as_ref();
-            let is_path = |addr| path.is_some_and(|path| path.is_to(addr));
-            let oldest = route.sources.iter().position(|addr| !is_path(*addr));
+            let is_path = |place| path.is_some_and(|path| path.is_to(place));
+            let oldest = route.sources.iter().position(|place| !is_path(*place));
             if let Some(oldest) = oldest.and_then(|at| route.sources.remove(at)) {
                 self.sources.remove(&oldest);
             }
         }
-        route.sources.push_back(remote);
+        route.sources.push_back(place);
         let source = Source::Admitted {
             route: id,
             unheard: false,
         };
-        self.sources.insert(remote, source);
+        self.sources.insert(place, source);
     }
 
-    fn revoke(&mut self, id: RouteId, remote: SocketAddr) {
-        self.sources.remove(&remote);
+    fn revoke(&mut self, id: RouteId, place: Place) {
+        self.sources.remove(&place);
         if let Some(route) = self.routes.get_mut(&id) {
-            route.sources.retain(|addr| *addr != remote);
-            route.path.take_if(|path| path.is_to(remote));
+            route.sources.retain(|source| *source != place);
+            route.path.take_if(|path| path.is_to(place));
         }
     }
 
-    fn point(&mut self, id: RouteId, remote: SocketAddr) -> bool {
-        let Some(Source::Admitted { route, unheard }) = self.sources.get_mut(&remote) else {
+    fn point(&mut self, id: RouteId, place: Place, by: Option<Arc<Extra>>) -> bool {
+        let Some(Source::Admitted { route, unheard }) = self.sources.get_mut(&place) else {
             return false;
         };
         let Some(pointed) = self.routes.get_mut(&id).filter(|_| *route == id) else {
@@ -380,7 +347,8 @@ impl Table {
         };
         *unheard = true;
         pointed.path = Some(Path::Direct {
-            remote,
+            by,
+            remote: place.remote,
             local_ip: None,
         });
         true
@@ -417,7 +385,7 @@ impl Table {
         if RouteId::of(addr).is_some() {
             return false;
         }
-        let source = self.sources.entry(addr);
+        let source = self.sources.entry(Place::new(Via::MAIN, addr));
         match source.or_insert_with(|| Source::Dialled(Vec::new())) {
             Source::Dialled(connections) => connections.push(connection),
             Source::Admitted { .. } => return false,
@@ -455,21 +423,16 @@ impl Table {
     }
 
     /// Takes note of which of our addresses a new path leads to.
-    fn hear(&mut self, from: SocketAddr, local_ip: Option<IpAddr>) {
+    fn hear(&mut self, from: Place, arrived: Option<IpAddr>) {
         let Some(Source::Admitted { route, unheard }) = self.sources.get_mut(&from) else {
             return;
         };
-        let path = self.routes.get_mut(route).and_then(|it| it.path.as_mut());
-        if let Some(Path::Direct {
-            remote,
-            local_ip: leaves,
-        }) = path
-            && *unheard
-            && *remote == from
-        {
-            *leaves = local_ip;
+        let was_unheard = std::mem::take(unheard);
+        let route = self.routes.get_mut(route);
+        let path = route.and_then(|route| route.path.as_mut());
+        if let Some(path) = path.filter(|path| was_unheard && path.is_to(from)) {
+            path.leave_from(arrived);
         }
-        *unheard = false;
     }
 }
 

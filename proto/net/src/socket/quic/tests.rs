@@ -366,9 +366,9 @@ impl World {
         let mut metas = [RecvMeta::default()];
         metas[0].addr = mapped(addr(from));
         (metas[0].len, metas[0].stride) = (batch.len(), segments[0].len());
-        let any = self
-            .socket
-            .receive_all(&mut [IoSliceMut::new(&mut batch)], &mut metas);
+        let any =
+            self.socket
+                .receive_all(Via::MAIN, &mut [IoSliceMut::new(&mut batch)], &mut metas);
         assert_eq!(any, metas[0].len > 0);
         let [meta] = metas;
         let first = any.then(|| (meta.addr, meta.stride, batch[..meta.len].to_vec()));

@@ -9,7 +9,8 @@ use quinn::udp::RecvMeta;
 
 use warren_proto::id::RelayId;
 
-use super::{Class, RouteId, Routes, Source, Table, Unsolicited};
+use super::{Class, Place, RouteId, Routes, Source, Table, Unsolicited};
+use crate::socket::extra::Via;
 use crate::socket::ids::{self, LocalId};
 use crate::socket::{canonical, sort};
 
@@ -43,8 +44,13 @@ impl Received {
 
 impl Routes {
     /// Replaces the source of a batch by its route, and blanks the packets that quinn must not see.
-    pub(in crate::socket) fn receive(&self, meta: &mut RecvMeta, batch: &mut [u8]) -> Received {
-        let from = canonical(meta.addr);
+    pub(in crate::socket) fn receive(
+        &self,
+        via: Via,
+        meta: &mut RecvMeta,
+        batch: &mut [u8],
+    ) -> Received {
+        let from = Place::new(via, meta.addr);
         let (sender, received) = self.read().judge(from, batch, meta.stride);
         if let Some(Sender::Peer { route, news }) = sender {
             if news {
@@ -89,12 +95,7 @@ impl Routes {
 
 impl Table {
     /// Whom a batch is from; nobody if nothing of it is left.
-    fn judge(
-        &self,
-        from: SocketAddr,
-        batch: &mut [u8],
-        stride: usize,
-    ) -> (Option<Sender>, Received) {
+    fn judge(&self, from: Place, batch: &mut [u8], stride: usize) -> (Option<Sender>, Received) {
         match self.sources.get(&from) {
             Some(Source::Admitted { route, unheard }) => {
                 self.judge_peer(*route, *unheard, batch, stride)
@@ -150,11 +151,13 @@ impl Table {
 
     fn judge_stranger(
         &self,
-        from: SocketAddr,
+        from: Place,
         batch: &mut [u8],
         stride: usize,
     ) -> (Option<Sender>, Received) {
-        let pretends = RouteId::of(from).is_some();
+        let pretends = RouteId::of(from.remote).is_some();
+        // A further socket is there for those whom a route expects there.
+        let may_be_plain = self.unsolicited == Unsolicited::Accept && from.via == Via::MAIN;
         match self.rebound(batch, stride).filter(|_| !pretends) {
             Some(route) => {
                 // A batch has one source for quinn: what else is in there is not this peer's.
@@ -162,7 +165,7 @@ impl Table {
                 let left = keep(batch, stride, of_route);
                 (Some(Sender::Peer { route, news: false }), left)
             }
-            None if self.unsolicited == Unsolicited::Accept && !pretends => {
+            None if may_be_plain && !pretends => {
                 let left = self.keep_unknown(batch, stride);
                 (left.any.then_some(Sender::Plain), left)
             }
@@ -250,6 +253,7 @@ mod tests {
     use warren_proto::id::PublicKey;
 
     use super::*;
+    use crate::socket::extra::Extra;
     use crate::socket::ids::LocalIds;
     use crate::socket::mapped;
     use crate::socket::routes::Path;
@@ -401,6 +405,31 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_place_is_an_address_at_one_of_our_sockets() {
+        for unsolicited in [Unsolicited::Accept, Unsolicited::OnlyAdmitted] {
+            let mut world = World::new(unsolicited);
+            let extra = Extra::open_for_test();
+            let (via, second) = (
+                extra.via,
+                world.routes.route(&PublicKey([2; 32]), Class::Direct),
+            );
+            // The same address by another socket is another place, and may be another peer's.
+            assert!(world.routes.point_via(second, &extra, addr(HOME)));
+            let (one, two) = (world.ids.make(), world.ids.make());
+            world.check(HOME, &[short(one)], Some(world.route), &[true]);
+            world.check_at(via, HOME, &[initial(&[9; 20])], Some(second), &[true]);
+            world.check_at(via, HOME, &[short(two)], Some(second), &[true]);
+            assert_eq!(world.path(), addr(HOME));
+
+            // From elsewhere, as at the first socket, only known ids; and nobody is let in there.
+            world.check_at(via, AWAY, &[short(two)], Some(second), &[true]);
+            world.check_at(via, AWAY, &[short(one)], Some(world.route), &[true]);
+            world.check_at(via, AWAY, &[initial(&[9; 20])], None, &[false]);
+            world.check(AWAY, &[short(two)], Some(second), &[true]);
+        }
+    }
+
     #[test]
     fn a_relay_route_that_ended_receives_nothing() {
         let world = World::new(Unsolicited::OnlyAdmitted);
@@ -429,9 +458,9 @@ mod tests {
         let mut blanked = short(ours);
         sort::blank(&mut blanked);
         let (mut meta, mut batch) = world.batch(HOME, &[blanked.clone(), short([7; 8])]);
-        world.routes.receive(&mut meta, &mut batch);
+        world.routes.receive(Via::MAIN, &mut meta, &mut batch);
         let (mut meta, mut batch) = world.batch(AWAY, &[blanked, short(ours)]);
-        let received = world.routes.receive(&mut meta, &mut batch);
+        let received = world.routes.receive(Via::MAIN, &mut meta, &mut batch);
         assert_eq!((received.any, received.dropped), (false, 1));
     }
 
@@ -441,7 +470,7 @@ mod tests {
         let arrive = |from: &str, at: &str| {
             let (mut meta, mut batch) = world.batch(from, &[short([7; 8])]);
             meta.dst_ip = Some(at.parse().unwrap());
-            world.routes.receive(&mut meta, &mut batch);
+            world.routes.receive(Via::MAIN, &mut meta, &mut batch);
             world.local_ip()
         };
         let first: Option<IpAddr> = Some("10.0.0.1".parse().unwrap());
@@ -523,8 +552,21 @@ mod tests {
         /// What quinn gets of a batch, and whose it takes it for.
         #[track_caller]
         fn check(&self, from: &str, packets: &[Vec<u8>], sees: Option<SocketAddr>, kept: &[bool]) {
+            self.check_at(Via::MAIN, from, packets, sees, kept);
+        }
+
+        /// The same of one that came to a socket.
+        #[track_caller]
+        fn check_at(
+            &self,
+            via: Via,
+            from: &str,
+            packets: &[Vec<u8>],
+            sees: Option<SocketAddr>,
+            kept: &[bool],
+        ) {
             let (mut meta, mut batch) = self.batch(from, packets);
-            let received = self.routes.receive(&mut meta, &mut batch);
+            let received = self.routes.receive(via, &mut meta, &mut batch);
             let left: Vec<bool> = batch.chunks(STRIDE).map(sort::is_quic).collect();
             assert_eq!(left, kept);
             let dropped = kept.iter().filter(|kept| !**kept).count() as u64;

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use super::*;
 
 const HOME: &str = "198.51.100.7:4000";
@@ -170,6 +168,31 @@ fn an_id_that_was_made_up_or_is_anothers_is_not_learnt() {
     table.learn([7; 8], thief);
     assert_eq!(table.ids.get(&id), Some(&owner));
     assert_eq!(table.ids.len(), 1);
+}
+
+#[tokio::test]
+async fn a_place_at_a_further_socket_counts_among_the_addresses_of_its_route() {
+    let routes = routes();
+    let extra = Extra::open_for_test();
+    let [one, two] = [1, 2].map(|n| routes.route(&peer(n), Class::Direct));
+    admit_and_point(&routes, one, HOME);
+    for port in 1..=100 {
+        let remote = SocketAddr::new([192, 0, 2, 1].into(), port);
+        assert!(routes.point_via(one, &extra, remote));
+    }
+    assert_eq!(routes.read().sources.len(), SOURCES_PER_ROUTE);
+    assert!(!routes.point(one, addr(HOME)), "the oldest made room");
+
+    // The last that was pointed there has it, and the other leads nowhere.
+    let last = "192.0.2.1:100".parse().unwrap();
+    assert!(routes.point_via(two, &extra, last));
+    assert_eq!(path(&routes, one), None);
+    assert_eq!(path(&routes, two), Some(last));
+    assert!(!routes.point(two, last), "it is not admitted by the first");
+    routes.forget(one);
+    routes.forget(two);
+    assert!(routes.read().sources.is_empty());
+    assert_eq!(Arc::strong_count(&extra), 1);
 }
 
 #[test]
