@@ -40,6 +40,11 @@ struct Args {
     #[arg(long, value_name = "HOST:PORT", value_parser = public_address)]
     public: Option<String>,
 
+    /// What to pass on between daemons that do not reach each other, in bits per second over all
+    /// of them, such as 100M, or off
+    #[arg(long, value_name = "off|RATE", value_parser = relay_rate, default_value = "100M")]
+    relay: RelayRate,
+
     /// The state folder; the tracker's key is kept there
     #[arg(long, value_name = "DIR", env = "WARREN_HOME")]
     home: Option<PathBuf>,
@@ -72,9 +77,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let json = args.json;
     raise_open_files();
     let config = config(args)?;
-    let public = config.public.clone();
+    let (public, relay) = (config.public.clone(), config.relay_bits_per_s);
     let tracker = Tracker::start(config)?;
-    announce(&tracker, public, json).context("cannot write to standard output")?;
+    announce(&tracker, public, relay, json).context("cannot write to standard output")?;
     tokio::select! {
         _ = interrupt.recv() => (),
         _ = terminate.recv() => (),
@@ -110,6 +115,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
     }
     config.tcp_listen = args.tcp;
     config.public = args.public;
+    config.relay_bits_per_s = args.relay.0;
     Ok(config)
 }
 
@@ -130,12 +136,25 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// Bits per second; `None` when nothing is relayed.
+#[derive(Clone, Copy, Debug)]
+struct RelayRate(Option<u64>);
+
+fn relay_rate(text: &str) -> Result<RelayRate, String> {
+    warren_tracker::parsed_relay(text).map(RelayRate)
+}
+
 fn public_address(text: &str) -> Result<String, String> {
     warren_tracker::checked_public(text).map_err(|error| error.hint().unwrap_or_default())
 }
 
 /// Says where the tracker is and what to type next.
-fn announce(tracker: &Tracker, public: Option<String>, json: bool) -> io::Result<()> {
+fn announce(
+    tracker: &Tracker,
+    public: Option<String>,
+    relay: Option<u64>,
+    json: bool,
+) -> io::Result<()> {
     let address = match public {
         Some(public) => public,
         None => reachable(&tracker.local_addrs()).to_string(),
@@ -150,6 +169,7 @@ fn announce(tracker: &Tracker, public: Option<String>, json: bool) -> io::Result
             "listen": tracker.local_addrs(),
             "tcp_listen": tracker.tcp_addrs(),
             "stun_listen": tracker.stun_addrs(),
+            "relay_bits_per_s": relay,
         });
         writeln!(out, "{line}")?;
     } else {
@@ -167,6 +187,13 @@ fn announce(tracker: &Tracker, public: Option<String>, json: bool) -> io::Result
             "STUN also on         {} (UDP)",
             list(&tracker.stun_addrs())
         )?;
+        match relay {
+            Some(bits) => {
+                let mbit = bits as f64 / 1e6;
+                writeln!(out, "relays up to         {mbit} Mbit/s")?;
+            }
+            None => writeln!(out, "relays               nothing")?,
+        }
         writeln!(out, "key                  {}", tracker.pin())?;
         writeln!(out)?;
         writeln!(out, "On each machine:")?;

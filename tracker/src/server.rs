@@ -17,6 +17,7 @@ use warren_proto::swarm::SwarmConfig;
 
 use crate::admission::{Admission, Verdict};
 use crate::config::{Config, StartError, checked_public};
+use crate::relay::{Relay, RelayCounts};
 use crate::seats::{Seat, Seats};
 use crate::session::{self, ANNOUNCE_INTERVAL, Close, Place};
 use crate::state::State;
@@ -24,6 +25,9 @@ use crate::stun;
 
 /// How often memberships and token buckets are looked through.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often it is logged what was relayed, if that has changed.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long a shutdown waits for daemons to hear of it.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -35,6 +39,7 @@ pub struct Tracker {
     endpoints: Vec<Endpoint>,
     stun_endpoints: Vec<Endpoint>,
     tcp_addrs: Vec<SocketAddr>,
+    state: Arc<State>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -74,7 +79,7 @@ impl Tracker {
             ..SwarmConfig::default()
         };
         let shared = Arc::new(Shared {
-            state: Arc::new(State::new(membership)),
+            state: Arc::new(State::new(membership, Relay::new(config.relay_bits_per_s))),
             admission: Arc::new(Admission::new()),
             seats: Seats::for_open_files(),
             place: Place {
@@ -89,6 +94,7 @@ impl Tracker {
         }
         for endpoint in &endpoints {
             spawn_stun(&shared, endpoint, &stun_endpoints);
+            spawn_relay(&shared, endpoint);
             tasks.spawn(accept(Arc::clone(&shared), endpoint.clone()));
         }
         let tcp_addrs = listeners.iter().map(TcpListener::local_addr).collect();
@@ -102,6 +108,7 @@ impl Tracker {
             endpoints,
             stun_endpoints,
             tcp_addrs,
+            state: Arc::clone(&shared.state),
             stop,
             tasks,
         })
@@ -123,6 +130,11 @@ impl Tracker {
             .iter()
             .map(Endpoint::local_addr)
             .collect()
+    }
+
+    /// What it has relayed so far.
+    pub fn relay_counts(&self) -> RelayCounts {
+        self.state.relay().counts()
     }
 
     /// The tracker's key.
@@ -213,6 +225,16 @@ fn spawn_stun(shared: &Arc<Shared>, endpoint: &Endpoint, others: &[Endpoint]) {
         .spawn(async move { stop.run_until_cancelled(serve).await });
 }
 
+/// Passes on what daemons send to each other through `endpoint`.
+fn spawn_relay(shared: &Arc<Shared>, endpoint: &Endpoint) {
+    let batches = endpoint.socket().take_relay();
+    let (state, stop) = (Arc::clone(&shared.state), shared.stop.clone());
+    let serve = async move { state.relay().serve(batches).await };
+    shared
+        .tasks
+        .spawn(async move { stop.run_until_cancelled(serve).await });
+}
+
 /// Takes in daemons until the endpoint closes.
 async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
     let incoming = async {
@@ -243,10 +265,12 @@ fn admit(shared: &Arc<Shared>, incoming: Incoming, under_way: usize) {
 }
 
 async fn session_of(shared: Arc<Shared>, incoming: Incoming) {
+    // Whoever completes the handshake has received something there.
+    let from = incoming.remote_address().ip();
     match incoming.complete().await {
         Ok(connection) => {
             let link = Link::Quic(connection);
-            session::run(link, Arc::clone(&shared.state), shared.place.clone()).await;
+            session::run(link, from, Arc::clone(&shared.state), shared.place.clone()).await;
         }
         Err(error) => report_handshake(&error),
     }
@@ -276,6 +300,7 @@ fn admit_tcp(shared: &Arc<Shared>, incoming: TcpIncoming, under_way: usize) {
 }
 
 async fn tcp_session_of(shared: Arc<Shared>, incoming: TcpIncoming, _seat: Seat) {
+    let from = incoming.remote_address().ip();
     let completing = shared.stop.run_until_cancelled(incoming.complete());
     let link = match completing.await {
         Some(Ok(connection)) => Link::Tcp(connection),
@@ -283,7 +308,7 @@ async fn tcp_session_of(shared: Arc<Shared>, incoming: TcpIncoming, _seat: Seat)
         None => return,
     };
     let (state, place) = (Arc::clone(&shared.state), shared.place.clone());
-    let session = session::run(link.clone(), state, place);
+    let session = session::run(link.clone(), from, state, place);
     shared.stop.run_until_cancelled(session).await;
     // Unless the session has said why already.
     Close::Done.apply(&link);
@@ -299,12 +324,46 @@ fn report_handshake(error: &AcceptError) {
 async fn tick(shared: Arc<Shared>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut reported = RelayCounts::default();
+    let mut next_report = Instant::now() + REPORT_INTERVAL;
     let passing = async {
         loop {
             ticks.tick().await;
-            shared.state.expire(Instant::now());
+            let now = Instant::now();
+            shared.state.expire(now);
             shared.admission.tidy();
+            if now >= next_report {
+                next_report = now + REPORT_INTERVAL;
+                reported = report_relay(&shared.state, reported);
+            }
         }
     };
     shared.stop.run_until_cancelled(passing).await;
+    report_relay(&shared.state, RelayCounts::default());
+}
+
+/// Logs what was relayed, if that has changed, and returns it.
+fn report_relay(state: &State, before: RelayCounts) -> RelayCounts {
+    let counts = state.relay().counts();
+    let RelayCounts {
+        datagrams: count,
+        sessions,
+        too_long,
+        tunnel_full,
+    } = counts;
+    if (count, too_long, tunnel_full) != (before.datagrams, before.too_long, before.tunnel_full) {
+        tracing::info!(
+            sessions,
+            datagrams = count.datagrams,
+            bytes = count.bytes,
+            unknown_session = count.unknown_session,
+            foreign_source = count.foreign_source,
+            no_receiver = count.no_receiver,
+            over_rate = count.over_rate,
+            too_long,
+            tunnel_full,
+            "relayed"
+        );
+    }
+    counts
 }

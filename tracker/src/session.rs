@@ -3,6 +3,7 @@
 //! Two queues feed the one writer. Answers wait for room, which slows down a daemon that asks
 //! faster than it reads. News from others never wait (`state`).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,10 +87,10 @@ pub(crate) struct Place {
     pub(crate) stun_port: Option<u16>,
 }
 
-/// Serves one daemon until its connection ends.
-pub(crate) async fn run(link: Link, state: Arc<State>, place: Place) {
+/// Serves one daemon until its connection ends; `from` is where it began its handshake.
+pub(crate) async fn run(link: Link, from: IpAddr, state: Arc<State>, place: Place) {
     let peer = link.peer_key();
-    match serve(&link, &state, place).await {
+    match serve(&link, from, &state, place).await {
         Ok(()) => {
             tracing::debug!(%peer, "daemon disconnected");
             Close::Done.apply(&link);
@@ -102,7 +103,12 @@ pub(crate) async fn run(link: Link, state: Arc<State>, place: Place) {
     }
 }
 
-async fn serve(link: &Link, state: &Arc<State>, place: Place) -> Result<(), SessionError> {
+async fn serve(
+    link: &Link,
+    from: IpAddr,
+    state: &Arc<State>,
+    place: Place,
+) -> Result<(), SessionError> {
     let (mut reader, mut writer) = timeout(HELLO_TIMEOUT, greet(link))
         .await
         .map_err(|_| SessionError::NoHello)??;
@@ -116,14 +122,16 @@ async fn serve(link: &Link, state: &Arc<State>, place: Place) -> Result<(), Sess
 
     let (news_in, news) = mpsc::channel(NEWS);
     let (answers_in, answers) = mpsc::channel(ANSWERS);
+    let (id, tunnel) = state.connect(link, from, news_in);
     let present = Present {
         peer: link.peer_key(),
-        id: state.connect(link, news_in),
+        id,
         state: Arc::clone(state),
     };
     tokio::select! {
         ended = read(&mut reader, &present, answers_in) => ended,
         ended = write(&mut writer, answers, news) => ended,
+        () = state.relay().serve_tunnel(present.peer, tunnel) => Ok(()),
         () = link.closed() => Ok(()),
     }
 }

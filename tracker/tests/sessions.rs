@@ -300,6 +300,7 @@ fn config(home: &std::path::Path, public: Option<&str>) -> Config {
         tcp_listen: Vec::new(),
         stun_listen: vec![any()],
         public: public.map(str::to_owned),
+        relay_bits_per_s: None,
         home: home.to_owned(),
     }
 }

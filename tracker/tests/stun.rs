@@ -206,6 +206,7 @@ fn config(home: &std::path::Path, listen: &str) -> Config {
         tcp_listen: vec![],
         stun_listen: vec![listen.parse().unwrap()],
         public: None,
+        relay_bits_per_s: None,
         home: home.to_owned(),
     }
 }

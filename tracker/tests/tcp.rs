@@ -226,6 +226,7 @@ fn config(home: &std::path::Path, tcp_listen: Vec<SocketAddr>) -> Config {
         tcp_listen,
         stun_listen: vec![any()],
         public: None,
+        relay_bits_per_s: Some(100_000_000),
         home: home.to_owned(),
     }
 }
