@@ -1,7 +1,9 @@
-//! The names of things: content, swarms, peers, trackers, and the secret of a private share.
+//! The names of things: content, swarms, peers, trackers, relay sessions, and the secret of a
+//! private share.
 //!
-//! All are fixed-size byte arrays, encoded raw in frames and manifests. A [`SwarmId`] and a
-//! [`Secret`] give access, so they have no text form and their `Debug` output hides them.
+//! All are fixed-size byte arrays, encoded raw in frames and manifests. A [`SwarmId`], a
+//! [`RelayId`] and a [`Secret`] give access, so they have no text form and their `Debug` output
+//! hides them.
 //!
 //! Not here: how a content id is computed (`content::tree`), how a key signs (`warren-net`).
 
@@ -26,6 +28,11 @@ pub struct PublicKey(pub [u8; 32]);
 /// What a link or manifest says of a tracker's key; 26 characters of base32 as text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TrackerPin(pub [u8; 16]);
+
+/// A session at a tracker by which two daemons can talk to each other; also the second half of the
+/// header of each relayed datagram.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RelayId(pub [u8; 12]);
 
 /// The extra secret of a private share.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +142,12 @@ impl FromStr for TrackerPin {
     }
 }
 
+impl fmt::Debug for RelayId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RelayId(..)")
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
@@ -199,6 +212,7 @@ mod tests {
     fn what_gives_access_is_hidden_from_debug_output() {
         assert_eq!(format!("{:?}", SwarmId([1; 32])), "SwarmId(..)");
         assert_eq!(format!("{:?}", Secret([1; 16])), "Secret(..)");
+        assert_eq!(format!("{:?}", RelayId([1; 12])), "RelayId(..)");
     }
 
     #[test]

@@ -156,6 +156,7 @@ impl Puncher {
             from,
             local_ip,
             bytes,
+            ..
         } = datagram;
         let now = Instant::now();
         match self.owners.of(&bytes) {

@@ -13,7 +13,7 @@ use warren_proto::proof::{self, Side};
 
 use crate::congestion::Detour;
 use crate::exporter::EarlyExporter;
-use crate::socket::Socket;
+use crate::socket::{Class, Socket};
 use crate::tls::{Protocol, key_of};
 use crate::transport;
 
@@ -26,6 +26,7 @@ pub struct Connection {
     socket: Arc<Socket>,
     peer_key: PublicKey,
     protocol: Protocol,
+    class: Class,
     detour: Detour,
     early: Option<EarlyExporter>,
 }
@@ -45,11 +46,13 @@ impl Connection {
         let peer_key = key_of(certificates.first()?)?;
         let handshake = quic.handshake_data()?.downcast::<HandshakeData>().ok()?;
         let protocol = Protocol::from_alpn(handshake.protocol.as_deref()?)?;
+        let class = socket.class_of(quic.remote_address());
         Some(Self {
             quic,
             socket,
             peer_key,
             protocol,
+            class,
             detour,
             early: None,
         })
@@ -63,11 +66,13 @@ impl Connection {
         peer_key: PublicKey,
         exporter: EarlyExporter,
     ) -> Self {
+        let class = socket.class_of(quic.remote_address());
         Self {
             quic,
             socket,
             peer_key,
             protocol: Protocol::Peer,
+            class,
             detour,
             early: Some(exporter),
         }
@@ -95,6 +100,11 @@ impl Connection {
         self.protocol
     }
 
+    /// How it leads to the peer, which does not change while it lives.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
     /// Which of the two we are: the client dialled.
     pub fn side(&self) -> Side {
         match self.quic.side() {
@@ -104,7 +114,8 @@ impl Connection {
     }
 
     /// Where the other side is now, canonical: the path of the route if it has one. A route that
-    /// leads nowhere any more stands for itself.
+    /// leads nowhere any more, or through a tunnel, stands for itself; one that leads through a
+    /// tracker is where that is.
     pub fn remote_address(&self) -> SocketAddr {
         self.socket.real_addr(self.quic.remote_address())
     }

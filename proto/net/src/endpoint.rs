@@ -26,7 +26,7 @@ use crate::exporter::{EarlyExporter, Taker};
 use crate::identity::{CERTIFICATE_NAME, Identity};
 use crate::socket::{Socket, Unsolicited};
 use crate::tls::{self, Expect, KeyVerifier, Protocol};
-use crate::transport::{self, Profile};
+use crate::transport::{self, Profile, Way};
 
 /// How long a handshake may take: four round trips of a slow satellite link, with one packet lost.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -194,7 +194,8 @@ impl Endpoint {
         expect: Expect,
     ) -> Result<Connection, ConnectError> {
         let detour = Detour::default();
-        let transport = Arc::new(transport::transport(protocol, addr, &detour));
+        let way = Way::Direct(addr);
+        let transport = Arc::new(transport::transport(protocol, way, &detour));
         if !self.socket.dial(addr, Arc::downgrade(&transport)) {
             let source = "the address belongs to a route".into();
             return Err(ConnectError::Refused { addr, source });
@@ -213,7 +214,7 @@ impl Endpoint {
     /// checks who is there.
     ///
     /// `initial_rtt` is the round-trip time that a check has measured. Otherwise like
-    /// [`connect`](Self::connect); errors name the real address.
+    /// [`connect`](Self::connect); errors name the real address, which a tunnel has not.
     ///
     /// # Errors
     ///
@@ -229,15 +230,17 @@ impl Endpoint {
         expect: Expect,
         initial_rtt: Option<Duration>,
     ) -> Result<Connection, ConnectError> {
-        let Some(addr) = self.socket.path_of(route) else {
+        if !self.socket.is_open(route) {
             let source = "the route leads nowhere".into();
             return Err(ConnectError::Refused {
                 addr: route,
                 source,
             });
-        };
+        }
+        let addr = self.socket.real_addr(route);
         let detour = Detour::default();
-        let mut transport = transport::transport(protocol, addr, &detour);
+        let way = Way::of(&self.socket, route);
+        let mut transport = transport::transport(protocol, way, &detour);
         transport::expect_rtt(&mut transport, initial_rtt);
         let dial = Dial {
             to: route,
@@ -349,7 +352,8 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Where the packet came from, canonical. Anyone can write a source address; see
+    /// Where the packet came from, canonical: on a relay route, the tracker, or without an address
+    /// of it the route itself. Anyone can write a source address; see
     /// [`is_validated`](Self::is_validated).
     pub fn remote_address(&self) -> SocketAddr {
         self.socket.real_addr(self.quic.remote_address())
@@ -409,7 +413,8 @@ impl Incoming {
     /// When the packet begins no handshake.
     pub fn begin(self, initial_rtt: Option<Duration>) -> Result<Handshake, AcceptError> {
         let detour = Detour::default();
-        let mut transport = self.profile.transport(self.remote_address(), &detour);
+        let way = Way::of(&self.socket, self.quic.remote_address());
+        let mut transport = self.profile.transport(way, &detour);
         transport::expect_rtt(&mut transport, initial_rtt);
         let route = self.route();
         let owner = route.and_then(|route| self.socket.owner_of(route));

@@ -2,8 +2,9 @@
 //!
 //! [`Identity`] is who we are; [`tls`] turns it into rustls configurations that check who the other
 //! side is. [`Socket`] is the one UDP socket of the process: QUIC goes to quinn, the rest to whoever
-//! asked for it, and a peer keeps its address towards quinn while its path changes. [`Endpoint`] makes [`Connection`]s on it, and [`FrameReader`] and [`FrameWriter`]
-//! carry the frames of `warren_proto::wire` over their streams.
+//! asked for it, and a peer keeps its address towards quinn while its path changes. [`Endpoint`]
+//! makes [`Connection`]s on it, and [`FrameReader`] and [`FrameWriter`] carry the frames of
+//! `warren_proto::wire` over their streams.
 //!
 //! Not here: what the frames say (`warren_proto::wire`) and what is decided from them (the
 //! machines of `warren_proto`, driven by the tracker and the daemon).
@@ -22,6 +23,8 @@ pub use connection::Connection;
 pub use endpoint::{AcceptError, BindError, ConnectError, Endpoint, Handshake, Incoming};
 pub use frames::{FrameError, FrameReader, FrameWriter, SendError};
 pub use identity::{Identity, IdentityError};
-pub use socket::{Class, Datagram, Socket, SocketCounters, Unsolicited, canonical};
+pub use socket::{
+    Class, Datagram, RelayBatch, Relayed, Socket, SocketCounters, Unsolicited, Via, canonical,
+};
 pub use tls::{Expect, Protocol};
 pub use transport::Profile;

@@ -1,7 +1,9 @@
-//! The one UDP socket of the process, shared by QUIC and everything that must use its port.
+//! The one UDP socket of the process, shared by QUIC and everything that must use its port, and for
+//! a while further ones ([`extra`]) where one port is not enough.
 //!
-//! [`Socket`] is what quinn reads and writes through. What arrives is sorted segment by segment
-//! ([`sort`](mod@sort)): QUIC goes on to quinn, the rest to whoever called [`Socket::take_stun`].
+//! [`Socket`] is what quinn reads and writes through ([`quic`]). What arrives is sorted segment by
+//! segment ([`sort`](mod@sort)): QUIC goes on to quinn, what a tracker relays ([`relay`]) to quinn or
+//! whoever called [`Socket::take_relay`], the rest to whoever called [`Socket::take_stun`].
 //!
 //! Towards quinn a peer may have a made-up address that stays while its real one changes, a route
 //! ([`routes`]). A connection to a real address, without a route, is a plain one.
@@ -14,76 +16,49 @@
 //!
 //! quinn 0.12 replaces the trait; nothing outside this module knows it.
 
+mod counters;
+mod extra;
 mod ids;
+mod inbox;
 mod low_ttl;
 mod open;
+mod quic;
+mod relay;
 mod routes;
 mod sort;
+mod taker;
 
 use std::fmt;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use bytes::Bytes;
-use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
-use quinn::{AsyncUdpSocket, TransportConfig, UdpPoller};
+use quinn::TransportConfig;
+use quinn::udp::{Transmit, UdpSocketState};
 use tokio::io::Interest;
 use tokio::sync::mpsc;
 
-use warren_proto::id::PublicKey;
+use warren_proto::id::{PublicKey, RelayId};
 
+use counters::Counters;
+pub use counters::SocketCounters;
+pub use extra::Via;
+use extra::{Extra, Extras};
 pub(crate) use ids::LocalIds;
+use inbox::{Arrival, Inbox};
+pub use relay::{RelayBatch, Relayed};
 pub use routes::{Class, Unsolicited};
 use routes::{Path, RouteId, Routes};
-
-/// Datagrams waiting for the STUN taker. A punch sends at most a few hundred probes at once;
-/// beyond this bound the taker is stuck or we are flooded, and STUN repeats itself anyway.
-const STUN_QUEUE: usize = 1024;
-
-/// Longest datagram that is not QUIC: of unknown paths, STUN expects no more to pass unfragmented
-/// (RFC 8489 §6.1).
-const MAX_STUN_BYTES: usize = 548;
-
-/// Largest payload the kernel takes in one call: 65,535 less the IPv4 and UDP headers.
-const MAX_BATCH_BYTES: usize = 65_507;
+pub use taker::Datagram;
+use taker::Taker;
 
 /// Largest GRO batch the kernel hands over in one buffer.
 const MAX_RECEIVE_BYTES: usize = 65_535;
 
-/// Receive errors in a row after which the reader yields, so that a socket in a permanent error
-/// state does not hold its thread.
-const ERRORS_PER_POLL: usize = 32;
-
-/// A datagram that is not QUIC.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Datagram {
-    /// Where it came from, canonical.
-    pub from: SocketAddr,
-    /// Which of our addresses it was sent to, where the system says so. An answer must come from
-    /// there, or the sender's NAT drops it.
-    pub local_ip: Option<IpAddr>,
-    /// What it says.
-    pub bytes: Bytes,
-}
-
-/// What the socket dropped or swallowed since it was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SocketCounters {
-    /// Receive errors, usually ICMP messages about something sent earlier.
-    pub receive_errors: u64,
-    /// Send errors other than a full socket buffer.
-    pub send_errors: u64,
-    /// Non-QUIC datagrams that nobody wanted, that found the queue full, or that are too long.
-    pub stray: u64,
-    /// QUIC packets that belonged to no connection and were not let in.
-    pub strangers: u64,
-    /// Batches that quinn sent on a route without a path.
-    pub unrouted: u64,
-}
+/// Batches waiting for whoever forwards them: 16 MiB of the largest, and at 100 Mbit/s and one
+/// datagram each 25 ms in which the taker does not get to run.
+const RELAY_QUEUE: usize = 256;
 
 /// One UDP socket: quinn's packets, STUN, and whatever else must share its NAT mapping.
 pub struct Socket {
@@ -91,14 +66,15 @@ pub struct Socket {
     state: UdpSocketState,
     local: SocketAddr,
     receive_segments: usize,
-    taker: Mutex<Option<mpsc::Sender<Datagram>>>,
+    taker: Arc<Taker>,
+    relay_taker: Mutex<Option<mpsc::Sender<RelayBatch>>>,
+    inbox: Inbox,
+    extras: Extras,
+    /// Whose turn it is when not only this socket may have something for quinn.
+    turn: AtomicUsize,
     local_ids: LocalIds,
     routes: Routes,
-    receive_errors: AtomicU64,
-    send_errors: AtomicU64,
-    stray: AtomicU64,
-    strangers: AtomicU64,
-    unrouted: AtomicU64,
+    counters: Arc<Counters>,
 }
 
 impl Socket {
@@ -130,19 +106,21 @@ impl Socket {
         let local = canonical(io.local_addr()?);
         let segments = MAX_RECEIVE_BYTES.div_ceil(usize::from(payload_bytes).max(1));
         let local_ids = LocalIds::default();
+        let (taker, counters) = <(Arc<Taker>, Arc<Counters>)>::default();
+        let extras = Extras::new(local, Arc::clone(&taker), Arc::clone(&counters));
         Ok(Arc::new(Self {
             receive_segments: segments.min(state.gro_segments()).max(1),
             io,
             state,
             local,
-            taker: Mutex::new(None),
+            taker,
+            relay_taker: Mutex::new(None),
+            inbox: Inbox::default(),
+            extras,
+            turn: AtomicUsize::new(0),
             routes: Routes::new(unsolicited, local_ids.clone()),
             local_ids,
-            receive_errors: AtomicU64::new(0),
-            send_errors: AtomicU64::new(0),
-            stray: AtomicU64::new(0),
-            strangers: AtomicU64::new(0),
-            unrouted: AtomicU64::new(0),
+            counters,
         }))
     }
 
@@ -151,11 +129,10 @@ impl Socket {
         self.local
     }
 
-    /// Everything that is not QUIC from now on. A second call takes over from the first.
+    /// Everything that is neither QUIC nor relayed from now on. A second call takes over from the
+    /// first.
     pub fn take_stun(&self) -> mpsc::Receiver<Datagram> {
-        let (sender, receiver) = mpsc::channel(STUN_QUEUE);
-        *self.taker.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        receiver
+        self.taker.take()
     }
 
     /// Sends one datagram beside QUIC; like any datagram it may get lost, also right here.
@@ -165,16 +142,10 @@ impl Socket {
 
     /// Sends one datagram from one of our addresses, the one in [`Datagram::local_ip`].
     pub fn send_raw_from(&self, bytes: &[u8], to: SocketAddr, local_ip: Option<IpAddr>) {
-        let sent = self.send_part(&Transmit {
-            destination: self.kernel_addr(to),
-            contents: bytes,
-            ecn: None,
-            segment_size: None,
-            src_ip: local_ip,
-        });
+        let sent = self.send_part(&datagram(bytes, self.kernel_addr(to), local_ip));
         if sent.is_err() {
             // The buffer is full.
-            self.send_errors.fetch_add(1, Ordering::Relaxed);
+            self.counters.send_errors.add(1);
         }
     }
 
@@ -189,9 +160,57 @@ impl Socket {
             low_ttl::send(&self.io, bytes, to, ttl)
         });
         if let Err(error) = sent {
-            self.send_errors.fetch_add(1, Ordering::Relaxed);
+            self.counters.send_errors.add(1);
             tracing::trace!(%to, %error, "packet not sent");
         }
+    }
+
+    /// Opens a further socket, at the same local address and a free port. Needs a tokio runtime.
+    ///
+    /// What is not QUIC arrives at the [taker](Self::take_stun). QUIC is dropped until a route is
+    /// [pointed](Self::point_via) at the socket.
+    ///
+    /// # Errors
+    ///
+    /// When 512 are open, when few more files may be, or when there is no free port.
+    pub fn open_extra(&self) -> io::Result<Via> {
+        self.extras.open()
+    }
+
+    /// The address that one of our sockets is bound to, while it is open.
+    pub fn local_addr_of(&self, via: Via) -> Option<SocketAddr> {
+        if via == Via::MAIN {
+            return Some(self.local);
+        }
+        let local = self.extras.find(via)?.io.local_addr();
+        local.ok().map(canonical)
+    }
+
+    /// Closes a further socket. Nothing happens while a route goes by it; with that it closes by
+    /// itself.
+    pub fn close_extra(&self, via: Via) {
+        self.extras.close(via);
+    }
+
+    /// Like [`send_raw_ttl`](Self::send_raw_ttl), by one of our sockets. Lost if that is closed.
+    pub fn send_via(&self, via: Via, bytes: &[u8], to: SocketAddr, ttl: Option<u8>) {
+        if via == Via::MAIN {
+            return self.send_raw_ttl(bytes, to, ttl);
+        }
+        let to = self.kernel_addr(to);
+        self.send_by(via, |extra| match ttl {
+            Some(ttl) => extra.send_ttl(bytes, to, ttl),
+            None => extra.send(&datagram(bytes, to, None)),
+        });
+    }
+
+    /// Like [`send_raw_from`](Self::send_raw_from), by one of our sockets. Lost if that is closed.
+    pub fn send_via_from(&self, via: Via, bytes: &[u8], to: SocketAddr, local_ip: Option<IpAddr>) {
+        if via == Via::MAIN {
+            return self.send_raw_from(bytes, to, local_ip);
+        }
+        let datagram = datagram(bytes, self.kernel_addr(to), local_ip);
+        self.send_by(via, |extra| extra.send(&datagram));
     }
 
     /// The address under which quinn knows `peer`; made on the first call.
@@ -226,10 +245,120 @@ impl Socket {
         self.routes.point(route, remote)
     }
 
-    /// The real address that a route leads to, canonical.
+    /// Sends what goes out on a route to `remote` from now on, by the socket `via`, at which packets
+    /// from there belong to the route. Both must have been proven by a check.
+    ///
+    /// A further socket stays open for as long as a route goes by it, and closes when none does any
+    /// more. False, and nothing has changed, if the socket is closed, or the route is over or none
+    /// to a peer [directly](Class::Direct).
+    pub fn point_via(&self, route: SocketAddr, via: Via, remote: SocketAddr) -> bool {
+        if via == Via::MAIN {
+            return self.admit(route, remote) && self.point(route, remote);
+        }
+        let Some(extra) = self.extras.find(via) else {
+            return false;
+        };
+        let pointed = self.routes.point_via(route, &extra, remote);
+        if pointed {
+            self.extras.adopt(&extra);
+            self.inbox.wake();
+        }
+        pointed
+    }
+
+    /// Sends what goes out on a relay route to `tracker` from now on, with the header of session
+    /// `id`. What comes from there with that header arrives on the route.
+    ///
+    /// A session belongs to one route, the last that was pointed at it, and a route has one
+    /// session, the last it was pointed at. `tracker` must be where a tracker connection leads: it
+    /// has consented. False, and nothing has changed, if it is no [relay](Class::Relay) route.
+    pub fn point_relay(&self, route: SocketAddr, id: RelayId, tracker: SocketAddr) -> bool {
+        let tracker = canonical(tracker);
+        self.routes.point_relay(route, Path::Relay { id, tracker })
+    }
+
+    /// The same by another way than this socket: what goes out enters `tunnel`, one datagram each,
+    /// or is dropped while that is full. What arrives is handed to
+    /// [`receive_relayed`](Self::receive_relayed).
+    pub fn point_tunnel(
+        &self,
+        route: SocketAddr,
+        id: RelayId,
+        tunnel: mpsc::Sender<Relayed>,
+    ) -> bool {
+        let queue = tunnel;
+        self.routes.point_relay(route, Path::Tunnel { id, queue })
+    }
+
+    /// Takes in what came through the tunnel of a route. Dropped if no route has such a tunnel, or
+    /// while more than 1,024 datagrams or 1.5 MB wait for quinn.
+    pub fn receive_relayed(&self, relayed: Relayed) {
+        let Relayed { id, bytes } = relayed;
+        let route = self.routes.session(id, None);
+        let Some(route) = route.filter(|_| !bytes.is_empty()) else {
+            return self.counters.stray.add(1);
+        };
+        self.hand_in(Arrival {
+            route,
+            stride: bytes.len(),
+            bytes,
+        });
+    }
+
+    /// Every relayed datagram from now on that is not of a session of ours; for a tracker. A second
+    /// call takes over from the first.
+    ///
+    /// Without it such datagrams are stray. Nothing is known of their senders.
+    pub fn take_relay(&self) -> mpsc::Receiver<RelayBatch> {
+        let (sender, receiver) = mpsc::channel(RELAY_QUEUE);
+        *self.relay_taker() = Some(sender);
+        receiver
+    }
+
+    /// Passes a batch on as it came; it may get lost, also right here.
+    pub fn send_relay(&self, batch: &RelayBatch, to: SocketAddr) {
+        self.send_relay_from(batch, to, None);
+    }
+
+    /// The same from one of our addresses: the one at which whoever is at `to` knows us, or its NAT
+    /// drops the batch.
+    pub fn send_relay_from(&self, batch: &RelayBatch, to: SocketAddr, local_ip: Option<IpAddr>) {
+        for contents in batch.parts() {
+            let sent = self.send_batch(&Transmit {
+                destination: to,
+                contents,
+                ecn: None,
+                segment_size: Some(batch.segment),
+                src_ip: local_ip,
+            });
+            if sent.is_err() {
+                // The buffer is full.
+                self.counters.send_errors.add(1);
+            }
+        }
+    }
+
+    /// The real address that a route leads to, canonical; of a relay route, the tracker's. `None`
+    /// if it leads nowhere or through a tunnel.
     pub fn path_of(&self, route: SocketAddr) -> Option<SocketAddr> {
-        let path = self.routes.path(RouteId::of(route)?)?;
-        Some(path.remote)
+        self.routes.path(RouteId::of(route)?)?.remote()
+    }
+
+    /// The socket that a route goes by; `None` if it leads nowhere or through a tracker.
+    pub fn via_of(&self, route: SocketAddr) -> Option<Via> {
+        let place = self.routes.path(RouteId::of(route)?)?.place()?;
+        Some(place.via)
+    }
+
+    /// Whether a route leads anywhere.
+    pub(crate) fn is_open(&self, route: SocketAddr) -> bool {
+        RouteId::of(route).is_some_and(|route| self.routes.path(route).is_some())
+    }
+
+    /// How a connection under quinn's `addr` leads to its peer.
+    pub(crate) fn class_of(&self, addr: SocketAddr) -> Class {
+        self.owner_of(addr)
+            .map_or(Class::Direct, |(_, class)| class)
     }
 
     /// Whose route it is; `None` for a real address.
@@ -242,8 +371,8 @@ impl Socket {
         self.routes.forget(route);
     }
 
-    /// The address that quinn's `addr` stands for, canonical; a route that leads nowhere stands for
-    /// itself.
+    /// The address that quinn's `addr` stands for, canonical; a route that leads nowhere or through a
+    /// tunnel stands for itself.
     pub(crate) fn real_addr(&self, addr: SocketAddr) -> SocketAddr {
         self.path_of(addr).unwrap_or_else(|| canonical(addr))
     }
@@ -265,38 +394,15 @@ impl Socket {
 
     /// What was dropped or swallowed so far.
     pub fn counters(&self) -> SocketCounters {
-        SocketCounters {
-            receive_errors: self.receive_errors.load(Ordering::Relaxed),
-            send_errors: self.send_errors.load(Ordering::Relaxed),
-            stray: self.stray.load(Ordering::Relaxed),
-            strangers: self.strangers.load(Ordering::Relaxed),
-            unrouted: self.unrouted.load(Ordering::Relaxed),
-        }
+        self.counters.read()
     }
 
-    /// The real path of what quinn sends; `None` for a route that leads nowhere.
-    ///
-    /// The address that quinn would send from is the one at which the connection began, which a
-    /// route may have outlived.
-    fn path(&self, transmit: &Transmit<'_>) -> Option<Path> {
-        match RouteId::of(transmit.destination) {
-            Some(route) => self.routes.path(route),
-            None => Some(Path {
-                remote: transmit.destination,
-                local_ip: transmit.src_ip,
-            }),
+    fn send_by(&self, via: Via, send: impl FnOnce(&Extra) -> io::Result<()>) {
+        let sent = self.extras.find(via).map(|extra| send(&extra));
+        if !matches!(sent, Some(Ok(()))) {
+            self.counters.send_errors.add(1);
+            tracing::trace!(?via, ?sent, "packet not sent");
         }
-    }
-
-    /// Gives a batch to its route; true if anything of it is left.
-    fn receive_batch(&self, meta: &mut RecvMeta, batch: &mut [u8]) -> bool {
-        let received = self.routes.receive(meta, batch);
-        meta.addr = mapped(meta.addr);
-        if received.dropped > 0 {
-            self.strangers
-                .fetch_add(received.dropped, Ordering::Relaxed);
-        }
-        received.any
     }
 
     /// The form of `addr` that this socket's family takes.
@@ -308,36 +414,10 @@ impl Socket {
         }
     }
 
-    fn take_segment(&self, meta: &RecvMeta, segment: &[u8]) {
-        let taker = self.taker.lock().unwrap_or_else(PoisonError::into_inner);
-        let datagram = || Datagram {
-            from: canonical(meta.addr),
-            local_ip: meta.dst_ip,
-            bytes: Bytes::copy_from_slice(segment),
-        };
-        // Reserve first: a flood must not cost a copy per datagram.
-        let taker = taker.as_ref().filter(|_| segment.len() <= MAX_STUN_BYTES);
-        let slot = taker.and_then(|taker| taker.try_reserve().ok());
-        match slot {
-            Some(slot) => slot.send(datagram()),
-            None => {
-                self.stray.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    fn send_part(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        match self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send((&self.io).into(), transmit)
-        }) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            Err(error) => {
-                self.send_errors.fetch_add(1, Ordering::Relaxed);
-                tracing::trace!(to = %transmit.destination, %error, "packet not sent");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
+    fn relay_taker(&self) -> MutexGuard<'_, Option<mpsc::Sender<RelayBatch>>> {
+        self.relay_taker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -349,84 +429,14 @@ impl fmt::Debug for Socket {
     }
 }
 
-impl AsyncUdpSocket for Socket {
-    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(Writable {
-            socket: self,
-            waiting: None,
-        })
-    }
-
-    /// Sends a batch, in several calls where it is more than the kernel takes in one.
-    ///
-    /// When the buffer fills up in the middle of such a batch quinn sends all of it again: the
-    /// first packets arrive twice, which costs less than losing the last ones.
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let Some(path) = self.path(transmit) else {
-            self.unrouted.fetch_add(1, Ordering::Relaxed);
-            return Ok(());
-        };
-        let destination = self.kernel_addr(path.remote);
-        for contents in batches(transmit.contents, transmit.segment_size) {
-            self.send_part(&Transmit {
-                destination,
-                contents,
-                // A batch of one is no batch, and old kernels refuse it as one.
-                segment_size: transmit.segment_size.filter(|size| *size < contents.len()),
-                ecn: transmit.ecn,
-                src_ip: path.local_ip,
-            })?;
-        }
-        Ok(())
-    }
-
-    fn poll_recv(
-        &self,
-        cx: &mut Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
-        meta: &mut [RecvMeta],
-    ) -> Poll<io::Result<usize>> {
-        for _ in 0..ERRORS_PER_POLL {
-            // An error here means that the runtime is shutting down: there quinn may end.
-            ready!(self.io.poll_recv_ready(cx))?;
-            let received = self.io.try_io(Interest::READABLE, || {
-                self.state.recv((&self.io).into(), bufs, meta)
-            });
-            match received {
-                Ok(count) => {
-                    let take = |meta: &RecvMeta, segment: &[u8]| self.take_segment(meta, segment);
-                    let receive =
-                        |meta: &mut RecvMeta, batch: &mut [u8]| self.receive_batch(meta, batch);
-                    if sort::sort(&mut bufs[..count], &mut meta[..count], take, receive) {
-                        return Poll::Ready(Ok(count));
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
-                Err(error) => {
-                    self.receive_errors.fetch_add(1, Ordering::Relaxed);
-                    tracing::trace!(%error, "receive error");
-                }
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Always IPv6, so that quinn takes every address it is given.
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(mapped(self.local))
-    }
-
-    fn may_fragment(&self) -> bool {
-        self.state.may_fragment()
-    }
-
-    fn max_transmit_segments(&self) -> usize {
-        self.state.max_gso_segments()
-    }
-
-    fn max_receive_segments(&self) -> usize {
-        self.receive_segments
+/// One datagram beside QUIC; `to` is of the socket's family.
+fn datagram(bytes: &[u8], to: SocketAddr, local_ip: Option<IpAddr>) -> Transmit<'_> {
+    Transmit {
+        destination: to,
+        contents: bytes,
+        ecn: None,
+        segment_size: None,
+        src_ip: local_ip,
     }
 }
 
@@ -447,64 +457,9 @@ pub(crate) fn mapped(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Cuts a batch into runs of whole segments that the kernel takes.
-fn batches(contents: &[u8], segment_size: Option<usize>) -> impl Iterator<Item = &[u8]> {
-    let run_bytes = match segment_size {
-        Some(size) if contents.len() > MAX_BATCH_BYTES && size > 0 => {
-            (MAX_BATCH_BYTES / size).max(1) * size
-        }
-        _ => contents.len(),
-    };
-    contents.chunks(run_bytes.max(1))
-}
-
-/// Waits until the socket takes data again. One per connection, because the socket itself
-/// remembers only one waker per direction for polling.
-struct Writable {
-    socket: Arc<Socket>,
-    waiting: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send + Sync>>>,
-}
-
-impl UdpPoller for Writable {
-    fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let waiting = this.waiting.get_or_insert_with(|| {
-            let socket = Arc::clone(&this.socket);
-            Box::pin(async move { socket.io.writable().await })
-        });
-        let writable = ready!(waiting.as_mut().poll(cx));
-        this.waiting = None;
-        Poll::Ready(writable)
-    }
-}
-
-impl fmt::Debug for Writable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writable")
-            .field("socket", &self.socket)
-            .finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-
-    #[test]
-    fn a_batch_the_kernel_takes_stays_whole() {
-        let contents = vec![0; 10 * 1452];
-        assert_eq!(batches(&contents, Some(1452)).count(), 1);
-        assert_eq!(batches(&contents, None).count(), 1);
-    }
-
-    #[test]
-    fn an_oversized_batch_is_cut_between_segments() {
-        let contents = vec![0; 9 * 16_000 + 7];
-        let lengths: Vec<usize> = batches(&contents, Some(16_000)).map(<[u8]>::len).collect();
-        assert_eq!(lengths, [64_000, 64_000, 16_007]);
-    }
 
     #[test]
     fn canonical_unmaps_and_leaves_the_rest() {
@@ -512,28 +467,5 @@ mod tests {
         assert_eq!(canonical(mapped(v4)), v4);
         let scoped: SocketAddr = "[fe80::1%3]:7".parse().unwrap();
         assert_eq!(canonical(scoped), scoped);
-    }
-
-    #[tokio::test]
-    async fn an_oversized_batch_arrives_segment_by_segment() {
-        let from = Socket::bind("127.0.0.1:0".parse().unwrap(), 1472).unwrap();
-        let to = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let contents: Vec<u8> = (0..10u8).flat_map(|n| vec![n; 16_000]).collect();
-        let transmit = Transmit {
-            destination: mapped(to.local_addr().unwrap()),
-            ecn: None,
-            contents: &contents,
-            segment_size: Some(16_000),
-            src_ip: None,
-        };
-        from.io.writable().await.unwrap();
-        from.try_send(&transmit).unwrap();
-        assert_eq!(from.counters().send_errors, 0);
-        let mut segment = vec![0; 65_535];
-        for expected in 0..10u8 {
-            let received = tokio::time::timeout(Duration::from_secs(10), to.recv(&mut segment));
-            assert_eq!(received.await.unwrap().unwrap(), 16_000);
-            assert_eq!(segment[0], expected);
-        }
     }
 }

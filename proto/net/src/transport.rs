@@ -14,7 +14,7 @@ use quinn::{AckFrequencyConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 use warren_proto::limits;
 
 use crate::congestion::{Detour, WithDetour};
-use crate::socket::canonical;
+use crate::socket::{Class, Socket, canonical};
 use crate::tls::Protocol;
 
 /// What an endpoint is run for.
@@ -31,6 +31,10 @@ const MTU_BYTES: u16 = 1452;
 
 /// Over loopback. Measured: 2.0 GB/s, against 0.6 at [`MTU_BYTES`]; 65,000 is slower again.
 const LOOPBACK_MTU_BYTES: u16 = 16_000;
+
+/// What every path must take (RFC 9000 §14), and with the header before it also every path through a
+/// tracker. There nothing longer is tried: its parts may differ, and any of them may change.
+const INITIAL_MTU_BYTES: u16 = 1200;
 
 /// Window of one chunk stream: a chunk is 16 MiB at most.
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
@@ -78,6 +82,47 @@ const PEER_IDLE_MS: u32 = 30_000;
 /// Silence after which a daemon, or its tracker, is gone; two keep-alives may get lost.
 const TRACKER_IDLE_MS: u32 = 30_000;
 
+/// How a connection leads to the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// To a real address.
+    Direct(SocketAddr),
+    /// Through a tracker.
+    Relay,
+}
+
+impl Way {
+    /// The way behind an address that quinn knows.
+    pub(crate) fn of(socket: &Socket, addr: SocketAddr) -> Self {
+        match socket.class_of(addr) {
+            Class::Direct => Self::Direct(socket.real_addr(addr)),
+            Class::Relay => Self::Relay,
+        }
+    }
+
+    /// Packets that are tried, beyond those that must pass.
+    fn mtu_discovery(self) -> Option<MtuDiscoveryConfig> {
+        let Self::Direct(remote) = self else {
+            return None;
+        };
+        let mut mtu = MtuDiscoveryConfig::default();
+        mtu.upper_bound(if canonical(remote).ip().is_loopback() {
+            LOOPBACK_MTU_BYTES
+        } else {
+            MTU_BYTES
+        });
+        Some(mtu)
+    }
+
+    /// Whether it is short and clean. How far a peer is from its tracker, nobody knows.
+    fn is_local(self) -> bool {
+        match self {
+            Self::Direct(remote) => is_local(canonical(remote).ip()),
+            Self::Relay => false,
+        }
+    }
+}
+
 impl Profile {
     /// Largest QUIC packet the endpoint takes.
     pub(crate) fn max_payload_bytes(self) -> u16 {
@@ -87,11 +132,11 @@ impl Profile {
         }
     }
 
-    /// How to behave towards `remote`, who dialled us.
-    pub(crate) fn transport(self, remote: SocketAddr, detour: &Detour) -> TransportConfig {
+    /// How to behave towards who dialled us.
+    pub(crate) fn transport(self, way: Way, detour: &Detour) -> TransportConfig {
         match self {
             Self::Tracker => tracker_transport(),
-            Self::Daemon => peer_transport(remote, detour),
+            Self::Daemon => peer_transport(way, detour),
         }
     }
 
@@ -115,15 +160,8 @@ fn tracker_transport() -> TransportConfig {
     transport
 }
 
-/// How to behave towards a peer at `remote`.
-fn peer_transport(remote: SocketAddr, detour: &Detour) -> TransportConfig {
-    let remote = canonical(remote).ip();
-    let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(if remote.is_loopback() {
-        LOOPBACK_MTU_BYTES
-    } else {
-        MTU_BYTES
-    });
+/// How to behave towards a peer.
+fn peer_transport(way: Way, detour: &Detour) -> TransportConfig {
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(PACKETS_PER_ACK))
         .reordering_threshold(VarInt::from_u32(REORDERING_PACKETS));
@@ -136,24 +174,21 @@ fn peer_transport(remote: SocketAddr, detour: &Detour) -> TransportConfig {
         .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
         .packet_threshold(REORDERING_PACKETS)
-        .mtu_discovery_config(Some(mtu))
+        .initial_mtu(INITIAL_MTU_BYTES)
+        .mtu_discovery_config(way.mtu_discovery())
         .ack_frequency_config(Some(acks))
         .congestion_controller_factory(Arc::new(WithDetour {
-            factory: congestion(remote),
+            factory: congestion(way),
             detour: detour.clone(),
         }));
     transport
 }
 
 /// How to behave, by what the connection is for and where it leads.
-pub(crate) fn transport(
-    protocol: Protocol,
-    remote: SocketAddr,
-    detour: &Detour,
-) -> TransportConfig {
+pub(crate) fn transport(protocol: Protocol, way: Way, detour: &Detour) -> TransportConfig {
     match protocol {
         Protocol::Tracker => tracker_transport(),
-        Protocol::Peer => peer_transport(remote, detour),
+        Protocol::Peer => peer_transport(way, detour),
     }
 }
 
@@ -182,8 +217,8 @@ fn common(keep_alive: Duration, idle_ms: u32) -> TransportConfig {
 ///
 /// Measured at 100 ms and 1 % loss on a 100 Mbit/s link: CUBIC 0.3 MB/s, BBR 10 MB/s; without
 /// loss both 10 MB/s. On a local path CUBIC is faster and fairer.
-fn congestion(remote: IpAddr) -> Arc<dyn ControllerFactory + Send + Sync> {
-    if is_local(remote) {
+fn congestion(way: Way) -> Arc<dyn ControllerFactory + Send + Sync> {
+    if way.is_local() {
         let mut cubic = CubicConfig::default();
         cubic.initial_window(INITIAL_WINDOW_BYTES);
         Arc::new(cubic)

@@ -22,8 +22,9 @@ use warren_net::{
 };
 use warren_proto::id::PublicKey;
 
-/// For what must happen. Nothing waits this long when all is well.
-const PATIENCE: Duration = Duration::from_secs(20);
+mod common;
+
+use common::{PATIENCE, accept_in_background, echo, endpoint, open, pour, read_to_end, wait_until};
 
 #[tokio::test]
 async fn a_routed_connection_moves_data_and_names_the_real_addresses() {
@@ -525,73 +526,4 @@ async fn inbound(
             inside.send_to(&datagram[..length], client).await.unwrap();
         }
     }
-}
-
-fn endpoint(identity: &Identity, unsolicited: Unsolicited) -> Endpoint {
-    let loopback = "127.0.0.1:0".parse().unwrap();
-    let serves = [Protocol::Peer];
-    Endpoint::bind_with(loopback, identity, &serves, Profile::Daemon, unsolicited).unwrap()
-}
-
-/// What a check does that has proven `remote`.
-#[track_caller]
-fn open(endpoint: &Endpoint, route: SocketAddr, remote: SocketAddr) {
-    assert!(endpoint.socket().admit(route, remote));
-    assert!(endpoint.socket().point(route, remote));
-}
-
-fn accept_in_background(listening: &Endpoint) -> JoinHandle<Result<Connection, AcceptError>> {
-    let listening = listening.clone();
-    tokio::spawn(async move { listening.accept().await.unwrap().complete().await })
-}
-
-/// Sends that many bytes on a stream of its own, and ends when all have been acknowledged.
-fn pour(connection: &Connection, bytes: usize) -> JoinHandle<()> {
-    let connection = connection.clone();
-    tokio::spawn(async move {
-        let (mut send, _receive) = connection.quinn().open_bi().await.unwrap();
-        let piece = bytes::Bytes::from(vec![7; 1 << 20]);
-        for _ in 0..bytes / piece.len() {
-            send.write_chunk(piece.clone()).await.unwrap();
-        }
-        send.finish().unwrap();
-        timeout(PATIENCE, send.stopped()).await.unwrap().unwrap();
-    })
-}
-
-async fn read_to_end(mut receive: quinn::RecvStream) -> usize {
-    let mut read = 0;
-    let mut chunks: Vec<bytes::Bytes> = vec![bytes::Bytes::new(); 64];
-    while let Some(count) = timeout(PATIENCE, receive.read_chunks(&mut chunks))
-        .await
-        .unwrap()
-        .unwrap()
-    {
-        read += chunks[..count].iter().map(bytes::Bytes::len).sum::<usize>();
-    }
-    read
-}
-
-/// A few bytes there and back.
-async fn echo(dialled: &Connection, accepted: &Connection) {
-    let there_and_back = async {
-        let (mut send, mut receive) = dialled.quinn().open_bi().await.unwrap();
-        send.write_all(b"ping").await.unwrap();
-        let (mut back, mut heard) = accepted.quinn().accept_bi().await.unwrap();
-        let mut bytes = [0; 4];
-        heard.read_exact(&mut bytes).await.unwrap();
-        back.write_all(&bytes).await.unwrap();
-        receive.read_exact(&mut bytes).await.unwrap();
-        assert_eq!(&bytes, b"ping");
-    };
-    timeout(PATIENCE, there_and_back).await.unwrap();
-}
-
-async fn wait_until(mut condition: impl FnMut() -> bool) {
-    let waiting = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, waiting).await.unwrap();
 }

@@ -6,28 +6,34 @@ use std::os::fd::AsFd;
 use std::sync::Once;
 
 use rustix::net::sockopt;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Kernel buffer per direction: at 1 GB/s it covers 8 ms in which we do not get to run.
 const BUFFER_BYTES: usize = 8 << 20;
 
 /// Binds `addr`; `[::]` takes IPv4 too, and falls back to `0.0.0.0` on a host without IPv6.
 pub(super) fn open(addr: SocketAddr) -> io::Result<UdpSocket> {
-    match bind(addr) {
+    match bind_large(addr) {
         Err(error) if addr.is_ipv6() && addr.ip().is_unspecified() && lacks_ipv6(&error) => {
-            bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), addr.port()))
+            bind_large(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), addr.port()))
         }
         bound => bound,
     }
 }
 
-fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
+fn bind_large(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = bind(addr)?;
+    enlarge_buffers((&socket).into());
+    Ok(socket)
+}
+
+/// Binds `addr` alone, with buffers of the usual size.
+pub(super) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     socket.set_nonblocking(true)?;
-    enlarge_buffers(&socket);
     socket.bind(&addr.into())?;
     Ok(socket.into())
 }
@@ -42,7 +48,7 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 }
 
 /// Past the system's limit where we are allowed to, up to it otherwise.
-fn enlarge_buffers(socket: &Socket) {
+pub(super) fn enlarge_buffers(socket: SockRef<'_>) {
     let fd = socket.as_fd();
     if sockopt::set_socket_recv_buffer_size_force(fd, BUFFER_BYTES).is_err() {
         // What it becomes is read back below.

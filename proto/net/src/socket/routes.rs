@@ -8,21 +8,26 @@
 //! the route on which its connection id was heard before ([`receive`]): that peer's NAT was
 //! rebound. It is received there, but only [`Routes::point`] changes where we send.
 //!
+//! A route of [`Class::Relay`] leads through a tracker, and what belongs to it says so itself, by
+//! its session. Neither class takes anything from the other: no address, no connection id.
+//!
 //! Not here: checks (who calls [`Routes::admit`]), and the socket itself.
 
+mod path;
 mod receive;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use quinn::TransportConfig;
 
-use warren_proto::id::PublicKey;
+use warren_proto::id::{PublicKey, RelayId};
 
-use super::canonical;
+use super::extra::{Extra, Via};
 use super::ids::{LocalId, LocalIds};
+pub(super) use path::{Path, Place};
 
 /// Routes at once. Each takes less than 2 KiB when full, so 8 MiB in all; a daemon has about 64
 /// peers per swarm.
@@ -70,15 +75,6 @@ pub(super) struct Routes {
     table: RwLock<Table>,
 }
 
-/// Where to send, and from which of our addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Path {
-    pub(super) remote: SocketAddr,
-    /// Where the peer's packets arrived since the path was chosen. Answers must come from there;
-    /// the kernel chooses before the first.
-    pub(super) local_ip: Option<IpAddr>,
-}
-
 impl Routes {
     /// `ids` recognizes the connection ids that quinn gives out.
     pub(super) fn new(unsolicited: Unsolicited, ids: LocalIds) -> Self {
@@ -94,26 +90,43 @@ impl Routes {
 
     /// Makes packets from `remote` belong to the route; false if they cannot.
     pub(super) fn admit(&self, route: SocketAddr, remote: SocketAddr) -> bool {
-        RouteId::of(route).is_some_and(|route| self.write().admit(route, canonical(remote)))
+        let place = Place::new(Via::MAIN, remote);
+        RouteId::of(route).is_some_and(|route| self.write().admit(route, place))
     }
 
     /// The same, unless `remote` is the path of another route.
     pub(super) fn admit_heard(&self, route: SocketAddr, remote: SocketAddr) -> bool {
-        let remote = canonical(remote);
+        let place = Place::new(Via::MAIN, remote);
         RouteId::of(route).is_some_and(|route| {
             let mut table = self.write();
-            !table.is_path_of_other(route, remote) && table.admit(route, remote)
+            !table.is_path_of_other(route, place) && table.admit(route, place)
         })
     }
 
     /// Sends to `remote` from now on; false if the route has not admitted it.
     pub(super) fn point(&self, route: SocketAddr, remote: SocketAddr) -> bool {
-        RouteId::of(route).is_some_and(|route| self.write().point(route, canonical(remote)))
+        let place = Place::new(Via::MAIN, remote);
+        RouteId::of(route).is_some_and(|route| self.write().point(route, place, None))
+    }
+
+    /// Admits `remote` as a further socket sees it, and sends there by that from now on.
+    pub(super) fn point_via(&self, route: SocketAddr, by: &Arc<Extra>, remote: SocketAddr) -> bool {
+        let place = Place::new(by.via, remote);
+        RouteId::of(route).is_some_and(|route| {
+            let mut table = self.write();
+            table.admit(route, place) && table.point(route, place, Some(Arc::clone(by)))
+        })
+    }
+
+    /// Sends through a tracker from now on, which may be pointed at anew; false if the route is no
+    /// relay route. Another route of the same session leads nowhere any more.
+    pub(super) fn point_relay(&self, route: SocketAddr, path: Path) -> bool {
+        RouteId::of(route).is_some_and(|route| self.write().point_relay(route, path))
     }
 
     /// Where the route leads.
     pub(super) fn path(&self, route: RouteId) -> Option<Path> {
-        self.read().routes.get(&route)?.path
+        self.read().routes.get(&route)?.path.clone()
     }
 
     /// Whose route it is.
@@ -132,7 +145,7 @@ impl Routes {
     /// Lets packets from `addr` through under that address while `connection` lives; false if
     /// `addr` belongs to a route.
     pub(super) fn dial(&self, addr: SocketAddr, connection: Weak<TransportConfig>) -> bool {
-        self.write().dial(canonical(addr), connection)
+        self.write().dial(addr, connection)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Table> {
@@ -172,10 +185,12 @@ struct Table {
     names: RandomState,
     made: u64,
     routes: HashMap<RouteId, Route>,
-    /// Canonical. Every `Admitted` one is in the list of its route, and the other way round.
-    sources: HashMap<SocketAddr, Source>,
+    /// Every `Admitted` one is in the list of its route, and the other way round.
+    sources: HashMap<Place, Source>,
     /// Every one is in the list of its route, and the other way round.
     ids: HashMap<LocalId, RouteId>,
+    /// Every one is in the path of its route, and the other way round.
+    sessions: HashMap<RelayId, RouteId>,
 }
 
 #[derive(Debug)]
@@ -185,7 +200,7 @@ struct Route {
     made: u64,
     path: Option<Path>,
     /// Oldest first, at most [`SOURCES_PER_ROUTE`].
-    sources: VecDeque<SocketAddr>,
+    sources: VecDeque<Place>,
     /// Oldest first, at most [`IDS_PER_ROUTE`].
     ids: VecDeque<LocalId>,
 }
@@ -198,7 +213,7 @@ enum Source {
         /// It was made the path, and nothing has come from there since.
         unheard: bool,
     },
-    /// We dialled it, without a route. quinn keeps the transport configuration of a connection for
+    /// We dialled it by the first socket, without a route. quinn keeps the transport configuration of a connection for
     /// as long as the connection, and says in no other way when that is over.
     Dialled(Vec<Weak<TransportConfig>>),
 }
@@ -213,6 +228,7 @@ impl Table {
             routes: HashMap::new(),
             sources: HashMap::new(),
             ids: HashMap::new(),
+            sessions: HashMap::new(),
         }
     }
 
@@ -261,72 +277,107 @@ impl Table {
         for id in route.ids {
             self.ids.remove(&id);
         }
+        if let Some((session, _)) = route.path.and_then(|path| path.session()) {
+            self.sessions.remove(&session);
+        }
+    }
+
+    fn class_of(&self, id: RouteId) -> Option<Class> {
+        self.routes.get(&id).map(|route| route.owner.1)
     }
 
     /// The last check counts: an address that was another peer's is now this one's.
-    fn admit(&mut self, id: RouteId, remote: SocketAddr) -> bool {
-        if RouteId::of(remote).is_some() || !self.routes.contains_key(&id) {
+    fn admit(&mut self, id: RouteId, place: Place) -> bool {
+        if RouteId::of(place.remote).is_some() || self.class_of(id) != Some(Class::Direct) {
             return false;
         }
-        match self.sources.get(&remote) {
+        match self.sources.get(&place) {
             Some(Source::Dialled(connections)) if connections.iter().any(is_alive) => return false,
             Some(Source::Dialled(_)) => (),
             Some(Source::Admitted { route, .. }) if *route == id => return true,
-            Some(Source::Admitted { route, .. }) => self.revoke(*route, remote),
+            Some(Source::Admitted { route, .. }) => self.revoke(*route, place),
             None => (),
         }
-        self.add_source(id, remote);
+        self.add_source(id, place);
         true
     }
 
-    fn is_path_of_other(&self, id: RouteId, remote: SocketAddr) -> bool {
-        let Some(Source::Admitted { route, .. }) = self.sources.get(&remote) else {
+    fn is_path_of_other(&self, id: RouteId, place: Place) -> bool {
+        let Some(Source::Admitted { route, .. }) = self.sources.get(&place) else {
             return false;
         };
-        let path = self.routes.get(route).and_then(|route| route.path);
-        *route != id && path.is_some_and(|path| path.remote == remote)
+        let path = self.routes.get(route).and_then(|it| it.path.as_ref());
+        *route != id && path.is_some_and(|path| path.is_to(place))
     }
 
-    fn add_source(&mut self, id: RouteId, remote: SocketAddr) {
+    fn add_source(&mut self, id: RouteId, place: Place) {
         let Some(route) = self.routes.get_mut(&id) else {
             return;
         };
         if route.sources.len() == SOURCES_PER_ROUTE {
-            let path = route.path.map(|path| path.remote);
-            let oldest = route.sources.iter().position(|addr| Some(*addr) != path);
+            let path = route.path.as_ref();
+            let is_path = |place| path.is_some_and(|path| path.is_to(place));
+            let oldest = route.sources.iter().position(|place| !is_path(*place));
             if let Some(oldest) = oldest.and_then(|at| route.sources.remove(at)) {
                 self.sources.remove(&oldest);
             }
         }
-        route.sources.push_back(remote);
+        route.sources.push_back(place);
         let source = Source::Admitted {
             route: id,
             unheard: false,
         };
-        self.sources.insert(remote, source);
+        self.sources.insert(place, source);
     }
 
-    fn revoke(&mut self, id: RouteId, remote: SocketAddr) {
-        self.sources.remove(&remote);
+    fn revoke(&mut self, id: RouteId, place: Place) {
+        self.sources.remove(&place);
         if let Some(route) = self.routes.get_mut(&id) {
-            route.sources.retain(|addr| *addr != remote);
-            route.path = route.path.filter(|path| path.remote != remote);
+            route.sources.retain(|source| *source != place);
+            route.path.take_if(|path| path.is_to(place));
         }
     }
 
-    fn point(&mut self, id: RouteId, remote: SocketAddr) -> bool {
-        let Some(Source::Admitted { route, unheard }) = self.sources.get_mut(&remote) else {
+    fn point(&mut self, id: RouteId, place: Place, by: Option<Arc<Extra>>) -> bool {
+        let Some(Source::Admitted { route, unheard }) = self.sources.get_mut(&place) else {
             return false;
         };
         let Some(pointed) = self.routes.get_mut(&id).filter(|_| *route == id) else {
             return false;
         };
         *unheard = true;
-        pointed.path = Some(Path {
-            remote,
+        pointed.path = Some(Path::Direct {
+            by,
+            remote: place.remote,
             local_ip: None,
         });
         true
+    }
+
+    fn point_relay(&mut self, id: RouteId, path: Path) -> bool {
+        let Some((session, _)) = path.session() else {
+            return false;
+        };
+        if self.class_of(id) != Some(Class::Relay) {
+            return false;
+        }
+        if let Some(other) = self.sessions.get(&session).copied() {
+            self.lead_nowhere(other);
+        }
+        self.lead_nowhere(id);
+        if let Some(route) = self.routes.get_mut(&id) {
+            route.path = Some(path);
+            self.sessions.insert(session, id);
+        }
+        true
+    }
+
+    /// Ends the session of a relay route.
+    fn lead_nowhere(&mut self, id: RouteId) {
+        let path = self.routes.get_mut(&id).and_then(|it| it.path.take());
+        if let Some((session, _)) = path.and_then(|path| path.session()) {
+            self.sessions.remove(&session);
+        }
     }
 
     fn dial(&mut self, addr: SocketAddr, connection: Weak<TransportConfig>) -> bool {
@@ -334,7 +385,7 @@ impl Table {
         if RouteId::of(addr).is_some() {
             return false;
         }
-        let source = self.sources.entry(addr);
+        let source = self.sources.entry(Place::new(Via::MAIN, addr));
         match source.or_insert_with(|| Source::Dialled(Vec::new())) {
             Source::Dialled(connections) => connections.push(connection),
             Source::Admitted { .. } => return false,
@@ -356,7 +407,7 @@ impl Table {
     /// Remembers an id, unless it was made up or heard on another route: whoever repeats an id of
     /// somebody else's from an address of their own does not take it away.
     fn learn(&mut self, id: LocalId, on: RouteId) {
-        if !self.is_news(&id) {
+        if self.ids.contains_key(&id) || !self.local_ids.made(&id) {
             return;
         }
         let Some(route) = self.routes.get_mut(&on) else {
@@ -371,20 +422,17 @@ impl Table {
         self.ids.insert(id, on);
     }
 
-    fn is_news(&self, id: &LocalId) -> bool {
-        !self.ids.contains_key(id) && self.local_ids.made(id)
-    }
-
     /// Takes note of which of our addresses a new path leads to.
-    fn hear(&mut self, from: SocketAddr, local_ip: Option<IpAddr>) {
+    fn hear(&mut self, from: Place, arrived: Option<IpAddr>) {
         let Some(Source::Admitted { route, unheard }) = self.sources.get_mut(&from) else {
             return;
         };
-        let path = self.routes.get_mut(route).and_then(|it| it.path.as_mut());
-        if let Some(path) = path.filter(|path| *unheard && path.remote == from) {
-            path.local_ip = local_ip;
+        let was_unheard = std::mem::take(unheard);
+        let route = self.routes.get_mut(route);
+        let path = route.and_then(|route| route.path.as_mut());
+        if let Some(path) = path.filter(|path| was_unheard && path.is_to(from)) {
+            path.leave_from(arrived);
         }
-        *unheard = false;
     }
 }
 

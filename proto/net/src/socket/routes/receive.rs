@@ -7,7 +7,10 @@ use std::net::SocketAddr;
 
 use quinn::udp::RecvMeta;
 
-use super::{RouteId, Routes, Source, Table, Unsolicited};
+use warren_proto::id::RelayId;
+
+use super::{Class, Place, RouteId, Routes, Source, Table, Unsolicited};
+use crate::socket::extra::Via;
 use crate::socket::ids::{self, LocalId};
 use crate::socket::{canonical, sort};
 
@@ -32,90 +35,185 @@ pub(in crate::socket) struct Received {
     pub(in crate::socket) dropped: u64,
 }
 
+impl Received {
+    const ALL: Self = Self {
+        any: true,
+        dropped: 0,
+    };
+}
+
 impl Routes {
     /// Replaces the source of a batch by its route, and blanks the packets that quinn must not see.
-    pub(in crate::socket) fn receive(&self, meta: &mut RecvMeta, batch: &mut [u8]) -> Received {
-        let from = canonical(meta.addr);
+    pub(in crate::socket) fn receive(
+        &self,
+        via: Via,
+        meta: &mut RecvMeta,
+        batch: &mut [u8],
+    ) -> Received {
+        let from = Place::new(via, meta.addr);
         let (sender, received) = self.read().judge(from, batch, meta.stride);
         if let Some(Sender::Peer { route, news }) = sender {
             if news {
                 let mut table = self.write();
                 table.hear(from, meta.dst_ip);
-                for id in destinations(batch, meta.stride) {
-                    table.learn(id, route);
-                }
+                table.learn_all(route, batch, meta.stride);
             }
             meta.addr = route.addr();
         }
+        received
+    }
+
+    /// The route of a session; `None` if it has none, or if `tracker` is not who its datagrams come
+    /// from, which for a tunnel's is nobody.
+    pub(in crate::socket) fn session(
+        &self,
+        id: RelayId,
+        tracker: Option<SocketAddr>,
+    ) -> Option<RouteId> {
+        let table = self.read();
+        let route = *table.sessions.get(&id)?;
+        let session = table.routes.get(&route)?.path.as_ref()?.session()?;
+        (session == (id, tracker.map(canonical))).then_some(route)
+    }
+
+    /// The same as [`receive`](Self::receive) for what came on a relay route.
+    pub(in crate::socket) fn receive_relayed(
+        &self,
+        route: RouteId,
+        meta: &mut RecvMeta,
+        batch: &mut [u8],
+    ) -> Received {
+        let (sender, received) = self.read().judge_relayed(route, batch, meta.stride);
+        if let Some(Sender::Peer { news: true, .. }) = sender {
+            self.write().learn_all(route, batch, meta.stride);
+        }
+        // What the tracker's own packets carry says nothing of the whole way.
+        (meta.addr, meta.dst_ip, meta.ecn) = (route.addr(), None, None);
         received
     }
 }
 
 impl Table {
     /// Whom a batch is from; nobody if nothing of it is left.
-    fn judge(
+    fn judge(&self, from: Place, batch: &mut [u8], stride: usize) -> (Option<Sender>, Received) {
+        match self.sources.get(&from) {
+            Some(Source::Admitted { route, unheard }) => {
+                self.judge_peer(*route, *unheard, batch, stride)
+            }
+            Some(Source::Dialled(_)) => {
+                let left = match self.unsolicited {
+                    Unsolicited::Accept => self.keep_unknown(batch, stride),
+                    Unsolicited::OnlyAdmitted => keep(batch, stride, |it| self.may_answer(it)),
+                };
+                (left.any.then_some(Sender::Plain), left)
+            }
+            None => self.judge_stranger(from, batch, stride),
+        }
+    }
+
+    /// The peer may say anything, but not what is addressed to a connection on another route: it
+    /// would be another peer's, repeated, and quinn would follow it here.
+    fn judge_peer(
         &self,
-        from: SocketAddr,
+        route: RouteId,
+        unheard: bool,
         batch: &mut [u8],
         stride: usize,
     ) -> (Option<Sender>, Received) {
-        let all = Received {
-            any: true,
-            dropped: 0,
-        };
-        match self.sources.get(&from) {
-            Some(Source::Admitted { route, unheard }) => {
-                let route = *route;
-                let news = *unheard || destinations(batch, stride).any(|id| self.is_news(&id));
-                (Some(Sender::Peer { route, news }), all)
+        let (mut news, mut others) = (unheard, false);
+        for id in destinations(batch, stride) {
+            match self.ids.get(&id) {
+                Some(owner) => others |= *owner != route,
+                None => news |= self.local_ids.made(&id),
             }
-            Some(Source::Dialled(_)) => match self.unsolicited {
-                Unsolicited::Accept => (Some(Sender::Plain), all),
-                Unsolicited::OnlyAdmitted => {
-                    let left = keep(batch, stride, |packet| self.may_answer(packet));
-                    (left.any.then_some(Sender::Plain), left)
-                }
-            },
-            None => self.judge_stranger(from, batch, stride, all),
+        }
+        let left = if others {
+            keep(batch, stride, |packet| {
+                self.owner(packet).is_none_or(|owner| owner == route)
+            })
+        } else {
+            Received::ALL
+        };
+        (left.any.then_some(Sender::Peer { route, news }), left)
+    }
+
+    fn judge_relayed(
+        &self,
+        route: RouteId,
+        batch: &mut [u8],
+        stride: usize,
+    ) -> (Option<Sender>, Received) {
+        match self.class_of(route) {
+            Some(Class::Relay) => self.judge_peer(route, false, batch, stride),
+            _ => (None, keep(batch, stride, |_| false)),
         }
     }
 
     fn judge_stranger(
         &self,
-        from: SocketAddr,
+        from: Place,
         batch: &mut [u8],
         stride: usize,
-        all: Received,
     ) -> (Option<Sender>, Received) {
-        let pretends = RouteId::of(from).is_some();
+        let pretends = RouteId::of(from.remote).is_some();
+        // A further socket is there for those whom a route expects there.
+        let may_be_plain = self.unsolicited == Unsolicited::Accept && from.via == Via::MAIN;
         match self.rebound(batch, stride).filter(|_| !pretends) {
             Some(route) => {
                 // A batch has one source for quinn: what else is in there is not this peer's.
-                let of_route = |id: LocalId| self.ids.get(&id) == Some(&route);
-                let left = keep(batch, stride, |packet| {
-                    ids::destination(packet).is_some_and(of_route)
-                });
+                let of_route = |packet: &[u8]| self.owner(packet) == Some(route);
+                let left = keep(batch, stride, of_route);
                 (Some(Sender::Peer { route, news: false }), left)
             }
-            None if self.unsolicited == Unsolicited::Accept && !pretends => {
-                (Some(Sender::Plain), all)
+            None if may_be_plain && !pretends => {
+                let left = self.keep_unknown(batch, stride);
+                (left.any.then_some(Sender::Plain), left)
             }
             None => (None, keep(batch, stride, |_| false)),
         }
     }
 
-    /// The route on which an id of the batch was heard before.
+    /// The direct route on which an id of the batch was heard before. On a relay route nobody is
+    /// rebound: its session stays, whatever our address or the peer's.
     fn rebound(&self, batch: &[u8], stride: usize) -> Option<RouteId> {
         if self.ids.is_empty() {
             return None;
         }
-        destinations(batch, stride).find_map(|id| self.ids.get(&id).copied())
+        destinations(batch, stride).find_map(|id| {
+            let route = *self.ids.get(&id)?;
+            (self.class_of(route) == Some(Class::Direct)).then_some(route)
+        })
+    }
+
+    /// Blanks what is addressed to a connection on a route.
+    fn keep_unknown(&self, batch: &mut [u8], stride: usize) -> Received {
+        if self.ids.is_empty() {
+            return Received::ALL;
+        }
+        keep(batch, stride, |packet| self.owner(packet).is_none())
+    }
+
+    /// The route on which the id that a packet is for was heard.
+    fn owner(&self, packet: &[u8]) -> Option<RouteId> {
+        let id = ids::destination(packet)?;
+        self.ids.get(&id).copied()
     }
 
     /// Whether a packet may come from an address that we dialled: all but what would open a
-    /// connection. A short header without an id of ours may be a stateless reset.
+    /// connection, or is for one on a route. A short header without an id of ours may be a stateless
+    /// reset.
     fn may_answer(&self, packet: &[u8]) -> bool {
-        !ids::is_long(packet) || ids::destination(packet).is_some_and(|id| self.local_ids.made(&id))
+        match ids::destination(packet) {
+            Some(id) if self.ids.contains_key(&id) => false,
+            Some(id) => !ids::is_long(packet) || self.local_ids.made(&id),
+            None => !ids::is_long(packet),
+        }
+    }
+
+    fn learn_all(&mut self, route: RouteId, batch: &[u8], stride: usize) {
+        for id in destinations(batch, stride) {
+            self.learn(id, route);
+        }
     }
 }
 
@@ -155,8 +253,10 @@ mod tests {
     use warren_proto::id::PublicKey;
 
     use super::*;
+    use crate::socket::extra::Extra;
     use crate::socket::ids::LocalIds;
-    use crate::socket::{Class, mapped};
+    use crate::socket::mapped;
+    use crate::socket::routes::Path;
 
     const HOME: &str = "198.51.100.7:4000";
     const AWAY: &str = "203.0.113.9:5000";
@@ -257,6 +357,89 @@ mod tests {
     }
 
     #[test]
+    fn no_peer_repeats_what_is_for_a_connection_on_another_route() {
+        for unsolicited in [Unsolicited::Accept, Unsolicited::OnlyAdmitted] {
+            let mut world = World::new(unsolicited);
+            let (ours, new) = (world.ids.make(), world.ids.make());
+            let second = world.routes.route(&PublicKey([2; 32]), Class::Direct);
+            assert!(world.routes.admit(second, addr(AWAY)));
+            world.check(HOME, &[short(ours)], Some(world.route), &[true]);
+            world.check(AWAY, &[short(ours), short(ours)], None, &[false; 2]);
+            let batch = [short(ours), short(new), initial(&[9; 20])];
+            world.check(AWAY, &batch, Some(second), &[false, true, true]);
+        }
+    }
+
+    #[test]
+    fn what_is_for_a_connection_on_a_route_is_no_plain_packet() {
+        for unsolicited in [Unsolicited::Accept, Unsolicited::OnlyAdmitted] {
+            let mut world = World::new(unsolicited);
+            let (ours, plain) = (world.ids.make(), world.ids.make());
+            let connection = Arc::default();
+            let dialled = Arc::downgrade(&connection);
+            assert!(world.routes.dial(addr(TRACKER), dialled));
+            world.check(HOME, &[short(ours)], Some(world.route), &[true]);
+            let batch = [short(ours), short(plain), long(0xe0, &ours)];
+            let kept = [false, true, false];
+            world.check(TRACKER, &batch, Some(addr(TRACKER)), &kept);
+        }
+    }
+
+    #[test]
+    fn a_relayed_packet_takes_over_no_direct_connection_and_the_other_way_round() {
+        for unsolicited in [Unsolicited::Accept, Unsolicited::OnlyAdmitted] {
+            let mut world = World::new(unsolicited);
+            let (direct, relayed) = (world.ids.make(), world.ids.make());
+            let relay = world.relay();
+            world.check(HOME, &[short(direct)], Some(world.route), &[true]);
+            let batch = [initial(&[9; 20]), short(direct), short(relayed)];
+            world.check_relayed(relay, &batch, &[true, false, true]);
+            world.check_relayed(relay, &[short(direct)], &[false]);
+
+            let batch = [short(relayed), short(direct)];
+            world.check(HOME, &batch, Some(world.route), &[false, true]);
+            // From elsewhere: a peer behind a tracker has no address that could change.
+            world.check(AWAY, &batch, Some(world.route), &[false, true]);
+            world.check(AWAY, &[short(relayed)], None, &[false]);
+            world.check_relayed(relay, &[short(relayed)], &[true]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_place_is_an_address_at_one_of_our_sockets() {
+        for unsolicited in [Unsolicited::Accept, Unsolicited::OnlyAdmitted] {
+            let mut world = World::new(unsolicited);
+            let extra = Extra::open_for_test();
+            let (via, second) = (
+                extra.via,
+                world.routes.route(&PublicKey([2; 32]), Class::Direct),
+            );
+            // The same address by another socket is another place, and may be another peer's.
+            assert!(world.routes.point_via(second, &extra, addr(HOME)));
+            let (one, two) = (world.ids.make(), world.ids.make());
+            world.check(HOME, &[short(one)], Some(world.route), &[true]);
+            world.check_at(via, HOME, &[initial(&[9; 20])], Some(second), &[true]);
+            world.check_at(via, HOME, &[short(two)], Some(second), &[true]);
+            assert_eq!(world.path(), addr(HOME));
+
+            // From elsewhere, as at the first socket, only known ids; and nobody is let in there.
+            world.check_at(via, AWAY, &[short(two)], Some(second), &[true]);
+            world.check_at(via, AWAY, &[short(one)], Some(world.route), &[true]);
+            world.check_at(via, AWAY, &[initial(&[9; 20])], None, &[false]);
+            world.check(AWAY, &[short(two)], Some(second), &[true]);
+        }
+    }
+
+    #[test]
+    fn a_relay_route_that_ended_receives_nothing() {
+        let world = World::new(Unsolicited::OnlyAdmitted);
+        let relay = world.relay();
+        world.check_relayed(relay, &[initial(&[9; 20])], &[true]);
+        world.routes.forget(relay.addr());
+        world.check_relayed(relay, &[initial(&[9; 20])], &[false]);
+    }
+
+    #[test]
     fn a_source_that_looks_like_a_route_is_dropped() {
         for unsolicited in [Unsolicited::Accept, Unsolicited::OnlyAdmitted] {
             let mut world = World::new(unsolicited);
@@ -275,9 +458,9 @@ mod tests {
         let mut blanked = short(ours);
         sort::blank(&mut blanked);
         let (mut meta, mut batch) = world.batch(HOME, &[blanked.clone(), short([7; 8])]);
-        world.routes.receive(&mut meta, &mut batch);
+        world.routes.receive(Via::MAIN, &mut meta, &mut batch);
         let (mut meta, mut batch) = world.batch(AWAY, &[blanked, short(ours)]);
-        let received = world.routes.receive(&mut meta, &mut batch);
+        let received = world.routes.receive(Via::MAIN, &mut meta, &mut batch);
         assert_eq!((received.any, received.dropped), (false, 1));
     }
 
@@ -287,7 +470,7 @@ mod tests {
         let arrive = |from: &str, at: &str| {
             let (mut meta, mut batch) = world.batch(from, &[short([7; 8])]);
             meta.dst_ip = Some(at.parse().unwrap());
-            world.routes.receive(&mut meta, &mut batch);
+            world.routes.receive(Via::MAIN, &mut meta, &mut batch);
             world.local_ip()
         };
         let first: Option<IpAddr> = Some("10.0.0.1".parse().unwrap());
@@ -321,14 +504,37 @@ mod tests {
             self.routes
                 .path(RouteId::of(self.route).unwrap())
                 .unwrap()
-                .remote
+                .remote()
+                .unwrap()
         }
 
         fn local_ip(&self) -> Option<IpAddr> {
-            self.routes
-                .path(RouteId::of(self.route).unwrap())
-                .unwrap()
-                .local_ip
+            match self.routes.path(RouteId::of(self.route).unwrap()) {
+                Some(Path::Direct { local_ip, .. }) => local_ip,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        /// A relay route of another peer.
+        fn relay(&self) -> RouteId {
+            let route = self.routes.route(&PublicKey([2; 32]), Class::Relay);
+            let path = Path::Relay {
+                id: RelayId([1; 12]),
+                tracker: addr(TRACKER),
+            };
+            assert!(self.routes.point_relay(route, path));
+            RouteId::of(route).unwrap()
+        }
+
+        /// What quinn gets of a batch that came on a relay route.
+        #[track_caller]
+        fn check_relayed(&self, route: RouteId, packets: &[Vec<u8>], kept: &[bool]) {
+            let (mut meta, mut batch) = self.batch(TRACKER, packets);
+            let received = self.routes.receive_relayed(route, &mut meta, &mut batch);
+            let left: Vec<bool> = batch.chunks(STRIDE).map(sort::is_quic).collect();
+            assert_eq!(left, kept);
+            assert_eq!(received.any, kept.contains(&true));
+            assert_eq!(meta.addr, route.addr());
         }
 
         fn batch(&self, from: &str, packets: &[Vec<u8>]) -> (RecvMeta, Vec<u8>) {
@@ -346,8 +552,21 @@ mod tests {
         /// What quinn gets of a batch, and whose it takes it for.
         #[track_caller]
         fn check(&self, from: &str, packets: &[Vec<u8>], sees: Option<SocketAddr>, kept: &[bool]) {
+            self.check_at(Via::MAIN, from, packets, sees, kept);
+        }
+
+        /// The same of one that came to a socket.
+        #[track_caller]
+        fn check_at(
+            &self,
+            via: Via,
+            from: &str,
+            packets: &[Vec<u8>],
+            sees: Option<SocketAddr>,
+            kept: &[bool],
+        ) {
             let (mut meta, mut batch) = self.batch(from, packets);
-            let received = self.routes.receive(&mut meta, &mut batch);
+            let received = self.routes.receive(via, &mut meta, &mut batch);
             let left: Vec<bool> = batch.chunks(STRIDE).map(sort::is_quic).collect();
             assert_eq!(left, kept);
             let dropped = kept.iter().filter(|kept| !**kept).count() as u64;

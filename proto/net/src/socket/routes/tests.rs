@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use super::*;
 
 const HOME: &str = "198.51.100.7:4000";
@@ -172,6 +170,99 @@ fn an_id_that_was_made_up_or_is_anothers_is_not_learnt() {
     assert_eq!(table.ids.len(), 1);
 }
 
+#[tokio::test]
+async fn a_place_at_a_further_socket_counts_among_the_addresses_of_its_route() {
+    let routes = routes();
+    let extra = Extra::open_for_test();
+    let [one, two] = [1, 2].map(|n| routes.route(&peer(n), Class::Direct));
+    admit_and_point(&routes, one, HOME);
+    for port in 1..=100 {
+        let remote = SocketAddr::new([192, 0, 2, 1].into(), port);
+        assert!(routes.point_via(one, &extra, remote));
+    }
+    assert_eq!(routes.read().sources.len(), SOURCES_PER_ROUTE);
+    assert!(!routes.point(one, addr(HOME)), "the oldest made room");
+
+    // The last that was pointed there has it, and the other leads nowhere.
+    let last = "192.0.2.1:100".parse().unwrap();
+    assert!(routes.point_via(two, &extra, last));
+    assert_eq!(path(&routes, one), None);
+    assert_eq!(path(&routes, two), Some(last));
+    assert!(!routes.point(two, last), "it is not admitted by the first");
+    routes.forget(one);
+    routes.forget(two);
+    assert!(routes.read().sources.is_empty());
+    assert_eq!(Arc::strong_count(&extra), 1);
+}
+
+#[test]
+fn a_session_is_one_routes_and_a_route_has_one() {
+    let routes = routes();
+    let [one, two] = [1, 2].map(|n| routes.route(&peer(n), Class::Relay));
+    assert!(routes.point_relay(one, relay(7, HOME)));
+    assert_eq!(session(&routes, 7, HOME), Some(one));
+    assert_eq!(session(&routes, 7, AWAY), None, "another tracker");
+    assert_eq!(routes.session(RelayId([7; 12]), None), None, "no tunnel");
+
+    assert!(routes.point_relay(two, relay(7, HOME)));
+    assert_eq!(session(&routes, 7, HOME), Some(two));
+    assert_eq!(path(&routes, one), None);
+
+    assert!(routes.point_relay(two, relay(8, HOME)));
+    assert_eq!(session(&routes, 7, HOME), None);
+    assert_eq!(session(&routes, 8, HOME), Some(two));
+
+    routes.forget(two);
+    assert_eq!(session(&routes, 8, HOME), None);
+    assert!(routes.read().sessions.is_empty());
+}
+
+#[test]
+fn a_flood_of_relay_routes_leaves_no_session_behind() {
+    let routes = routes();
+    for n in 0..2 * ROUTES {
+        let route = routes.route(&peer(n), Class::Relay);
+        let id = RelayId(std::array::from_fn(|at| {
+            n.to_le_bytes().get(at).map_or(0, |it| *it)
+        }));
+        let tracker = addr(HOME);
+        assert!(routes.point_relay(route, Path::Relay { id, tracker }));
+    }
+    let table = routes.read();
+    assert_eq!((table.routes.len(), table.sessions.len()), (ROUTES, ROUTES));
+}
+
+#[test]
+fn neither_class_leads_the_way_of_the_other() {
+    let routes = routes();
+    let direct = routes.route(&peer(1), Class::Direct);
+    let relayed = routes.route(&peer(1), Class::Relay);
+    admit_and_point(&routes, direct, HOME);
+    assert!(!routes.point_relay(direct, relay(7, AWAY)));
+    assert_eq!(path(&routes, direct), Some(addr(HOME)));
+    assert!(routes.point_relay(relayed, relay(7, AWAY)));
+    for addr in [HOME, AWAY].map(addr) {
+        assert!(!routes.admit(relayed, addr));
+        assert!(!routes.admit_heard(relayed, addr));
+        assert!(!routes.point(relayed, addr));
+    }
+    assert_eq!(path(&routes, direct), Some(addr(HOME)));
+    assert_eq!(path(&routes, relayed), Some(addr(AWAY)));
+    assert!(!routes.point_relay(addr(HOME), relay(7, AWAY)));
+}
+
+fn relay(id: u8, tracker: &str) -> Path {
+    Path::Relay {
+        id: RelayId([id; 12]),
+        tracker: addr(tracker),
+    }
+}
+
+fn session(routes: &Routes, id: u8, tracker: &str) -> Option<SocketAddr> {
+    let route = routes.session(RelayId([id; 12]), Some(addr(tracker)))?;
+    Some(route.addr())
+}
+
 fn routes() -> Routes {
     Routes::new(Unsolicited::OnlyAdmitted, LocalIds::default())
 }
@@ -191,7 +282,7 @@ fn addr(text: &str) -> SocketAddr {
 }
 
 fn path(routes: &Routes, route: SocketAddr) -> Option<SocketAddr> {
-    Some(routes.path(RouteId::of(route).unwrap())?.remote)
+    routes.path(RouteId::of(route).unwrap())?.remote()
 }
 
 #[track_caller]
