@@ -231,8 +231,8 @@ impl Socket {
     /// have proven that the peer is there.
     ///
     /// A route has at most 8 such addresses; the oldest that is not the path makes room. An address
-    /// belongs to one route, the last that admitted it. False if the route is over, or if a plain
-    /// connection that we dialled leads to `remote`.
+    /// belongs to one route, the last that admitted it. False if the route is over or none to a peer
+    /// [directly](Class::Direct), or if a plain connection that we dialled leads to `remote`.
     pub fn admit(&self, route: SocketAddr, remote: SocketAddr) -> bool {
         self.routes.admit(route, remote)
     }
