@@ -396,10 +396,10 @@ fn absolute(path: &Path) -> Result<PathBuf, ApiError> {
 }
 
 fn tracker_line(tracker: &Tracker) -> String {
-    let state = if tracker.connected {
-        "connected"
-    } else {
-        "not connected; trying again"
+    let state = match (tracker.connected, tracker.way) {
+        (true, Some(way)) => format!("connected {}", way.words(&tracker.address)),
+        (true, None) => "connected".to_owned(),
+        (false, _) => "not connected; trying again".to_owned(),
     };
     let note = tracker
         .note

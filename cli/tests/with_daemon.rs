@@ -226,6 +226,7 @@ fn status() -> Vec<Event> {
             address: "t.example:59000".into(),
             key: "key".into(),
             connected: true,
+            way: None,
             note: None,
             mapping: "unknown".into(),
             filtering: "unknown".into(),

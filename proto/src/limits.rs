@@ -35,10 +35,14 @@ pub const HASH_LIST_BYTES: usize = CHUNKS as usize * 32;
 pub const RUNS_PER_FRAME: usize = 4096;
 /// Most streams a daemon may open on a tracker connection.
 pub const TRACKER_STREAMS: usize = 4;
+/// Longest relayed datagram: an Ethernet frame without the headers of IPv4 and UDP.
+pub const DATAGRAM_BYTES: usize = 1472;
 /// Most handshakes a daemon has in flight.
 pub const HANDSHAKES_DAEMON: usize = 256;
 /// Most handshakes a tracker has in flight.
 pub const HANDSHAKES_TRACKER: usize = 4096;
+/// Most connections by TLS over TCP a tracker has.
+pub const TCP_CONNECTIONS: usize = 16_384;
 /// Most swarms one peer may be in at one tracker.
 pub const SWARMS_PER_PEER: usize = 10_000;
 /// Most bytes the paths of one listing may have together, since front coding makes short work of

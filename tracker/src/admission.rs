@@ -37,10 +37,10 @@ pub(crate) enum Verdict {
 
 /// The addresses that share a bucket: an IPv4 /24 or an IPv6 /56.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Prefix([u8; 7]);
+pub(crate) struct Prefix([u8; 7]);
 
 impl Prefix {
-    fn of(ip: IpAddr) -> Self {
+    pub(crate) fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             IpAddr::V4(ip) => {
                 let [a, b, c, _] = ip.octets();

@@ -5,22 +5,31 @@ use std::path::PathBuf;
 
 use warren_net::{BindError, IdentityError};
 
-/// The port of QUIC and STUN.
+/// The port of QUIC and STUN, and of TLS over TCP.
 pub const DEFAULT_PORT: u16 = 59000;
 
 /// The port of STUN alone. Two ports let a daemon see whether its NAT maps by destination,
 /// and what it lets in.
 pub const DEFAULT_STUN_PORT: u16 = 59001;
 
+/// What is relayed in all unless said otherwise: a tenth of the line of a small server.
+pub const DEFAULT_RELAY_BITS_PER_S: u64 = 100_000_000;
+
 /// How to run a tracker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where to listen for daemons and STUN.
+    /// Where to listen for daemons and STUN by UDP. Daemons are served by TLS over TCP at the same
+    /// addresses and ports, where these are to be had.
     pub listen: Vec<SocketAddr>,
+    /// Where else to serve daemons by TLS over TCP.
+    pub tcp_listen: Vec<SocketAddr>,
     /// Where to listen for STUN only.
     pub stun_listen: Vec<SocketAddr>,
     /// The address that daemons should put into links, as `host:port`.
     pub public: Option<String>,
+    /// What is passed on in all between daemons that do not reach each other, in bits per second;
+    /// `None` for nothing.
+    pub relay_bits_per_s: Option<u64>,
     /// The state folder; the key is in `tracker/key` under it.
     pub home: PathBuf,
 }
@@ -31,8 +40,10 @@ impl Config {
         let any = |port| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
         Self {
             listen: vec![any(DEFAULT_PORT)],
+            tcp_listen: Vec::new(),
             stun_listen: vec![any(DEFAULT_STUN_PORT)],
             public: None,
+            relay_bits_per_s: Some(DEFAULT_RELAY_BITS_PER_S),
             home,
         }
     }
@@ -47,6 +58,9 @@ pub enum StartError {
     /// An address for daemons is not to be had.
     #[error("cannot serve daemons")]
     Listen(#[source] BindError),
+    /// An address for daemons by TCP that was asked for is not to be had.
+    #[error("cannot serve daemons by TCP")]
+    TcpListen(#[source] BindError),
     /// An address for STUN is not to be had.
     #[error("cannot serve STUN on its second port")]
     StunListen(#[source] BindError),
@@ -71,6 +85,20 @@ impl StartError {
                  tracker --listen [::]:59010 --stun-listen [::]:59011"
                     .to_owned(),
             ),
+            Self::TcpListen(error) if error.is_port_taken() => Some(
+                "Another program, perhaps a web server, has the port. To use a different one: \
+                 tracker --tcp [::]:59010"
+                    .to_owned(),
+            ),
+            Self::Listen(error) | Self::TcpListen(error) | Self::StunListen(error)
+                if error.is_forbidden() =>
+            {
+                Some(
+                    "Ports below 1024 need a permission, which this gives: \
+                     sudo setcap cap_net_bind_service=+ep \"$(command -v tracker)\""
+                        .to_owned(),
+                )
+            }
             Self::StunListen(error) if error.is_port_taken() => Some(
                 "Another program has the port. To use a different one: \
                  tracker --stun-listen [::]:59011"
@@ -79,7 +107,7 @@ impl StartError {
             Self::Public { .. } => {
                 Some("For example: tracker --public tracker.example.org:59000".to_owned())
             }
-            Self::Listen(_) | Self::StunListen(_) | Self::NoAddress => None,
+            Self::Listen(_) | Self::TcpListen(_) | Self::StunListen(_) | Self::NoAddress => None,
         }
     }
 }
@@ -98,4 +126,52 @@ pub fn checked_public(public: &str) -> Result<String, StartError> {
         .ok_or_else(|| StartError::Public {
             public: public.to_owned(),
         })
+}
+
+/// Bits per second as people write them: `100M`, `2.5G`, `64k` or a plain number; `None` for `off`.
+///
+/// # Errors
+///
+/// What was expected, when it is none of that or less than a bit.
+pub fn parsed_relay(text: &str) -> Result<Option<u64>, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    let (number, unit) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1e3),
+        Some((at, 'm' | 'M')) => (&text[..at], 1e6),
+        Some((at, 'g' | 'G')) => (&text[..at], 1e9),
+        _ => (text, 1.0),
+    };
+    let plain = number.chars().all(|it| it.is_ascii_digit() || it == '.');
+    let bits = number.parse::<f64>().ok().filter(|_| plain);
+    let bits = bits
+        .map(|bits| (bits * unit) as u64)
+        .filter(|bits| *bits > 0);
+    let expected = || "expected off or bits per second, for example 100M, 2.5G or 500k".to_owned();
+    bits.map(Some).ok_or_else(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_written_as_people_do() {
+        for (text, expected) in [
+            ("off", None),
+            ("OFF", None),
+            ("100M", Some(100_000_000)),
+            ("2.5g", Some(2_500_000_000)),
+            ("64k", Some(64_000)),
+            ("9600", Some(9600)),
+        ] {
+            assert_eq!(parsed_relay(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "", "M", "0", "0.1", "-1M", "1e9", "inf", "NaN", "100 M", "100MB", "on",
+        ] {
+            assert!(parsed_relay(text).is_err(), "{text}");
+        }
+    }
 }

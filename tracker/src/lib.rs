@@ -8,10 +8,16 @@
 
 mod admission;
 mod config;
+mod relay;
+mod seats;
 mod server;
 mod session;
 mod state;
 mod stun;
 
-pub use config::{Config, DEFAULT_PORT, DEFAULT_STUN_PORT, StartError, checked_public};
+pub use config::{
+    Config, DEFAULT_PORT, DEFAULT_RELAY_BITS_PER_S, DEFAULT_STUN_PORT, StartError, checked_public,
+    parsed_relay,
+};
+pub use relay::RelayCounts;
 pub use server::Tracker;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use etcetera::BaseStrategy;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -21,9 +22,15 @@ use warren_tracker::{Config, DEFAULT_PORT, DEFAULT_STUN_PORT, StartError, Tracke
 #[derive(Debug, Parser)]
 #[command(name = "tracker", version)]
 struct Args {
-    /// Where to serve daemons and STUN over UDP [default: every address, port 59000]
+    /// Where to serve daemons and STUN over UDP, and daemons over TCP [default: every address,
+    /// port 59000]
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     listen: Vec<SocketAddr>,
+
+    /// Where else to serve daemons over TCP, in networks that let no UDP through; daemons try
+    /// port 443 by themselves
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
+    tcp: Vec<SocketAddr>,
 
     /// Where to serve STUN alone, which lets daemons study their NAT [default: port 59001]
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
@@ -32,6 +39,11 @@ struct Args {
     /// The address under which others reach this tracker, for links
     #[arg(long, value_name = "HOST:PORT", value_parser = public_address)]
     public: Option<String>,
+
+    /// What to pass on between daemons that do not reach each other, in bits per second over all
+    /// of them, such as 100M, or off
+    #[arg(long, value_name = "off|RATE", value_parser = relay_rate, default_value = "100M")]
+    relay: RelayRate,
 
     /// The state folder; the tracker's key is kept there
     #[arg(long, value_name = "DIR", env = "WARREN_HOME")]
@@ -63,16 +75,30 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let json = args.json;
+    raise_open_files();
     let config = config(args)?;
-    let public = config.public.clone();
+    let (public, relay) = (config.public.clone(), config.relay_bits_per_s);
     let tracker = Tracker::start(config)?;
-    announce(&tracker, public, json).context("cannot write to standard output")?;
+    announce(&tracker, public, relay, json).context("cannot write to standard output")?;
     tokio::select! {
         _ = interrupt.recv() => (),
         _ = terminate.recv() => (),
     }
     tracker.shutdown().await;
     Ok(())
+}
+
+/// Each connection over TCP is a file, and what a shell allows is often little. The hard limit is
+/// there to be used.
+fn raise_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn config(args: Args) -> anyhow::Result<Config> {
@@ -87,7 +113,9 @@ fn config(args: Args) -> anyhow::Result<Config> {
     if !args.stun_listen.is_empty() {
         config.stun_listen = args.stun_listen;
     }
+    config.tcp_listen = args.tcp;
     config.public = args.public;
+    config.relay_bits_per_s = args.relay.0;
     Ok(config)
 }
 
@@ -108,12 +136,25 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// Bits per second; `None` when nothing is relayed.
+#[derive(Clone, Copy, Debug)]
+struct RelayRate(Option<u64>);
+
+fn relay_rate(text: &str) -> Result<RelayRate, String> {
+    warren_tracker::parsed_relay(text).map(RelayRate)
+}
+
 fn public_address(text: &str) -> Result<String, String> {
     warren_tracker::checked_public(text).map_err(|error| error.hint().unwrap_or_default())
 }
 
 /// Says where the tracker is and what to type next.
-fn announce(tracker: &Tracker, public: Option<String>, json: bool) -> io::Result<()> {
+fn announce(
+    tracker: &Tracker,
+    public: Option<String>,
+    relay: Option<u64>,
+    json: bool,
+) -> io::Result<()> {
     let address = match public {
         Some(public) => public,
         None => reachable(&tracker.local_addrs()).to_string(),
@@ -126,7 +167,9 @@ fn announce(tracker: &Tracker, public: Option<String>, json: bool) -> io::Result
             "address": address,
             "key": tracker.pin().to_string(),
             "listen": tracker.local_addrs(),
+            "tcp_listen": tracker.tcp_addrs(),
             "stun_listen": tracker.stun_addrs(),
+            "relay_bits_per_s": relay,
         });
         writeln!(out, "{line}")?;
     } else {
@@ -135,11 +178,22 @@ fn announce(tracker: &Tracker, public: Option<String>, json: bool) -> io::Result
             "tracker listening on {} (UDP)",
             list(&tracker.local_addrs())
         )?;
+        if !tracker.tcp_addrs().is_empty() {
+            let addrs = list(tracker.tcp_addrs());
+            writeln!(out, "TLS also on          {addrs} (TCP)")?;
+        }
         writeln!(
             out,
             "STUN also on         {} (UDP)",
             list(&tracker.stun_addrs())
         )?;
+        match relay {
+            Some(bits) => {
+                let mbit = bits as f64 / 1e6;
+                writeln!(out, "relays up to         {mbit} Mbit/s")?;
+            }
+            None => writeln!(out, "relays               nothing")?,
+        }
         writeln!(out, "key                  {}", tracker.pin())?;
         writeln!(out)?;
         writeln!(out, "On each machine:")?;

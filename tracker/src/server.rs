@@ -8,18 +8,26 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use warren_net::{Endpoint, Identity, Incoming, Profile, Protocol};
+use warren_net::{
+    AcceptError, BindError, Endpoint, Identity, Incoming, Link, Profile, Protocol, TcpIncoming,
+    TcpListener,
+};
 use warren_proto::id::{PublicKey, TrackerPin};
 use warren_proto::swarm::SwarmConfig;
 
 use crate::admission::{Admission, Verdict};
 use crate::config::{Config, StartError, checked_public};
+use crate::relay::{Relay, RelayCounts};
+use crate::seats::{Seat, Seats};
 use crate::session::{self, ANNOUNCE_INTERVAL, Close, Place};
 use crate::state::State;
 use crate::stun;
 
 /// How often memberships and token buckets are looked through.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often it is logged what was relayed, if that has changed.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long a shutdown waits for daemons to hear of it.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -30,6 +38,8 @@ pub struct Tracker {
     key: PublicKey,
     endpoints: Vec<Endpoint>,
     stun_endpoints: Vec<Endpoint>,
+    tcp_addrs: Vec<SocketAddr>,
+    state: Arc<State>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -38,6 +48,7 @@ pub struct Tracker {
 struct Shared {
     state: Arc<State>,
     admission: Arc<Admission>,
+    seats: Arc<Seats>,
     place: Place,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -60,6 +71,7 @@ impl Tracker {
         // QUIC is not served there; the endpoint is what reads the socket.
         let stun_endpoints =
             bind_all(&config.stun_listen, &identity, &[]).map_err(StartError::StunListen)?;
+        let listeners = listen_all(&config.tcp_listen, &endpoints, &identity)?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let membership = SwarmConfig {
@@ -67,8 +79,9 @@ impl Tracker {
             ..SwarmConfig::default()
         };
         let shared = Arc::new(Shared {
-            state: Arc::new(State::new(membership)),
+            state: Arc::new(State::new(membership, Relay::new(config.relay_bits_per_s))),
             admission: Arc::new(Admission::new()),
+            seats: Seats::for_open_files(),
             place: Place {
                 public,
                 stun_port: stun_endpoints.first().map(|it| it.local_addr().port()),
@@ -81,7 +94,12 @@ impl Tracker {
         }
         for endpoint in &endpoints {
             spawn_stun(&shared, endpoint, &stun_endpoints);
+            spawn_relay(&shared, endpoint);
             tasks.spawn(accept(Arc::clone(&shared), endpoint.clone()));
+        }
+        let tcp_addrs = listeners.iter().map(TcpListener::local_addr).collect();
+        for listener in listeners {
+            tasks.spawn(accept_tcp(Arc::clone(&shared), listener));
         }
         tasks.spawn(tick(Arc::clone(&shared)));
         tasks.close();
@@ -89,6 +107,8 @@ impl Tracker {
             key: identity.public_key(),
             endpoints,
             stun_endpoints,
+            tcp_addrs,
+            state: Arc::clone(&shared.state),
             stop,
             tasks,
         })
@@ -99,12 +119,22 @@ impl Tracker {
         self.endpoints.iter().map(Endpoint::local_addr).collect()
     }
 
+    /// Where daemons are served by TLS over TCP, those of [`Config::tcp_listen`] first.
+    pub fn tcp_addrs(&self) -> &[SocketAddr] {
+        &self.tcp_addrs
+    }
+
     /// Where STUN alone is served, in the order of [`Config::stun_listen`].
     pub fn stun_addrs(&self) -> Vec<SocketAddr> {
         self.stun_endpoints
             .iter()
             .map(Endpoint::local_addr)
             .collect()
+    }
+
+    /// What it has relayed so far.
+    pub fn relay_counts(&self) -> RelayCounts {
+        self.state.relay().counts()
     }
 
     /// The tracker's key.
@@ -145,11 +175,40 @@ fn bind_all(
     addrs: &[SocketAddr],
     identity: &Identity,
     serves: &[Protocol],
-) -> Result<Vec<Endpoint>, warren_net::BindError> {
+) -> Result<Vec<Endpoint>, BindError> {
     addrs
         .iter()
         .map(|addr| Endpoint::bind(*addr, identity, serves, Profile::Tracker))
         .collect()
+}
+
+/// Listens on TCP at `asked`, where it must work, and where the endpoints are, where it may not.
+fn listen_all(
+    asked: &[SocketAddr],
+    endpoints: &[Endpoint],
+    identity: &Identity,
+) -> Result<Vec<TcpListener>, StartError> {
+    let asked: Result<Vec<_>, _> = asked
+        .iter()
+        .map(|addr| TcpListener::bind(*addr, identity))
+        .collect();
+    let mut listeners = asked.map_err(StartError::TcpListen)?;
+    for addr in endpoints.iter().map(Endpoint::local_addr) {
+        if listeners.iter().any(|it| it.local_addr() == addr) {
+            continue;
+        }
+        match TcpListener::bind(addr, identity) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(
+                    error,
+                    "daemons that no UDP reaches are not served at this port"
+                );
+            }
+        }
+    }
+    Ok(listeners)
 }
 
 /// Answers STUN on `endpoint`, and from one of `others` who asks for another port.
@@ -161,6 +220,16 @@ fn spawn_stun(shared: &Arc<Shared>, endpoint: &Endpoint, others: &[Endpoint]) {
     let requests = port.socket.take_stun();
     let serve = stun::serve(port, requests, Arc::clone(&shared.admission));
     let stop = shared.stop.clone();
+    shared
+        .tasks
+        .spawn(async move { stop.run_until_cancelled(serve).await });
+}
+
+/// Passes on what daemons send to each other through `endpoint`.
+fn spawn_relay(shared: &Arc<Shared>, endpoint: &Endpoint) {
+    let batches = endpoint.socket().take_relay();
+    let (state, stop) = (Arc::clone(&shared.state), shared.stop.clone());
+    let serve = async move { state.relay().serve(batches).await };
     shared
         .tasks
         .spawn(async move { stop.run_until_cancelled(serve).await });
@@ -196,27 +265,105 @@ fn admit(shared: &Arc<Shared>, incoming: Incoming, under_way: usize) {
 }
 
 async fn session_of(shared: Arc<Shared>, incoming: Incoming) {
+    // Whoever completes the handshake has received something there.
+    let from = incoming.remote_address().ip();
     match incoming.complete().await {
         Ok(connection) => {
-            session::run(connection, Arc::clone(&shared.state), shared.place.clone()).await;
+            let link = Link::Quic(connection);
+            session::run(link, from, Arc::clone(&shared.state), shared.place.clone()).await;
         }
-        Err(error) => {
-            let error: &dyn std::error::Error = &error;
-            tracing::debug!(error, "no handshake");
-        }
+        Err(error) => report_handshake(&error),
     }
+}
+
+/// Takes in daemons by TCP until the tracker stops.
+async fn accept_tcp(shared: Arc<Shared>, listener: TcpListener) {
+    let incoming = async {
+        loop {
+            let incoming = listener.accept().await;
+            admit_tcp(&shared, incoming, listener.handshakes_under_way());
+        }
+    };
+    shared.stop.run_until_cancelled(incoming).await;
+}
+
+/// By TCP everybody has shown their address.
+fn admit_tcp(shared: &Arc<Shared>, incoming: TcpIncoming, under_way: usize) {
+    let ip = incoming.remote_address().ip();
+    let Some(seat) = shared.seats.take(ip) else {
+        return;
+    };
+    if shared.admission.handshake(ip, true, under_way) == Verdict::Accept {
+        let session = tcp_session_of(Arc::clone(shared), incoming, seat);
+        shared.tasks.spawn(session);
+    }
+}
+
+async fn tcp_session_of(shared: Arc<Shared>, incoming: TcpIncoming, _seat: Seat) {
+    let from = incoming.remote_address().ip();
+    let completing = shared.stop.run_until_cancelled(incoming.complete());
+    let link = match completing.await {
+        Some(Ok(connection)) => Link::Tcp(connection),
+        Some(Err(error)) => return report_handshake(&error),
+        None => return,
+    };
+    let (state, place) = (Arc::clone(&shared.state), shared.place.clone());
+    let session = session::run(link.clone(), from, state, place);
+    shared.stop.run_until_cancelled(session).await;
+    // Unless the session has said why already.
+    Close::Done.apply(&link);
+    link.finished().await;
+}
+
+fn report_handshake(error: &AcceptError) {
+    let error: &dyn std::error::Error = error;
+    tracing::debug!(error, "no handshake");
 }
 
 /// Lets time pass for the tables.
 async fn tick(shared: Arc<Shared>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut reported = RelayCounts::default();
+    let mut next_report = Instant::now() + REPORT_INTERVAL;
     let passing = async {
         loop {
             ticks.tick().await;
-            shared.state.expire(Instant::now());
+            let now = Instant::now();
+            shared.state.expire(now);
             shared.admission.tidy();
+            if now >= next_report {
+                next_report = now + REPORT_INTERVAL;
+                reported = report_relay(&shared.state, reported);
+            }
         }
     };
     shared.stop.run_until_cancelled(passing).await;
+    report_relay(&shared.state, RelayCounts::default());
+}
+
+/// Logs what was relayed, if that has changed, and returns it.
+fn report_relay(state: &State, before: RelayCounts) -> RelayCounts {
+    let counts = state.relay().counts();
+    let RelayCounts {
+        datagrams: count,
+        sessions,
+        too_long,
+        tunnel_full,
+    } = counts;
+    if (count, too_long, tunnel_full) != (before.datagrams, before.too_long, before.tunnel_full) {
+        tracing::info!(
+            sessions,
+            datagrams = count.datagrams,
+            bytes = count.bytes,
+            unknown_session = count.unknown_session,
+            foreign_source = count.foreign_source,
+            no_receiver = count.no_receiver,
+            over_rate = count.over_rate,
+            too_long,
+            tunnel_full,
+            "relayed"
+        );
+    }
+    counts
 }

@@ -3,13 +3,14 @@
 //! Two queues feed the one writer. Answers wait for room, which slows down a daemon that asks
 //! faster than it reads. News from others never wait (`state`).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use warren_net::{Connection, FrameError, FrameReader, FrameWriter, SendError};
+use warren_net::{Link, LinkError, LinkReader, LinkWriter, SendError};
 use warren_proto::limits;
 use warren_proto::wire::tracker::VERSION;
 use warren_proto::wire::{FromTracker, Hello, ToTracker};
@@ -53,14 +54,14 @@ impl Close {
         }
     }
 
-    pub(crate) fn apply(self, connection: &Connection) {
+    pub(crate) fn apply(self, link: &Link) {
         let reason = match self {
             Self::Done => "done",
             Self::Protocol => "protocol violation",
             Self::TooSlow => "news not read",
             Self::Replaced => "connected again",
         };
-        connection.close(self.code(), reason);
+        link.close(self.code(), reason);
     }
 }
 
@@ -71,10 +72,8 @@ enum SessionError {
     NoHello,
     #[error("something else came in place of a hello")]
     NotHello,
-    #[error("control stream not opened")]
-    NoStream(#[from] quinn::ConnectionError),
     #[error("cannot read from the daemon")]
-    Read(#[from] FrameError),
+    Read(#[from] LinkError),
     #[error("cannot write to the daemon")]
     Write(#[from] SendError),
 }
@@ -88,28 +87,29 @@ pub(crate) struct Place {
     pub(crate) stun_port: Option<u16>,
 }
 
-/// Serves one daemon until its connection ends.
-pub(crate) async fn run(connection: Connection, state: Arc<State>, place: Place) {
-    let peer = connection.peer_key();
-    match serve(&connection, &state, place).await {
+/// Serves one daemon until its connection ends; `from` is where it began its handshake.
+pub(crate) async fn run(link: Link, from: IpAddr, state: Arc<State>, place: Place) {
+    let peer = link.peer_key();
+    match serve(&link, from, &state, place).await {
         Ok(()) => {
             tracing::debug!(%peer, "daemon disconnected");
-            Close::Done.apply(&connection);
+            Close::Done.apply(&link);
         }
         Err(error) => {
             let error: &dyn std::error::Error = &error;
             tracing::debug!(%peer, error, "session ended");
-            Close::Protocol.apply(&connection);
+            Close::Protocol.apply(&link);
         }
     }
 }
 
 async fn serve(
-    connection: &Connection,
+    link: &Link,
+    from: IpAddr,
     state: &Arc<State>,
     place: Place,
 ) -> Result<(), SessionError> {
-    let (mut reader, mut writer) = timeout(HELLO_TIMEOUT, greet(connection))
+    let (mut reader, mut writer) = timeout(HELLO_TIMEOUT, greet(link))
         .await
         .map_err(|_| SessionError::NoHello)??;
     writer
@@ -118,38 +118,39 @@ async fn serve(
             features: 0,
         }))
         .await?;
-    writer.send(&welcome(connection, state, place)).await?;
+    writer.send(&welcome(link, state, place)).await?;
 
     let (news_in, news) = mpsc::channel(NEWS);
     let (answers_in, answers) = mpsc::channel(ANSWERS);
+    let (id, tunnel) = state.connect(link, from, news_in);
     let present = Present {
-        peer: connection.peer_key(),
-        id: state.connect(connection, news_in),
+        peer: link.peer_key(),
+        id,
         state: Arc::clone(state),
     };
     tokio::select! {
         ended = read(&mut reader, &present, answers_in) => ended,
         ended = write(&mut writer, answers, news) => ended,
-        _ = connection.closed() => Ok(()),
+        () = state.relay().serve_tunnel(present.peer, tunnel) => Ok(()),
+        () = link.closed() => Ok(()),
     }
 }
 
-async fn greet(connection: &Connection) -> Result<(FrameReader, FrameWriter), SessionError> {
-    let (send, receive) = connection.quinn().accept_bi().await?;
-    let mut reader = FrameReader::new(receive);
+async fn greet(link: &Link) -> Result<(LinkReader, LinkWriter), SessionError> {
+    let (mut reader, writer) = link.control().await?;
     reader.set_max_bytes(limits::HELLO_BYTES);
     match reader.recv().await? {
         Some(ToTracker::Hello(_)) => {
             reader.set_max_bytes(limits::FRAME_BYTES);
-            Ok((reader, FrameWriter::new(send)))
+            Ok((reader, writer))
         }
         _ => Err(SessionError::NotHello),
     }
 }
 
-fn welcome(connection: &Connection, state: &State, place: Place) -> FromTracker {
+fn welcome(link: &Link, state: &State, place: Place) -> FromTracker {
     FromTracker::Welcome {
-        observed: connection.remote_address(),
+        observed: link.remote_address(),
         public: place.public,
         stun_port: place.stun_port,
         announce_interval_s: u32::try_from(ANNOUNCE_INTERVAL.as_secs()).unwrap_or(u32::MAX),
@@ -159,7 +160,7 @@ fn welcome(connection: &Connection, state: &State, place: Place) -> FromTracker 
 
 /// Reads until the daemon ends the stream or is replaced.
 async fn read(
-    reader: &mut FrameReader,
+    reader: &mut LinkReader,
     present: &Present,
     answers: mpsc::Sender<FromTracker>,
 ) -> Result<(), SessionError> {
@@ -181,7 +182,7 @@ async fn read(
 
 /// Writes whatever is queued, answers first.
 async fn write(
-    writer: &mut FrameWriter,
+    writer: &mut LinkWriter,
     mut answers: mpsc::Receiver<FromTracker>,
     mut news: mpsc::Receiver<FromTracker>,
 ) -> Result<(), SessionError> {

@@ -5,19 +5,22 @@
 //! has stopped listening and is disconnected.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use warren_net::Connection;
+use warren_net::{Link, Relayed};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::limits::PEERS_PER_ANSWER;
 use warren_proto::swarm::{IntroduceError, Introducer, Situation, SwarmConfig, SwarmTable};
 use warren_proto::wire::{
-    Bounded, FromTracker, Member, MemberState, NatFiltering, NatMapping, ToTracker,
+    Bounded, FromTracker, Member, MemberState, NatFiltering, NatMapping, Paths, ToTracker,
 };
 
+use crate::relay::Relay;
 use crate::session::Close;
 
 /// Seconds after which a daemon whose announce hit a cap may try again.
@@ -32,8 +35,12 @@ const RECONNECTS_PER_S: usize = 500;
 pub(crate) struct SessionId(u64);
 
 /// The state of a tracker.
-pub(crate) struct State(Mutex<Tables>);
+pub(crate) struct State {
+    tables: Mutex<Tables>,
+    relay: Relay,
+}
 
+/// What is decided about swarms and introductions. Locked before the relay, never after it.
 struct Tables {
     swarms: SwarmTable,
     introducer: Introducer,
@@ -44,55 +51,69 @@ struct Tables {
 /// A connected daemon.
 struct Session {
     id: SessionId,
-    connection: Connection,
+    link: Link,
     news: mpsc::Sender<FromTracker>,
     situation: Situation,
 }
 
 impl State {
-    pub(crate) fn new(config: SwarmConfig) -> Self {
-        Self(Mutex::new(Tables {
+    pub(crate) fn new(config: SwarmConfig, relay: Relay) -> Self {
+        let tables = Mutex::new(Tables {
             swarms: SwarmTable::new(config, rand::random()),
             introducer: Introducer::new(rand::random()),
             sessions: BTreeMap::new(),
             next_session: 0,
-        }))
+        });
+        Self { tables, relay }
+    }
+
+    /// What passes datagrams between daemons.
+    pub(crate) fn relay(&self) -> &Relay {
+        &self.relay
     }
 
     /// A daemon has connected; its news go to `news`. An older connection of the same daemon is
     /// closed: it knows better than we do which of the two is alive. The daemon leaves all its
     /// swarms with it: it may be a new process, with which the others must meet anew, and its next
-    /// announce tells them so.
+    /// announce tells them so. `from` is where it began its handshake; returned is also what it will
+    /// have relayed on this connection.
     pub(crate) fn connect(
         &self,
-        connection: &Connection,
+        link: &Link,
+        from: IpAddr,
         news: mpsc::Sender<FromTracker>,
-    ) -> SessionId {
+    ) -> (SessionId, Option<mpsc::Receiver<Relayed>>) {
         let mut tables = self.lock();
         let id = SessionId(tables.next_session);
         tables.next_session += 1;
-        let peer = connection.peer_key();
-        if let Some(older) = tables.end_session(peer) {
-            Close::Replaced.apply(&older.connection);
+        let peer = link.peer_key();
+        if let Some(older) = self.end_session(&mut tables, peer) {
+            Close::Replaced.apply(&older.link);
         }
-        let situation = first_situation(connection);
+        let situation = first_situation(link);
         tables.introducer.situation(peer, situation.clone());
         let session = Session {
             id,
-            connection: connection.clone(),
+            link: link.clone(),
             news,
             situation,
         };
         tables.sessions.insert(peer, session);
-        id
+        (id, self.relay.connect(link, from))
     }
 
     /// A session has ended. Unless another has replaced it, the daemon leaves all its swarms.
     pub(crate) fn disconnect(&self, peer: PublicKey, id: SessionId) {
         let mut tables = self.lock();
         if tables.is_current(&peer, id) {
-            tables.end_session(peer);
+            self.end_session(&mut tables, peer);
         }
+    }
+
+    fn end_session(&self, tables: &mut Tables, peer: PublicKey) -> Option<Session> {
+        let ended = tables.end_session(peer)?;
+        self.relay.disconnect(&peer);
+        Some(ended)
     }
 
     /// Takes in what a daemon said and returns what to answer, in order; `None` if the session is
@@ -114,7 +135,10 @@ impl State {
                 swarm,
                 state,
                 introductions,
-            } => tables.announce(now, peer, swarm, state, introductions),
+            } => {
+                let asked = (swarm, state, introductions);
+                tables.announce(now, peer, asked, &self.relay)
+            }
             ToTracker::Leave { swarm } => {
                 tables.leave(peer, swarm);
                 Vec::new()
@@ -123,22 +147,25 @@ impl State {
                 candidates,
                 mapping,
                 filtering,
+                paths,
             } => {
                 if let Some(session) = tables.sessions.get_mut(&peer) {
                     session.situation.candidates = candidates;
                     session.situation.mapping = mapping;
                     session.situation.filtering = filtering;
+                    session.situation.paths = paths;
                 }
                 Vec::new()
             }
             ToTracker::Introduce { swarm, peer: other } => {
-                tables.introduce_on_request(now, swarm, peer, other)
+                tables.introduce_on_request(now, swarm, (peer, other), &self.relay)
             }
         })
     }
 
     /// Ends the memberships whose time is up.
     pub(crate) fn expire(&self, now: Instant) {
+        self.relay.expire(now);
         let mut tables = self.lock();
         for (swarm, peer) in tables.swarms.expire(now) {
             let told = tables
@@ -158,7 +185,13 @@ impl State {
     fn lock(&self) -> MutexGuard<'_, Tables> {
         // A panic in one session must not end the others; the machines keep their own indexes
         // consistent between any two calls.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
     }
 }
 
@@ -183,9 +216,8 @@ impl Tables {
         &mut self,
         now: Instant,
         peer: PublicKey,
-        swarm: SwarmId,
-        state: MemberState,
-        introductions: u8,
+        (swarm, state, introductions): (SwarmId, MemberState, u8),
+        relay: &Relay,
     ) -> Vec<FromTracker> {
         let outcome = self.swarms.announce(now, swarm, peer, state);
         if outcome.refused {
@@ -220,7 +252,7 @@ impl Tables {
         answers.extend(
             to_meet
                 .iter()
-                .filter_map(|other| self.introduce(now, swarm, peer, *other).ok()),
+                .filter_map(|other| self.introduce(now, swarm, (peer, *other), relay).ok()),
         );
         answers
     }
@@ -236,13 +268,13 @@ impl Tables {
         &mut self,
         now: Instant,
         swarm: SwarmId,
-        peer: PublicKey,
-        other: PublicKey,
+        (peer, other): (PublicKey, PublicKey),
+        relay: &Relay,
     ) -> Vec<FromTracker> {
         if !self.swarms.contains(swarm, peer) || !self.swarms.contains(swarm, other) {
             return vec![FromTracker::NoSuchPeer { swarm, peer: other }];
         }
-        match self.introduce(now, swarm, peer, other) {
+        match self.introduce(now, swarm, (peer, other), relay) {
             Ok(rendezvous) => vec![rendezvous],
             // After a moment ago, the earlier rendezvous still stands.
             Err(IntroduceError::TooSoon { wait } | IntroduceError::TooMany { wait, .. }) => {
@@ -262,12 +294,16 @@ impl Tables {
         &mut self,
         now: Instant,
         swarm: SwarmId,
-        peer: PublicKey,
-        other: PublicKey,
+        (peer, other): (PublicKey, PublicKey),
+        relay: &Relay,
     ) -> Result<FromTracker, IntroduceError> {
         self.refresh_situation(peer);
         self.refresh_situation(other);
-        let (for_peer, for_other) = self.introducer.introduce(now, swarm, peer, other)?;
+        let (mut for_peer, mut for_other) = self.introducer.introduce(now, swarm, peer, other)?;
+        if self.introducer.may_relay(&peer, &other) {
+            for_peer.relay = relay.open(now, peer, other);
+            for_other.relay = for_peer.relay;
+        }
         self.tell(&other, FromTracker::Rendezvous(for_other));
         Ok(FromTracker::Rendezvous(for_peer))
     }
@@ -275,7 +311,7 @@ impl Tables {
     /// Addresses and round-trip times change while a daemon is connected.
     fn refresh_situation(&mut self, peer: PublicKey) {
         if let Some(session) = self.sessions.get_mut(&peer) {
-            let now = first_situation(&session.connection);
+            let now = first_situation(&session.link);
             session.situation.observed = now.observed;
             session.situation.tracker_is_loopback = now.tracker_is_loopback;
             session.situation.rtt = now.rtt;
@@ -295,20 +331,22 @@ impl Tables {
         };
         if let Err(mpsc::error::TrySendError::Full(_)) = session.news.try_send(news) {
             tracing::debug!(%peer, "a daemon does not keep up with its news");
-            Close::TooSlow.apply(&session.connection);
+            Close::TooSlow.apply(&session.link);
         }
     }
 }
 
 /// What the connection alone says about where a daemon is.
-fn first_situation(connection: &Connection) -> Situation {
-    let observed = connection.remote_address();
+fn first_situation(link: &Link) -> Situation {
+    let observed = link.remote_address();
     Situation {
         observed,
+        transport: link.transport(),
         tracker_is_loopback: observed.ip().is_loopback(),
         candidates: Bounded::new(),
         mapping: NatMapping::Unknown,
         filtering: NatFiltering::Unknown,
-        rtt: connection.rtt(),
+        paths: Paths::Any,
+        rtt: link.rtt(),
     }
 }

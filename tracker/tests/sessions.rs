@@ -297,8 +297,10 @@ fn start(public: Option<&str>) -> Running {
 fn config(home: &std::path::Path, public: Option<&str>) -> Config {
     Config {
         listen: vec![any()],
+        tcp_listen: Vec::new(),
         stun_listen: vec![any()],
         public: public.map(str::to_owned),
+        relay_bits_per_s: None,
         home: home.to_owned(),
     }
 }

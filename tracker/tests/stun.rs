@@ -203,8 +203,10 @@ fn start(listen: &str) -> Running {
 fn config(home: &std::path::Path, listen: &str) -> Config {
     Config {
         listen: vec![listen.parse().unwrap()],
+        tcp_listen: vec![],
         stun_listen: vec![listen.parse().unwrap()],
         public: None,
+        relay_bits_per_s: None,
         home: home.to_owned(),
     }
 }

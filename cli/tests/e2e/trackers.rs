@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use warren_daemon::control::model::Transport;
+
 use crate::{
     content::{MIB, assert_same_file, random_file},
     harness::{Daemon, DaemonOptions, Place, Swarm, Tracker, caught_in_the_middle, free_address},
@@ -137,4 +139,54 @@ fn a_link_with_the_wrong_key_of_its_tracker_gets_nothing() {
     transfer.until("a note", |progress| progress.note.is_some());
     assert!(ours.peers().is_empty());
     assert!(!theirs.downloads().join("film.mkv").exists());
+}
+
+#[test]
+fn where_no_udp_gets_through_a_daemon_talks_to_its_tracker_by_tcp_until_it_does() {
+    let swarm = Swarm::start();
+    let gate = swarm.tracker.gate();
+    let usual = DaemonOptions::default();
+    let ours = Daemon::start(swarm.place(), 1, &gate.address, usual);
+    ours.until_connected();
+    assert_eq!(way(&ours), Some(Transport::Tcp));
+    let said = ours.client(&["status"]).expect(0).stdout;
+    let expected = "connected by TLS over TCP, since UDP does not get through";
+    assert!(said.contains(expected), "{said}");
+    let log = ours.process().stderr.text();
+    let expected = format!(
+        "tracker {} by TLS over TCP, since UDP does not get through",
+        gate.address
+    );
+    assert!(log.contains(&expected), "{log}");
+
+    // Nothing is known of the NAT then, and still it announces, and hears of others.
+    let theirs = swarm.daemon(2);
+    assert_eq!(way(&theirs), Some(Transport::Udp));
+    let file = swarm.file("film.mkv", MIB, 7);
+    let registered = ours.register(&file);
+    let fetched = theirs.fetch(registered.link.unwrap());
+    assert_same_file(&file, Path::new(&fetched.path));
+
+    gate.let_udp_through();
+    ours.until("its tracker by UDP", |status| {
+        let mut ways = status.trackers.iter().filter_map(|tracker| tracker.way);
+        ways.any(|way| way.transport == Transport::Udp)
+    });
+    let log = ours.process().stderr.text();
+    assert!(!log.contains("no tracker"), "{log}");
+}
+
+#[test]
+fn a_tracker_with_another_key_is_exit_8_by_tcp_too() {
+    let swarm = Swarm::start();
+    let other = Tracker::start(swarm.place(), "other", "127.0.0.1:0");
+    let gate = other.gate();
+    let wrong = format!("{}#{}", gate.address, swarm.tracker.key);
+    let ran = Daemon::run_to_end(swarm.place(), 1, &wrong);
+    ran.expect_error(8, &gate.address);
+}
+
+fn way(daemon: &Daemon) -> Option<Transport> {
+    let trackers = daemon.status().trackers;
+    trackers[0].way.map(|way| way.transport)
 }

@@ -239,6 +239,7 @@ impl Control for FakeControl {
             address: "t:1".into(),
             key: "k".into(),
             connected: true,
+            way: None,
             note: None,
             mapping: "unknown".into(),
             filtering: "unknown".into(),

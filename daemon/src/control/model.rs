@@ -10,9 +10,11 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use warren_proto::swarm;
 
 pub use super::attempt::Attempt;
 use super::attempt::{CandidateKind, Role};
+use crate::tracker;
 
 /// The version every event carries as `"v"`.
 pub const EVENT_VERSION: u8 = 1;
@@ -307,6 +309,9 @@ pub struct Tracker {
     pub key: String,
     /// Whether there is a connection now.
     pub connected: bool,
+    /// How it is reached, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<Way>,
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -314,6 +319,54 @@ pub struct Tracker {
     pub mapping: String,
     /// What our NAT lets in, in one word.
     pub filtering: String,
+}
+
+/// How a tracker is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// What is used.
+    pub transport: Transport,
+    /// The port at the tracker, which may be another one than that of its address.
+    pub port: u16,
+}
+
+/// What a connection to a tracker runs over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// QUIC over UDP.
+    Udp,
+    /// TLS over TCP.
+    Tcp,
+}
+
+impl Way {
+    /// For people, to follow what the tracker at `address` (`host:port`) is called. A port is said
+    /// when it is not that one.
+    pub fn words(self, address: &str) -> String {
+        let is_named = address.ends_with(&format!(":{}", self.port));
+        let port = match is_named {
+            true => String::new(),
+            false => format!(" at port {}", self.port),
+        };
+        match self.transport {
+            Transport::Udp => format!("by QUIC over UDP{port}"),
+            Transport::Tcp => {
+                format!("by TLS over TCP{port}, since UDP does not get through")
+            }
+        }
+    }
+}
+
+impl From<tracker::Way> for Way {
+    fn from(way: tracker::Way) -> Self {
+        let transport = match way.transport {
+            swarm::Transport::Udp => Transport::Udp,
+            swarm::Transport::Tcp => Transport::Tcp,
+        };
+        let port = way.port;
+        Way { transport, port }
+    }
 }
 
 /// Why a request failed, ready to be shown: what failed, and what to do next.
@@ -551,13 +604,28 @@ mod tests {
             address: "example.org:59000".into(),
             key: "abc".into(),
             connected: true,
+            way: Some(Way {
+                transport: Transport::Tcp,
+                port: 443,
+            }),
             note: None,
             mapping: "endpoint-independent".into(),
             filtering: "port-dependent".into(),
         });
         check(
             event,
-            r#"{"v":1,"type":"tracker","address":"example.org:59000","key":"abc","connected":true,"mapping":"endpoint-independent","filtering":"port-dependent"}"#,
+            r#"{"v":1,"type":"tracker","address":"example.org:59000","key":"abc","connected":true,"way":{"transport":"tcp","port":443},"mapping":"endpoint-independent","filtering":"port-dependent"}"#,
+        );
+    }
+
+    #[test]
+    fn a_way_says_its_port_when_it_is_another_one() {
+        let way = |transport, port| Way { transport, port }.words("[2001:db8::1]:59000");
+        assert_eq!(way(Transport::Udp, 59000), "by QUIC over UDP");
+        assert_eq!(way(Transport::Udp, 443), "by QUIC over UDP at port 443");
+        assert_eq!(
+            way(Transport::Tcp, 443),
+            "by TLS over TCP at port 443, since UDP does not get through"
         );
     }
 

@@ -11,13 +11,13 @@ use warren_proto::wire::{Bounded, FromTracker, Member, MemberState};
 
 use super::Node;
 use super::peers::Peer;
-use crate::control::model::{ApiError, exit};
+use crate::control::model::{self, ApiError, exit};
 use crate::peer::Close;
 use crate::peer::session::SessionId;
 use crate::punch::PathNews;
 use crate::share::{Known, Share};
 use crate::store::known::KnownTrackers;
-use crate::tracker::{self, Situation, TrackerConfig, TrackerEvent, TrackerHandle, TrackerId};
+use crate::tracker::{self, Situation, TrackerConfig, TrackerEvent, TrackerHandle, TrackerId, Way};
 
 /// The tracker that the person named.
 pub(super) const OWN: TrackerId = TrackerId(0);
@@ -71,6 +71,8 @@ pub(super) struct TrackerState {
     pub(super) public: Option<HostPort>,
     pub(super) connected: bool,
     was_connected: bool,
+    /// How it was reached last.
+    way: Option<Way>,
     /// Why there is no connection.
     pub(super) cause: Option<String>,
     handle: TrackerHandle,
@@ -95,6 +97,7 @@ impl Node {
             public: None,
             connected: false,
             was_connected: false,
+            way: None,
             cause: None,
             handle: tracker::start(
                 self.config.endpoint.clone(),
@@ -184,8 +187,16 @@ impl Node {
 
     pub(super) fn handle_tracker(&mut self, id: TrackerId, event: TrackerEvent) {
         match event {
-            TrackerEvent::Connected { pin, public, stun } => {
-                self.handle_tracker_connected(id, pin, public);
+            TrackerEvent::Connected {
+                pin,
+                public,
+                stun,
+                way,
+                tunnel,
+            } => {
+                // Nothing is relayed: what comes by it would be dropped.
+                drop(tunnel);
+                self.handle_tracker_connected(id, pin, public, way);
                 if id == OWN {
                     self.config.punch.survey(stun);
                 }
@@ -200,6 +211,7 @@ impl Node {
         id: TrackerId,
         pin: TrackerPin,
         public: Option<HostPort>,
+        way: Way,
     ) {
         let Some(tracker) = self.trackers.get_mut(&id) else {
             return;
@@ -209,7 +221,12 @@ impl Node {
         tracker.pin = Some(pin);
         tracker.public = public;
         tracker.cause = None;
-        tracing::info!(tracker = %tracker.address, "connected to the tracker");
+        tracker.way = Some(way);
+        let address = tracker.address.to_string();
+        tracing::info!(
+            "tracker {address} {}",
+            model::Way::from(way).words(&address)
+        );
         if id == OWN {
             self.drop_doubles(pin);
         }
@@ -497,6 +514,11 @@ impl Node {
 }
 
 impl TrackerState {
+    /// How it is reached now.
+    pub(super) fn way(&self) -> Option<model::Way> {
+        self.way.filter(|_| self.connected).map(model::Way::from)
+    }
+
     /// Whether it is on this very machine, so that loopback addresses it tells of are ours too.
     fn is_local(&self) -> bool {
         use warren_proto::content::Host;

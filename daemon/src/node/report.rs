@@ -126,6 +126,7 @@ impl Node {
                 address: tracker.address.to_string(),
                 key: tracker.pin.map_or(String::new(), |pin| pin.to_string()),
                 connected: tracker.connected,
+                way: tracker.way(),
                 note: tracker.cause.clone(),
                 mapping: mapping_word(self.nat.mapping).to_owned(),
                 filtering: filtering_word(self.nat.filtering).to_owned(),

@@ -1,11 +1,10 @@
-//! Connections to other daemons: dialling them, talking on the control streams, asking for bytes and
+//! Connections to other daemons: talking on the control streams, asking for bytes and
 //! giving them.
 //!
 //! A [`session`] moves control messages between one connection and the node. [`fetch`] asks for
 //! one thing on a stream of its own, [`serve`] answers what the other side asks. None of them
 //! decides what to fetch or whom to trust: the node does.
 
-pub(crate) mod dial;
 pub(crate) mod fetch;
 pub(crate) mod interfaces;
 pub(crate) mod serve;

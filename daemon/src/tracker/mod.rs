@@ -1,19 +1,23 @@
 //! Our side of one tracker: one connection, kept up for as long as the daemon runs.
 //!
-//! [`start`] spawns a session that connects, says hello, announces whatever [`TrackerHandle`] was
+//! [`start`] spawns a session that connects by whatever way gets through, says hello, announces whatever [`TrackerHandle`] was
 //! told to announce, renews that, and begins again with back-off when the connection is lost. What
 //! the tracker says goes to the node as [`TrackerEvent`]s; nothing is decided here about peers.
 //!
 //! Not here: which shares are announced where, and whom to dial (`node`).
 
 mod backoff;
+mod better;
+mod dial;
+mod reach;
+mod said;
 mod session;
 
 use std::collections::BTreeMap;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use warren_net::Endpoint;
+use warren_net::{Endpoint, Tunnel};
 use warren_proto::content::HostPort;
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::wire::{Candidate, FromTracker, MemberState};
@@ -21,6 +25,8 @@ use warren_proto::wire::{Candidate, FromTracker, MemberState};
 use crate::node::{NodeEvent, NodeSender};
 use crate::punch::{Nat, StunServer};
 use crate::store::known::KnownTrackers;
+
+pub(crate) use reach::Way;
 
 /// Introductions that may wait for the tracker connection; more are tried again later anyway.
 const INTRODUCTIONS: usize = 256;
@@ -40,6 +46,10 @@ pub(crate) enum TrackerEvent {
         public: Option<HostPort>,
         /// Where it answers STUN.
         stun: StunServer,
+        /// How it is reached.
+        way: Way,
+        /// The way of relayed datagrams, where it is not UDP.
+        tunnel: Option<Tunnel>,
     },
     /// Not connected; the session goes on trying.
     Lost {
@@ -132,7 +142,8 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
         wanted: wanted_by_session,
         situation: situation_of_session,
         introductions: asked,
-        said: session::Said::default(),
+        said: said::Said::default(),
+        worked: None,
     };
     let stopped = stop.clone();
     tokio::spawn(async move {

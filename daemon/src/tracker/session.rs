@@ -1,26 +1,27 @@
-//! One tracker session: connect, hello, announce, listen; again when it is lost.
+//! One tracker session: connect, hello, announce, listen; again when it is lost, or when there is a
+//! better way.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
-use warren_net::{
-    ConnectError, Connection, Endpoint, Expect, FrameError, FrameReader, FrameWriter, Protocol,
-    SendError,
-};
-use warren_proto::content::{Host, HostPort};
+use warren_net::{ConnectError, Endpoint, Link, LinkError, LinkReader, LinkWriter, SendError};
+use warren_proto::content::HostPort;
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::limits;
+use warren_proto::swarm::Transport;
 use warren_proto::wire::tracker::VERSION;
 use warren_proto::wire::{Bounded, FromTracker, Hello, MemberState, ToTracker};
 
 use super::backoff::{Backoff, jittered};
+use super::better::Better;
+use super::reach::{self, Reach, ReachError, Way};
+use super::said::Said;
 use super::{Situation, TrackerConfig, TrackerEvent};
 use crate::node::NodeSender;
-use crate::peer::dial::dial;
 use crate::punch::StunServer;
 
 /// First and longest wait between tries to reach a tracker.
@@ -33,17 +34,7 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a tracker may take to answer what it was told, however little it says.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a name may take to resolve.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Peers we ask to meet with the first announce of an unfinished share: half a full mesh, the
-/// others ask for us.
-const FIRST_INTRODUCTIONS: u8 = 32;
-
-/// Announces sent at once; the tracker answers each with a frame of its own.
-const ANNOUNCES_AT_ONCE: usize = 32;
-
-/// Pause between such batches.
+/// Pause between batches of announces.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) struct Session {
@@ -54,23 +45,21 @@ pub(super) struct Session {
     pub(super) situation: watch::Receiver<Situation>,
     pub(super) introductions: mpsc::Receiver<(SwarmId, PublicKey)>,
     pub(super) said: Said,
+    /// The way by which it was reached last.
+    pub(super) worked: Option<Way>,
 }
 
 /// Why there is no session now.
 #[derive(Debug, thiserror::Error)]
-enum SessionError {
-    #[error("cannot find the address of {0}")]
-    Resolve(HostPort, #[source] Box<dyn Error + Send + Sync>),
+pub(super) enum SessionError {
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Reach(#[from] ReachError),
     #[error("the tracker sent no welcome within {} s", WELCOME_TIMEOUT.as_secs())]
     NoWelcome,
     #[error("the tracker sent something else in place of a welcome")]
     NotWelcome,
     #[error("the connection to the tracker was lost")]
-    Connection(#[from] quinn::ConnectionError),
-    #[error("the connection to the tracker was lost")]
-    Read(#[from] FrameError),
+    Read(#[from] LinkError),
     #[error("the connection to the tracker was lost")]
     Write(#[from] SendError),
     #[error("the tracker did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
@@ -80,18 +69,15 @@ enum SessionError {
 }
 
 /// A tracker that has welcomed us.
-struct Welcomed {
-    connection: Connection,
-    reader: FrameReader,
-    writer: FrameWriter,
-    announce_interval: Duration,
-    retry_after: Duration,
-}
-
-/// What a welcome says about the tracker.
-struct Greeting {
+pub(super) struct Welcomed {
+    way: Way,
+    link: Link,
+    reader: LinkReader,
+    writer: LinkWriter,
     public: Option<HostPort>,
     stun_port: Option<u16>,
+    announce_interval: Duration,
+    retry_after: Duration,
 }
 
 impl Session {
@@ -99,18 +85,14 @@ impl Session {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         loop {
-            let (error, wait) = match self.connect().await {
+            let (error, wait) = match connect(&self.reach(), &self.ways()).await {
                 Ok(welcomed) => {
                     backoff.reset();
-                    let advised = welcomed.retry_after.min(LONGEST_RETRY);
-                    let error = self.serve(welcomed).await;
-                    (error, Some(advised))
+                    let (error, advised) = self.stay(welcomed).await;
+                    let wait = advised.clamp(FIRST_RETRY, LONGEST_RETRY);
+                    (error, jittered(wait, &mut rand::rng()))
                 }
-                Err(error) => (error, None),
-            };
-            let wait = match wait {
-                Some(advised) => jittered(advised.max(FIRST_RETRY), &mut rand::rng()),
-                None => backoff.next(&mut rand::rng()),
+                Err(error) => (error, backoff.next(&mut rand::rng())),
             };
             self.lost(&error).await;
             sleep(wait).await;
@@ -119,9 +101,10 @@ impl Session {
 
     async fn lost(&self, error: &SessionError) {
         let mismatch = match error {
-            SessionError::Connect(ConnectError::KeyMismatch { presented, .. }) => {
-                Some(TrackerPin::of(presented))
-            }
+            SessionError::Reach(ReachError::Connect(ConnectError::KeyMismatch {
+                presented,
+                ..
+            })) => Some(TrackerPin::of(presented)),
             _ => None,
         };
         let cause = chain(error);
@@ -132,26 +115,62 @@ impl Session {
         self.node.send(event.of(self.config.id)).await;
     }
 
-    async fn connect(&mut self) -> Result<Welcomed, SessionError> {
-        let addrs = resolve(&self.config.address).await?;
-        let expect = self.config.pin.map_or(Expect::Any, Expect::Pin);
-        let connection = dial(&self.endpoint, &addrs, Protocol::Tracker, expect).await?;
-        let pin = TrackerPin::of(&connection.peer_key());
-        let main = connection.remote_address();
-        let (welcomed, greeting) = timeout(WELCOME_TIMEOUT, greet(connection))
-            .await
-            .map_err(|_| SessionError::NoWelcome)??;
+    fn reach(&self) -> Reach {
+        Reach {
+            endpoint: self.endpoint.clone(),
+            address: self.config.address.clone(),
+            pin: self.config.pin,
+        }
+    }
+
+    /// All ways to the tracker, that which worked last first.
+    fn ways(&self) -> Vec<Way> {
+        let mut ways = reach::ways(self.config.address.port);
+        ways.sort_by_key(|way| Some(*way) != self.worked);
+        ways
+    }
+
+    /// Talks for as long as there is a session, by ever better ways. Returns why there is none, and
+    /// how long the tracker wants us to wait.
+    async fn stay(&mut self, mut welcomed: Welcomed) -> (SessionError, Duration) {
+        loop {
+            self.arrived(&welcomed).await;
+            let mut better = Better::new(self.reach(), welcomed.way);
+            let next = match self.talk(&mut welcomed, &mut better).await {
+                Ok(next) => Ok(next),
+                Err(error) => better.last().await.ok_or(error),
+            };
+            welcomed.link.close(0, "done");
+            match next {
+                Ok(next) => welcomed = next,
+                Err(error) => return (error, welcomed.retry_after),
+            }
+        }
+    }
+
+    async fn arrived(&mut self, welcomed: &Welcomed) {
+        let (way, link) = (welcomed.way, &welcomed.link);
+        self.worked = Some(way);
+        let pin = TrackerPin::of(&link.peer_key());
         self.remember(pin).await;
-        let stun = StunServer {
-            main,
-            other: greeting
-                .stun_port
-                .map(|port| SocketAddr::new(main.ip(), port)),
+        let ip = link.remote_address().ip();
+        let stun_port = match way.transport {
+            Transport::Udp => way.port,
+            // That of TCP may be another one.
+            Transport::Tcp => self.config.address.port,
         };
-        let public = greeting.public;
-        self.tell(TrackerEvent::Connected { pin, public, stun })
-            .await;
-        Ok(welcomed)
+        let stun = StunServer {
+            main: SocketAddr::new(ip, stun_port),
+            other: welcomed.stun_port.map(|port| SocketAddr::new(ip, port)),
+        };
+        self.tell(TrackerEvent::Connected {
+            pin,
+            public: welcomed.public.clone(),
+            stun,
+            way,
+            tunnel: link.take_tunnel(),
+        })
+        .await;
     }
 
     /// From now on only this key will do.
@@ -172,17 +191,12 @@ impl Session {
         }
     }
 
-    async fn serve(&mut self, mut welcomed: Welcomed) -> SessionError {
-        let Err(error) = self.talk(&mut welcomed).await;
-        let session = welcomed.connection;
-        session.close(0, "done");
-        error
-    }
-
+    /// Talks until there is a better session, which is returned.
     async fn talk(
         &mut self,
         welcomed: &mut Welcomed,
-    ) -> Result<std::convert::Infallible, SessionError> {
+        better: &mut Better,
+    ) -> Result<Welcomed, SessionError> {
         let Session {
             said,
             wanted,
@@ -217,7 +231,9 @@ impl Session {
                     }
                     said.plan(&wanted.borrow_and_update());
                 }
+                next = better.found() => return Ok(next),
                 Ok(()) = situation.changed() => {
+                    better.hurry();
                     let message = situation_message(&situation.borrow_and_update());
                     writer.send(&message).await?;
                 }
@@ -254,82 +270,15 @@ fn situation_message(situation: &Situation) -> ToTracker {
     }
 }
 
-/// What was announced in this round, and what is still to be said.
-#[derive(Default)]
-pub(super) struct Said {
-    announced: BTreeMap<SwarmId, MemberState>,
-    /// Swarms whose first announce has asked for introductions. Later ones do not: who is not
-    /// connected by then is asked for by name, so that an introduction always means that one of
-    /// the two has no connection to the other.
-    introduced: BTreeSet<SwarmId>,
-    queue: VecDeque<ToTracker>,
+/// Tries these ways to a tracker in this order, until one has it welcome us.
+pub(super) async fn connect(reach: &Reach, ways: &[Way]) -> Result<Welcomed, SessionError> {
+    let (way, link) = reach.connect(ways).await?;
+    let greeted = timeout(WELCOME_TIMEOUT, greet(way, link)).await;
+    greeted.map_err(|_| SessionError::NoWelcome)?
 }
 
-impl Said {
-    /// Queues the difference between what was said and what is wanted.
-    fn plan(&mut self, wanted: &BTreeMap<SwarmId, MemberState>) {
-        let gone = self
-            .announced
-            .keys()
-            .filter(|swarm| !wanted.contains_key(swarm));
-        let gone: Vec<SwarmId> = gone.copied().collect();
-        for swarm in gone {
-            self.announced.remove(&swarm);
-            self.introduced.remove(&swarm);
-            self.queue.push_back(ToTracker::Leave { swarm });
-        }
-        for (&swarm, &state) in wanted {
-            if self.announced.insert(swarm, state) != Some(state) {
-                let introductions = match state {
-                    MemberState::Leech if self.introduced.insert(swarm) => FIRST_INTRODUCTIONS,
-                    // Who needs us asks.
-                    _ => 0,
-                };
-                self.queue.push_back(ToTracker::Announce {
-                    swarm,
-                    state,
-                    introductions,
-                });
-            }
-        }
-    }
-
-    /// Begins a new round, or a new connection: everything is to be said again.
-    fn forget(&mut self) {
-        self.announced.clear();
-        self.queue.clear();
-    }
-
-    fn has_more(&self) -> bool {
-        !self.queue.is_empty()
-    }
-
-    fn next_batch(&mut self) -> impl Iterator<Item = ToTracker> {
-        let count = self.queue.len().min(ANNOUNCES_AT_ONCE);
-        self.queue.drain(..count)
-    }
-}
-
-async fn resolve(address: &HostPort) -> Result<Vec<SocketAddr>, SessionError> {
-    let failed = |error| SessionError::Resolve(address.clone(), error);
-    let port = address.port;
-    match &address.host {
-        Host::V4(ip) => Ok(vec![SocketAddr::new((*ip).into(), port)]),
-        Host::V6(ip) => Ok(vec![SocketAddr::new((*ip).into(), port)]),
-        Host::Name(name) => {
-            let name = (name.to_string(), port);
-            match timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(name)).await {
-                Ok(Ok(addrs)) => Ok(addrs.collect()),
-                Ok(Err(error)) => Err(failed(error.into())),
-                Err(_) => Err(failed("the name server does not answer".into())),
-            }
-        }
-    }
-}
-
-async fn greet(connection: Connection) -> Result<(Welcomed, Greeting), SessionError> {
-    let (send, receive) = connection.quinn().open_bi().await?;
-    let (mut writer, mut reader) = (FrameWriter::new(send), FrameReader::new(receive));
+async fn greet(way: Way, link: Link) -> Result<Welcomed, SessionError> {
+    let (mut reader, mut writer) = link.control().await?;
     let hello = Hello {
         version: VERSION,
         features: 0,
@@ -350,16 +299,17 @@ async fn greet(connection: Connection) -> Result<(Welcomed, Greeting), SessionEr
     else {
         return Err(SessionError::NotWelcome);
     };
-    let public = public.and_then(|public| public.parse().ok());
-    let welcomed = Welcomed {
-        connection,
+    Ok(Welcomed {
+        way,
+        link,
         reader,
         writer,
+        public: public.and_then(|public| public.parse().ok()),
+        stun_port,
         // Whatever a tracker says, it gets no more than one round of announces in 5 s.
         announce_interval: Duration::from_secs(u64::from(announce_interval_s.clamp(5, 3600))),
         retry_after: Duration::from_secs(u64::from(retry_after_s)),
-    };
-    Ok((welcomed, Greeting { public, stun_port }))
+    })
 }
 
 /// The error and its causes in one line.
@@ -375,62 +325,4 @@ fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_changed_is_said_again() {
-        let (a, b, c) = (SwarmId([1; 32]), SwarmId([2; 32]), SwarmId([3; 32]));
-        let mut said = Said::default();
-        said.plan(&BTreeMap::from([
-            (a, MemberState::Leech),
-            (b, MemberState::Seed),
-        ]));
-        let batch: Vec<_> = said.next_batch().collect();
-        let announce = |swarm, state, introductions| ToTracker::Announce {
-            swarm,
-            state,
-            introductions,
-        };
-        assert_eq!(
-            batch,
-            [
-                announce(a, MemberState::Leech, FIRST_INTRODUCTIONS),
-                announce(b, MemberState::Seed, 0)
-            ]
-        );
-
-        said.plan(&BTreeMap::from([
-            (a, MemberState::Seed),
-            (c, MemberState::Leech),
-        ]));
-        let batch: Vec<_> = said.next_batch().collect();
-        let expected = [
-            ToTracker::Leave { swarm: b },
-            announce(a, MemberState::Seed, 0),
-            announce(c, MemberState::Leech, FIRST_INTRODUCTIONS),
-        ];
-        assert_eq!(batch, expected);
-        assert!(!said.has_more());
-    }
-
-    #[test]
-    fn a_new_round_says_everything_and_asks_for_no_introductions() {
-        let swarm = SwarmId([1; 32]);
-        let wanted = BTreeMap::from([(swarm, MemberState::Leech)]);
-        let mut said = Said::default();
-        said.plan(&wanted);
-        assert_eq!(said.next_batch().count(), 1);
-        said.forget();
-        said.plan(&wanted);
-        let again = ToTracker::Announce {
-            swarm,
-            state: MemberState::Leech,
-            introductions: 0,
-        };
-        assert_eq!(said.next_batch().collect::<Vec<_>>(), [again]);
-    }
 }

@@ -16,7 +16,7 @@ use warren_proto::{
     nat::{Transaction, check::Credentials},
     proof::Side,
     wire::{
-        Bounded, Candidate, CandidateKind, FromTracker, Hello, NatFiltering, NatMapping,
+        Bounded, Candidate, CandidateKind, FromTracker, Hello, NatFiltering, NatMapping, Paths,
         Rendezvous, ToTracker,
     },
 };
@@ -151,6 +151,8 @@ impl Forger {
             mapping: NatMapping::EndpointIndependent,
             filtering: NatFiltering::PortDependent,
             wait_ms: 0,
+            paths: Paths::Any,
+            relay: None,
         };
         let message = FromTracker::Rendezvous(rendezvous.clone());
         self.said.send(message).await.unwrap();

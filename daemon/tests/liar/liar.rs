@@ -18,8 +18,8 @@ use warren_proto::{
     id::PublicKey,
     proof::{Proof, prove},
     wire::{
-        Bounded, FromTracker, Hello, MemberState, NatFiltering, NatMapping, NoReason, PeerAnswer,
-        PeerMessage, PeerRequest, ToTracker, encode,
+        Bounded, FromTracker, Hello, MemberState, NatFiltering, NatMapping, NoReason, Paths,
+        PeerAnswer, PeerMessage, PeerRequest, ToTracker, encode,
     },
 };
 use warren_tracker::Tracker;
@@ -190,6 +190,7 @@ async fn announce(shared: &Shared, tracker: &Tracker) -> Control {
             candidates: Bounded::new(),
             mapping: NatMapping::EndpointIndependent,
             filtering: NatFiltering::Unknown,
+            paths: Paths::Any,
         },
         ToTracker::Announce {
             swarm: shared.share.swarm(),

@@ -1,6 +1,6 @@
 //! An authenticated QUIC connection and what its handshake established.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,6 +68,7 @@ impl Connection {
     ) -> Self {
         let class = socket.class_of(quic.remote_address());
         Self {
+            class: socket.class_of(quic.remote_address()),
             quic,
             socket,
             peer_key,
@@ -124,6 +125,17 @@ impl Connection {
     pub fn route(&self) -> Option<SocketAddr> {
         let remote = self.quic.remote_address();
         Socket::is_route(remote).then_some(remote)
+    }
+
+    /// Which of our addresses the other side talks to, where the system says so; of a plain
+    /// connection.
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        self.quic.local_ip().map(|ip| ip.to_canonical())
+    }
+
+    /// The socket it goes by.
+    pub fn socket(&self) -> &Arc<Socket> {
+        &self.socket
     }
 
     /// The current estimate of the round-trip time.

@@ -29,7 +29,7 @@ use crate::tls::{self, Expect, KeyVerifier, Protocol};
 use crate::transport::{self, Profile, Way};
 
 /// How long a handshake may take: four round trips of a slow satellite link, with one packet lost.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The QUIC version we speak (RFC 9000). Drafts are of no use to anyone.
 const QUIC_VERSIONS: [u32; 1] = [1];
@@ -57,6 +57,11 @@ impl BindError {
     /// Whether another program has the port.
     pub fn is_port_taken(&self) -> bool {
         matches!(self, Self::Socket { source, .. } if source.kind() == io::ErrorKind::AddrInUse)
+    }
+
+    /// Whether we are not allowed to use it, as for ports below 1024.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Socket { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
     }
 }
 
@@ -96,6 +101,9 @@ pub enum AcceptError {
     /// It failed, on either side.
     #[error("handshake failed")]
     Failed(#[from] ConnectionError),
+    /// The same by TLS over TCP.
+    #[error("handshake failed")]
+    Stream(#[source] io::Error),
     /// It established no key or no protocol of ours, or not the key whose route it came by.
     #[error("handshake established no identity")]
     Unusable,
@@ -168,6 +176,11 @@ impl Endpoint {
     /// The address it listens on; `[::]` stands for every address of both families.
     pub fn local_addr(&self) -> SocketAddr {
         self.socket.local_addr()
+    }
+
+    /// Who we are on every connection.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// The socket underneath, for STUN.

@@ -1,10 +1,13 @@
-//! Frames of `warren_proto::wire` on a QUIC stream.
+//! Frames of `warren_proto::wire` on a stream of bytes, of QUIC where nothing else is said.
 //!
 //! A frame's length is checked before anything is allocated for it, and a type that we do not know
 //! is read and skipped. Neither side reads a byte beyond its frame, so raw data may follow one on
 //! the same stream: take the stream back with `into_inner`.
 
-use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use std::io;
+
+use quinn::{RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use warren_proto::limits;
 use warren_proto::wire::{self, DecodeError, Header, Message};
@@ -23,23 +26,23 @@ pub enum FrameError {
     Decode(#[from] DecodeError),
     /// The stream or its connection is gone.
     #[error("cannot read from the stream")]
-    Read(#[from] ReadError),
+    Read(#[from] io::Error),
 }
 
 /// Why a frame did not go out.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to the stream")]
-pub struct SendError(#[from] WriteError);
+pub struct SendError(#[from] io::Error);
 
 /// Writes frames to a stream.
 #[derive(Debug)]
-pub struct FrameWriter {
-    stream: SendStream,
+pub struct FrameWriter<W = SendStream> {
+    stream: W,
 }
 
-impl FrameWriter {
+impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// Frames on `stream` from here on.
-    pub fn new(stream: SendStream) -> Self {
+    pub fn new(stream: W) -> Self {
         Self { stream }
     }
 
@@ -54,24 +57,25 @@ impl FrameWriter {
     /// None: half a frame may have been written, so the stream is of no further use.
     pub async fn send<M: Message>(&mut self, message: &M) -> Result<(), SendError> {
         self.stream.write_all(&wire::encode(message)).await?;
+        self.stream.flush().await?;
         Ok(())
     }
 
     /// The stream itself, for as long as the borrow lasts.
-    pub fn stream(&mut self) -> &mut SendStream {
+    pub fn stream(&mut self) -> &mut W {
         &mut self.stream
     }
 
     /// The stream, to write raw data after the frames.
-    pub fn into_inner(self) -> SendStream {
+    pub fn into_inner(self) -> W {
         self.stream
     }
 }
 
 /// Reads frames from a stream.
 #[derive(Debug)]
-pub struct FrameReader {
-    stream: RecvStream,
+pub struct FrameReader<R = RecvStream> {
+    stream: R,
     state: State,
     max_bytes: usize,
 }
@@ -95,9 +99,9 @@ const AT_HEADER: State = State::Header {
     filled: 0,
 };
 
-impl FrameReader {
+impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Frames of up to [`limits::FRAME_BYTES`] on `stream` from here on.
-    pub fn new(stream: RecvStream) -> Self {
+    pub fn new(stream: R) -> Self {
         Self {
             stream,
             state: AT_HEADER,
@@ -130,12 +134,12 @@ impl FrameReader {
     }
 
     /// The stream itself, for as long as the borrow lasts.
-    pub fn stream(&mut self) -> &mut RecvStream {
+    pub fn stream(&mut self) -> &mut R {
         &mut self.stream
     }
 
     /// The stream, to read raw data after the last frame received.
-    pub fn into_inner(self) -> RecvStream {
+    pub fn into_inner(self) -> R {
         self.stream
     }
 
@@ -177,14 +181,14 @@ impl FrameReader {
 
 /// Reads until `bytes` is full; false if the stream ended before.
 async fn fill(
-    stream: &mut RecvStream,
+    stream: &mut (impl AsyncRead + Unpin),
     bytes: &mut [u8],
     filled: &mut usize,
-) -> Result<bool, ReadError> {
+) -> io::Result<bool> {
     while *filled < bytes.len() {
         match stream.read(&mut bytes[*filled..]).await? {
-            Some(read) => *filled += read,
-            None => return Ok(false),
+            0 => return Ok(false),
+            read => *filled += read,
         }
     }
     Ok(true)

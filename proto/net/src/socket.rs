@@ -47,6 +47,7 @@ pub use extra::Via;
 use extra::{Extra, Extras};
 pub(crate) use ids::LocalIds;
 use inbox::{Arrival, Inbox};
+pub(crate) use open::lacks_ipv6;
 pub use relay::{RelayBatch, Relayed};
 pub use routes::{Class, Unsolicited};
 use routes::{Path, RouteId, Routes};

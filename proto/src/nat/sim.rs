@@ -16,8 +16,8 @@ use rand::{Rng, SeedableRng};
 use super::{MappingProbe, Measured, PunchAttempt, PunchEvent, Transmit};
 use crate::id::{PublicKey, SwarmId};
 use crate::proof::Side;
-use crate::swarm::{Introducer, Situation};
-use crate::wire::{Bounded, Candidate, CandidateKind, NatFiltering, NatMapping, Rendezvous};
+use crate::swarm::{Introducer, Situation, Transport};
+use crate::wire::{Bounded, Candidate, CandidateKind, NatFiltering, NatMapping, Paths, Rendezvous};
 
 /// The root of the tree.
 pub(super) const INTERNET: usize = 0;
@@ -573,10 +573,12 @@ impl Introduction {
             });
             let situation = Situation {
                 observed: self.observed[side],
+                transport: Transport::Udp,
                 tracker_is_loopback: false,
                 candidates: Bounded::truncated(own),
                 mapping: NatMapping::Unknown,
                 filtering: self.filtering[side],
+                paths: Paths::Any,
                 rtt: self.rtts[side],
             };
             introducer.situation(key, situation);

@@ -5,27 +5,40 @@
 //!
 //! | address | goes to |
 //! | --- | --- |
+//! | observed over TCP | nobody: it is no UDP port |
 //! | observed, public | everybody |
 //! | observed, private (the tracker stands in that network) | who is observed at a private address or on the tracker's own machine |
 //! | observed, loopback | who is observed there too, both having reached the tracker over loopback |
 //! | declared, another port of the observed public or private IP | whom the observed IP may go to |
 //! | declared, private, an own interface | who is observed at the same IP, so most likely behind the same NAT |
+//! | any of one that is reached through a tracker alone, or told to it | nobody |
 //! | link-local, multicast, broadcast, unspecified, reserved; any port below 1024 | nobody |
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::limits::CANDIDATES;
-use crate::wire::{Bounded, Candidate, CandidateKind, NatFiltering, NatMapping};
+use crate::wire::{Bounded, Candidate, CandidateKind, NatFiltering, NatMapping, Paths};
 
 /// Ports below are those of well-known services; no peer lives there and nobody is sent there.
 const LOWEST_PORT: u16 = 1024;
+
+/// What a peer's connection to the tracker runs over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// QUIC over UDP, from the very socket that peers reach it at.
+    Udp,
+    /// TLS over TCP, where UDP does not get through.
+    Tcp,
+}
 
 /// What a tracker knows about how one connected peer can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Situation {
     /// Where its packets come from.
     pub observed: SocketAddr,
+    /// What they are. The IP of a TCP connection is its peer's as well, but its port is no UDP port.
+    pub transport: Transport,
     /// Whether it reached the tracker at a loopback address.
     pub tracker_is_loopback: bool,
     /// What it says about itself.
@@ -34,13 +47,19 @@ pub struct Situation {
     pub mapping: NatMapping,
     /// What it says its NAT lets in.
     pub filtering: NatFiltering,
+    /// By which paths it wants to be reached.
+    pub paths: Paths,
     /// Round trip between it and the tracker, as the tracker measured it.
     pub rtt: Duration,
 }
 
 /// The addresses of `of` that `receiver` may be told, the observed one first, each once, at most
-/// [`CANDIDATES`]. IPv4-mapped IPv6 addresses come out as IPv4 (RFC 4291 §2.5.5.2).
+/// [`CANDIDATES`]; none where one of the two wants to be reached through a tracker alone.
+/// IPv4-mapped IPv6 addresses come out as IPv4 (RFC 4291 §2.5.5.2).
 pub fn candidates_for(receiver: &Situation, of: &Situation) -> Vec<Candidate> {
+    if !receiver.paths.may_be_direct(of.paths) {
+        return Vec::new();
+    }
     let observed = Candidate {
         kind: CandidateKind::ServerReflexive,
         address: of.observed,
@@ -49,7 +68,8 @@ pub fn candidates_for(receiver: &Situation, of: &Situation) -> Vec<Candidate> {
         .candidates
         .iter()
         .filter(|candidate| may_tell_declared(receiver, of, candidate));
-    let told = may_tell_observed(receiver, of)
+    let is_candidate = of.transport == Transport::Udp && may_tell_observed(receiver, of);
+    let told = is_candidate
         .then_some(&observed)
         .into_iter()
         .chain(declared);
@@ -171,6 +191,41 @@ mod tests {
     fn strangers_are_told_the_observed_public_address_and_nothing_private() {
         let of = seen_at("203.0.113.7:5000").says(Host, "192.168.1.2:5000");
         check(&seen_at("198.51.100.1:6000"), &of, &["203.0.113.7:5000"]);
+    }
+
+    #[test]
+    fn who_is_reached_through_a_tracker_alone_is_told_nothing_and_told_of_to_nobody() {
+        let hidden = Situation {
+            paths: Paths::RelayOnly,
+            ..seen_at("203.0.113.7:5000")
+        };
+        let other = Situation {
+            paths: Paths::DirectOnly,
+            ..seen_at("198.51.100.1:6000")
+        };
+        check(&other, &hidden, &[]);
+        check(&hidden, &other, &[]);
+        check(&other, &other, &["198.51.100.1:6000"]);
+    }
+
+    #[test]
+    fn the_port_of_a_tcp_connection_is_told_to_nobody() {
+        let over_tcp = |observed| Situation {
+            transport: Transport::Tcp,
+            ..seen_at(observed)
+        };
+        let of = over_tcp("203.0.113.7:5000")
+            .says(Host, "192.168.1.2:4000")
+            .says(Mapped, "203.0.113.7:7000");
+        check(&seen_at("198.51.100.1:6000"), &of, &["203.0.113.7:7000"]);
+        let neighbours = ["192.168.1.2:4000", "203.0.113.7:7000"];
+        check(&seen_at("203.0.113.7:6000"), &of, &neighbours);
+        check(&over_tcp("203.0.113.7:6000"), &of, &neighbours);
+        let local = Situation {
+            transport: Transport::Tcp,
+            ..local("127.0.0.1:5000")
+        };
+        check(&local.clone(), &local, &[]);
     }
 
     #[test]
@@ -316,7 +371,14 @@ mod tests {
         fn whatever_two_peers_say_the_rules_hold(receiver in situation(), of in situation()) {
             let told = candidates_for(&receiver, &of);
             prop_assert!(told.len() <= CANDIDATES);
+            let hidden = [&receiver, &of].iter().any(|it| it.paths == Paths::RelayOnly);
+            prop_assert!(!hidden || told.is_empty());
             for candidate in told {
+                let is_declared = of
+                    .candidates
+                    .iter()
+                    .any(|declared| canonical(declared.address) == candidate.address);
+                prop_assert!(of.transport == Transport::Udp || is_declared);
                 let (address, observed) = (candidate.address, canonical(of.observed));
                 prop_assert!(address.port() >= 1024);
                 prop_assert_eq!(address.ip().to_canonical(), address.ip());
@@ -351,10 +413,12 @@ mod tests {
     fn seen_at(observed: &str) -> Situation {
         Situation {
             observed: observed.parse().unwrap(),
+            transport: Transport::Udp,
             tracker_is_loopback: false,
             candidates: Bounded::new(),
             mapping: NatMapping::Unknown,
             filtering: NatFiltering::Unknown,
+            paths: Paths::Any,
             rtt: Duration::ZERO,
         }
     }
@@ -384,16 +448,21 @@ mod tests {
             prop::sample::select(vec![Host, ServerReflexive, PeerReflexive, Mapped, Relayed]);
         let candidate = (kind, address()).prop_map(|(kind, address)| Candidate { kind, address });
         let candidates = prop::collection::vec(candidate, 0..=CANDIDATES);
-        (address(), any::<bool>(), candidates).prop_map(|(observed, tracker_is_loopback, list)| {
-            Situation {
+        let flags = any::<(bool, bool)>();
+        let paths = prop::sample::select(vec![Paths::Any, Paths::DirectOnly, Paths::RelayOnly]);
+        let parts = (address(), flags, candidates, paths);
+        parts.prop_map(
+            |(observed, (tracker_is_loopback, tcp), list, paths)| Situation {
                 observed,
+                transport: if tcp { Transport::Tcp } else { Transport::Udp },
                 tracker_is_loopback,
                 candidates: Bounded::truncated(list),
                 mapping: NatMapping::Unknown,
                 filtering: NatFiltering::Unknown,
+                paths,
                 rtt: Duration::ZERO,
-            }
-        })
+            },
+        )
     }
 
     /// Few enough that two peers often share one, with every scope among them.

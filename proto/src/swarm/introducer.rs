@@ -90,8 +90,15 @@ impl Introducer {
         self.situations.remove(&peer);
     }
 
+    /// Whether the tracker may pass datagrams between the two.
+    pub fn may_relay(&self, a: &PublicKey, b: &PublicKey) -> bool {
+        let paths = |peer| self.situations.get(peer).map(|it| it.paths);
+        let (a, b) = (paths(a), paths(b));
+        a.zip(b).is_some_and(|(a, b)| a.may_relay(b))
+    }
+
     /// What to send to `a` and what to send to `b`. A list of candidates may be empty: the other
-    /// side may still come first, or both go through the relay.
+    /// side may still come first, or both go through the relay, whose session the caller adds.
     ///
     /// # Errors
     /// When one is not connected, or they, or one of them, were introduced too often.
@@ -125,6 +132,8 @@ impl Introducer {
             mapping: of.mapping,
             filtering: of.filtering,
             wait_ms: wait_ms(receiver.rtt, of.rtt),
+            paths: of.paths,
+            relay: None,
         };
         Ok((half(of_a, b, of_b), half(of_b, a, of_a)))
     }
@@ -140,8 +149,8 @@ fn wait_ms(own: Duration, other: Duration) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::swarm::{PAIR_INTERVAL, PEER_INTRODUCTIONS, PEER_WINDOW};
-    use crate::wire::{NatFiltering, NatMapping};
+    use crate::swarm::{PAIR_INTERVAL, PEER_INTRODUCTIONS, PEER_WINDOW, Transport};
+    use crate::wire::{NatFiltering, NatMapping, Paths};
 
     const A: PublicKey = PublicKey([1; 32]);
     const B: PublicKey = PublicKey([2; 32]);
@@ -192,6 +201,35 @@ mod tests {
             (for_a.id, for_b.secret)
         };
         assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn only_two_who_both_allow_it_may_be_relayed() {
+        let may = |paths: [Paths; 2]| {
+            let mut introducer = introducer();
+            for (peer, paths) in [A, B].into_iter().zip(paths) {
+                let situation = Situation {
+                    paths,
+                    ..situation("203.0.113.7:5000", 20)
+                };
+                introducer.situation(peer, situation);
+            }
+            let (for_a, for_b) = introducer.introduce(Instant::now(), SWARM, A, B).unwrap();
+            assert_eq!([for_b.paths, for_a.paths], paths);
+            introducer.may_relay(&A, &B)
+        };
+        let [any, direct, relay] = [Paths::Any, Paths::DirectOnly, Paths::RelayOnly];
+        assert!(
+            [[any, any], [any, relay], [relay, relay]]
+                .into_iter()
+                .all(may)
+        );
+        assert!(
+            ![[any, direct], [relay, direct], [direct, direct]]
+                .into_iter()
+                .any(may)
+        );
+        assert!(!introducer().may_relay(&A, &PublicKey([9; 32])));
     }
 
     #[test]
@@ -279,10 +317,12 @@ mod tests {
     fn situation(observed: &str, rtt_ms: u64) -> Situation {
         Situation {
             observed: observed.parse().unwrap(),
+            transport: Transport::Udp,
             tracker_is_loopback: false,
             candidates: Bounded::new(),
             mapping: NatMapping::EndpointIndependent,
             filtering: NatFiltering::PortDependent,
+            paths: Paths::Any,
             rtt: Duration::from_millis(rtt_ms),
         }
     }

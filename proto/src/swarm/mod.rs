@@ -2,16 +2,21 @@
 //!
 //! Pure machines: time is passed in, randomness comes from a seed, nothing is sent from here.
 //! [`SwarmTable`] keeps the members, [`Introducer`] writes the two halves of a rendezvous,
-//! [`candidates_for`] is the one rule about which addresses a peer may be told.
+//! [`candidates_for`] is the one rule about which addresses a peer may be told, and [`RelayTable`]
+//! decides which datagrams pass through the tracker.
 //!
 //! Not here: connections, and the messages these decisions travel in ([`crate::wire::tracker`]).
 
 mod consent;
 mod introducer;
 mod quota;
+mod relay;
 mod table;
 
-pub use consent::{Situation, candidates_for};
+pub use consent::{Situation, Transport, candidates_for};
 pub use introducer::{IntroduceError, Introducer};
 pub use quota::{PAIR_INTERVAL, PEER_INTRODUCTIONS, PEER_WINDOW};
+pub use relay::{
+    Batch, Origin, Place, RELAY_IDLE, Refusal, RelayConfig, RelayCounters, RelayTable,
+};
 pub use table::{AnnounceOutcome, SwarmConfig, SwarmTable};

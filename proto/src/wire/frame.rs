@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Length (u32) and type (u16), both big-endian.
 pub const HEADER_BYTES: usize = LENGTH_BYTES + TYPE_BYTES;
 const LENGTH_BYTES: usize = 4;
-const TYPE_BYTES: usize = 2;
+pub(super) const TYPE_BYTES: usize = 2;
 
 /// Why bytes are not a message. Whoever sent them is at fault; the stream cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,8 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::content::chunks::Run;
-use crate::id::{PublicKey, SwarmId};
-use crate::limits::{CANDIDATES, FRAME_BYTES, NAME_BYTES, PEERS_PER_ANSWER, RUNS_PER_FRAME};
+use crate::id::{PublicKey, RelayId, SwarmId};
+use crate::limits::{
+    CANDIDATES, DATAGRAM_BYTES, FRAME_BYTES, NAME_BYTES, PEERS_PER_ANSWER, RUNS_PER_FRAME,
+};
 use crate::proof::Proof;
 
 /// Every type code in use, and a few that are not.
@@ -24,6 +26,12 @@ proptest! {
     #[test]
     fn from_tracker_round_trips(message in from_tracker()) {
         check_round_trip(&message);
+    }
+
+    #[test]
+    fn link_frames_are_read_as_they_were_written(frame in link_frame()) {
+        let body = frame.encode_body();
+        prop_assert_eq!(LinkFrame::decode(frame.kind(), &body), Ok(Some(frame)));
     }
 
     #[test]
@@ -155,6 +163,8 @@ fn a_rendezvous_never_prints_its_secret() {
         mapping: NatMapping::Unknown,
         filtering: NatFiltering::Unknown,
         wait_ms: 0,
+        paths: Paths::Any,
+        relay: None,
     };
     let printed = format!("{rendezvous:?}");
     assert!(
@@ -205,6 +215,9 @@ fn check_fits<M: Message + PartialEq + std::fmt::Debug>(message: &M) {
 fn check_every_decoder(kind: u16, body: &[u8]) {
     check_canonical::<ToTracker>(kind, body);
     check_canonical::<FromTracker>(kind, body);
+    check_canonical::<LinkFrame>(kind, body);
+    check_canonical::<OnLink<ToTracker>>(kind, body);
+    check_canonical::<OnLink<FromTracker>>(kind, body);
     check_canonical::<PeerMessage>(kind, body);
     check_canonical::<PeerRequest>(kind, body);
     check_canonical::<PeerAnswer>(kind, body);
@@ -268,19 +281,26 @@ fn filtering() -> impl Strategy<Value = NatFiltering> {
     prop::sample::select(vec![Unknown, PortIndependent, PortDependent, Clashing])
 }
 
+fn paths() -> impl Strategy<Value = Paths> {
+    prop::sample::select(vec![Paths::Any, Paths::DirectOnly, Paths::RelayOnly])
+}
+
 fn rendezvous() -> impl Strategy<Value = Rendezvous> {
     let names = any::<([u8; 10], [u8; 32], u16)>();
     let nat = (mapping(), filtering());
-    (names, swarm(), peer(), candidates(), nat).prop_map(
-        |((id, secret, wait_ms), swarm, peer, candidates, (mapping, filtering))| Rendezvous {
+    let relay = any::<Option<[u8; 12]>>().prop_map(|id| id.map(RelayId));
+    (names, swarm(), peer(), candidates(), nat, (paths(), relay)).prop_map(
+        |((id, secret, wait_ms), swarm, peer, candidates, nat, (paths, relay))| Rendezvous {
             id,
             secret,
             swarm,
             peer,
             candidates,
-            mapping,
-            filtering,
+            mapping: nat.0,
+            filtering: nat.1,
             wait_ms,
+            paths,
+            relay,
         },
     )
 }
@@ -296,13 +316,14 @@ fn to_tracker() -> impl Strategy<Value = ToTracker> {
             }
         }),
         swarm().prop_map(|swarm| ToTracker::Leave { swarm }),
-        (candidates(), mapping(), filtering()).prop_map(|(candidates, mapping, filtering)| {
-            ToTracker::Situation {
+        (candidates(), mapping(), filtering(), paths()).prop_map(
+            |(candidates, mapping, filtering, paths)| ToTracker::Situation {
                 candidates,
                 mapping,
                 filtering,
+                paths,
             }
-        }),
+        ),
         (swarm(), peer()).prop_map(|(swarm, peer)| ToTracker::Introduce { swarm, peer }),
     ]
 }
@@ -337,6 +358,18 @@ fn from_tracker() -> impl Strategy<Value = FromTracker> {
         rendezvous().prop_map(FromTracker::Rendezvous),
         (swarm(), peer()).prop_map(|(swarm, peer)| FromTracker::NoSuchPeer { swarm, peer }),
         any::<u32>().prop_map(|retry_after_s| FromTracker::Busy { retry_after_s }),
+    ]
+}
+
+fn link_frame() -> impl Strategy<Value = LinkFrame> {
+    let payload = prop::collection::vec(any::<u8>(), 0..=DATAGRAM_BYTES);
+    prop_oneof![
+        (any::<[u8; 12]>(), payload).prop_map(|(relay, payload)| LinkFrame::Datagram {
+            relay: RelayId(relay),
+            payload,
+        }),
+        Just(LinkFrame::Ping),
+        any::<u32>().prop_map(|code| LinkFrame::Close { code }),
     ]
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded::Bounded;
 use super::frame::{DecodeError, Message, check_text, decode_fields, encode_fields};
-use crate::id::{PublicKey, SwarmId, base32_encode};
+use crate::id::{PublicKey, RelayId, SwarmId, base32_encode};
 use crate::limits::{CANDIDATES, PEERS_PER_ANSWER};
 
 /// Version of this protocol that [`Hello`] carries.
@@ -123,6 +123,30 @@ pub enum NatFiltering {
     Clashing = 3,
 }
 
+/// By which paths a daemon may be reached, as it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Paths {
+    /// Directly, and through a tracker where that helps.
+    #[default]
+    Any = 0,
+    /// Directly, or not at all.
+    DirectOnly = 1,
+    /// Through a tracker alone, so that no peer learns where the daemon is.
+    RelayOnly = 2,
+}
+
+impl Paths {
+    /// Whether a tracker may pass datagrams between two such daemons.
+    pub fn may_relay(self, other: Paths) -> bool {
+        self != Paths::DirectOnly && other != Paths::DirectOnly
+    }
+
+    /// Whether two such daemons may be told of each other's addresses.
+    pub fn may_be_direct(self, other: Paths) -> bool {
+        self != Paths::RelayOnly && other != Paths::RelayOnly
+    }
+}
+
 /// The tracker introduces two peers: each gets one of these, with the same id and secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rendezvous {
@@ -142,6 +166,11 @@ pub struct Rendezvous {
     pub filtering: NatFiltering,
     /// How long to wait before the first check, in milliseconds, so that both start together.
     pub wait_ms: u16,
+    /// By which paths the other peer may be reached.
+    pub paths: Paths,
+    /// The session by which both can talk through the tracker at once; none when the tracker
+    /// relays nothing or one of the two wants none of it.
+    pub relay: Option<RelayId>,
 }
 
 impl Rendezvous {
@@ -167,6 +196,8 @@ impl fmt::Debug for Rendezvous {
             .field("mapping", &self.mapping)
             .field("filtering", &self.filtering)
             .field("wait_ms", &self.wait_ms)
+            .field("paths", &self.paths)
+            .field("relay", &self.relay)
             .finish_non_exhaustive()
     }
 }
@@ -198,6 +229,8 @@ pub enum ToTracker {
         mapping: NatMapping,
         /// What our NAT lets in.
         filtering: NatFiltering,
+        /// By which paths we may be reached.
+        paths: Paths,
     },
     /// Introduce us to this member of this swarm.
     Introduce {
@@ -291,7 +324,8 @@ impl Message for ToTracker {
                 candidates,
                 mapping,
                 filtering,
-            } => encode_fields(&(candidates, mapping, filtering)),
+                paths,
+            } => encode_fields(&(candidates, mapping, filtering, paths)),
             ToTracker::Introduce { swarm, peer } => encode_fields(&(swarm, peer)),
         }
     }
@@ -311,11 +345,12 @@ impl Message for ToTracker {
                 swarm: decode_fields(kind, body)?,
             },
             SITUATION => {
-                let (candidates, mapping, filtering) = decode_fields(kind, body)?;
+                let (candidates, mapping, filtering, paths) = decode_fields(kind, body)?;
                 ToTracker::Situation {
                     candidates,
                     mapping,
                     filtering,
+                    paths,
                 }
             }
             INTRODUCE => {

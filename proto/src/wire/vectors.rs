@@ -8,7 +8,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use super::*;
 use crate::content::chunks::Run;
-use crate::id::{ContentId, Kind, PublicKey, Secret, SwarmId};
+use crate::id::{ContentId, Kind, PublicKey, RelayId, Secret, SwarmId};
 use crate::proof::{self, Proof, Side};
 
 const DOCUMENT: &str = include_str!("../../PROTOCOL.md");
@@ -40,6 +40,7 @@ fn to_tracker() {
             candidates: candidates(),
             mapping,
             filtering: NatFiltering::PortDependent,
+            paths: Paths::RelayOnly,
         },
     );
     check(
@@ -98,6 +99,8 @@ fn from_tracker() {
             },
             filtering: NatFiltering::Clashing,
             wait_ms: 50,
+            paths: Paths::Any,
+            relay: Some(RelayId([0x55; 12])),
         }),
     );
     check(
@@ -108,6 +111,19 @@ fn from_tracker() {
         },
     );
     check("busy", &FromTracker::Busy { retry_after_s: 60 });
+}
+
+#[test]
+fn on_tls_over_tcp() {
+    check(
+        "datagram",
+        &LinkFrame::Datagram {
+            relay: RelayId([0x55; 12]),
+            payload: vec![0x40, 0x41, 0x42],
+        },
+    );
+    check("ping", &LinkFrame::Ping);
+    check("close", &LinkFrame::Close { code: 3 });
 }
 
 #[test]

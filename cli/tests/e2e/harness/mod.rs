@@ -6,6 +6,7 @@
 //! failed.
 
 mod daemon;
+mod gate;
 mod process;
 mod swarm;
 mod transfer;
@@ -16,6 +17,7 @@ use std::{
 };
 
 pub(crate) use daemon::{Daemon, DaemonOptions};
+pub(crate) use gate::Gate;
 pub(crate) use process::{Process, Ran, Throttle, run};
 pub(crate) use swarm::{Place, Swarm, Tracker, free_address, succeeds};
 pub(crate) use transfer::{Transfer, caught_in_the_middle};

@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Daemon, DaemonOptions, Process, run};
+use super::{Daemon, DaemonOptions, Gate, Process, run};
 use crate::content::random_file;
 
 /// A tracker, and a folder with room for daemons.
@@ -109,6 +109,8 @@ impl Place {
 pub(crate) struct Tracker {
     /// `host:port`, as daemons are given it.
     pub(crate) address: String,
+    /// Where else it listens, by TCP.
+    tcp: String,
     /// The pin of its key.
     pub(crate) key: String,
     process: Process,
@@ -123,6 +125,7 @@ impl Tracker {
         let mut command = place.command(tracker_program());
         command
             .args(["--listen", listen, "--stun-listen", "127.0.0.1:0", "--json"])
+            .args(["--tcp", "127.0.0.1:0"])
             .arg("--home")
             .arg(place.path(home));
         let process = Process::spawn("tracker", &mut command);
@@ -132,11 +135,17 @@ impl Tracker {
         let text = |field: &str| said[field].as_str().unwrap().to_owned();
         Tracker {
             address: text("address"),
+            tcp: said["tcp_listen"][0].as_str().unwrap().to_owned(),
             key: text("key"),
             process,
             place: Arc::clone(place),
             home: home.to_owned(),
         }
+    }
+
+    /// A port at which it is reached from a network that lets no UDP through.
+    pub(crate) fn gate(&self) -> Gate {
+        Gate::open(self.address.parse().unwrap(), self.tcp.parse().unwrap())
     }
 
     /// Ends it without warning.

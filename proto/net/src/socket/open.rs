@@ -38,7 +38,8 @@ pub(super) fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn lacks_ipv6(error: &io::Error) -> bool {
+/// Whether this is how a host without IPv6 refuses to bind.
+pub(crate) fn lacks_ipv6(error: &io::Error) -> bool {
     [
         rustix::io::Errno::AFNOSUPPORT,
         rustix::io::Errno::ADDRNOTAVAIL,

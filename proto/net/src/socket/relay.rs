@@ -10,7 +10,7 @@
 //! A GRO batch may hold datagrams of several sessions, and QUIC of the tracker connection between
 //! them: all of it comes from one address. So a batch is taken apart by *runs* of one session.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -54,7 +54,44 @@ pub struct RelayBatch {
     pub bytes: Bytes,
 }
 
+impl Relayed {
+    /// The same as one batch, as if it had come by UDP; from nowhere.
+    pub fn wrap(&self) -> RelayBatch {
+        RelayBatch {
+            from: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            local_ip: None,
+            id: self.id,
+            segment: self.bytes.len() + HEADER_BYTES,
+            bytes: wrap(self.id, &self.bytes, self.bytes.len()),
+        }
+    }
+}
+
 impl RelayBatch {
+    /// How many datagrams these are.
+    pub fn datagram_count(&self) -> u64 {
+        self.bytes.len().div_ceil(self.segment.max(1)) as u64
+    }
+
+    /// Length of the longest, without its header.
+    pub fn longest_datagram(&self) -> usize {
+        self.segment
+            .min(self.bytes.len())
+            .saturating_sub(HEADER_BYTES)
+    }
+
+    /// The datagrams one by one, without their headers. Their bytes are not copied.
+    pub fn datagrams(&self) -> impl Iterator<Item = Relayed> {
+        let (segment, length) = (self.segment.max(1), self.bytes.len());
+        (0..length).step_by(segment).map(move |start| {
+            let end = length.min(start + segment);
+            Relayed {
+                id: self.id,
+                bytes: self.bytes.slice((start + HEADER_BYTES).min(end)..end),
+            }
+        })
+    }
+
     /// What may be sent at once. Datagrams that the path may not take leave one by one: as a batch
     /// the kernel refuses them with an error after which quinn-udp sends no more batches at all.
     pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> {
@@ -189,6 +226,24 @@ mod tests {
             let length = unwrap_in_place(&mut wrapped, 116, ONE);
             assert_eq!(wrapped[..length], contents);
         }
+    }
+
+    #[test]
+    fn a_batch_is_its_datagrams_whichever_way_they_go() {
+        let contents: Vec<u8> = (0..250).collect();
+        let batch = RelayBatch {
+            from: SocketAddr::from(([192, 0, 2, 1], 5000)),
+            local_ip: None,
+            id: ONE,
+            segment: 116,
+            bytes: wrap(ONE, &contents, 100),
+        };
+        let datagrams: Vec<Relayed> = batch.datagrams().collect();
+        let lengths: Vec<usize> = datagrams.iter().map(|it| it.bytes.len()).collect();
+        assert_eq!(lengths, [100, 100, 50]);
+        assert_eq!((batch.datagram_count(), batch.longest_datagram()), (3, 100));
+        let wrapped: Vec<u8> = datagrams.iter().flat_map(|it| it.wrap().bytes).collect();
+        assert_eq!(wrapped, batch.bytes);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::id::{PublicKey, SwarmId};
 use crate::nat::check::{ANSWER_BYTES, NOMINATION_BYTES};
-use crate::wire::{Bounded, Candidate, NatFiltering, NatMapping};
+use crate::wire::{Bounded, Candidate, NatFiltering, NatMapping, Paths};
 use CandidateKind::{Host, PeerReflexive, ServerReflexive};
 
 const OUTSIDE: &str = "203.0.113.7:5000";
@@ -27,6 +27,8 @@ const CHECKS_AFTER: usize = 3;
 fn nothing_is_sent_before_the_wait_is_over() {
     let rendezvous = Rendezvous {
         wait_ms: 40,
+        paths: Paths::Any,
+        relay: None,
         ..rendezvous(&[(ServerReflexive, OUTSIDE)])
     };
     let mut bench = Bench::new(&rendezvous, Side::Client);
@@ -507,6 +509,8 @@ fn rendezvous(candidates: &[(CandidateKind, &str)]) -> Rendezvous {
         mapping: NatMapping::Unknown,
         filtering: NatFiltering::Unknown,
         wait_ms: 0,
+        paths: Paths::Any,
+        relay: None,
     }
 }
 
