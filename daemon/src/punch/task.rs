@@ -240,6 +240,7 @@ impl Puncher {
             return;
         }
         tracing::info!("this machine has other addresses than before");
+        self.endpoint.socket().forget_local_ips();
         self.candidates = candidates.clone();
         self.tell(PathNews::Network(candidates)).await;
         self.doubt_everything(now).await;

@@ -66,12 +66,14 @@ impl Connection {
         peer_key: PublicKey,
         exporter: EarlyExporter,
     ) -> Self {
+        let class = socket.class_of(quic.remote_address());
         Self {
             class: socket.class_of(quic.remote_address()),
             quic,
             socket,
             peer_key,
             protocol: Protocol::Peer,
+            class,
             detour,
             early: Some(exporter),
         }

@@ -65,6 +65,9 @@ const RELAY_QUEUE: usize = 256;
 pub struct Socket {
     io: tokio::net::UdpSocket,
     state: UdpSocketState,
+    /// For what leaves from an address that we name. When that is no longer ours, the kernel's
+    /// error looks as if it lacked segmentation offload, which is then done without for ever.
+    state_named: UdpSocketState,
     local: SocketAddr,
     receive_segments: usize,
     taker: Arc<Taker>,
@@ -104,6 +107,7 @@ impl Socket {
     ) -> io::Result<Arc<Self>> {
         let io = tokio::net::UdpSocket::from_std(open::open(addr)?)?;
         let state = UdpSocketState::new((&io).into())?;
+        let state_named = UdpSocketState::new((&io).into())?;
         let local = canonical(io.local_addr()?);
         let segments = MAX_RECEIVE_BYTES.div_ceil(usize::from(payload_bytes).max(1));
         let local_ids = LocalIds::default();
@@ -113,6 +117,7 @@ impl Socket {
             receive_segments: segments.min(state.gro_segments()).max(1),
             io,
             state,
+            state_named,
             local,
             taker,
             relay_taker: Mutex::new(None),
@@ -227,8 +232,8 @@ impl Socket {
     /// have proven that the peer is there.
     ///
     /// A route has at most 8 such addresses; the oldest that is not the path makes room. An address
-    /// belongs to one route, the last that admitted it. False if the route is over, or if a plain
-    /// connection that we dialled leads to `remote`.
+    /// belongs to one route, the last that admitted it. False if the route is over or none to a peer
+    /// [directly](Class::Direct), or if a plain connection that we dialled leads to `remote`.
     pub fn admit(&self, route: SocketAddr, remote: SocketAddr) -> bool {
         self.routes.admit(route, remote)
     }
@@ -360,6 +365,12 @@ impl Socket {
     pub(crate) fn class_of(&self, addr: SocketAddr) -> Class {
         self.owner_of(addr)
             .map_or(Class::Direct, |(_, class)| class)
+    }
+
+    /// This machine has other addresses than before: the kernel chooses our end of every path
+    /// again, until something is heard there.
+    pub fn forget_local_ips(&self) {
+        self.routes.forget_local_ips();
     }
 
     /// Whose route it is; `None` for a real address.

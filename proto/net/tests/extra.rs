@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -17,7 +18,9 @@ use warren_net::{
 
 mod common;
 
-use common::{PATIENCE, accept_in_background, echo, endpoint, open, pour, read_to_end, wait_until};
+use common::{
+    PATIENCE, accept_in_background, echo, endpoint, open, pour, rate, read_to_end, wait_until,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_goes_by_further_sockets_at_both_ends() {
@@ -181,6 +184,21 @@ async fn hundreds_open_for_a_moment_leave_a_transfer_alone() {
     assert_eq!(reading.await.unwrap(), 32 << 20);
     sending.await.unwrap();
     assert_eq!(world.left.socket().counters().send_errors, 0);
+}
+
+/// What loopback moves by further sockets, in MB/s; see `routes.rs`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn throughput_by_further_sockets() {
+    for _ in 0..5 {
+        let world = World::new();
+        let started = Instant::now();
+        let left = world.left.open_extra();
+        println!("opened in {:?}", started.elapsed());
+        world.left.point(left, world.right.endpoint.local_addr());
+        world.right.point(Via::MAIN, world.left.addr(left));
+        println!("further {:5.0}", rate(world.connect().await).await);
+    }
 }
 
 /// Two daemons, each with a route to the other that leads nowhere yet.

@@ -20,7 +20,7 @@ use warren_proto::id::{PublicKey, RelayId};
 
 mod common;
 
-use common::{PATIENCE, accept_in_background, echo, endpoint, open, pour, read_to_end};
+use common::{PATIENCE, accept_in_background, echo, endpoint, open, pour, rate, read_to_end};
 
 const SESSION: RelayId = RelayId(*b"some session");
 
@@ -132,6 +132,16 @@ async fn a_connection_through_tunnels_moves_data() {
     sending.await.unwrap();
     assert!(world.forwarder.seen().is_none(), "nothing went by UDP");
     tunnels.iter().for_each(JoinHandle::abort);
+}
+
+/// What loopback moves through a tracker, in MB/s; see `routes.rs`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn throughput_of_relayed_connections() {
+    for _ in 0..5 {
+        let world = World::new().await;
+        println!("relayed {:5.0}", rate(world.meet().await).await);
+    }
 }
 
 /// Two daemons, each connected to the tracker and with a relay route to the other.

@@ -24,7 +24,9 @@ use warren_proto::id::PublicKey;
 
 mod common;
 
-use common::{PATIENCE, accept_in_background, echo, endpoint, open, pour, read_to_end, wait_until};
+use common::{
+    PATIENCE, accept_in_background, echo, endpoint, open, pour, rate, read_to_end, wait_until,
+};
 
 #[tokio::test]
 async fn a_routed_connection_moves_data_and_names_the_real_addresses() {
@@ -320,17 +322,6 @@ async fn throughput_of_routed_connections() {
         open(&world.server, world.to_client, world.client.local_addr());
         println!("routed {:5.0}", rate(world.meet().await).await);
     }
-}
-
-async fn rate((dialled, accepted): (Connection, Connection)) -> f64 {
-    const BYTES: usize = 1 << 30;
-    dialled.expect_content();
-    let started = Instant::now();
-    let sending = pour(&accepted, BYTES);
-    let receive = dialled.quinn().accept_bi().await.unwrap().1;
-    assert_eq!(read_to_end(receive).await, BYTES);
-    sending.await.unwrap();
-    BYTES as f64 / 1e6 / started.elapsed().as_secs_f64()
 }
 
 /// A server in the open and a client behind a NAT, each with a route to the other that leads

@@ -186,12 +186,20 @@ impl Socket {
         Ok(())
     }
 
-    /// One call to the kernel. Fails only when the buffer is full.
+    /// One call to the kernel, and another one if our end is no address of ours any more. Fails
+    /// only when the buffer is full.
     pub(super) fn send_part(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        match self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send((&self.io).into(), transmit)
-        }) {
+        let state = match transmit.src_ip {
+            Some(_) => &self.state_named,
+            None => &self.state,
+        };
+        let send = || state.try_send((&self.io).into(), transmit);
+        match self.io.try_io(Interest::WRITABLE, send) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            Err(_) if transmit.src_ip.is_some() => self.send_part(&Transmit {
+                src_ip: None,
+                ..*transmit
+            }),
             Err(error) => {
                 self.counters.send_errors.add(1);
                 tracing::trace!(to = %transmit.destination, %error, "packet not sent");

@@ -118,6 +118,11 @@ impl Routes {
         })
     }
 
+    /// Lets the kernel choose our end of every path again, until something is heard there.
+    pub(super) fn forget_local_ips(&self) {
+        self.write().forget_local_ips();
+    }
+
     /// Sends through a tracker from now on, which may be pointed at anew; false if the route is no
     /// relay route. Another route of the same session leads nowhere any more.
     pub(super) fn point_relay(&self, route: SocketAddr, path: Path) -> bool {
@@ -352,6 +357,16 @@ impl Table {
             local_ip: None,
         });
         true
+    }
+
+    fn forget_local_ips(&mut self) {
+        for path in self.routes.values_mut().filter_map(|it| it.path.as_mut()) {
+            path.leave_from(None);
+            let source = path.place().and_then(|place| self.sources.get_mut(&place));
+            if let Some(Source::Admitted { unheard, .. }) = source {
+                *unheard = true;
+            }
+        }
     }
 
     fn point_relay(&mut self, id: RouteId, path: Path) -> bool {

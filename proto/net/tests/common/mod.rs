@@ -11,7 +11,7 @@
 )]
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -64,6 +64,18 @@ pub async fn read_to_end(mut receive: quinn::RecvStream) -> usize {
         read += chunks[..count].iter().map(bytes::Bytes::len).sum::<usize>();
     }
     read
+}
+
+/// What a connection moves, in MB/s.
+pub async fn rate((dialled, accepted): (Connection, Connection)) -> f64 {
+    const BYTES: usize = 1 << 30;
+    dialled.expect_content();
+    let started = Instant::now();
+    let sending = pour(&accepted, BYTES);
+    let receive = dialled.quinn().accept_bi().await.unwrap().1;
+    assert_eq!(read_to_end(receive).await, BYTES);
+    sending.await.unwrap();
+    BYTES as f64 / 1e6 / started.elapsed().as_secs_f64()
 }
 
 /// A few bytes there and back.

@@ -52,6 +52,25 @@ async fn an_oversized_batch_arrives_segment_by_segment() {
 }
 
 #[tokio::test]
+async fn what_would_leave_from_an_address_that_is_no_longer_ours_leaves_from_another() {
+    let from = Socket::bind("127.0.0.1:0".parse().unwrap(), 1472).unwrap();
+    let to = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    from.io.writable().await.unwrap();
+    let offload = from.max_transmit_segments();
+    let sent = from.send_part(&Transmit {
+        destination: to.local_addr().unwrap(),
+        ecn: None,
+        contents: b"still here",
+        segment_size: None,
+        src_ip: Some("192.0.2.77".parse().unwrap()),
+    });
+    sent.unwrap();
+    assert_eq!(next(&to).await, b"still here");
+    assert_eq!(from.counters().send_errors, 0);
+    assert_eq!(from.max_transmit_segments(), offload);
+}
+
+#[tokio::test]
 async fn every_segment_of_a_relayed_batch_leaves_with_its_header() {
     let world = World::new().await;
     let tracker = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();

@@ -481,6 +481,9 @@ mod tests {
         assert!(world.routes.point(world.route, addr(HOME)));
         assert_eq!(world.local_ip(), None, "our own address may be another now");
         assert_eq!(arrive(HOME, "10.0.0.2"), Some("10.0.0.2".parse().unwrap()));
+        world.routes.forget_local_ips();
+        assert_eq!(world.local_ip(), None, "we have other addresses");
+        assert_eq!(arrive(HOME, "10.0.0.3"), Some("10.0.0.3".parse().unwrap()));
     }
 
     /// A socket with one route, to [`HOME`].
