@@ -14,6 +14,7 @@ use warren_net::{
 };
 use warren_proto::content::HostPort;
 use warren_proto::id::TrackerPin;
+use warren_proto::wire::Paths;
 
 use crate::control::api;
 use crate::control::model::{ApiError, exit};
@@ -41,6 +42,8 @@ pub struct Config {
     pub tracker_pin: Option<TrackerPin>,
     /// Where to listen for peers; any address and a free port when not given.
     pub listen: Option<SocketAddr>,
+    /// By which paths peers may reach it.
+    pub paths: Paths,
     /// Where downloads and `.p2p` files go, absolute.
     pub downloads: PathBuf,
 }
@@ -78,6 +81,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         depot,
         downloads: config.downloads.clone(),
         punch: punch.clone(),
+        paths: config.paths,
         candidates,
         stop: stop.clone(),
     };

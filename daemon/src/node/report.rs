@@ -8,6 +8,7 @@ use warren_proto::id::SwarmId;
 
 use super::Node;
 use super::meeting::OWN;
+use super::peers::Peer;
 use crate::control::attempt::{Attempt, filtering_word, mapping_word};
 use crate::control::model::{
     self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareState,
@@ -87,7 +88,13 @@ impl Node {
             }
             _ if peers.total() > 0 => "no connected peer has what is missing; waiting".to_owned(),
             _ if share.members.is_empty() => "no peer has it yet; waiting for one".to_owned(),
-            _ => "connecting to peers".to_owned(),
+            _ => {
+                let obstacles = share.members.values().map(|known| known.obstacle);
+                match obstacles.clone().all(|obstacle| obstacle.is_some()) {
+                    true => self.why_unreachable(obstacles.flatten()),
+                    false => "connecting to peers".to_owned(),
+                }
+            }
         }
     }
 
@@ -140,6 +147,7 @@ impl Node {
                 bytes,
                 verified_bytes,
                 state: share.state(),
+                peers: self.peer_counts(&share.swarm()),
                 note: match &share.phase {
                     Phase::Stopped { error, .. } => Some(error.message.clone()),
                     _ => None,
@@ -155,6 +163,15 @@ impl Node {
         attempts.into_iter().map(Event::Attempt).collect()
     }
 
+    /// Where a peer is: of one behind a tunnel, the tracker.
+    fn address_of(&self, peer: &Peer) -> String {
+        let address = peer.connection.remote_address();
+        match self.trackers.get(&OWN) {
+            Some(own) if peer.connection.route() == Some(address) => own.address.to_string(),
+            _ => address.to_string(),
+        }
+    }
+
     /// Connected peers.
     pub(super) fn connected_peers(&self) -> Vec<Event> {
         let proven = self.peers.iter().filter(|(_, it)| it.common.is_proven());
@@ -163,7 +180,7 @@ impl Node {
             Event::Peer(model::Peer {
                 peer: key.to_string(),
                 path: peer.path(),
-                address: peer.connection.remote_address().to_string(),
+                address: self.address_of(peer),
                 kind: made.as_ref().and_then(|made| made.kind),
                 side: peer.connection.side().into(),
                 reached_ms: made.as_ref().and_then(Attempt::reached_ms),

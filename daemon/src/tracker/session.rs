@@ -168,6 +168,7 @@ impl Session {
             public: welcomed.public.clone(),
             stun,
             way,
+            rtt: link.rtt(),
             tunnel: link.take_tunnel(),
         })
         .await;
@@ -267,6 +268,7 @@ fn situation_message(situation: &Situation) -> ToTracker {
         candidates: Bounded::truncated(situation.candidates.iter().copied()),
         mapping: situation.nat.mapping,
         filtering: situation.nat.filtering,
+        paths: situation.paths,
     }
 }
 

@@ -1,0 +1,146 @@
+//! The way to a peer through a tracker: what carries it, and when it is worth taking.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use warren_net::{Relayed, Socket};
+use warren_proto::id::RelayId;
+use warren_proto::wire::{NatMapping, Rendezvous};
+
+use crate::tracker::TrackerId;
+
+/// How long a direct path has for being proven before the relay is taken: what a check takes around
+/// the world, where it takes no longer because of a NAT.
+pub(super) const HEAD_START: Duration = Duration::from_millis(300);
+
+/// What takes datagrams to a tracker.
+#[derive(Clone, Debug)]
+pub(crate) enum Carrier {
+    /// Our socket, to the port of QUIC of the tracker.
+    Udp(SocketAddr),
+    /// The connection to the tracker, where no UDP gets through.
+    Tunnel(mpsc::Sender<Relayed>),
+}
+
+/// A session at a tracker by which a peer can be talked to.
+#[derive(Clone, Debug)]
+pub(crate) struct RelaySession {
+    /// Its name.
+    pub(crate) id: RelayId,
+    /// At which tracker.
+    pub(crate) tracker: TrackerId,
+    /// What takes datagrams there.
+    pub(crate) carrier: Carrier,
+    /// What a packet to the peer and back takes, as far as is known.
+    pub(crate) rtt: Duration,
+}
+
+impl RelaySession {
+    /// The session of an introduction by a tracker that is `tracker_rtt` away.
+    pub(crate) fn new(
+        rendezvous: &Rendezvous,
+        tracker: TrackerId,
+        carrier: Carrier,
+        tracker_rtt: Duration,
+    ) -> Option<RelaySession> {
+        // The tracker has the nearer of the two wait for half of what the other is farther away.
+        let farther = Duration::from_millis(rendezvous.wait_ms.into()) * 2;
+        Some(RelaySession {
+            id: rendezvous.relay?,
+            tracker,
+            carrier,
+            rtt: tracker_rtt * 2 + farther,
+        })
+    }
+
+    /// Sends what goes out on a relay route by this session from now on.
+    pub(super) fn point(&self, socket: &Socket, route: SocketAddr) {
+        let pointed = match &self.carrier {
+            Carrier::Udp(tracker) => socket.point_relay(route, self.id, *tracker),
+            Carrier::Tunnel(tunnel) => socket.point_tunnel(route, self.id, tunnel.clone()),
+        };
+        if !pointed {
+            tracing::debug!("the route through a tracker is gone");
+        }
+    }
+}
+
+/// How long to wait for a direct path before the relay is taken: not at all where a direct one is not
+/// likely to be there within about a round trip.
+pub(super) fn head_start(ours: NatMapping, rendezvous: &Rendezvous) -> Duration {
+    let maps_by_destination = |mapping| {
+        use NatMapping::{AddressDependent, EndpointIndependent, Random, Sequential, Unknown};
+        match mapping {
+            AddressDependent | Sequential { .. } | Random { .. } => true,
+            EndpointIndependent | Unknown => false,
+        }
+    };
+    let is_hard = maps_by_destination(ours) || maps_by_destination(rendezvous.mapping);
+    match is_hard || rendezvous.candidates.is_empty() {
+        true => Duration::ZERO,
+        false => HEAD_START,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_proto::id::{PublicKey, SwarmId};
+    use warren_proto::wire::{Bounded, Candidate, CandidateKind, NatFiltering, Paths};
+
+    use super::*;
+
+    const ALIKE: NatMapping = NatMapping::EndpointIndependent;
+
+    #[test]
+    fn a_direct_path_gets_a_head_start_where_it_is_likely() {
+        let random = NatMapping::Random { low: 1, high: 9 };
+        let sequential = NatMapping::Sequential { step: 1 };
+        for hard in [random, sequential, NatMapping::AddressDependent] {
+            check(hard, ALIKE, 1, Duration::ZERO);
+            check(ALIKE, hard, 1, Duration::ZERO);
+        }
+        check(ALIKE, ALIKE, 1, HEAD_START);
+        check(NatMapping::Unknown, ALIKE, 1, HEAD_START);
+        check(ALIKE, NatMapping::Unknown, 1, HEAD_START);
+        check(ALIKE, ALIKE, 0, Duration::ZERO);
+    }
+
+    #[test]
+    fn the_round_trip_is_that_of_both_to_the_tracker() {
+        let session = |wait_ms| {
+            let mut rendezvous = rendezvous(ALIKE, 1);
+            rendezvous.wait_ms = wait_ms;
+            let carrier = Carrier::Udp(([192, 0, 2, 1], 5000).into());
+            let rtt = Duration::from_millis(20);
+            RelaySession::new(&rendezvous, TrackerId(0), carrier, rtt).map(|it| it.rtt)
+        };
+        // The other is 120 ms away from the tracker.
+        assert_eq!(session(50), Some(Duration::from_millis(140)));
+        assert_eq!(session(0), Some(Duration::from_millis(40)));
+    }
+
+    #[track_caller]
+    fn check(ours: NatMapping, theirs: NatMapping, candidates: usize, expected: Duration) {
+        assert_eq!(head_start(ours, &rendezvous(theirs, candidates)), expected);
+    }
+
+    fn rendezvous(mapping: NatMapping, candidates: usize) -> Rendezvous {
+        let candidate = Candidate {
+            kind: CandidateKind::ServerReflexive,
+            address: ([203, 0, 113, 7], 5000).into(),
+        };
+        Rendezvous {
+            id: [0; 10],
+            secret: [0; 32],
+            swarm: SwarmId([0; 32]),
+            peer: PublicKey([0; 32]),
+            candidates: Bounded::truncated(vec![candidate; candidates]),
+            mapping,
+            filtering: NatFiltering::Unknown,
+            wait_ms: 0,
+            paths: Paths::Any,
+            relay: Some(RelayId([1; 12])),
+        }
+    }
+}
