@@ -14,7 +14,7 @@ use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::limits;
 use warren_proto::swarm::Transport;
 use warren_proto::wire::tracker::VERSION;
-use warren_proto::wire::{Bounded, FromTracker, Hello, MemberState, ToTracker};
+use warren_proto::wire::{Bounded, FromTracker, Hello, MemberState, Paths, ToTracker};
 
 use super::backoff::{Backoff, jittered};
 use super::better::Better;
@@ -267,6 +267,7 @@ fn situation_message(situation: &Situation) -> ToTracker {
         candidates: Bounded::truncated(situation.candidates.iter().copied()),
         mapping: situation.nat.mapping,
         filtering: situation.nat.filtering,
+        paths: Paths::Any,
     }
 }
 

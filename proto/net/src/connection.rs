@@ -68,7 +68,6 @@ impl Connection {
     ) -> Self {
         let class = socket.class_of(quic.remote_address());
         Self {
-            class: socket.class_of(quic.remote_address()),
             quic,
             socket,
             peer_key,
