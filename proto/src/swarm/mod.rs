@@ -2,7 +2,8 @@
 //!
 //! Pure machines: time is passed in, randomness comes from a seed, nothing is sent from here.
 //! [`SwarmTable`] keeps the members, [`Introducer`] writes the two halves of a rendezvous,
-//! [`candidates_for`] is the one rule about which addresses a peer may be told.
+//! [`candidates_for`] is the one rule about which addresses a peer may be told, [`echo_target`] about
+//! where a tracker sends a probe.
 //!
 //! Not here: connections, and the messages these decisions travel in ([`crate::wire::tracker`]).
 
@@ -11,7 +12,7 @@ mod introducer;
 mod quota;
 mod table;
 
-pub use consent::{Situation, candidates_for};
+pub use consent::{Situation, candidates_for, echo_target};
 pub use introducer::{IntroduceError, Introducer};
 pub use quota::{PAIR_INTERVAL, PEER_INTRODUCTIONS, PEER_WINDOW};
 pub use table::{AnnounceOutcome, SwarmConfig, SwarmTable};
