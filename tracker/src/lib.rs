@@ -8,6 +8,7 @@
 
 mod admission;
 mod config;
+mod echo;
 mod server;
 mod session;
 mod state;

@@ -198,7 +198,8 @@ fn admit(shared: &Arc<Shared>, incoming: Incoming, under_way: usize) {
 async fn session_of(shared: Arc<Shared>, incoming: Incoming) {
     match incoming.complete().await {
         Ok(connection) => {
-            session::run(connection, Arc::clone(&shared.state), shared.place.clone()).await;
+            let (state, admission) = (Arc::clone(&shared.state), Arc::clone(&shared.admission));
+            session::run(connection, state, admission, shared.place.clone()).await;
         }
         Err(error) => {
             let error: &dyn std::error::Error = &error;

@@ -14,6 +14,8 @@ use warren_proto::limits;
 use warren_proto::wire::tracker::VERSION;
 use warren_proto::wire::{FromTracker, Hello, ToTracker};
 
+use crate::admission::Admission;
+use crate::echo;
 use crate::state::{SessionId, State};
 
 /// How long a daemon may take to open its control stream and say hello.
@@ -89,9 +91,14 @@ pub(crate) struct Place {
 }
 
 /// Serves one daemon until its connection ends.
-pub(crate) async fn run(connection: Connection, state: Arc<State>, place: Place) {
+pub(crate) async fn run(
+    connection: Connection,
+    state: Arc<State>,
+    admission: Arc<Admission>,
+    place: Place,
+) {
     let peer = connection.peer_key();
-    match serve(&connection, &state, place).await {
+    match serve(&connection, &state, &admission, place).await {
         Ok(()) => {
             tracing::debug!(%peer, "daemon disconnected");
             Close::Done.apply(&connection);
@@ -107,6 +114,7 @@ pub(crate) async fn run(connection: Connection, state: Arc<State>, place: Place)
 async fn serve(
     connection: &Connection,
     state: &Arc<State>,
+    admission: &Admission,
     place: Place,
 ) -> Result<(), SessionError> {
     let (mut reader, mut writer) = timeout(HELLO_TIMEOUT, greet(connection))
@@ -127,8 +135,9 @@ async fn serve(
         id: state.connect(connection, news_in),
         state: Arc::clone(state),
     };
+    let probe = |port, token| echo::answer(connection, admission, port, token);
     tokio::select! {
-        ended = read(&mut reader, &present, answers_in) => ended,
+        ended = read(&mut reader, &present, answers_in, probe) => ended,
         ended = write(&mut writer, answers, news) => ended,
         _ = connection.closed() => Ok(()),
     }
@@ -157,13 +166,17 @@ fn welcome(connection: &Connection, state: &State, place: Place) -> FromTracker 
     }
 }
 
-/// Reads until the daemon ends the stream or is replaced.
+/// Reads until the daemon ends the stream or is replaced; `probe` is called for each echo.
 async fn read(
     reader: &mut FrameReader,
     present: &Present,
     answers: mpsc::Sender<FromTracker>,
+    probe: impl Fn(u16, [u8; 12]),
 ) -> Result<(), SessionError> {
     while let Some(message) = reader.recv().await? {
+        if let ToTracker::Echo { port, token } = message {
+            probe(port, token);
+        }
         let Some(batch) = present
             .state
             .handle(Instant::now(), present.peer, present.id, message)

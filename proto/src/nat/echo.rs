@@ -41,7 +41,13 @@ mod tests {
             .collect();
         assert_eq!(
             line.unwrap().replace("99x12", &"99".repeat(12)),
-            format!("{} {} {} {}", &hex[..4], &hex[4..8], &hex[8..16], &hex[16..])
+            format!(
+                "{} {} {} {}",
+                &hex[..4],
+                &hex[4..8],
+                &hex[8..16],
+                &hex[16..]
+            )
         );
     }
 
