@@ -59,6 +59,9 @@ pub enum Event {
     Share(Share),
     /// One tracker of this daemon.
     Tracker(Tracker),
+    /// Whether the router of this daemon lets peers in.
+    #[serde(rename = "port_mapping")]
+    PortMapping(PortMapping),
     /// One attempt to reach a peer.
     Attempt(Attempt),
 }
@@ -314,6 +317,49 @@ pub struct Tracker {
     pub mapping: String,
     /// What our NAT lets in, in one word.
     pub filtering: String,
+}
+
+/// Whether the router lets peers in by a port of its outside address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PortMapping {
+    /// How things stand.
+    pub state: PortMappingState,
+    /// How the router was asked, when it has opened a port: PCP, NAT-PMP or UPnP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// The outside address and port, as the router says, when it has opened one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// One sentence for the person.
+    pub note: String,
+}
+
+/// How things stand with a port of the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortMappingState {
+    /// The person does not want it.
+    Off,
+    /// It is not known yet whether there is a NAT.
+    Waiting,
+    /// There is none that matters.
+    Unneeded,
+    /// There is no router to ask.
+    NoRouter,
+    /// The router is being asked.
+    Asking,
+    /// It does not answer.
+    Silent,
+    /// It refuses.
+    Refused,
+    /// It is behind a NAT itself.
+    BehindNat,
+    /// It says that it has opened a port, which is being checked.
+    Checking,
+    /// It says so, and packets do not come in.
+    Shut,
+    /// Packets come in, and peers are told.
+    Open,
 }
 
 /// Why a request failed, ready to be shown: what failed, and what to do next.

@@ -25,6 +25,9 @@ use crate::store::known::KnownTrackers;
 /// Introductions that may wait for the tracker connection; more are tried again later anyway.
 const INTRODUCTIONS: usize = 256;
 
+/// Probes that may wait to be asked for; there is one port.
+const ECHOES: usize = 1;
+
 /// Tells the trackers of one daemon apart; 0 is its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TrackerId(pub(crate) u32);
@@ -82,8 +85,12 @@ pub(crate) struct TrackerHandle {
     wanted: watch::Sender<BTreeMap<SwarmId, MemberState>>,
     situation: watch::Sender<Situation>,
     introductions: mpsc::Sender<(SwarmId, PublicKey)>,
+    echoes: mpsc::Sender<Echo>,
     stop: CancellationToken,
 }
+
+/// A probe to ask for: the port of our outside address where it shall go, and what it carries.
+pub(crate) type Echo = (u16, [u8; 12]);
 
 impl TrackerHandle {
     /// Announces the swarm from now on, or with another state than before.
@@ -111,6 +118,12 @@ impl TrackerHandle {
     pub(crate) fn introduce(&self, swarm: SwarmId, peer: PublicKey) -> bool {
         self.introductions.try_send((swarm, peer)).is_ok()
     }
+
+    /// Asks for a probe to a port of our outside address, once there is a connection.
+    pub(crate) fn echo(&self, port: u16, token: [u8; 12]) {
+        // Who waits for it asks again.
+        let _ = self.echoes.try_send((port, token));
+    }
 }
 
 impl Drop for TrackerHandle {
@@ -124,6 +137,7 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
     let (wanted, wanted_by_session) = watch::channel(BTreeMap::new());
     let (situation, situation_of_session) = watch::channel(config.situation.clone());
     let (introductions, asked) = mpsc::channel(INTRODUCTIONS);
+    let (echoes, wanted_echoes) = mpsc::channel(ECHOES);
     let stop = CancellationToken::new();
     let session = session::Session {
         endpoint,
@@ -132,6 +146,7 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
         wanted: wanted_by_session,
         situation: situation_of_session,
         introductions: asked,
+        echoes: wanted_echoes,
         said: session::Said::default(),
     };
     let stopped = stop.clone();
@@ -145,6 +160,7 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
         wanted,
         situation,
         introductions,
+        echoes,
         stop,
     }
 }

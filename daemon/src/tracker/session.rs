@@ -18,7 +18,7 @@ use warren_proto::wire::tracker::VERSION;
 use warren_proto::wire::{Bounded, FromTracker, Hello, MemberState, ToTracker};
 
 use super::backoff::{Backoff, jittered};
-use super::{Situation, TrackerConfig, TrackerEvent};
+use super::{Echo, Situation, TrackerConfig, TrackerEvent};
 use crate::node::NodeSender;
 use crate::peer::dial::dial;
 use crate::punch::StunServer;
@@ -53,6 +53,7 @@ pub(super) struct Session {
     pub(super) wanted: watch::Receiver<BTreeMap<SwarmId, MemberState>>,
     pub(super) situation: watch::Receiver<Situation>,
     pub(super) introductions: mpsc::Receiver<(SwarmId, PublicKey)>,
+    pub(super) echoes: mpsc::Receiver<Echo>,
     pub(super) said: Said,
 }
 
@@ -187,6 +188,7 @@ impl Session {
             said,
             wanted,
             introductions,
+            echoes,
             situation,
             config,
             node,
@@ -224,6 +226,9 @@ impl Session {
                 Some((swarm, peer)) = introductions.recv() => {
                     writer.send(&ToTracker::Introduce { swarm, peer }).await?;
                     answer_due.get_or_insert_with(|| Instant::now() + ANSWER_TIMEOUT);
+                }
+                Some((port, token)) = echoes.recv() => {
+                    writer.send(&ToTracker::Echo { port, token }).await?;
                 }
                 _ = renew.tick() => {
                     said.forget();
