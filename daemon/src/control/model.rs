@@ -608,6 +608,30 @@ mod tests {
     }
 
     #[test]
+    fn port_mapping_is_this_json() {
+        let open = Event::PortMapping(PortMapping {
+            state: PortMappingState::Open,
+            protocol: Some("PCP".into()),
+            address: Some("203.0.113.7:6000".into()),
+            note: "router opened UDP port 6000 (PCP)".into(),
+        });
+        check(
+            open,
+            r#"{"v":1,"type":"port_mapping","state":"open","protocol":"PCP","address":"203.0.113.7:6000","note":"router opened UDP port 6000 (PCP)"}"#,
+        );
+        let none = Event::PortMapping(PortMapping {
+            state: PortMappingState::BehindNat,
+            protocol: None,
+            address: None,
+            note: "none".into(),
+        });
+        check(
+            none,
+            r#"{"v":1,"type":"port_mapping","state":"behind-nat","note":"none"}"#,
+        );
+    }
+
+    #[test]
     fn words_are_those_of_the_json() {
         for state in [
             ShareState::Hashing,

@@ -7,7 +7,7 @@ use warren_proto::content::{HostPort, TrackerAddress};
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::proof::Side;
 use warren_proto::wire::tracker::Rendezvous;
-use warren_proto::wire::{Bounded, Candidate, FromTracker, Member, MemberState};
+use warren_proto::wire::{Bounded, Candidate, FromTracker, Member, MemberState, NatFiltering};
 
 use super::Node;
 use super::peers::Peer;
@@ -467,9 +467,14 @@ impl Node {
     }
 
     fn situation(&self) -> Situation {
+        let mut nat = self.nat;
+        if self.port.candidate().is_some() {
+            // At that port everybody is let in, so nobody need wait for us to send first.
+            nat.filtering = NatFiltering::PortIndependent;
+        }
         Situation {
             candidates: self.candidates(),
-            nat: self.nat,
+            nat,
         }
     }
 

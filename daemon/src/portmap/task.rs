@@ -195,7 +195,12 @@ impl PortTask {
         self.prove().await;
         let state = self.state();
         if self.told.as_ref() != Some(&state) {
-            tracing::info!(state = %state, "port mapping");
+            match state {
+                PortState::Open(_) | PortState::Shut(_) | PortState::BehindNat { .. } => {
+                    tracing::info!(%state, "port mapping");
+                }
+                _ => tracing::debug!(%state, "port mapping"),
+            }
             self.told = Some(state.clone());
             self.tell(PortNews::State(state)).await;
         }
