@@ -130,7 +130,8 @@ impl State {
             return None;
         }
         Some(match message {
-            ToTracker::Hello(_) => Vec::new(),
+            // An echo is answered by a packet and not on the stream.
+            ToTracker::Hello(_) | ToTracker::Echo { .. } => Vec::new(),
             ToTracker::Announce {
                 swarm,
                 state,

@@ -7,13 +7,14 @@ use warren_proto::content::{HostPort, TrackerAddress};
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::proof::Side;
 use warren_proto::wire::tracker::Rendezvous;
-use warren_proto::wire::{Bounded, FromTracker, Member, MemberState};
+use warren_proto::wire::{Bounded, Candidate, FromTracker, Member, MemberState, NatFiltering};
 
 use super::Node;
 use super::peers::Peer;
 use crate::control::model::{self, ApiError, exit};
 use crate::peer::Close;
 use crate::peer::session::SessionId;
+use crate::portmap::PortNews;
 use crate::punch::PathNews;
 use crate::share::{Known, Share};
 use crate::store::known::KnownTrackers;
@@ -426,6 +427,20 @@ impl Node {
         }
     }
 
+    pub(super) fn handle_port(&mut self, news: PortNews) {
+        match news {
+            PortNews::State(state) => {
+                self.port = state;
+                self.tell_situation();
+            }
+            PortNews::Probe { port, token } => {
+                if let Some(own) = self.trackers.get(&OWN) {
+                    own.handle.echo(port, token);
+                }
+            }
+        }
+    }
+
     /// A path that does not answer is looked for anew: either side asks, since the one whose NAT
     /// was rebound is reached by nobody before it has said something.
     fn handle_silent(&mut self, key: PublicKey, session: SessionId) {
@@ -469,10 +484,23 @@ impl Node {
     }
 
     fn situation(&self) -> Situation {
-        Situation {
-            candidates: self.config.candidates.clone(),
-            nat: self.nat,
+        let mut nat = self.nat;
+        if self.port.candidate().is_some() {
+            // At that port everybody is let in, so nobody need wait for us to send first.
+            nat.filtering = NatFiltering::PortIndependent;
         }
+        Situation {
+            candidates: self.candidates(),
+            nat,
+        }
+    }
+
+    /// Where we can be reached, best first: past a NAT, then without one.
+    fn candidates(&self) -> Vec<Candidate> {
+        let mapped = self.port.candidate().into_iter();
+        mapped
+            .chain(self.config.candidates.iter().copied())
+            .collect()
     }
 
     /// Asks to be introduced to members of unfinished shares that we are not connected to.

@@ -26,6 +26,7 @@ use super::survey::{Finding, Survey};
 use super::{Order, PathNews, Records, StunServer};
 use crate::node::{NodeEvent, NodeSender};
 use crate::peer::interfaces::host_candidates;
+use crate::portmap::PortHandle;
 
 /// Results of dialling that may wait; the tasks that dialled then wait too.
 const DIALLED: usize = 64;
@@ -56,6 +57,7 @@ pub(super) struct Puncher {
     /// Peers whose routes end then, unless they are back.
     fading: BTreeMap<PublicKey, (Instant, SocketAddr)>,
     candidates: Vec<Candidate>,
+    ports: PortHandle,
     next_interfaces: Instant,
     /// Peers that are being dialled, and for which attempt.
     dialling: BTreeMap<PublicKey, u64>,
@@ -78,6 +80,7 @@ impl Puncher {
         node: NodeSender,
         records: Arc<Records>,
         candidates: Vec<Candidate>,
+        ports: PortHandle,
     ) -> Puncher {
         let (dials, dialled) = mpsc::channel(DIALLED);
         Puncher {
@@ -91,6 +94,7 @@ impl Puncher {
             survey: Survey::default(),
             fading: BTreeMap::new(),
             candidates,
+            ports,
             next_interfaces: Instant::now() + INTERFACES,
             dialling: BTreeMap::new(),
             dialled,
@@ -147,6 +151,8 @@ impl Puncher {
     }
 
     async fn survey(&mut self, now: Instant, server: StunServer) {
+        // There was no connection to the tracker: the router may have been started anew.
+        self.ports.network_changed();
         self.survey.start(now, server);
         self.settle_survey().await;
     }
@@ -178,7 +184,7 @@ impl Puncher {
                     self.settle_survey().await;
                 }
             }
-            None => (),
+            None => self.ports.handle_datagram(&bytes),
         }
     }
 
@@ -248,6 +254,7 @@ impl Puncher {
 
     /// Our address may be another one: finds out, and shows the peers that we are still there.
     async fn doubt_everything(&mut self, now: Instant) {
+        self.ports.network_changed();
         self.survey.restart(now);
         self.settle_survey().await;
         let peers: Vec<PublicKey> = self.keepers.keys().copied().collect();
@@ -264,6 +271,7 @@ impl Puncher {
             self.send(&transmit, Owner::Survey, None);
         }
         let finding = self.survey.poll_finding();
+        self.ports.observed(self.survey.reflexive());
         self.handle_finding(finding).await;
     }
 

@@ -9,6 +9,8 @@
 //! what `poll_transmit` yields, call `handle_timeout` at `poll_timeout`. The same seed and the same
 //! input give the same output.
 //!
+//! [`echo`] is what a tracker sends to show that a port of our router is open.
+//!
 //! [`Allowance`] bounds what all attempts together send to an address that does not answer.
 //!
 //! A NAT *maps* an inside address to an outside port and *filters* what comes back (RFC 4787 §4,
@@ -21,6 +23,7 @@
 
 mod allowance;
 pub mod check;
+pub mod echo;
 mod filtering;
 mod keeper;
 mod probe;

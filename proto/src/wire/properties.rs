@@ -325,6 +325,7 @@ fn to_tracker() -> impl Strategy<Value = ToTracker> {
             }
         ),
         (swarm(), peer()).prop_map(|(swarm, peer)| ToTracker::Introduce { swarm, peer }),
+        any::<(u16, [u8; 12])>().prop_map(|(port, token)| ToTracker::Echo { port, token }),
     ]
 }
 

@@ -26,6 +26,7 @@ const ANNOUNCE: u16 = 0x0010;
 const LEAVE: u16 = 0x0011;
 const SITUATION: u16 = 0x0012;
 const INTRODUCE: u16 = 0x0013;
+const ECHO: u16 = 0x0016;
 const WELCOME: u16 = 0x0020;
 const PEERS: u16 = 0x0021;
 const JOINED: u16 = 0x0022;
@@ -239,6 +240,14 @@ pub enum ToTracker {
         /// The other peer.
         peer: PublicKey,
     },
+    /// Send one probe to this port of the address we are seen at; whether it arrives shows whether
+    /// strangers reach us there. PROTOCOL.md, Probes of a tracker.
+    Echo {
+        /// Where, at least 1024; an outside port that our router is said to have opened.
+        port: u16,
+        /// What the probe carries: its STUN transaction id (RFC 8489 §5).
+        token: [u8; 12],
+    },
 }
 
 /// What a tracker says to a daemon.
@@ -308,6 +317,7 @@ impl Message for ToTracker {
             ToTracker::Leave { .. } => LEAVE,
             ToTracker::Situation { .. } => SITUATION,
             ToTracker::Introduce { .. } => INTRODUCE,
+            ToTracker::Echo { .. } => ECHO,
         }
     }
 
@@ -327,6 +337,7 @@ impl Message for ToTracker {
                 paths,
             } => encode_fields(&(candidates, mapping, filtering, paths)),
             ToTracker::Introduce { swarm, peer } => encode_fields(&(swarm, peer)),
+            ToTracker::Echo { port, token } => encode_fields(&(port, token)),
         }
     }
 
@@ -356,6 +367,10 @@ impl Message for ToTracker {
             INTRODUCE => {
                 let (swarm, peer) = decode_fields(kind, body)?;
                 ToTracker::Introduce { swarm, peer }
+            }
+            ECHO => {
+                let (port, token) = decode_fields(kind, body)?;
+                ToTracker::Echo { port, token }
             }
             _ => return Ok(None),
         }))

@@ -50,6 +50,8 @@ fn to_tracker() {
             peer: PEER,
         },
     );
+    let token = [0x99; 12];
+    check("echo", &ToTracker::Echo { port: 5000, token });
 }
 
 #[test]
