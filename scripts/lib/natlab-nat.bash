@@ -17,9 +17,9 @@ load_rules() {
     open) input='' forward='' outbound='' ;;
     firewall4 | firewall6) outbound='' ;;
     full-cone)
-      inbound='iifname wan meta l4proto udp dnat ip to udp dport map @owner' ;;
+      inbound="iifname wan ip daddr $public meta l4proto udp dnat ip to udp dport map @owner" ;;
     address-restricted)
-      inbound='iifname wan udp dport . ip saddr @contacted dnat ip to udp dport map @owner' ;;
+      inbound="iifname wan ip daddr $public udp dport . ip saddr @contacted dnat ip to udp dport map @owner" ;;
     port-restricted | short-timeouts | double-nat) ;;
     # A hash, so that the port depends on the sender alone and not on where it sends.
     port-changing)
@@ -79,6 +79,8 @@ table inet filter {
   }
   chain forward {
     type filter hook forward priority filter
+    # Sent to an address that this router had once.
+    iifname wan oifname wan drop
     $forward
   }
 }

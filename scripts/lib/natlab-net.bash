@@ -20,8 +20,10 @@ same_types=(same same-hairpin)
 server4=(192.0.2.1 192.0.2.2)
 server6=(2001:db8:5::1 2001:db8:5::2)
 
-# What the Internet knows of a site: the address of its NAT, or the network of its hosts.
+# What the Internet knows of a site: the address of its NAT, or the network of its hosts. `other4` is
+# the NAT's at another uplink.
 declare -A nat4=([a]=203.0.113.1 [b]=203.0.113.2)
+declare -A other4=([a]=203.0.113.17 [b]=203.0.113.18)
 declare -A public4=([a]=198.51.100.0 [b]=198.51.100.128)
 declare -A public6=([a]=2001:db8:a:: [b]=2001:db8:b::)
 
@@ -74,7 +76,7 @@ attach() {
   ip -n "$down" route add default via "$near4"
   ip -n "$down" route add default via "$near6"
   [ "$up" != core ] || core_leg[$site]=to-$down
-  for prefix in "${nat4[$site]}/32" "${public4[$site]}/25"; do
+  for prefix in "${nat4[$site]}/32" "${other4[$site]}/32" "${public4[$site]}/25"; do
     ip -n "$up" route add "$prefix" via "$far4"
   done
   ip -n "$up" route add "${public6[$site]}/64" via "$far6"
@@ -99,6 +101,7 @@ build() {
         ;;
       b)
         ip -n server route add "${nat4[b]}/32" via "$near4"
+        ip -n server route add "${other4[b]}/32" via "$near4"
         ip -n server route add "${public4[b]}/25" via "$near4"
         ip -n server route add "${public6[b]}/64" via "$near6"
         ;;
@@ -132,6 +135,9 @@ routers() {
     [ ! -e "/run/netns/$ns" ] || [[ $ns != *-${1:-*} ]] || echo "$ns"
   done
 }
+
+# The router of site $1 that is next to the core.
+outermost() { routers "$1" | head -n 1; }
 
 # The address that router $1 translates to.
 outside_address() {

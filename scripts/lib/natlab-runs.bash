@@ -156,6 +156,9 @@ event_of() {
   local site=${1#*-} ns
   case $1 in
     reboot-*) echo forget && routers "$site" ;;
+    move-a) printf '%s\n' move a ;;
+    move-b) printf '%s\n' move "$host_b" ;;
+    uplink-*) printf '%s\n' uplink "$(outermost "$site")" "${nat4[$site]}" "${other4[$site]}" ;;
     rebind-*)
       printf '%s\n' rebind $((run % 10))
       for ns in $(routers "$site"); do

@@ -51,9 +51,9 @@ check_router() {
   local type=$1 expected=$2 unasked
   shift 2
   lab "$type" open 1 1
-  probe a lives "${servers[0]}" 1 >/run/lab/unasked &
+  probe a lives "${servers[0]}" 2 >/run/lab/unasked &
   unasked=$!
-  probe a moves "${servers[0]}" 1 >/run/lab/moved &
+  probe a moves "${servers[0]}" 2 >/run/lab/moved &
   sleep 0.5
   python natlab-router "$@" >/dev/null
   wait $unasked $!
@@ -105,12 +105,26 @@ expect "short-timeouts of 3 s, after 5 s" "$(probe a lives "${servers[0]}" 5)" d
 lab port-restricted open 1 1
 expect "port-restricted, after 5 s" "$(probe a lives "${servers[0]}" 5)" alive
 
-echo "Routers that forget, in use:"
+echo "Routers that forget, in use, and that get another uplink:"
 check_router port-restricted "dead stays" forget nat-a
 check_router firewall4 "dead stays" forget nat-a
 check_router port-restricted "dead moves" rebind 0 nat-a=203.0.113.1
 check_router port-changing "dead moves" rebind 3 nat-a=203.0.113.1
 check_router double-nat "dead moves" rebind 3 outer-a=203.0.113.1 nat-a=100.64.0.2
+check_router port-restricted "dead moves" uplink nat-a 203.0.113.1 203.0.113.17
+check_router full-cone "dead moves" uplink nat-a 203.0.113.1 203.0.113.17
+check_router double-nat "dead moves" uplink outer-a 203.0.113.1 203.0.113.17
+lab full-cone open 1 1
+for uplink in 203.0.113.17 203.0.113.1; do
+  python natlab-router uplink nat-a 203.0.113.1 203.0.113.17 >/dev/null
+  expect "full-cone, by way of $uplink" "$(probe a nat "${servers[@]}")" \
+    "at:$uplink translated $independent port:kept $open unasked:ignored"
+done
+
+echo "A host that moves:"
+check_router open "dead moves" move a
+check_router firewall6 "dead moves" move a
+check_router port-restricted "dead moves" move a
 
 echo "The core and the routers of a site on the way to the server:"
 for number in 1 2 3 4; do
