@@ -5,7 +5,7 @@
 #                         core
 #               .----------'  '----------.
 #            hop-a3 ..                hop-b3 ..       with more than one hop a side
-#            outer-a                  outer-b         a second NAT, double-nat only
+#            outer-a                  outer-b         the carrier's NAT, of double-nat and cgn-random
 #            nat-a                    nat-b
 #            a   a2                   b   b2          two hosts behind each
 #
@@ -13,7 +13,8 @@
 # addresses. A router calls the link towards the core `wan` and the one towards the hosts `lan`.
 
 site_types=(open firewall4 firewall6 full-cone address-restricted port-restricted port-changing
-  clash short-timeouts double-nat)
+  clash short-timeouts double-nat gateway address-dependent symmetric-sequential symmetric-block
+  symmetric cgn-random udp-443 udp-blocked)
 # Where B may be besides: at A's site.
 same_types=(same same-hairpin)
 
@@ -22,8 +23,12 @@ server6=(2001:db8:5::1 2001:db8:5::2)
 
 # What the Internet knows of a site: the address of its NAT, or the network of its hosts. `other4` is
 # the NAT's at another uplink.
-declare -A nat4=([a]=203.0.113.1 [b]=203.0.113.2)
+declare -A nat4
+declare -A home4=([a]=203.0.113.1 [b]=203.0.113.2)
 declare -A other4=([a]=203.0.113.17 [b]=203.0.113.18)
+# No port of an address is given away that can only be a documentation's: the program of `gateway`
+# knows them.
+declare -A gateway4=([a]=223.255.255.1 [b]=223.255.255.2)
 declare -A public4=([a]=198.51.100.0 [b]=198.51.100.128)
 declare -A public6=([a]=2001:db8:a:: [b]=2001:db8:b::)
 
@@ -87,8 +92,13 @@ attach() {
 build() {
   local a=$1 b=$2 hairpin=no site
   tear_down
+  for site in a b; do
+    nat4[$site]=${home4[$site]}
+    [ "${!site}" != gateway ] || nat4[$site]=${gateway4[$site]}
+  done
   add_router core
   add_ns server
+  count_relayed
   # The site that a packet of the server goes to can be told by its link, which may be slow.
   for site in a b; do
     link core "to-server-$site" server "to-$site"
@@ -122,6 +132,7 @@ build() {
 
 tear_down() {
   local ns
+  close_gateways
   for ns in /run/netns/*; do
     [ ! -e "$ns" ] || ip netns del "${ns##*/}"
   done
@@ -148,19 +159,23 @@ outside_address() {
 }
 
 build_site() {
-  local site=$1 type=$2 hops=$3 hairpin=$4 up=core hop
+  local site=$1 type=$2 hops=$3 hairpin=$4 up=core hop carrier=''
   for ((hop = hops; hop > 1; hop--)); do
     attach "$site" "$up" "hop-$site$hop"
     up=hop-$site$hop
   done
-  if [ "$type" = double-nat ]; then
+  case $type in
+    # Carriers do not keep ports: many homes share one address.
+    double-nat) carrier=port-changing ;;
+    cgn-random) carrier=symmetric ;;
+  esac
+  if [ -n "$carrier" ]; then
     attach "$site" "$up" "outer-$site"
     ip -n "outer-$site" addr add "${nat4[$site]}/32" dev wan
     add_router "nat-$site"
     link "outer-$site" lan "nat-$site" wan 100.64.0
     ip -n "nat-$site" route add default via "$near4"
-    # Carriers do not keep ports: many homes share one address.
-    load_rules "outer-$site" port-changing "${nat4[$site]}" no
+    load_rules "outer-$site" $carrier "${nat4[$site]}" no
     load_rules "nat-$site" port-restricted "$far4" "$hairpin"
   else
     attach "$site" "$up" "nat-$site"
@@ -173,6 +188,7 @@ build_site() {
       net.netfilter.nf_conntrack_udp_timeout_stream="$udp_timeout"
   fi
   build_lan "$site" "$type"
+  [ "$type" != gateway ] || open_gateway "$site"
 }
 
 build_lan() {

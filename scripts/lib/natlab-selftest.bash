@@ -2,6 +2,7 @@
 # slow as they were asked to be. Sourced by scripts/natlab.
 
 failures=0
+left_out=no
 
 # Compares what was measured, $2, with what should be, $3. Words of $3 must all be there.
 expect() {
@@ -66,6 +67,18 @@ check_type() {
   expect "$1" "$(probe a nat "${servers[@]}")" "$2"
 }
 
+# Type, and the pattern of its ports.
+check_ports() {
+  lab "$1" open 1 1
+  expect "$1" "$(probe a ports "${servers[@]}" 64)" "$2"
+}
+
+# Type, and what leaves its site.
+check_leaves() {
+  lab "$1" open 1 1
+  expect "$1" "$(probe a leaves "${servers[0]}")" "$2"
+}
+
 # Two types and the start of the second, in ms; what should come of the simplest punch.
 check_punch() {
   local host=b first second
@@ -84,6 +97,8 @@ independent=mapping:endpoint-independent
 open="filtering:endpoint-independent"
 by_address="filtering:address-dependent"
 by_port="filtering:address-and-port-dependent"
+by_address_mapped=mapping:address-dependent
+by_port_mapped=mapping:address-and-port-dependent
 
 echo "NATs, as a host behind them sees them:"
 check_type open "routed $independent port:kept $open unasked:ignored"
@@ -96,6 +111,38 @@ check_type port-changing "translated $independent port:changed $by_port unasked:
 check_type clash "translated $independent port:kept $by_port unasked:moves"
 check_type short-timeouts "translated $independent port:kept $by_port unasked:ignored"
 check_type double-nat "translated $independent port:changed $by_port unasked:ignored"
+# Who was heard unasked is at another address, and so is another port there.
+check_type address-dependent "translated $by_address_mapped port:changed $by_port"
+for type in symmetric-sequential symmetric-block symmetric cgn-random; do
+  check_type $type "translated $by_port_mapped port:changed $by_port"
+done
+! is_possible_type gateway || check_type gateway "translated $independent port:kept $by_port unasked:ignored"
+
+echo "Ports of 64 flows:"
+check_ports address-dependent flows:some-range
+check_ports symmetric-sequential flows:sequential
+check_ports symmetric-block flows:block
+check_ports symmetric flows:full-range
+check_ports cgn-random flows:full-range
+
+echo "What is let out:"
+check_leaves port-restricted "udp:53,443,59000 tcp:443,59000"
+check_leaves udp-443 "udp:53,443 tcp:443,59000"
+check_leaves udp-blocked "udp:none tcp:443,59000"
+
+echo "Ports that are asked for:"
+if is_possible_type gateway; then
+  lab gateway open 1 1
+  for way in pcp nat-pmp upnp; do
+    expect "gateway, by $way" "$(probe a mapped $way 192.168.1.1 "${servers[@]}")" \
+      "granted at:${gateway4[a]} leads-in and-out"
+  done
+else
+  left_out=yes
+  tell_left_out gateway
+fi
+lab port-restricted open 1 1
+expect "port-restricted, by pcp" "$(probe a mapped pcp 192.168.1.1 "${servers[@]}")" refused
 
 echo "Mappings in silence:"
 udp_timeout=3
@@ -108,6 +155,7 @@ expect "port-restricted, after 5 s" "$(probe a lives "${servers[0]}" 5)" alive
 echo "Routers that forget, in use, and that get another uplink:"
 check_router port-restricted "dead stays" forget nat-a
 check_router firewall4 "dead stays" forget nat-a
+check_router symmetric "dead moves" forget nat-a
 check_router port-restricted "dead moves" rebind 0 nat-a=203.0.113.1
 check_router port-changing "dead moves" rebind 3 nat-a=203.0.113.1
 check_router double-nat "dead moves" rebind 3 outer-a=203.0.113.1 nat-a=100.64.0.2
@@ -191,3 +239,4 @@ check_punch port-restricted same-hairpin 0 met
 stop_all
 delay_stop
 [ $failures -eq 0 ] || die "$failures of the above are not as named" "The kernel may do NAT differently."
+[ $left_out = no ] || exit 77
