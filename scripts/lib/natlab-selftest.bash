@@ -79,6 +79,25 @@ check_leaves() {
   expect "$1" "$(probe a leaves "${servers[0]}")" "$2"
 }
 
+# Tells whether $1 is $2 or little more: kernels have a few things of their own to say.
+about() { (($1 < $2 || $1 > $2 + 5)) || echo "about-$2"; }
+
+# Packets that host $1 has sent.
+sent_by() {
+  PYTHONPATH=$lib "$python" -SBc "from natlab_namespace import Packets; print(*Packets(['$1']).sent())"
+}
+
+# Type, and what is counted of 64 flows at its router, and of entries in its table.
+check_flows() {
+  local entries
+  lab "$1" open 1 1
+  python natlab-counters nat-a >/dev/null
+  probe a ports "${servers[@]}" 64 >/dev/null
+  [[ $(python natlab-counters nat-a) =~ \"flows_a\":([0-9]+) ]]
+  entries=$(in_ns nat-a cat /proc/sys/net/netfilter/nf_conntrack_count)
+  expect "$1" "flows:${BASH_REMATCH[1]} entries:$entries $(about "$entries" 64)" "$2"
+}
+
 # Two types and the start of the second, in ms; what should come of the simplest punch.
 check_punch() {
   local host=b first second
@@ -124,6 +143,38 @@ check_ports symmetric-sequential flows:sequential
 check_ports symmetric-block flows:block
 check_ports symmetric flows:full-range
 check_ports cgn-random flows:full-range
+
+echo "What is counted of 64 flows:"
+check_flows open "flows:0 entries:0"
+for type in firewall4 firewall6 port-restricted symmetric cgn-random; do
+  check_flows $type "flows:64 about-64"
+done
+lab clash open 1 1
+probe a nat "${servers[@]}" >/dev/null
+# Seven of its own, and three that came in unasked.
+[[ $(python natlab-counters nat-a) =~ \"flows_a\":([0-9]+) ]]
+expect "clash, and what comes in" "flows:${BASH_REMATCH[1]}" flows:10
+
+echo "What is counted of packets:"
+for type in port-restricted firewall6; do
+  lab $type open 1 1
+  before=$(sent_by a)
+  probe a trips "${servers[0]}" 40 >/dev/null
+  sent=$(($(sent_by a) - before))
+  expect "40 of a host, $type" "sent:$sent $(about $sent 40)" about-40
+done
+lab port-restricted open 1 1
+python natlab-counters server >/dev/null
+in_ns a "$python" -SEc "
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    for first in 0x30, 0x40, 0x30:
+        sock.sendto(bytes([first]) + bytes(99), ('${servers[0]}', 9))"
+[[ $(python natlab-counters server) =~ \"relayed_udp_bytes\":([0-9]+) ]]
+expect "2 of 128 bytes to be relayed, 1 not" "relayed:${BASH_REMATCH[1]}" relayed:256
+probe a leaves "${servers[0]}" >/dev/null
+[[ $(python natlab-counters server) =~ \"tracker_tcp_bytes\":([0-9]+) ]]
+expect "two connections of TCP" "some:$((BASH_REMATCH[1] > 0))" some:1
 
 echo "What is let out:"
 check_leaves port-restricted "udp:53,443,59000 tcp:443,59000"
