@@ -1,7 +1,7 @@
 # The programs of scripts/natlab, which sources this: starts them in the networks of the lab, and
 # measures. Each run has a tracker and daemons of its own, and leaves one line of JSON in $results.
 
-results=/run/lab/results
+results=${NATLAB_RESULTS:-/run/lab/results}
 started=()
 rebinds=0
 
@@ -138,7 +138,7 @@ measure_run() {
   stop_all
   [ "$file" = - ] || cmp -s -- "$file" /run/lab/file || die "the download differs" "Report this."
   [ "$verdict" = yes ] || all_connected=no
-  show_run | tee -a $results | if [ $json = yes ]; then cat; else show_words; fi
+  show_run | tee -a "$results" | if [ $json = yes ]; then cat; else show_words; fi
 }
 
 # Waits until both daemons are connected to the tracker, and leaves in `nats` what they know of their
@@ -248,5 +248,5 @@ show_run() {
 
 show_words() {
   cat >/dev/null
-  printf '%-18s %-18s %s dials  %s  tracker %d bytes\n' "$a" "$b" "$dials" "$words" "$bytes"
+  printf '%-20s %-20s %s dials  %s  tracker %d bytes\n' "$a" "$b" "$dials" "$words" "$bytes"
 }

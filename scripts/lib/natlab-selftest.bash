@@ -176,6 +176,21 @@ probe a leaves "${servers[0]}" >/dev/null
 [[ $(python natlab-counters server) =~ \"tracker_tcp_bytes\":([0-9]+) ]]
 expect "two connections of TCP" "some:$((BASH_REMATCH[1] > 0))" some:1
 
+echo "What is told of four runs, one of them relayed and one failed:"
+for outcome in 'true,"path":"direct"' 'true,"path":"lan"' 'true,"path":"relay"' 'false,"path":null'; do
+  printf '{"a":"open","b":"symmetric","run":1,"skew_ms":0,"tracker_bytes":9,"flows_a":null,"flows_b":7,'
+  printf '"packets_a":5,"packets_b":6,"first_byte_s":0.2,"proven_ms":100,"kind":"host","complete":%s}\n' \
+    "$outcome"
+done >/run/lab/four
+told=$(python natlab-report record /run/lab/four 25 open symmetric)
+wanted='| open | symmetric | 4 | 50.0 | 25.0 | 100 | 100 | 200 | 200 | host | 5 | 6 | 7 | 9 |'
+expect "in the table" "$(grep -cF "$wanted" <<<"$told") line" "1 line"
+told=$(python natlab-report picture /run/lab/four 25 open symmetric |
+  "$python" -SEc 'import sys, xml.etree.ElementTree as tree
+for rect in tree.parse(sys.stdin).iter("{http://www.w3.org/2000/svg}rect"):
+    print(rect.get("width") + rect.get("fill"))' | tr '\n' ' ')
+expect "in the picture" "$told" "29#8fd19e 14.5#ffd27a 14.5#f0868a"
+
 echo "What is let out:"
 check_leaves port-restricted "udp:53,443,59000 tcp:443,59000"
 check_leaves udp-443 "udp:53,443 tcp:443,59000"
