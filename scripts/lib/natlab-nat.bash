@@ -29,7 +29,7 @@ load_rules() {
     port-changing)
       change_port "jhash ip saddr . udp sport mod 2000 seed 0x77" 20000 2000 ;;
     address-dependent)
-      change_port "jhash ip saddr . udp sport . ip daddr mod 2000 seed 0x77" 20000 2000 ;;
+      change_port "jhash ip saddr . udp sport . ip daddr mod 4000 seed 0x77" 20000 4000 ;;
     # The next port for each flow, of any host.
     symmetric-sequential) change_port "numgen inc mod 4000" 40000 4000 ;;
     symmetric-block) change_port "" 20480 1024 ;;
@@ -138,7 +138,8 @@ change_port() {
     $outbound"
     return
   fi
-  # A map, for numbers themselves would be ports with their bytes swapped.
+  # A map, for numbers themselves would be ports with their bytes swapped. It must fit into what may be
+  # sent to the kernel at once without privileges: some 4,000.
   for ((port = 0; port < count; port++)); do
     ports+="$port : $((first + port)), "
   done

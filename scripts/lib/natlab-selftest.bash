@@ -52,10 +52,11 @@ check_router() {
   local type=$1 expected=$2 unasked
   shift 2
   lab "$type" open 1 1
-  probe a lives "${servers[0]}" 2 >/run/lab/unasked &
+  rm -f /run/lab/unasked /run/lab/moved
+  probe a lives "${servers[0]}" 3 >/run/lab/unasked &
   unasked=$!
-  probe a moves "${servers[0]}" 2 >/run/lab/moved &
-  sleep 0.5
+  probe a moves "${servers[0]}" 3 >/run/lab/moved &
+  until_succeeds "a mapping" test -s /run/lab/unasked -a -s /run/lab/moved
   python natlab-router "$@" >/dev/null
   wait $unasked $!
   expect "$type, $1" "$(cat /run/lab/unasked /run/lab/moved | tr '\n' ' ')" "$expected"
@@ -67,10 +68,11 @@ check_type() {
   expect "$1" "$(probe a nat "${servers[@]}")" "$2"
 }
 
-# Type, and the pattern of its ports.
+# Type, and the pattern of its ports; of how many flows. Hashes may send two sockets to one port, where
+# the second is lost.
 check_ports() {
   lab "$1" open 1 1
-  expect "$1" "$(probe a ports "${servers[@]}" 64)" "$2"
+  expect "$1" "$(probe a ports "${servers[@]}" "${3:-64}")" "$2"
 }
 
 # Type, and what leaves its site.
@@ -137,8 +139,8 @@ for type in symmetric-sequential symmetric-block symmetric cgn-random; do
 done
 ! is_possible_type gateway || check_type gateway "translated $independent port:kept $by_port unasked:ignored"
 
-echo "Ports of 64 flows:"
-check_ports address-dependent flows:some-range
+echo "Ports of many flows:"
+check_ports address-dependent flows:some-range 24
 check_ports symmetric-sequential flows:sequential
 check_ports symmetric-block flows:block
 check_ports symmetric flows:full-range
