@@ -100,7 +100,7 @@ skew_of() {
 
 # One run: prints its line, and adds it to the results.
 measure_run() {
-  local a=$1 b=$2 run=$3 skew=$4 host_b=b family=4 dials=$dialer address nats before bytes
+  local a=$1 b=$2 run=$3 skew=$4 host_b=b family=4 dials=$dialer address before bytes nat_a nat_b way_a way_b
   local verdict file measured words counted
   case $b in same*) host_b=a2 ;; esac
   case $a,$b in *firewall6*) family=6 ;; esac
@@ -141,13 +141,14 @@ measure_run() {
   show_run | tee -a "$results" | if [ $json = yes ]; then cat; else show_words; fi
 }
 
-# Waits until both daemons are connected to the tracker, and leaves in `nats` what they know of their
-# NATs. It may be that no way leads there from a site that keeps UDP in; any other finds one.
+# Waits until both daemons are connected to the tracker, and leaves in `nat_a` and `nat_b` what they
+# know of their NATs, and in `way_a` and `way_b` how they reach it. It may be that no way leads there from a site that keeps UDP in; any other finds one.
 await_tracker() {
   local longest=90
   case $a,$b in *udp-*) longest=$patience ;; esac
-  nats=$(python natlab-ready $longest /run/lab/run/a /run/lab/run/b 2>>"$work/ready.log") && return
-  nats='- -'
+  read -r nat_a nat_b way_a way_b < \
+    <(python natlab-ready $longest /run/lab/run/a /run/lab/run/b 2>>"$work/ready.log") && return
+  nat_a=- nat_b=- way_a=- way_b=-
   case $a,$b in
     *udp-*) return 1 ;;
     *) gone_wrong "the daemons to reach the tracker" ;;
@@ -193,7 +194,8 @@ tracker_options() {
   local help second=${server4[1]}
   help=$("$bin/tracker" --help)
   [ $family = 4 ] || second=${server6[1]}
-  [[ $help != *--tcp* ]] || printf '%s\n' --listen '[::]:59000' --listen '[::]:443' --tcp '[::]:443'
+  # One that knows --tcp serves TCP wherever it listens.
+  [[ $help != *--tcp* ]] || printf '%s\n' --listen '[::]:59000' --listen '[::]:443'
   [[ $help != *--alt-address* ]] || printf '%s\n' --alt-address "$second"
 }
 
@@ -242,8 +244,8 @@ server_bytes() {
 show_run() {
   printf '{"a":"%s","b":"%s","run":%d,"dialer":"%s","delay_ms":%d,"skew_ms":%d,"loss":%s,' \
     "$a" "$b" "$run" "$dials" "$delay" "$skew" "$loss"
-  printf '"nat_a":"%s","nat_b":"%s","tracker_bytes":%d,%s,%s\n' \
-    "${nats% *}" "${nats#* }" "$bytes" "$counted" "${measured#\{}"
+  printf '"nat_a":"%s","nat_b":"%s","way_a":"%s","way_b":"%s","tracker_bytes":%d,%s,%s\n' \
+    "$nat_a" "$nat_b" "$way_a" "$way_b" "$bytes" "$counted" "${measured#\{}"
 }
 
 show_words() {
