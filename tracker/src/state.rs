@@ -134,6 +134,7 @@ impl State {
             ToTracker::Introduce { swarm, peer: other } => {
                 tables.introduce_on_request(now, swarm, peer, other)
             }
+            ToTracker::Trickle { .. } | ToTracker::Outcome { .. } => Vec::new(),
         })
     }
 

@@ -10,6 +10,7 @@
 pub mod bounded;
 pub mod frame;
 pub mod peer;
+pub mod technique;
 pub mod tracker;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod vectors;
 pub use bounded::{Bounded, TooMany};
 pub use frame::{DecodeError, HEADER_BYTES, Header, Message, encode};
 pub use peer::{NoReason, Part, PeerAnswer, PeerMessage, PeerRequest};
+pub use technique::Technique;
 pub use tracker::{
     Candidate, CandidateKind, FromTracker, Hello, Member, MemberState, NatFiltering, NatMapping,
     Rendezvous, ToTracker,
