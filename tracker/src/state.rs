@@ -161,6 +161,7 @@ impl State {
             ToTracker::Introduce { swarm, peer: other } => {
                 tables.introduce_on_request(now, swarm, (peer, other), &self.relay)
             }
+            ToTracker::Trickle { .. } | ToTracker::Outcome { .. } => Vec::new(),
         })
     }
 

@@ -306,7 +306,10 @@ impl Node {
             FromTracker::Busy { retry_after_s } => {
                 tracing::debug!(retry_after_s, "the tracker is busy");
             }
-            FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),
+            FromTracker::Hello(_)
+            | FromTracker::Welcome { .. }
+            | FromTracker::Trickled { .. }
+            | FromTracker::Advice { .. } => (),
         }
     }
 

@@ -319,7 +319,7 @@ impl Puncher {
 
     /// Sends a datagram; an answer leaves from where its request arrived.
     fn send(&mut self, transmit: &Transmit, owner: Owner, heard: Option<Arrival>) {
-        let Transmit { to, bytes, ttl } = transmit;
+        let Transmit { to, bytes, ttl, .. } = transmit;
         self.owners.sent(bytes, owner);
         let allowed = !self.is_unasked(*to, bytes, owner)
             || self.allowance.take(Instant::now(), *to, bytes.len());

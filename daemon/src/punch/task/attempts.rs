@@ -119,7 +119,7 @@ impl Puncher {
         };
         let (peer, route) = (attempt.peer, attempt.route);
         match event {
-            PunchEvent::Heard { remote } => {
+            PunchEvent::Heard { remote, .. } => {
                 let socket = self.endpoint.socket();
                 socket.admit_heard(route, remote);
                 // Until the client nominates one, this address is as good as any.
@@ -135,6 +135,11 @@ impl Puncher {
                 self.follow_nomination(id).await;
             }
             PunchEvent::Failed => self.tell_over(peer).await,
+            // Attempts that are not told of our NAT do not guess.
+            PunchEvent::Trickle { .. }
+            | PunchEvent::Turn(_)
+            | PunchEvent::TurnOver
+            | PunchEvent::Close { .. } => (),
         }
     }
 
