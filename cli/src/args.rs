@@ -135,6 +135,9 @@ pub(crate) struct DaemonArgs {
     /// Where downloads and .p2p files go [default: downloads/daemon-IDX in this folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) downloads: Option<PathBuf>,
+    /// Do not ask the router to let peers in (PCP, NAT-PMP, UPnP)
+    #[arg(long)]
+    pub(crate) no_port_mapping: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -251,7 +254,7 @@ mod tests {
         for line in [
             "daemon 1 tracker.example:59000",
             "daemon 0 203.0.113.7:59000#ceircbaeaqcaibaeaqcaibaeaq --listen 0.0.0.0:4000",
-            "daemon 65535 [2001:db8::1]:59000 --downloads d",
+            "daemon 65535 [2001:db8::1]:59000 --downloads d --no-port-mapping",
             "daemon 1 tracker.example:59000 --no-relay",
             "daemon 1 tracker.example:59000 --relay-only",
             "register film.mkv 1",

@@ -12,11 +12,12 @@ use std::{
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use warren_daemon::{
+    PortMapping,
     control::{
         attempt::Role,
         model::{
-            ApiError, Done, DownloadRequest, Event, Peer, RegisterRequest, Registered,
-            RemoveRequest, Share, Tracker, exit,
+            ApiError, Done, DownloadRequest, Event, Peer, PortMapping as ShownPort,
+            RegisterRequest, Registered, RemoveRequest, Share, Tracker, exit,
         },
     },
     home::{is_held, socket_path},
@@ -57,6 +58,10 @@ pub(crate) async fn daemon(home: Option<PathBuf>, args: DaemonArgs) -> Result<()
         listen: args.listen,
         paths,
         downloads: std::path::absolute(downloads).map_err(home::no_working_folder)?,
+        port_mapping: match args.no_port_mapping {
+            true => PortMapping::Off,
+            false => PortMapping::WhereNeeded,
+        },
     })
     .await
 }
@@ -238,6 +243,9 @@ impl Client {
             match (self.output.json(), event) {
                 (true, event) => self.output.event(event)?,
                 (false, Event::Tracker(tracker)) => self.output.result(&tracker_line(tracker))?,
+                (false, Event::PortMapping(port)) => {
+                    self.output.result(&port_mapping_line(port))?;
+                }
                 (false, Event::Share(share)) => self.output.result(&share_line(share))?,
                 (false, Event::Peer(peer)) => self.output.result(&peer_line(peer))?,
                 (false, _) => (),
@@ -424,6 +432,10 @@ fn tracker_line(tracker: &Tracker) -> String {
         "tracker {}{key}  {state}{note}{nat}",
         tracker.address
     ))
+}
+
+fn port_mapping_line(port: &ShownPort) -> String {
+    printable(&format!("port mapping  {}", port.note))
 }
 
 fn share_line(share: &Share) -> String {

@@ -138,7 +138,9 @@ async fn lists_are_lines_for_people_and_objects_for_programs() {
     check(
         &output,
         0,
-        "tracker t.example:59000#key  connected\nab  seeding  5 B  film\n",
+        "tracker t.example:59000#key  connected\n\
+         port mapping  router opened UDP port 6000 (PCP)\n\
+         ab  seeding  5 B  film\n",
     );
     let output = daemon.client(&["status", "7", "--json"]).await;
     let lines: Vec<String> = status()
@@ -230,6 +232,12 @@ fn status() -> Vec<Event> {
             note: None,
             mapping: "unknown".into(),
             filtering: "unknown".into(),
+        }),
+        Event::PortMapping(PortMapping {
+            state: PortMappingState::Open,
+            protocol: Some("PCP".into()),
+            address: Some("203.0.113.7:6000".into()),
+            note: "router opened UDP port 6000 (PCP)".into(),
         }),
         Event::Share(Share {
             content_id: "ab".into(),

@@ -8,10 +8,12 @@ pub mod control;
 pub mod home;
 mod node;
 mod peer;
+mod portmap;
 mod punch;
 mod run;
 mod share;
 pub mod store;
 mod tracker;
 
+pub use portmap::PortMapping;
 pub use run::{Config, run};

@@ -22,6 +22,7 @@ use crate::home::{DaemonHome, known_trackers};
 use crate::node::commands::NodeControl;
 use crate::node::{self, Node, NodeConfig, NodeEvent, NodeSender, OwnTracker};
 use crate::peer::interfaces::host_candidates;
+use crate::portmap::{self, PortMapping};
 use crate::punch::{self, PunchHandle};
 use crate::share::depot::Depot;
 use crate::store::db::ShareDb;
@@ -46,6 +47,8 @@ pub struct Config {
     pub paths: Paths,
     /// Where downloads and `.p2p` files go, absolute.
     pub downloads: PathBuf,
+    /// Whether the router may be asked to let peers in.
+    pub port_mapping: PortMapping,
 }
 
 /// Runs a daemon until it is stopped by SIGINT, SIGTERM or its control API.
@@ -69,10 +72,22 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
 
     let (sender, events) = node::channel();
     let candidates = host_candidates(endpoint.local_addr());
+    // Nobody is sent to the port of who is reached through the tracker alone.
+    let port_mapping = match config.paths {
+        Paths::RelayOnly => PortMapping::Off,
+        Paths::Any | Paths::DirectOnly => config.port_mapping,
+    };
+    let (ports, asking) = portmap::start(
+        port_mapping,
+        endpoint.local_addr(),
+        sender.clone(),
+        stop.clone(),
+    );
     let punch = punch::start(
         endpoint.clone(),
         sender.clone(),
         candidates.clone(),
+        ports,
         stop.clone(),
     );
     let parts = NodeConfig {
@@ -94,8 +109,9 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
 
     let ended = node.run(events).await;
     stop.cancel();
-    // Both end by themselves now; what they say no longer matters.
+    // All end by themselves now; what they say no longer matters.
     let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
+    let _ = asking.await;
     let _ = api.await;
     accepting.abort();
     ended

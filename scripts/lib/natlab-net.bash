@@ -5,7 +5,7 @@
 #                         core
 #               .----------'  '----------.
 #            hop-a3 ..                hop-b3 ..       with more than one hop a side
-#            outer-a                  outer-b         a second NAT, double-nat only
+#            outer-a                  outer-b         the carrier's NAT, of double-nat and cgn-random
 #            nat-a                    nat-b
 #            a   a2                   b   b2          two hosts behind each
 #
@@ -13,15 +13,22 @@
 # addresses. A router calls the link towards the core `wan` and the one towards the hosts `lan`.
 
 site_types=(open firewall4 firewall6 full-cone address-restricted port-restricted port-changing
-  clash short-timeouts double-nat)
+  clash short-timeouts double-nat gateway address-dependent symmetric-sequential symmetric-block
+  symmetric cgn-random udp-443 udp-blocked)
 # Where B may be besides: at A's site.
 same_types=(same same-hairpin)
 
 server4=(192.0.2.1 192.0.2.2)
 server6=(2001:db8:5::1 2001:db8:5::2)
 
-# What the Internet knows of a site: the address of its NAT, or the network of its hosts.
-declare -A nat4=([a]=203.0.113.1 [b]=203.0.113.2)
+# What the Internet knows of a site: the address of its NAT, or the network of its hosts. `other4` is
+# the NAT's at another uplink.
+declare -A nat4
+declare -A home4=([a]=203.0.113.1 [b]=203.0.113.2)
+declare -A other4=([a]=203.0.113.17 [b]=203.0.113.18)
+# No port of an address is given away that can only be a documentation's: the program of `gateway`
+# knows them.
+declare -A gateway4=([a]=223.255.255.1 [b]=223.255.255.2)
 declare -A public4=([a]=198.51.100.0 [b]=198.51.100.128)
 declare -A public6=([a]=2001:db8:a:: [b]=2001:db8:b::)
 
@@ -74,7 +81,7 @@ attach() {
   ip -n "$down" route add default via "$near4"
   ip -n "$down" route add default via "$near6"
   [ "$up" != core ] || core_leg[$site]=to-$down
-  for prefix in "${nat4[$site]}/32" "${public4[$site]}/25"; do
+  for prefix in "${nat4[$site]}/32" "${other4[$site]}/32" "${public4[$site]}/25"; do
     ip -n "$up" route add "$prefix" via "$far4"
   done
   ip -n "$up" route add "${public6[$site]}/64" via "$far6"
@@ -85,8 +92,13 @@ attach() {
 build() {
   local a=$1 b=$2 hairpin=no site
   tear_down
+  for site in a b; do
+    nat4[$site]=${home4[$site]}
+    [ "${!site}" != gateway ] || nat4[$site]=${gateway4[$site]}
+  done
   add_router core
   add_ns server
+  count_relayed
   # The site that a packet of the server goes to can be told by its link, which may be slow.
   for site in a b; do
     link core "to-server-$site" server "to-$site"
@@ -99,6 +111,7 @@ build() {
         ;;
       b)
         ip -n server route add "${nat4[b]}/32" via "$near4"
+        ip -n server route add "${other4[b]}/32" via "$near4"
         ip -n server route add "${public4[b]}/25" via "$near4"
         ip -n server route add "${public6[b]}/64" via "$near6"
         ;;
@@ -119,6 +132,7 @@ build() {
 
 tear_down() {
   local ns
+  close_gateways
   for ns in /run/netns/*; do
     [ ! -e "$ns" ] || ip netns del "${ns##*/}"
   done
@@ -133,6 +147,9 @@ routers() {
   done
 }
 
+# The router of site $1 that is next to the core.
+outermost() { routers "$1" | head -n 1; }
+
 # The address that router $1 translates to.
 outside_address() {
   case $1 in
@@ -142,19 +159,23 @@ outside_address() {
 }
 
 build_site() {
-  local site=$1 type=$2 hops=$3 hairpin=$4 up=core hop
+  local site=$1 type=$2 hops=$3 hairpin=$4 up=core hop carrier=''
   for ((hop = hops; hop > 1; hop--)); do
     attach "$site" "$up" "hop-$site$hop"
     up=hop-$site$hop
   done
-  if [ "$type" = double-nat ]; then
+  case $type in
+    # Carriers do not keep ports: many homes share one address.
+    double-nat) carrier=port-changing ;;
+    cgn-random) carrier=symmetric ;;
+  esac
+  if [ -n "$carrier" ]; then
     attach "$site" "$up" "outer-$site"
     ip -n "outer-$site" addr add "${nat4[$site]}/32" dev wan
     add_router "nat-$site"
     link "outer-$site" lan "nat-$site" wan 100.64.0
     ip -n "nat-$site" route add default via "$near4"
-    # Carriers do not keep ports: many homes share one address.
-    load_rules "outer-$site" port-changing "${nat4[$site]}" no
+    load_rules "outer-$site" $carrier "${nat4[$site]}" no
     load_rules "nat-$site" port-restricted "$far4" "$hairpin"
   else
     attach "$site" "$up" "nat-$site"
@@ -167,6 +188,7 @@ build_site() {
       net.netfilter.nf_conntrack_udp_timeout_stream="$udp_timeout"
   fi
   build_lan "$site" "$type"
+  [ "$type" != gateway ] || open_gateway "$site"
 }
 
 build_lan() {
@@ -198,90 +220,6 @@ lan_address() {
   [ -z "$net4" ] ||
     ip -n "$1" addr add "${net4%.*}.$((${net4##*.} + $3))/25" dev "$2"
   [ -z "$net6" ] || ip -n "$1" addr add "$net6$3/64" dev "$2" nodad
-}
-
-# Makes router $1 a NAT or firewall of type $2 with public address $3; $4 is whether hosts behind it
-# reach each other at that address (hairpinning, RFC 4787 REQ-9).
-load_rules() {
-  local type=$2 public=$3 inbound='' outbound='' hairpin_in='' hairpin_out=''
-  local input forward port ports=''
-  # What came in unasked is dropped before the kernel makes a flow of it. If it did, our host's
-  # packet to that sender would find its port taken and leave from another one: that is `clash`.
-  input='iifname wan meta l4proto udp ct state new drop'
-  # `dnat` passes what the rules for inbound packets have let in. It is one bit of several, and
-  # must be asked for as such.
-  forward='iifname wan ct state new ct status & dnat == 0 drop'
-  outbound="oifname wan snat ip to $public"
-  case $type in
-    open) input='' forward='' outbound='' ;;
-    firewall4 | firewall6) outbound='' ;;
-    full-cone)
-      inbound='iifname wan meta l4proto udp dnat ip to udp dport map @owner' ;;
-    address-restricted)
-      inbound='iifname wan udp dport . ip saddr @contacted dnat ip to udp dport map @owner' ;;
-    port-restricted | short-timeouts | double-nat) ;;
-    # A hash, so that the port depends on the sender alone and not on where it sends.
-    port-changing)
-      for port in {0..1999}; do
-        ports+="$port : $((20000 + port)), "
-      done
-      outbound="oifname wan meta l4proto udp snat ip to $public : \
-jhash ip saddr . udp sport mod 2000 seed 0x77 map { ${ports%, } }
-    $outbound" ;;
-    clash) input='' ;;
-    *) die "there is no NAT type $type" "--help lists them." ;;
-  esac
-  if [ "$4" = yes ] && [ -n "$outbound" ]; then
-    hairpin_in="iifname lan ip daddr $public meta l4proto udp dnat ip to udp dport map @owner"
-    hairpin_out="oifname lan ct status & dnat != 0 snat ip to $public"
-  fi
-  in_ns "$1" nft -f - <<END
-table ip nat {
-  # Which host sent from a port last, and to which addresses. These ports are kept, so it is also
-  # the port outside. Learnt from all packets: chains of type nat see the first of a flow only.
-  map owner {
-    type inet_service : ipv4_addr . inet_service
-    flags dynamic, timeout
-    timeout 5m
-    size 65536
-  }
-  set contacted {
-    type inet_service . ipv4_addr
-    flags dynamic, timeout
-    timeout 5m
-    size 65536
-  }
-  chain learn {
-    type filter hook postrouting priority mangle
-    oifname wan meta l4proto udp update @owner { udp sport : ip saddr . udp sport }
-    oifname wan meta l4proto udp update @contacted { udp sport . ip daddr }
-  }
-  chain inbound {
-    type nat hook prerouting priority dstnat
-    $inbound
-    $hairpin_in
-  }
-  # Rules of natlab-router, which come before those of the type.
-  chain rebound {
-  }
-  chain outbound {
-    type nat hook postrouting priority srcnat
-    $hairpin_out
-    oifname wan jump rebound
-    $outbound
-  }
-}
-table inet filter {
-  chain input {
-    type filter hook input priority filter
-    $input
-  }
-  chain forward {
-    type filter hook forward priority filter
-    $forward
-  }
-}
-END
 }
 
 # Makes everything that enters the core late by $1 ms, and loses $2 % of it. Whatever comes in on a

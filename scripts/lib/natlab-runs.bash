@@ -1,7 +1,7 @@
 # The programs of scripts/natlab, which sources this: starts them in the networks of the lab, and
 # measures. Each run has a tracker and daemons of its own, and leaves one line of JSON in $results.
 
-results=/run/lab/results
+results=${NATLAB_RESULTS:-/run/lab/results}
 started=()
 rebinds=0
 
@@ -100,8 +100,8 @@ skew_of() {
 
 # One run: prints its line, and adds it to the results.
 measure_run() {
-  local a=$1 b=$2 run=$3 skew=$4 host_b=b family=4 dials=$dialer address nats before bytes
-  local verdict file measured words
+  local a=$1 b=$2 run=$3 skew=$4 host_b=b family=4 dials=$dialer address before bytes nat_a nat_b way_a way_b
+  local verdict file measured words counted
   case $b in same*) host_b=a2 ;; esac
   case $a,$b in *firewall6*) family=6 ;; esac
   if [ "$dials" = both ]; then
@@ -121,19 +121,38 @@ measure_run() {
   [ "$mode" != idle ] || make_manifest
   start_daemon a a "$([ $dials = a ] && echo 1 || echo 2)"
   start_daemon b "$host_b" "$([ $dials = b ] && echo 1 || echo 2)"
-  nats=$(python natlab-ready 90 /run/lab/run/a /run/lab/run/b) ||
-    gone_wrong "the daemons to reach the tracker"
-  [ "$mode" = idle ] || register
-  [ "$skew" = 0 ] || skew "$skew"
-  before=$(server_bytes)
-  { read -r verdict file && read -r measured && read -r words; } < <(measure 2>"$work/measure.log") ||
-    die "the run could not be watched: $(tail -n 1 "$work/measure.log")" "Look at --logs DIR."
+  before=0
+  if await_tracker; then
+    [ "$mode" = idle ] || register
+    [ "$skew" = 0 ] || skew "$skew"
+    before=$(server_bytes)
+    { read -r verdict file && read -r measured && read -r words; } < <(measure 2>"$work/measure.log") ||
+      die "the run could not be watched: $(tail -n 1 "$work/measure.log")" "Look at --logs DIR."
+    [ "$skew" = 0 ] || skew 0
+  else
+    verdict=no file=- measured='{"connected":false,"complete":false}' words='no way to the tracker'
+  fi
   bytes=$(($(server_bytes) - before))
-  [ "$skew" = 0 ] || skew 0
+  # shellcheck disable=SC2046 # Names of namespaces.
+  counted=$(python natlab-counters $(routers) server)
   stop_all
   [ "$file" = - ] || cmp -s -- "$file" /run/lab/file || die "the download differs" "Report this."
   [ "$verdict" = yes ] || all_connected=no
-  show_run | tee -a $results | if [ $json = yes ]; then cat; else show_words; fi
+  show_run | tee -a "$results" | if [ $json = yes ]; then cat; else show_words; fi
+}
+
+# Waits until both daemons are connected to the tracker, and leaves in `nat_a` and `nat_b` what they
+# know of their NATs, and in `way_a` and `way_b` how they reach it. It may be that no way leads there from a site that keeps UDP in; any other finds one.
+await_tracker() {
+  local longest=90
+  case $a,$b in *udp-*) longest=$patience ;; esac
+  read -r nat_a nat_b way_a way_b < \
+    <(python natlab-ready $longest /run/lab/run/a /run/lab/run/b 2>>"$work/ready.log") && return
+  nat_a=- nat_b=- way_a=- way_b=-
+  case $a,$b in
+    *udp-*) return 1 ;;
+    *) gone_wrong "the daemons to reach the tracker" ;;
+  esac
 }
 
 # What is to be measured, with three lines of answer. See natlab-download.
@@ -147,7 +166,8 @@ measure() {
     in_ns "$host_b" "$python" -SEB "$lib/natlab-disturb" "$bin/client" "${watched[@]}" \
       "$((patience + 60))" "$python" -SEB "$lib/natlab-router" "${event[@]}"
   else
-    python natlab-download "$bin/client" "${watched[0]}" /run/lab/run/a "${watched[1]}" "$patience"
+    python natlab-download "$bin/client" "${watched[0]}" /run/lab/run/a "${watched[1]}" "$patience" \
+      a "$host_b"
   fi
 }
 
@@ -156,6 +176,9 @@ event_of() {
   local site=${1#*-} ns
   case $1 in
     reboot-*) echo forget && routers "$site" ;;
+    move-a) printf '%s\n' move a ;;
+    move-b) printf '%s\n' move "$host_b" ;;
+    uplink-*) printf '%s\n' uplink "$(outermost "$site")" "${nat4[$site]}" "${other4[$site]}" ;;
     rebind-*)
       printf '%s\n' rebind $((run % 10))
       for ns in $(routers "$site"); do
@@ -165,10 +188,22 @@ event_of() {
   esac
 }
 
+# Options, a line each, of a tracker that can be reached from where little is let out, and that has
+# a second address to study NATs from: as far as this one knows them.
+tracker_options() {
+  local help second=${server4[1]}
+  help=$("$bin/tracker" --help)
+  [ $family = 4 ] || second=${server6[1]}
+  # One that knows --tcp serves TCP wherever it listens.
+  [[ $help != *--tcp* ]] || printf '%s\n' --listen '[::]:59000' --listen '[::]:443'
+  [[ $help != *--alt-address* ]] || printf '%s\n' --alt-address "$second"
+}
+
 start_tracker() {
-  local key
+  local key options
   log=$work/tracker
-  start server "$bin/tracker" --home /run/lab/tracker --json
+  mapfile -t options < <(tracker_options)
+  start server "$bin/tracker" --home /run/lab/tracker --json "${options[@]}"
   until_succeeds "the tracker" grep -q '"key"' "$log.out"
   key=$(sed -n 's/.*"key":"\([^"]*\)".*/\1/p' "$log.out")
   address="${server4[0]}:59000#$key"
@@ -209,11 +244,11 @@ server_bytes() {
 show_run() {
   printf '{"a":"%s","b":"%s","run":%d,"dialer":"%s","delay_ms":%d,"skew_ms":%d,"loss":%s,' \
     "$a" "$b" "$run" "$dials" "$delay" "$skew" "$loss"
-  printf '"nat_a":"%s","nat_b":"%s","tracker_bytes":%d,%s\n' \
-    "${nats% *}" "${nats#* }" "$bytes" "${measured#\{}"
+  printf '"nat_a":"%s","nat_b":"%s","way_a":"%s","way_b":"%s","tracker_bytes":%d,%s,%s\n' \
+    "$nat_a" "$nat_b" "$way_a" "$way_b" "$bytes" "$counted" "${measured#\{}"
 }
 
 show_words() {
   cat >/dev/null
-  printf '%-18s %-18s %s dials  %s  tracker %d bytes\n' "$a" "$b" "$dials" "$words" "$bytes"
+  printf '%-20s %-20s %s dials  %s  tracker %d bytes\n' "$a" "$b" "$dials" "$words" "$bytes"
 }

@@ -5,8 +5,11 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use warren_proto::id::PublicKey;
 
 /// Prefixes remembered per bucket table. A forged source address costs its sender one packet, so
 /// the table needs a bound; 100,000 take about 10 MB.
@@ -20,6 +23,14 @@ const HANDSHAKES_PER_S: u32 = 64;
 /// attacker gets 8 × 24 extra bytes per second out of us towards any prefix.
 const STUN_BURST: u32 = 32;
 const STUN_PER_S: u32 = 8;
+
+/// Between two probes for one daemon (PROTOCOL.md, Probes of a tracker).
+const ECHO_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Probes of 20 bytes per prefix, whoever asks: a carrier's customers must not gang up on another
+/// one behind the same address.
+const ECHO_BURST: u32 = 32;
+const ECHOES_PER_S: u32 = 8;
 
 /// Handshakes under way from which on everyone must show their address first.
 const BUSY_HANDSHAKES: usize = 512;
@@ -62,6 +73,8 @@ pub(crate) struct Admission {
     /// Sources that have shown that they receive there.
     shown: Buckets,
     stun: Buckets,
+    echo: Buckets,
+    echo_of: DefaultKeyedRateLimiter<PublicKey>,
 }
 
 impl Admission {
@@ -70,6 +83,8 @@ impl Admission {
             claimed: Buckets::new(HANDSHAKES_PER_S, HANDSHAKE_BURST),
             shown: Buckets::new(HANDSHAKES_PER_S, HANDSHAKE_BURST),
             stun: Buckets::new(STUN_PER_S, STUN_BURST),
+            echo: Buckets::new(ECHOES_PER_S, ECHO_BURST),
+            echo_of: RateLimiter::keyed(one_in(ECHO_INTERVAL)),
         }
     }
 
@@ -88,13 +103,25 @@ impl Admission {
         self.stun.take(ip)
     }
 
+    /// Whether a probe that a daemon asked for may go to `ip`.
+    pub(crate) fn echo(&self, peer: &PublicKey, ip: IpAddr) -> bool {
+        self.echo_of.len() < PREFIXES && self.echo_of.check_key(peer).is_ok() && self.echo.take(ip)
+    }
+
     /// Forgets the prefixes whose buckets are full again.
     pub(crate) fn tidy(&self) {
-        for buckets in [&self.claimed, &self.shown, &self.stun] {
+        for buckets in [&self.claimed, &self.shown, &self.stun, &self.echo] {
             buckets.0.retain_recent();
             buckets.0.shrink_to_fit();
         }
+        self.echo_of.retain_recent();
+        self.echo_of.shrink_to_fit();
     }
+}
+
+/// One at once, and the next only after `interval`.
+fn one_in(interval: Duration) -> Quota {
+    Quota::with_period(interval).unwrap_or(Quota::per_hour(NonZeroU32::MIN))
 }
 
 struct Buckets(DefaultKeyedRateLimiter<Prefix>);
@@ -138,6 +165,27 @@ mod tests {
         assert_eq!(admission.handshake(ip, true, 0), Verdict::Refuse);
         let other = "198.51.100.1".parse().unwrap();
         assert_eq!(admission.handshake(other, false, 0), Verdict::Accept);
+    }
+
+    #[test]
+    fn a_daemon_gets_one_probe_and_not_the_next_however_it_moves() {
+        let admission = Admission::new();
+        let key = PublicKey([1; 32]);
+        assert!(admission.echo(&key, "203.0.113.1".parse().unwrap()));
+        for ip in ["203.0.113.1", "198.51.100.1", "2001:db8::1"] {
+            assert!(!admission.echo(&key, ip.parse().unwrap()), "{ip}");
+        }
+        assert!(admission.echo(&PublicKey([2; 32]), "203.0.113.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn many_daemons_together_get_no_more_than_a_prefix_may() {
+        let admission = Admission::new();
+        let ip = "203.0.113.1".parse().unwrap();
+        let keys = (0..=255).map(|number| PublicKey([number; 32]));
+        let granted = keys.filter(|key| admission.echo(key, ip)).count();
+        // The clock goes on meanwhile: a second of it is worth 8 more.
+        assert!((32..128).contains(&granted), "{granted}");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 mod admission;
 mod config;
+mod echo;
 mod relay;
 mod seats;
 mod server;

@@ -19,7 +19,7 @@ use crate::admission::{Admission, Verdict};
 use crate::config::{Config, StartError, checked_public};
 use crate::relay::{Relay, RelayCounts};
 use crate::seats::{Seat, Seats};
-use crate::session::{self, ANNOUNCE_INTERVAL, Close, Place};
+use crate::session::{self, ANNOUNCE_INTERVAL, Close, Desk, Place};
 use crate::state::State;
 use crate::stun;
 
@@ -52,6 +52,16 @@ struct Shared {
     place: Place,
     stop: CancellationToken,
     tasks: TaskTracker,
+}
+
+impl Shared {
+    fn desk(&self) -> Desk {
+        Desk {
+            state: Arc::clone(&self.state),
+            admission: Arc::clone(&self.admission),
+            place: self.place.clone(),
+        }
+    }
 }
 
 impl Tracker {
@@ -270,7 +280,7 @@ async fn session_of(shared: Arc<Shared>, incoming: Incoming) {
     match incoming.complete().await {
         Ok(connection) => {
             let link = Link::Quic(connection);
-            session::run(link, from, Arc::clone(&shared.state), shared.place.clone()).await;
+            session::run(link, from, shared.desk()).await;
         }
         Err(error) => report_handshake(&error),
     }
@@ -307,8 +317,7 @@ async fn tcp_session_of(shared: Arc<Shared>, incoming: TcpIncoming, _seat: Seat)
         Some(Err(error)) => return report_handshake(&error),
         None => return,
     };
-    let (state, place) = (Arc::clone(&shared.state), shared.place.clone());
-    let session = session::run(link.clone(), from, state, place);
+    let session = session::run(link.clone(), from, shared.desk());
     shared.stop.run_until_cancelled(session).await;
     // Unless the session has said why already.
     Close::Done.apply(&link);

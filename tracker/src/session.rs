@@ -15,6 +15,8 @@ use warren_proto::limits;
 use warren_proto::wire::tracker::VERSION;
 use warren_proto::wire::{FromTracker, Hello, ToTracker};
 
+use crate::admission::Admission;
+use crate::echo;
 use crate::state::{SessionId, State};
 
 /// How long a daemon may take to open its control stream and say hello.
@@ -87,10 +89,18 @@ pub(crate) struct Place {
     pub(crate) stun_port: Option<u16>,
 }
 
+/// What a session needs of the tracker.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    pub(crate) state: Arc<State>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) place: Place,
+}
+
 /// Serves one daemon until its connection ends; `from` is where it began its handshake.
-pub(crate) async fn run(link: Link, from: IpAddr, state: Arc<State>, place: Place) {
+pub(crate) async fn run(link: Link, from: IpAddr, desk: Desk) {
     let peer = link.peer_key();
-    match serve(&link, from, &state, place).await {
+    match serve(&link, from, desk).await {
         Ok(()) => {
             tracing::debug!(%peer, "daemon disconnected");
             Close::Done.apply(&link);
@@ -106,8 +116,11 @@ pub(crate) async fn run(link: Link, from: IpAddr, state: Arc<State>, place: Plac
 async fn serve(
     link: &Link,
     from: IpAddr,
-    state: &Arc<State>,
-    place: Place,
+    Desk {
+        state,
+        admission,
+        place,
+    }: Desk,
 ) -> Result<(), SessionError> {
     let (mut reader, mut writer) = timeout(HELLO_TIMEOUT, greet(link))
         .await
@@ -118,7 +131,7 @@ async fn serve(
             features: 0,
         }))
         .await?;
-    writer.send(&welcome(link, state, place)).await?;
+    writer.send(&welcome(link, &state, place)).await?;
 
     let (news_in, news) = mpsc::channel(NEWS);
     let (answers_in, answers) = mpsc::channel(ANSWERS);
@@ -126,10 +139,11 @@ async fn serve(
     let present = Present {
         peer: link.peer_key(),
         id,
-        state: Arc::clone(state),
+        state: Arc::clone(&state),
     };
+    let probe = |port, token| echo::answer(link, &admission, port, token);
     tokio::select! {
-        ended = read(&mut reader, &present, answers_in) => ended,
+        ended = read(&mut reader, &present, answers_in, probe) => ended,
         ended = write(&mut writer, answers, news) => ended,
         () = state.relay().serve_tunnel(present.peer, tunnel) => Ok(()),
         () = link.closed() => Ok(()),
@@ -158,13 +172,17 @@ fn welcome(link: &Link, state: &State, place: Place) -> FromTracker {
     }
 }
 
-/// Reads until the daemon ends the stream or is replaced.
+/// Reads until the daemon ends the stream or is replaced; `probe` is called for each echo.
 async fn read(
     reader: &mut LinkReader,
     present: &Present,
     answers: mpsc::Sender<FromTracker>,
+    probe: impl Fn(u16, [u8; 12]),
 ) -> Result<(), SessionError> {
     while let Some(message) = reader.recv().await? {
+        if let ToTracker::Echo { port, token } = message {
+            probe(port, token);
+        }
         let Some(batch) = present
             .state
             .handle(Instant::now(), present.peer, present.id, message)

@@ -130,7 +130,8 @@ impl State {
             return None;
         }
         Some(match message {
-            ToTracker::Hello(_) => Vec::new(),
+            // An echo is answered by a packet and not on the stream.
+            ToTracker::Hello(_) | ToTracker::Echo { .. } => Vec::new(),
             ToTracker::Announce {
                 swarm,
                 state,
@@ -160,6 +161,7 @@ impl State {
             ToTracker::Introduce { swarm, peer: other } => {
                 tables.introduce_on_request(now, swarm, (peer, other), &self.relay)
             }
+            ToTracker::Trickle { .. } | ToTracker::Outcome { .. } => Vec::new(),
         })
     }
 

@@ -64,6 +64,22 @@ async fn a_newcomer_gets_a_sample_and_the_others_hear_of_it() {
 }
 
 #[tokio::test]
+async fn no_echo_makes_a_tracker_send_to_its_own_machine() {
+    let tracker = start(None);
+    let mut daemon = Daemon::connect(&tracker).await;
+    let victim = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    victim.set_nonblocking(true).unwrap();
+    let port = victim.local_addr().unwrap().port();
+    let token = [7; 12];
+    daemon.say(&ToTracker::Echo { port, token }).await;
+    // The answer shows that the echo before it was dealt with; a probe would have been there first.
+    daemon.announce(MemberState::Seed, 0).await;
+    let mut bytes = [0; 64];
+    let received = victim.recv(&mut bytes);
+    assert_eq!(received.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
 async fn an_announce_can_ask_for_introductions() {
     let tracker = start(None);
     let mut first = Daemon::connect(&tracker).await;

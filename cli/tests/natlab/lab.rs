@@ -19,7 +19,7 @@ const FILE_KIB: u64 = 1024;
 /// for the size of packets are not. A small part of [`FILE_KIB`].
 const TRACKER_BYTES: u64 = 64 << 10;
 
-/// Time from a router's reboot or rebinding until data must flow again: a peer that notices nothing
+/// Time from an event at a router, or a change of address, until data must flow again: a peer that notices nothing
 /// is given up after six times as long.
 const FLOWS_AGAIN_MS: u64 = 5_000;
 
@@ -105,7 +105,7 @@ impl Cell {
         }
     }
 
-    /// Fails unless a download goes on, soon and to its right end, through an event at a router.
+    /// Fails unless a download goes on, soon and to its right end, through an event.
     #[track_caller]
     pub(crate) fn survives(&self, event: &'static str) {
         // A rate that a debug build keeps up with, for five seconds after the event.

@@ -72,6 +72,21 @@ fn a_download_survives_new_ports_outside() {
 }
 
 #[test]
+fn a_download_survives_a_source_that_takes_another_address() {
+    Cell::new("port-restricted", "port-restricted").survives("move-a");
+}
+
+#[test]
+fn a_download_goes_on_at_another_address() {
+    Cell::new("open", "port-restricted").survives("move-b");
+}
+
+#[test]
+fn a_download_survives_a_source_that_takes_another_uplink() {
+    Cell::new("port-restricted", "port-restricted").survives("uplink-a");
+}
+
+#[test]
 fn a_download_from_an_open_site_survives_the_reboot_of_a_router() {
     Cell::new("port-restricted", "open").survives("reboot-a");
 }

@@ -61,6 +61,9 @@ pub enum Event {
     Share(Share),
     /// One tracker of this daemon.
     Tracker(Tracker),
+    /// Whether the router of this daemon lets peers in.
+    #[serde(rename = "port_mapping")]
+    PortMapping(PortMapping),
     /// One attempt to reach a peer.
     Attempt(Attempt),
 }
@@ -372,6 +375,49 @@ impl From<tracker::Way> for Way {
     }
 }
 
+/// Whether the router lets peers in by a port of its outside address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PortMapping {
+    /// How things stand.
+    pub state: PortMappingState,
+    /// How the router was asked, when it has opened a port: PCP, NAT-PMP or UPnP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// The outside address and port, as the router says, when it has opened one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// One sentence for the person.
+    pub note: String,
+}
+
+/// How things stand with a port of the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortMappingState {
+    /// The person does not want it.
+    Off,
+    /// It is not known yet whether there is a NAT.
+    Waiting,
+    /// There is none that matters.
+    Unneeded,
+    /// There is no router to ask.
+    NoRouter,
+    /// The router is being asked.
+    Asking,
+    /// It does not answer.
+    Silent,
+    /// It refuses.
+    Refused,
+    /// It is behind a NAT itself.
+    BehindNat,
+    /// It says that it has opened a port, which is being checked.
+    Checking,
+    /// It says so, and packets do not come in.
+    Shut,
+    /// Packets come in, and peers are told.
+    Open,
+}
+
 /// Why a request failed, ready to be shown: what failed, and what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -634,6 +680,30 @@ mod tests {
         assert_eq!(
             way(Transport::Tcp, 443),
             "by TLS over TCP at port 443, since UDP does not get through"
+        );
+    }
+
+    #[test]
+    fn port_mapping_is_this_json() {
+        let open = Event::PortMapping(PortMapping {
+            state: PortMappingState::Open,
+            protocol: Some("PCP".into()),
+            address: Some("203.0.113.7:6000".into()),
+            note: "router opened UDP port 6000 (PCP)".into(),
+        });
+        check(
+            open,
+            r#"{"v":1,"type":"port_mapping","state":"open","protocol":"PCP","address":"203.0.113.7:6000","note":"router opened UDP port 6000 (PCP)"}"#,
+        );
+        let none = Event::PortMapping(PortMapping {
+            state: PortMappingState::BehindNat,
+            protocol: None,
+            address: None,
+            note: "none".into(),
+        });
+        check(
+            none,
+            r#"{"v":1,"type":"port_mapping","state":"behind-nat","note":"none"}"#,
         );
     }
 

@@ -7,11 +7,14 @@ use warren_proto::content::{HostPort, TrackerAddress};
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::proof::Side;
 use warren_proto::wire::tracker::Rendezvous;
-use warren_proto::wire::{Bounded, FromTracker, Member, MemberState, Paths};
+use warren_proto::wire::{
+    Bounded, Candidate, FromTracker, Member, MemberState, NatFiltering, Paths,
+};
 
 use super::Node;
 use super::peers::Peer;
 use crate::control::model::{self, ApiError, exit};
+use crate::portmap::PortNews;
 use crate::punch::relay::Carrier;
 use crate::share::{Known, Share};
 use crate::store::known::KnownTrackers;
@@ -306,7 +309,10 @@ impl Node {
             FromTracker::Busy { retry_after_s } => {
                 tracing::debug!(retry_after_s, "the tracker is busy");
             }
-            FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),
+            FromTracker::Hello(_)
+            | FromTracker::Welcome { .. }
+            | FromTracker::Trickled { .. }
+            | FromTracker::Advice { .. } => (),
         }
     }
 
@@ -403,6 +409,20 @@ impl Node {
         }
     }
 
+    pub(super) fn handle_port(&mut self, news: PortNews) {
+        match news {
+            PortNews::State(state) => {
+                self.port = state;
+                self.tell_situation();
+            }
+            PortNews::Probe { port, token } => {
+                if let Some(own) = self.trackers.get(&OWN) {
+                    own.handle.echo(port, token);
+                }
+            }
+        }
+    }
+
     /// Tells all trackers where we can be reached now.
     pub(super) fn tell_situation(&self) {
         let situation = self.situation();
@@ -412,15 +432,28 @@ impl Node {
     }
 
     fn situation(&self) -> Situation {
+        let mut nat = self.nat;
+        if self.port.candidate().is_some() {
+            // At that port everybody is let in, so nobody need wait for us to send first.
+            nat.filtering = NatFiltering::PortIndependent;
+        }
         Situation {
-            // Nobody needs to know where we are who reaches us through a tracker alone.
-            candidates: match self.config.paths {
-                Paths::RelayOnly => Vec::new(),
-                Paths::Any | Paths::DirectOnly => self.config.candidates.clone(),
-            },
-            nat: self.nat,
+            candidates: self.candidates(),
+            nat,
             paths: self.config.paths,
         }
+    }
+
+    /// Where we can be reached, best first: past a NAT, then without one. Nobody needs to know who
+    /// reaches us through a tracker alone.
+    fn candidates(&self) -> Vec<Candidate> {
+        if self.config.paths == Paths::RelayOnly {
+            return Vec::new();
+        }
+        let mapped = self.port.candidate().into_iter();
+        mapped
+            .chain(self.config.candidates.iter().copied())
+            .collect()
     }
 
     /// Asks to be introduced to members of unfinished shares that we are not connected to.

@@ -35,6 +35,7 @@ use warren_proto::wire::{Candidate, NoReason, Paths, PeerMessage};
 use crate::control::model::ApiError;
 use crate::control::source::Parsed;
 use crate::peer::session::SessionId;
+use crate::portmap::{PortNews, PortState};
 use crate::punch::{Nat, PathNews, PunchHandle};
 use crate::share::depot::{Depot, Opened};
 use crate::share::metadata::MetadataError;
@@ -89,6 +90,8 @@ pub(crate) enum NodeEvent {
     PeerConnecting(Connection),
     /// Something about paths to peers.
     Path(PathNews),
+    /// Something about a port of our router.
+    Port(PortNews),
     /// A peer said something.
     PeerSaid {
         /// Who.
@@ -240,6 +243,8 @@ pub(crate) struct Node {
     meeting: BTreeSet<PublicKey>,
     /// How our NAT behaves.
     nat: Nat,
+    /// Whether our router lets peers in.
+    port: PortState,
     /// Whether trackers are told of our shares yet.
     gate: Gate,
     /// Registrations that wait for the tracker's key, which their link needs.
@@ -273,6 +278,7 @@ impl Node {
             drained: BTreeMap::new(),
             meeting: BTreeSet::new(),
             nat: Nat::default(),
+            port: PortState::default(),
             gate: Gate::Closed(None),
             unlinked: Vec::new(),
             disk_jobs: Arc::new(Semaphore::new(DISK_JOBS)),
@@ -323,6 +329,7 @@ impl Node {
             NodeEvent::PeerConnected(connection) => self.handle_connected(connection),
             NodeEvent::PeerConnecting(connection) => self.handle_connecting(connection),
             NodeEvent::Path(news) => self.handle_path(news),
+            NodeEvent::Port(news) => self.handle_port(news),
             NodeEvent::PeerSaid {
                 peer,
                 session,

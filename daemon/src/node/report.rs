@@ -126,7 +126,7 @@ impl Node {
         }
     }
 
-    /// Trackers and shares.
+    /// Trackers, the port of our router, and shares.
     pub(super) fn status(&self) -> Vec<Event> {
         let trackers = self.trackers.values().map(|tracker| {
             Event::Tracker(model::Tracker {
@@ -139,6 +139,7 @@ impl Node {
                 filtering: filtering_word(self.nat.filtering).to_owned(),
             })
         });
+        let port = Event::PortMapping(self.port.shown());
         let shares = self.shares.values().map(|share| {
             let (verified_bytes, bytes) = share.bytes();
             Event::Share(model::Share {
@@ -154,7 +155,7 @@ impl Node {
                 },
             })
         });
-        trackers.chain(shares).collect()
+        trackers.chain([port]).chain(shares).collect()
     }
 
     /// The latest attempts to reach peers, oldest first.

@@ -5,6 +5,7 @@
 //! one thing on a stream of its own, [`serve`] answers what the other side asks. None of them
 //! decides what to fetch or whom to trust: the node does.
 
+pub(crate) mod default_route;
 pub(crate) mod fetch;
 pub(crate) mod interfaces;
 pub(crate) mod serve;

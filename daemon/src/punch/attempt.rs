@@ -72,14 +72,18 @@ impl Attempt {
     pub(super) fn poll_event(&mut self) -> Option<PunchEvent> {
         let event = self.machine.poll_event()?;
         match event {
-            PunchEvent::Nominated { remote } => self.nominated = Some(remote),
+            PunchEvent::Nominated { remote, .. } => self.nominated = Some(remote),
             PunchEvent::Proven(path) => {
                 self.record.proven = Some((SystemTime::now(), path));
                 self.proven.push(path);
             }
             PunchEvent::AlsoProven(path) => self.proven.push(path),
             PunchEvent::Failed => self.has_failed = true,
-            PunchEvent::Heard { .. } => (),
+            PunchEvent::Heard { .. }
+            | PunchEvent::Trickle { .. }
+            | PunchEvent::Turn(_)
+            | PunchEvent::TurnOver
+            | PunchEvent::Close { .. } => (),
         }
         Some(event)
     }

@@ -31,6 +31,7 @@ use warren_proto::wire::{Candidate, NatFiltering, NatMapping, Rendezvous};
 use crate::node::NodeSender;
 use crate::peer::Common;
 use crate::peer::session::SessionId;
+use crate::portmap::PortHandle;
 pub(crate) use record::Records;
 use relay::RelaySession;
 use task::Puncher;
@@ -204,16 +205,18 @@ impl PunchHandle {
     }
 }
 
-/// Starts the task. It ends when `stop` is cancelled.
+/// Starts the task. It ends when `stop` is cancelled. `ports` hears what is its own to know of the
+/// network and of what arrives.
 pub(crate) fn start(
     endpoint: Endpoint,
     node: NodeSender,
     candidates: Vec<Candidate>,
+    ports: PortHandle,
     stop: CancellationToken,
 ) -> PunchHandle {
     let (orders, taken) = mpsc::channel(ORDERS);
     let records = Arc::<Records>::default();
-    let puncher = Puncher::new(endpoint, node, records.clone(), candidates);
+    let puncher = Puncher::new(endpoint, node, records.clone(), candidates, ports);
     tokio::spawn(async move { stop.run_until_cancelled(puncher.run(taken)).await });
     PunchHandle { orders, records }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use warren_net::{Relayed, Socket};
 use warren_proto::id::RelayId;
-use warren_proto::wire::{NatMapping, Rendezvous};
+use warren_proto::wire::{NatFiltering, NatMapping, Rendezvous};
 
+use super::Nat;
 use crate::tracker::TrackerId;
 
 /// How long a direct path has for being proven before the relay is taken: what a check takes around
@@ -68,27 +69,43 @@ impl RelaySession {
 
 /// How long to wait for a direct path before the relay is taken: not at all where a direct one is not
 /// likely to be there within about a round trip.
-pub(super) fn head_start(ours: NatMapping, rendezvous: &Rendezvous) -> Duration {
-    let maps_by_destination = |mapping| {
-        use NatMapping::{AddressDependent, EndpointIndependent, Random, Sequential, Unknown};
-        match mapping {
-            AddressDependent | Sequential { .. } | Random { .. } => true,
-            EndpointIndependent | Unknown => false,
-        }
+///
+/// A NAT that maps by destination shows a peer another port than the one the peer was told of. That
+/// does no harm where the peer lets in what comes from ports it has not sent to, at the port that we
+/// were told of.
+pub(super) fn head_start(ours: &Nat, rendezvous: &Rendezvous) -> Duration {
+    let theirs = &Nat {
+        mapping: rendezvous.mapping,
+        filtering: rendezvous.filtering,
     };
-    let is_hard = maps_by_destination(ours) || maps_by_destination(rendezvous.mapping);
-    match is_hard || rendezvous.candidates.is_empty() {
-        true => Duration::ZERO,
-        false => HEAD_START,
+    let meets = |one: &Nat, other: &Nat| !maps_by_destination(one) || lets_in(other);
+    let is_likely = meets(ours, theirs) && meets(theirs, ours);
+    match is_likely && !rendezvous.candidates.is_empty() {
+        true => HEAD_START,
+        false => Duration::ZERO,
     }
+}
+
+fn maps_by_destination(nat: &Nat) -> bool {
+    use NatMapping::{AddressDependent, EndpointIndependent, Random, Sequential, Unknown};
+    match nat.mapping {
+        AddressDependent | Sequential { .. } | Random { .. } => true,
+        EndpointIndependent | Unknown => false,
+    }
+}
+
+fn lets_in(nat: &Nat) -> bool {
+    !maps_by_destination(nat) && nat.filtering == NatFiltering::PortIndependent
 }
 
 #[cfg(test)]
 mod tests {
     use warren_proto::id::{PublicKey, SwarmId};
-    use warren_proto::wire::{Bounded, Candidate, CandidateKind, NatFiltering, Paths};
+    use warren_proto::wire::{Bounded, Candidate, CandidateKind, Paths};
 
     use super::*;
+
+    use NatFiltering::{PortDependent, PortIndependent};
 
     const ALIKE: NatMapping = NatMapping::EndpointIndependent;
 
@@ -97,19 +114,25 @@ mod tests {
         let random = NatMapping::Random { low: 1, high: 9 };
         let sequential = NatMapping::Sequential { step: 1 };
         for hard in [random, sequential, NatMapping::AddressDependent] {
-            check(hard, ALIKE, 1, Duration::ZERO);
-            check(ALIKE, hard, 1, Duration::ZERO);
+            let hard = (hard, PortDependent);
+            check(hard, (ALIKE, PortDependent), 1, Duration::ZERO);
+            check((ALIKE, PortDependent), hard, 1, Duration::ZERO);
+            check((ALIKE, PortIndependent), hard, 1, HEAD_START);
+            check(hard, (ALIKE, PortIndependent), 1, HEAD_START);
+            check(hard, (hard.0, PortIndependent), 1, Duration::ZERO);
         }
-        check(ALIKE, ALIKE, 1, HEAD_START);
-        check(NatMapping::Unknown, ALIKE, 1, HEAD_START);
-        check(ALIKE, NatMapping::Unknown, 1, HEAD_START);
-        check(ALIKE, ALIKE, 0, Duration::ZERO);
+        let usual = (ALIKE, PortDependent);
+        let unknown = (NatMapping::Unknown, NatFiltering::Unknown);
+        check(usual, usual, 1, HEAD_START);
+        check(unknown, usual, 1, HEAD_START);
+        check(usual, unknown, 1, HEAD_START);
+        check(usual, usual, 0, Duration::ZERO);
     }
 
     #[test]
     fn the_round_trip_is_that_of_both_to_the_tracker() {
         let session = |wait_ms| {
-            let mut rendezvous = rendezvous(ALIKE, 1);
+            let mut rendezvous = rendezvous((ALIKE, PortDependent), 1);
             rendezvous.wait_ms = wait_ms;
             let carrier = Carrier::Udp(([192, 0, 2, 1], 5000).into());
             let rtt = Duration::from_millis(20);
@@ -121,11 +144,24 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(ours: NatMapping, theirs: NatMapping, candidates: usize, expected: Duration) {
-        assert_eq!(head_start(ours, &rendezvous(theirs, candidates)), expected);
+    fn check(
+        ours: (NatMapping, NatFiltering),
+        theirs: (NatMapping, NatFiltering),
+        candidates: usize,
+        expected: Duration,
+    ) {
+        let nat = Nat {
+            mapping: ours.0,
+            filtering: ours.1,
+        };
+        let head_start = head_start(&nat, &rendezvous(theirs, candidates));
+        assert_eq!(head_start, expected, "{ours:?} {theirs:?}");
     }
 
-    fn rendezvous(mapping: NatMapping, candidates: usize) -> Rendezvous {
+    fn rendezvous(
+        (mapping, filtering): (NatMapping, NatFiltering),
+        candidates: usize,
+    ) -> Rendezvous {
         let candidate = Candidate {
             kind: CandidateKind::ServerReflexive,
             address: ([203, 0, 113, 7], 5000).into(),
@@ -137,7 +173,7 @@ mod tests {
             peer: PublicKey([0; 32]),
             candidates: Bounded::truncated(vec![candidate; candidates]),
             mapping,
-            filtering: NatFiltering::Unknown,
+            filtering,
             wait_ms: 0,
             paths: Paths::Any,
             relay: Some(RelayId([1; 12])),

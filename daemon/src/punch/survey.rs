@@ -130,6 +130,11 @@ impl Survey {
         }
     }
 
+    /// How our socket looks to the tracker, as far as is known.
+    pub(super) fn reflexive(&self) -> Option<SocketAddr> {
+        self.reflexive
+    }
+
     /// What the probe found out, once it is over.
     pub(super) fn poll_finding(&mut self) -> Option<Finding> {
         let measured = self.probe.as_mut()?.poll_measured()?;

@@ -29,6 +29,7 @@ use super::watch::Watch;
 use super::{Nat, Order, PathNews, Records, StunServer};
 use crate::node::{NodeEvent, NodeSender};
 use crate::peer::interfaces::host_candidates;
+use crate::portmap::PortHandle;
 
 /// Results of dialling that may wait; the tasks that dialled then wait too.
 const DIALLED: usize = 64;
@@ -61,6 +62,7 @@ pub(super) struct Puncher {
     /// Routes that end then, unless their peers are back.
     fading: BTreeMap<SocketAddr, (Instant, PublicKey)>,
     candidates: Vec<Candidate>,
+    ports: PortHandle,
     next_interfaces: Instant,
     /// Peers that are being dialled, and for which attempt.
     dialling: BTreeMap<PublicKey, u64>,
@@ -87,6 +89,7 @@ impl Puncher {
         node: NodeSender,
         records: Arc<Records>,
         candidates: Vec<Candidate>,
+        ports: PortHandle,
     ) -> Puncher {
         let (dials, dialled) = mpsc::channel(DIALLED);
         Puncher {
@@ -101,6 +104,7 @@ impl Puncher {
             survey: Survey::default(),
             fading: BTreeMap::new(),
             candidates,
+            ports,
             next_interfaces: Instant::now() + INTERFACES,
             dialling: BTreeMap::new(),
             dialling_relay: BTreeMap::new(),
@@ -163,6 +167,8 @@ impl Puncher {
     }
 
     async fn survey(&mut self, now: Instant, server: StunServer) {
+        // There was no connection to the tracker: the router may have been started anew.
+        self.ports.network_changed();
         self.survey.start(now, server);
         self.settle_survey().await;
     }
@@ -194,7 +200,7 @@ impl Puncher {
                     self.settle_survey().await;
                 }
             }
-            None => (),
+            None => self.ports.handle_datagram(&bytes),
         }
     }
 
@@ -275,6 +281,7 @@ impl Puncher {
 
     /// Our address may be another one: finds out, and shows the peers that we are still there.
     async fn doubt_everything(&mut self, now: Instant) {
+        self.ports.network_changed();
         self.survey.restart(now);
         self.settle_survey().await;
         let peers: Vec<PublicKey> = self.keepers.keys().copied().collect();
@@ -291,6 +298,7 @@ impl Puncher {
             self.send(&transmit, Owner::Survey, None);
         }
         let finding = self.survey.poll_finding();
+        self.ports.observed(self.survey.reflexive());
         self.handle_finding(finding).await;
     }
 
@@ -341,7 +349,7 @@ impl Puncher {
 
     /// Sends a datagram; an answer leaves from where its request arrived.
     fn send(&mut self, transmit: &Transmit, owner: Owner, heard: Option<Arrival>) {
-        let Transmit { to, bytes, ttl } = transmit;
+        let Transmit { to, bytes, ttl, .. } = transmit;
         self.owners.sent(bytes, owner);
         let allowed = !self.is_unasked(*to, bytes, owner)
             || self.allowance.take(Instant::now(), *to, bytes.len());

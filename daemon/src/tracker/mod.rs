@@ -32,6 +32,9 @@ pub(crate) use reach::Way;
 /// Introductions that may wait for the tracker connection; more are tried again later anyway.
 const INTRODUCTIONS: usize = 256;
 
+/// Probes that may wait to be asked for; there is one port.
+const ECHOES: usize = 1;
+
 /// Tells the trackers of one daemon apart; 0 is its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TrackerId(pub(crate) u32);
@@ -97,8 +100,12 @@ pub(crate) struct TrackerHandle {
     wanted: watch::Sender<BTreeMap<SwarmId, MemberState>>,
     situation: watch::Sender<Situation>,
     introductions: mpsc::Sender<(SwarmId, PublicKey)>,
+    echoes: mpsc::Sender<Echo>,
     stop: CancellationToken,
 }
+
+/// A probe to ask for: the port of our outside address where it shall go, and what it carries.
+pub(crate) type Echo = (u16, [u8; 12]);
 
 impl TrackerHandle {
     /// Announces the swarm from now on, or with another state than before.
@@ -126,6 +133,12 @@ impl TrackerHandle {
     pub(crate) fn introduce(&self, swarm: SwarmId, peer: PublicKey) -> bool {
         self.introductions.try_send((swarm, peer)).is_ok()
     }
+
+    /// Asks for a probe to a port of our outside address, once there is a connection.
+    pub(crate) fn echo(&self, port: u16, token: [u8; 12]) {
+        // Who waits for it asks again.
+        let _ = self.echoes.try_send((port, token));
+    }
 }
 
 impl Drop for TrackerHandle {
@@ -139,6 +152,7 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
     let (wanted, wanted_by_session) = watch::channel(BTreeMap::new());
     let (situation, situation_of_session) = watch::channel(config.situation.clone());
     let (introductions, asked) = mpsc::channel(INTRODUCTIONS);
+    let (echoes, wanted_echoes) = mpsc::channel(ECHOES);
     let stop = CancellationToken::new();
     let session = session::Session {
         endpoint,
@@ -149,6 +163,7 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
         introductions: asked,
         said: said::Said::default(),
         worked: None,
+        echoes: wanted_echoes,
     };
     let stopped = stop.clone();
     tokio::spawn(async move {
@@ -161,6 +176,7 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
         wanted,
         situation,
         introductions,
+        echoes,
         stop,
     }
 }

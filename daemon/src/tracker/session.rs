@@ -20,7 +20,7 @@ use super::backoff::{Backoff, jittered};
 use super::better::Better;
 use super::reach::{self, Reach, ReachError, Way};
 use super::said::Said;
-use super::{Situation, TrackerConfig, TrackerEvent};
+use super::{Echo, Situation, TrackerConfig, TrackerEvent};
 use crate::node::NodeSender;
 use crate::punch::StunServer;
 
@@ -44,6 +44,7 @@ pub(super) struct Session {
     pub(super) wanted: watch::Receiver<BTreeMap<SwarmId, MemberState>>,
     pub(super) situation: watch::Receiver<Situation>,
     pub(super) introductions: mpsc::Receiver<(SwarmId, PublicKey)>,
+    pub(super) echoes: mpsc::Receiver<Echo>,
     pub(super) said: Said,
     /// The way by which it was reached last.
     pub(super) worked: Option<Way>,
@@ -202,6 +203,7 @@ impl Session {
             said,
             wanted,
             introductions,
+            echoes,
             situation,
             config,
             node,
@@ -241,6 +243,9 @@ impl Session {
                 Some((swarm, peer)) = introductions.recv() => {
                     writer.send(&ToTracker::Introduce { swarm, peer }).await?;
                     answer_due.get_or_insert_with(|| Instant::now() + ANSWER_TIMEOUT);
+                }
+                Some((port, token)) = echoes.recv() => {
+                    writer.send(&ToTracker::Echo { port, token }).await?;
                 }
                 _ = renew.tick() => {
                     said.forget();

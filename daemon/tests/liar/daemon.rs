@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 use warren_daemon::{
-    Config,
+    Config, PortMapping,
     control::model::{ApiError, DownloadRequest, Event, RegisterRequest, Registered, Source},
     home::socket_path,
 };
@@ -51,6 +51,7 @@ impl Daemon {
             listen: Some("127.0.0.1:0".parse().unwrap()),
             paths: warren_proto::wire::Paths::Any,
             downloads: downloads.clone(),
+            port_mapping: PortMapping::WhereNeeded,
         }));
         let socket = socket_path(&home, idx).unwrap();
         until("the daemon to answer", || {

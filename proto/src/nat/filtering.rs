@@ -23,7 +23,7 @@ use rand::{Rng, SeedableRng};
 
 use super::probe::{Question, encode_request};
 use super::stun::{self, Message, Transaction};
-use super::{Transmit, usable};
+use super::{Charge, MAIN, Transmit, usable};
 use crate::wire::{NatFiltering, NatMapping};
 
 /// How often we ask for an answer from the other port. None of these can be repeated when none is
@@ -116,7 +116,7 @@ impl FilteringProbe {
             server,
             other_port,
             started: now,
-            plain: Question::new(now, server, plain),
+            plain: Question::new(now, MAIN, server, plain),
             change,
             invitation,
             state: State::Uninvited {
@@ -138,11 +138,18 @@ impl FilteringProbe {
 
     /// Whether the datagram claims to be an answer to one of our requests.
     pub fn recognizes(&self, bytes: &[u8]) -> bool {
-        let ours = [self.plain.transaction(), self.change, self.invitation];
         Message::parse(bytes).is_some_and(|message| {
             matches!(message.kind, stun::BINDING_SUCCESS | BINDING_ERROR)
-                && ours.contains(&message.transaction)
+                && self.has_asked(message.transaction)
         })
+    }
+
+    fn has_asked(&self, transaction: Transaction) -> bool {
+        let is_invited = match &self.state {
+            State::Invited { question } => question.recognizes(transaction),
+            State::Uninvited { .. } | State::Ended { .. } | State::Reported => false,
+        };
+        is_invited || self.change == transaction || self.plain.recognizes(transaction)
     }
 
     /// Takes a datagram in. What is not an answer of the server changes nothing.
@@ -216,13 +223,15 @@ impl FilteringProbe {
             && changes.take_due(now)
         {
             self.transmits.push_back(Transmit {
+                via: MAIN,
                 to: self.server,
                 bytes: encode_request(self.change, &CHANGE_PORT),
                 ttl: None,
+                charge: Charge::Free,
             });
         }
         if self.invite_at().is_some_and(|at| at <= now) {
-            let mut question = Question::new(now, self.other_port, self.invitation);
+            let mut question = Question::new(now, MAIN, self.other_port, self.invitation);
             self.transmits.extend(question.handle_timeout(now));
             self.state = State::Invited { question };
         }

@@ -34,7 +34,7 @@ use rand::{Rng, SeedableRng};
 
 use super::check::{self, Check, Credentials, username_of};
 use super::stun::Transaction;
-use super::{Transmit, usable};
+use super::{Charge, MAIN, Transmit, usable};
 use crate::proof::Side;
 use budget::{Budget, Seen, Standing};
 use doubt::{Doubt, NOMINATIONS, Sign, Step, fast_pause, lull};
@@ -318,6 +318,8 @@ impl PathKeeper {
             return;
         }
         self.transmits.push_back(Transmit {
+            via: MAIN,
+            charge: Charge::Free,
             to: from,
             bytes: self.credentials.encode_answer(transaction, from),
             ttl: None,
@@ -512,6 +514,8 @@ impl PathKeeper {
             .retain(|_, check| now < check.sent + ANSWER_WITHIN);
         self.in_flight.insert(transaction, sent);
         self.transmits.push_back(Transmit {
+            via: MAIN,
+            charge: Charge::Free,
             to,
             bytes,
             ttl: None,

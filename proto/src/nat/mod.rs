@@ -9,7 +9,15 @@
 //! what `poll_transmit` yields, call `handle_timeout` at `poll_timeout`. The same seed and the same
 //! input give the same output.
 //!
-//! [`Allowance`] bounds what all attempts together send to an address that does not answer.
+//! [`echo`] is what a tracker sends to show that a port of our router is open.
+//!
+//! [`Allowance`] bounds what all attempts together send to an address that does not answer,
+//! [`Turnstile`] what they send when they guess ports.
+//!
+//! Guessing takes further sockets. Machines number them: 0, [`MAIN`], is the one that QUIC uses; for
+//! any other number whoever drives the machine opens a socket the first time that a [`Transmit`]
+//! names it, tells the machine by which number a datagram came, and closes it when told so or when
+//! the machine is gone. Numbers mean something to one machine only.
 //!
 //! A NAT *maps* an inside address to an outside port and *filters* what comes back (RFC 4787 §4,
 //! §5). Two peers meet unaided when both mappings are endpoint-independent, or when one is not and
@@ -21,12 +29,15 @@
 
 mod allowance;
 pub mod check;
+pub mod echo;
 mod filtering;
+mod guess;
 mod keeper;
 mod probe;
 mod punch;
 mod schedule;
 mod stun;
+mod turnstile;
 
 #[cfg(test)]
 mod matrix;
@@ -37,20 +48,43 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use allowance::Allowance;
 pub use filtering::FilteringProbe;
+pub use guess::{Guessing, Turn, possible};
 pub use keeper::{KeeperEvent, PathKeeper};
-pub use probe::{MappingProbe, Measured, Sample, classify};
+pub use probe::{
+    Confidence, Dependence, Hairpinning, MappingProbe, Measured, Sample, Verdict, classify,
+};
 pub use punch::{Path, PunchAttempt, PunchEvent};
 pub use stun::Transaction;
+pub use turnstile::{TurnEnd, Turnstile, Wait};
 
-/// A datagram to send from the socket that QUIC uses.
+/// Number of the socket that QUIC uses.
+pub const MAIN: u16 = 0;
+
+/// A datagram to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
+    /// From which of the machine's sockets. Of a [`PathKeeper`] always [`MAIN`], which stands for the
+    /// socket of the connection's route.
+    pub via: u16,
     /// Where to.
     pub to: SocketAddr,
     /// What.
     pub bytes: Vec<u8>,
     /// How many hops it may travel (IPv4 TTL, IPv6 hop limit), or the system's default.
     pub ttl: Option<u8>,
+    /// Whom to ask before it is sent.
+    pub charge: Charge,
+}
+
+/// What a datagram counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// Nothing: it answers somebody, asks a server, or goes to who has answered.
+    Free,
+    /// It may not be wanted where it goes: [`Allowance::take`] decides.
+    Unasked,
+    /// It guesses a port of a peer that has agreed to it: [`Turnstile::take`] decides.
+    Guess,
 }
 
 /// Ports below are those of well-known services: no peer lives there.

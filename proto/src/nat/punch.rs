@@ -15,14 +15,18 @@
 //! candidate, peer-reflexive: that is how a peer behind an address-dependent mapping is found. Of
 //! the proven paths the client chooses one and nominates it to the server.
 //!
-//! Nothing is sent to an address that neither the tracker nor an authenticated check named, and at
-//! most 24 checks to any ([`PROBES_PER_ADDRESS`]). An answer goes out once per request and is
-//! shorter than it.
+//! Where that cannot work, because a NAT maps by destination, ports are guessed meanwhile if the
+//! attempt was told of our own NAT ([`PunchAttempt::guessing`]). That takes further sockets: a path has
+//! one of ours at its near end, [`Path::via`].
 //!
-//! Not here: learning our reflexive address ([`super::MappingProbe`]), guessing ports, starting over
-//! from a new socket where both NATs let uninvited packets take ports and the sides start further
-//! apart than the first probe is held, and what many rendezvous together send to one IP address
-//! ([`super::Allowance`]).
+//! Nothing is sent to an address that neither the tracker nor an authenticated check named, at most 24
+//! checks to any ([`PROBES_PER_ADDRESS`]), and to ports that are guessed only what `guess` allows. An
+//! answer goes out once per request and is shorter than it.
+//!
+//! Not here: learning our reflexive address ([`super::MappingProbe`]), starting over from a new socket
+//! where both NATs let uninvited packets take ports and the sides start further apart than the first
+//! probe is held, and what many rendezvous together send to one IP address ([`super::Allowance`],
+//! [`super::Turnstile`]).
 
 #[cfg(test)]
 mod tests;
@@ -35,12 +39,13 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::check::{self, Check, Credentials, username_of};
+use super::guess::{Guess, Guessing, Move, Request, Turn};
 use super::schedule::{Approach, Due, PROBES_PER_ADDRESS, Schedule};
-use super::stun::Transaction;
-use super::{Transmit, is_private, usable};
+use super::stun::{Message, Transaction};
+use super::{Charge, MAIN, Transmit, is_private, usable};
 use crate::limits::CANDIDATES;
 use crate::proof::Side;
-use crate::wire::{CandidateKind, Rendezvous};
+use crate::wire::{CandidateKind, NatMapping, Rendezvous, Technique};
 
 /// How long to look for a path before saying there is none.
 const GIVE_UP: Duration = Duration::from_secs(5);
@@ -69,6 +74,8 @@ const ANSWERS: usize = PROBES_PER_ADDRESS * ADDRESSES;
 /// A path on which the peer answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
+    /// Which of our sockets it begins at.
+    pub via: u16,
     /// The peer's end of it.
     pub remote: SocketAddr,
     /// How that address became known.
@@ -92,12 +99,16 @@ pub enum PunchEvent {
     /// An authenticated check came from this address, once per address. The QUIC server accepts
     /// the client's first packets from there: the client may know of the path before we do.
     Heard {
+        /// At which of our sockets.
+        via: u16,
         /// Where it came from.
         remote: SocketAddr,
     },
     /// The client chose the path it sees come from this address, at every change of it and after
     /// `Heard` of the same address; only on the server. What the server has to say goes there.
     Nominated {
+        /// At which of our sockets.
+        via: u16,
         /// Where the nomination came from.
         remote: SocketAddr,
     },
@@ -109,6 +120,24 @@ pub enum PunchEvent {
     /// Nothing was proven in time; at most once, and not after `Proven`. An attempt that is kept
     /// still answers, and may yet prove a path when the peer comes late.
     Failed,
+    /// The peer must be told by way of the tracker where to look for us:
+    /// [`crate::wire::ToTracker::Trickle`].
+    Trickle {
+        /// An outside port of ours.
+        port: u16,
+        /// How our NAT picks them.
+        mapping: NatMapping,
+    },
+    /// We would guess now: [`super::Turnstile::ask`], then [`PunchAttempt::take_turn`] or
+    /// [`PunchAttempt::deny_turn`].
+    Turn(Turn),
+    /// The guess is over, or not needed any more: [`super::Turnstile::leave`].
+    TurnOver,
+    /// No path begins at this further socket: it may be closed.
+    Close {
+        /// Which one.
+        via: u16,
+    },
 }
 
 /// Open → Held when a path is proven but a local one may follow in a moment; either → Made.
@@ -129,9 +158,12 @@ struct Remote {
 
 #[derive(Debug)]
 struct InFlight {
-    to: SocketAddr,
+    to: Pair,
     sent: Instant,
 }
+
+/// One of our sockets, and an address of the peer.
+type Pair = (u16, SocketAddr);
 
 /// Our side of one rendezvous.
 #[derive(Debug)]
@@ -139,16 +171,22 @@ pub struct PunchAttempt {
     credentials: Credentials,
     side: Side,
     rng: StdRng,
-    remotes: BTreeMap<SocketAddr, Remote>,
+    remotes: BTreeMap<Pair, Remote>,
     learnt: usize,
     in_flight: BTreeMap<Transaction, InFlight>,
     answered: BTreeSet<Transaction>,
     checks_sent: usize,
     choice: Choice,
     /// What the client, if that is the peer, nominated last.
-    nominated: Option<SocketAddr>,
+    nominated: Option<Pair>,
     /// When to give up; none once a path was proven or we did.
     deadline: Option<Instant>,
+    start: Instant,
+    guess: Option<Guess>,
+    /// What found the path, or what was tried last.
+    technique: Technique,
+    /// Further sockets up to this number were spoken of in [`PunchEvent::Close`], or kept.
+    closed: u16,
     transmits: VecDeque<Transmit>,
     events: VecDeque<PunchEvent>,
 }
@@ -172,9 +210,20 @@ impl PunchAttempt {
             choice: Choice::Open,
             nominated: None,
             deadline: Some(start + GIVE_UP),
+            start,
+            guess: None,
+            technique: Technique::Checks,
+            closed: MAIN,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }
+    }
+
+    /// Guesses ports too, where that is needed. To be called at once after [`PunchAttempt::new`].
+    pub fn guessing(mut self, rendezvous: &Rendezvous, own: Guessing) -> PunchAttempt {
+        let rng = StdRng::from_seed(self.rng.random());
+        self.guess = Guess::new(self.start, rendezvous, own, rng);
+        self
     }
 
     /// Which side of the connection to come we are.
@@ -192,20 +241,46 @@ impl PunchAttempt {
         matches!(self.choice, Choice::Made)
     }
 
+    /// What found the path, or what was tried last: [`crate::wire::ToTracker::Outcome`].
+    pub fn technique(&self) -> Technique {
+        self.technique
+    }
+
     /// Whether the datagram claims to belong here: a request with our USERNAME, or an answer to a
     /// request of ours. A cheap look, before any authentication.
     pub fn recognizes(&self, bytes: &[u8]) -> bool {
         match check::transaction_of(bytes) {
-            Some(transaction) => self.in_flight.contains_key(&transaction),
+            Some(transaction) => {
+                self.in_flight.contains_key(&transaction) || self.samples(transaction)
+            }
             None => username_of(bytes) == Some(self.credentials.username()),
         }
     }
 
-    /// Takes a datagram in. What is not an authenticated check of this rendezvous changes nothing.
+    /// Whether the tracker's answer to this request shows our guess where our ports are.
+    fn samples(&self, transaction: Transaction) -> bool {
+        let guess = self.guess.as_ref();
+        guess.is_some_and(|guess| guess.recognizes(transaction))
+    }
+
+    /// Takes in a datagram that came by the main socket. What is not an authenticated check of this
+    /// rendezvous changes nothing.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        self.handle_datagram_via(now, MAIN, from, bytes);
+    }
+
+    /// The same, by any of our sockets.
+    pub fn handle_datagram_via(&mut self, now: Instant, via: u16, from: SocketAddr, bytes: &[u8]) {
         let Some(from) = usable(from).filter(|_| self.recognizes(bytes)) else {
             return;
         };
+        if let (Some(guess), Some(message)) = (&mut self.guess, Message::parse(bytes))
+            && guess.recognizes(message.transaction)
+        {
+            guess.handle_message(now, from, &message);
+            return self.send_due(now);
+        }
+        let from = (via, from);
         match self.credentials.decode(bytes) {
             Ok(Check::Request {
                 transaction,
@@ -224,6 +299,30 @@ impl PunchAttempt {
         self.send_due(now);
     }
 
+    /// Takes in what the peer said by way of the tracker ([`crate::wire::FromTracker::Trickled`]).
+    pub fn handle_trickled(&mut self, now: Instant, address: SocketAddr, mapping: NatMapping) {
+        if let Some(guess) = &mut self.guess {
+            guess.handle_word(now, address, mapping);
+            self.send_due(now);
+        }
+    }
+
+    /// The [`super::Turnstile`] lets us through.
+    pub fn take_turn(&mut self, now: Instant) {
+        if let Some(guess) = &mut self.guess {
+            guess.take_turn(now);
+            self.send_due(now);
+        }
+    }
+
+    /// The [`super::Turnstile`] will not let us through in time.
+    pub fn deny_turn(&mut self, now: Instant) {
+        if let Some(guess) = &mut self.guess {
+            guess.deny_turn();
+            self.send_due(now);
+        }
+    }
+
     /// Advances to `now`: chooses a path that has waited, sends the checks that are due, or gives
     /// up.
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -233,8 +332,13 @@ impl PunchAttempt {
             let proven = std::mem::take(proven);
             self.choose(now, proven);
         }
+        if let Some(guess) = &mut self.guess {
+            guess.handle_timeout(now);
+        }
         self.send_due(now);
-        if self.deadline.take_if(|deadline| *deadline <= now).is_some() {
+        let is_guessing = self.guess.as_ref().is_some_and(|guess| !guess.is_over());
+        let is_over = |deadline: &mut Instant| *deadline <= now && !is_guessing;
+        if self.deadline.take_if(is_over).is_some() {
             self.events.push_back(PunchEvent::Failed);
         }
     }
@@ -257,7 +361,10 @@ impl PunchAttempt {
             Choice::Open | Choice::Made => None,
         };
         let checks = self.remotes.values().filter_map(|r| r.schedule.next());
-        checks.chain(held).chain(self.deadline).min()
+        let guess = self.guess.as_ref().and_then(Guess::poll_timeout);
+        // Until the guess is over, its time is ours.
+        let deadline = self.deadline.filter(|_| guess.is_none());
+        checks.chain(held).chain(guess).chain(deadline).min()
     }
 
     /// A request counts once with its transaction: a copy of it sent on from elsewhere would make us
@@ -266,7 +373,7 @@ impl PunchAttempt {
     fn handle_request(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: Pair,
         transaction: Transaction,
         nominates: bool,
     ) {
@@ -280,30 +387,36 @@ impl PunchAttempt {
             self.answer(now, from, transaction);
         }
         if nominates && self.nominated.replace(from) != Some(from) {
-            self.events
-                .push_back(PunchEvent::Nominated { remote: from });
+            let (via, remote) = from;
+            self.events.push_back(PunchEvent::Nominated { via, remote });
         }
     }
 
     /// A request is answered where it came from, and triggers a check there.
-    fn answer(&mut self, now: Instant, from: SocketAddr, transaction: Transaction) {
-        let Some(remote) = self.remotes.get_mut(&from) else {
+    fn answer(&mut self, now: Instant, from: Pair, transaction: Transaction) {
+        let Some(known) = self.remotes.get_mut(&from) else {
             return;
         };
-        remote.answers += 1;
-        remote.schedule.trigger(now);
-        if remote.answers == 1 {
-            self.events.push_back(PunchEvent::Heard { remote: from });
+        known.answers += 1;
+        known.schedule.trigger(now);
+        let (via, remote) = from;
+        if known.answers == 1 {
+            self.events.push_back(PunchEvent::Heard { via, remote });
+            if let Some(guess) = &mut self.guess {
+                guess.heard();
+            }
         }
         self.transmits.push_back(Transmit {
-            to: from,
-            bytes: self.credentials.encode_answer(transaction, from),
+            via,
+            to: remote,
+            bytes: self.credentials.encode_answer(transaction, remote),
             ttl: None,
+            charge: Charge::Free,
         });
     }
 
     /// The peer's address `from`, learnt if there is room for one more.
-    fn remote(&mut self, now: Instant, from: SocketAddr) -> Option<&mut Remote> {
+    fn remote(&mut self, now: Instant, from: Pair) -> Option<&mut Remote> {
         if !self.remotes.contains_key(&from) {
             if self.learnt == LEARNT {
                 return None;
@@ -317,7 +430,7 @@ impl PunchAttempt {
     fn handle_answer(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: Pair,
         transaction: Transaction,
         mapped: SocketAddr,
     ) {
@@ -325,15 +438,18 @@ impl PunchAttempt {
         let Some(check) = take_if(&mut self.in_flight, transaction, is_symmetric) else {
             return;
         };
-        let remote = self.remotes.get_mut(&from);
+        // A guess that hit may be the first that is known of the address.
+        let remote = self.remote(now, from);
         let Some(remote) = remote.filter(|remote| !remote.schedule.is_proven()) else {
             return;
         };
         remote.schedule.prove();
+        let kind = remote.kind;
         self.deadline = None;
         let path = Path {
-            remote: from,
-            kind: remote.kind,
+            via: from.0,
+            remote: from.1,
+            kind,
             rtt: now.saturating_duration_since(check.sent),
             observed: mapped,
         };
@@ -363,44 +479,102 @@ impl PunchAttempt {
     fn awaits_local(&self) -> bool {
         self.remotes
             .iter()
-            .any(|(address, r)| is_local(*address, r.kind) && r.schedule.is_searching())
+            .any(|((_, address), r)| is_local(*address, r.kind) && r.schedule.is_searching())
     }
 
     /// Takes the first local path, or else the first.
     fn choose(&mut self, now: Instant, mut proven: Vec<Path>) {
         let local = proven.iter().position(Path::is_local);
         let chosen = proven.remove(local.unwrap_or(0));
-        for (address, remote) in &mut self.remotes {
-            if *address == chosen.remote {
+        for (pair, remote) in &mut self.remotes {
+            if *pair == (chosen.via, chosen.remote) {
                 remote.schedule.confirm(now);
             } else {
                 remote.schedule.cut_short();
             }
         }
         self.choice = Choice::Made;
+        self.end_guess(&chosen);
         self.events.push_back(PunchEvent::Proven(chosen));
         let others = proven.into_iter().map(PunchEvent::AlsoProven);
         self.events.extend(others);
     }
 
+    /// A path was found: no more guesses are needed.
+    fn end_guess(&mut self, found: &Path) {
+        let Some(guess) = &mut self.guess else {
+            return;
+        };
+        self.technique = match guess.explains(found.remote) {
+            true => guess.technique(),
+            false => Technique::Checks,
+        };
+        guess.stop();
+    }
+
     fn send_due(&mut self, now: Instant) {
-        for (to, remote) in &mut self.remotes {
-            while let Some(due) = remote.schedule.take_due(now) {
-                let transaction = Transaction(self.rng.random());
-                let sent = InFlight { to: *to, sent: now };
-                self.in_flight.insert(transaction, sent);
-                self.checks_sent += 1;
-                self.transmits.push_back(Transmit {
-                    to: *to,
-                    bytes: match (due, self.side) {
-                        (Due::Confirmation, Side::Client) => {
-                            self.credentials.encode_nomination(transaction)
-                        }
-                        _ => self.credentials.encode_request(transaction, self.side),
-                    },
-                    ttl: due.hops(),
-                });
+        while let Some((pair, due)) = self.take_due(now) {
+            let nominates = due == Due::Confirmation && self.side == Side::Client;
+            self.check(now, pair, due.hops(), Charge::Unasked, nominates);
+        }
+        while let Some(next) = self.guess.as_mut().and_then(Guess::poll_move) {
+            match next {
+                Move::Ask(transmit) => self.transmits.push_back(transmit),
+                Move::Check(shot) => {
+                    self.check(now, (shot.via, shot.to), shot.ttl, shot.charge, false);
+                }
             }
+        }
+        while let Some(request) = self.guess.as_mut().and_then(Guess::poll_request) {
+            self.events.push_back(match request {
+                Request::Word { port, mapping } => PunchEvent::Trickle { port, mapping },
+                Request::Turn(turn) => PunchEvent::Turn(turn),
+                Request::TurnOver => PunchEvent::TurnOver,
+            });
+        }
+        self.note_guess();
+    }
+
+    fn take_due(&mut self, now: Instant) -> Option<(Pair, Due)> {
+        let mut remotes = self.remotes.iter_mut();
+        remotes.find_map(|(pair, remote)| Some((*pair, remote.schedule.take_due(now)?)))
+    }
+
+    fn check(&mut self, now: Instant, to: Pair, ttl: Option<u8>, charge: Charge, nominates: bool) {
+        let transaction = Transaction(self.rng.random());
+        self.in_flight
+            .insert(transaction, InFlight { to, sent: now });
+        self.checks_sent += 1;
+        self.transmits.push_back(Transmit {
+            via: to.0,
+            to: to.1,
+            bytes: match nominates {
+                true => self.credentials.encode_nomination(transaction),
+                false => self.credentials.encode_request(transaction, self.side),
+            },
+            ttl,
+            charge,
+        });
+    }
+
+    /// Remembers what was tried, and once it is over closes the sockets that nothing came of. The
+    /// client may choose any path that it has heard of.
+    fn note_guess(&mut self) {
+        let Some(guess) = &self.guess else {
+            return;
+        };
+        if guess.has_acted() && !self.is_proven() {
+            self.technique = guess.technique();
+        }
+        let sockets = guess.sockets();
+        if guess.is_over() && self.closed < sockets.end {
+            let is_used = |via: u16| self.remotes.keys().any(|(used, _)| *used == via);
+            let idle = sockets
+                .clone()
+                .filter(|via| *via > self.closed && !is_used(*via));
+            let events = idle.map(|via| PunchEvent::Close { via });
+            self.events.extend(events);
+            self.closed = sockets.end;
         }
     }
 }
@@ -438,21 +612,23 @@ fn start(now: Instant, rendezvous: &Rendezvous) -> Instant {
 }
 
 /// The candidates that may be checked.
-fn told(rendezvous: &Rendezvous, start: Instant) -> BTreeMap<SocketAddr, Remote> {
+fn told(rendezvous: &Rendezvous, start: Instant) -> BTreeMap<Pair, Remote> {
     let beyond_nats = Approach::through(rendezvous.filtering);
-    let mut remotes: BTreeMap<SocketAddr, Remote> = BTreeMap::new();
+    let mut remotes: BTreeMap<Pair, Remote> = BTreeMap::new();
     for candidate in &rendezvous.candidates {
         let Some(address) = usable(candidate.address) else {
             continue;
         };
-        let same_ip = remotes.keys().filter(|known| known.ip() == address.ip());
+        let same_ip = remotes
+            .keys()
+            .filter(|(_, known)| known.ip() == address.ip());
         if same_ip.count() < PORTS_PER_IP {
             let approach = match is_local(address, candidate.kind) {
                 true => Approach::Direct,
                 false => beyond_nats,
             };
             let remote = || Remote::told(candidate.kind, approach, start);
-            remotes.entry(address).or_insert_with(remote);
+            remotes.entry((MAIN, address)).or_insert_with(remote);
         }
     }
     remotes

@@ -6,6 +6,8 @@
 //! every router of the core takes one from a packet's hops; a NAT sees what reaches it even if it
 //! could go no further. The same seed replays a run.
 
+mod nat;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -13,165 +15,27 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{MappingProbe, Measured, PunchAttempt, PunchEvent, Transmit};
+use super::{
+    Allowance, Charge, MAIN, MappingProbe, Measured, PunchAttempt, PunchEvent, Transmit, TurnEnd,
+    Turnstile,
+};
 use crate::id::{PublicKey, SwarmId};
 use crate::proof::Side;
 use crate::swarm::{Introducer, Situation, Transport};
-use crate::wire::{Bounded, Candidate, CandidateKind, NatFiltering, NatMapping, Paths, Rendezvous};
+use crate::wire::{
+    Bounded, Candidate, CandidateKind, NatFiltering, NatMapping, Paths, Rendezvous, Technique,
+};
+use nat::Nat;
+pub(super) use nat::{Hairpin, NatKind, Ports};
 
 /// The root of the tree.
 pub(super) const INTERNET: usize = 0;
-
-/// How long an uninvited packet keeps the port it took: `nf_conntrack_udp_timeout` of Linux.
-const UNINVITED: Duration = Duration::from_secs(30);
 
 /// Hops of a packet that asks for none in particular.
 const DEFAULT_TTL: u8 = 64;
 
 /// One way between two hosts that meet below the Internet.
 const INSIDE: Duration = Duration::from_millis(1);
-
-/// What a mapping or a filter looks at (RFC 4787 §4.1 and §5), from lax to strict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Dependence {
-    EndpointIndependent,
-    AddressDependent,
-    AddressAndPortDependent,
-}
-
-impl Dependence {
-    pub(super) const ALL: [Dependence; 3] = [
-        Dependence::EndpointIndependent,
-        Dependence::AddressDependent,
-        Dependence::AddressAndPortDependent,
-    ];
-
-    /// What of a far address counts.
-    fn key(self, far: SocketAddr) -> (Option<IpAddr>, Option<u16>) {
-        match self {
-            Dependence::EndpointIndependent => (None, None),
-            Dependence::AddressDependent => (Some(far.ip()), None),
-            Dependence::AddressAndPortDependent => (Some(far.ip()), Some(far.port())),
-        }
-    }
-}
-
-/// Which outside port a new mapping gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ports {
-    /// The inside one if it is free, else the next free one.
-    Preserved,
-    /// Each so far from the last.
-    Sequential(u16),
-    Random,
-}
-
-impl Ports {
-    pub(super) const ALL: [Ports; 3] = [Ports::Preserved, Ports::Sequential(1), Ports::Random];
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hairpin {
-    Yes,
-    No,
-}
-
-/// How a NAT behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NatKind {
-    pub(super) mapping: Dependence,
-    pub(super) filtering: Dependence,
-    pub(super) ports: Ports,
-    pub(super) hairpin: Hairpin,
-    /// As Linux masquerading without an input filter: what comes in uninvited takes the port that
-    /// a flow of ours to that address would have got.
-    pub(super) clashes: bool,
-}
-
-impl NatKind {
-    pub(super) const fn new(mapping: Dependence, filtering: Dependence, ports: Ports) -> NatKind {
-        NatKind {
-            mapping,
-            filtering,
-            ports,
-            hairpin: Hairpin::No,
-            clashes: false,
-        }
-    }
-}
-
-struct Mapping {
-    inside: SocketAddr,
-    key: (Option<IpAddr>, Option<u16>),
-    port: u16,
-    contacted: BTreeSet<SocketAddr>,
-}
-
-struct Nat {
-    kind: NatKind,
-    outside: Ipv4Addr,
-    mappings: Vec<Mapping>,
-    next_port: u16,
-    /// Flows that came in uninvited, by the far end and our port, and when the last packet did.
-    uninvited: BTreeMap<(SocketAddr, u16), Instant>,
-}
-
-impl Nat {
-    /// Where a packet from `inside` to `far` seems to come from.
-    fn outbound(
-        &mut self,
-        now: Instant,
-        inside: SocketAddr,
-        far: SocketAddr,
-        rng: &mut StdRng,
-    ) -> SocketAddr {
-        let key = self.kind.mapping.key(far);
-        let known = self.mappings.iter().position(|mapping| {
-            let uninvited = self.uninvited.get(&(far, mapping.port));
-            let is_clashing = uninvited.is_some_and(|last| now < *last + UNINVITED);
-            mapping.inside == inside && mapping.key == key && !is_clashing
-        });
-        let index = known.unwrap_or_else(|| {
-            let port = self.free_port(inside.port(), rng);
-            self.mappings.push(Mapping {
-                inside,
-                key,
-                port,
-                contacted: BTreeSet::new(),
-            });
-            self.mappings.len() - 1
-        });
-        self.mappings[index].contacted.insert(far);
-        (self.outside, self.mappings[index].port).into()
-    }
-
-    fn free_port(&mut self, preferred: u16, rng: &mut StdRng) -> u16 {
-        let mut port = match self.kind.ports {
-            Ports::Preserved => preferred,
-            Ports::Sequential(step) => self.next_port + step,
-            Ports::Random => rng.random_range(1024..=u16::MAX),
-        };
-        while self.mappings.iter().any(|mapping| mapping.port == port) {
-            port = port.checked_add(1).unwrap_or(1024);
-        }
-        self.next_port = port;
-        port
-    }
-
-    /// Which inside address a packet from `far` to our `port` is for.
-    fn inbound(&mut self, now: Instant, far: SocketAddr, port: u16) -> Option<SocketAddr> {
-        let filtering = self.kind.filtering;
-        let mapping = self.mappings.iter().find(|mapping| mapping.port == port)?;
-        let mut contacted = mapping.contacted.iter();
-        if contacted.any(|known| filtering.key(*known) == filtering.key(far)) {
-            return Some(mapping.inside);
-        }
-        if self.kind.clashes {
-            self.uninvited.insert((far, port), now);
-        }
-        None
-    }
-}
 
 struct Network {
     parent: usize,
@@ -191,12 +55,13 @@ struct Packet {
 enum Machine {
     Idle,
     Punch(Box<PunchAttempt>),
-    Probe(MappingProbe),
+    Probe(Box<MappingProbe>),
     /// Answers Binding requests without authentication, as the tracker does.
     Stun,
 }
 
 struct Host {
+    /// Of its main socket; further ones have the ports behind it.
     address: SocketAddr,
     network: usize,
     leg: Duration,
@@ -204,6 +69,54 @@ struct Host {
     events: Vec<(Instant, PunchEvent)>,
     /// What no machine took: source and bytes.
     received: Vec<(SocketAddr, Vec<u8>)>,
+    closed: BTreeSet<u16>,
+    allowance: Allowance,
+    turnstile: Turnstile,
+    /// The host it was introduced to, where that is told its words to come from, and how long they
+    /// take.
+    peer: Option<(usize, IpAddr, Duration)>,
+}
+
+impl Host {
+    fn has(&self, to: SocketAddr) -> bool {
+        let base = self.address.port();
+        let is_its = (base..=base + 2 * SOCKETS).contains(&to.port());
+        self.address.ip() == to.ip() && is_its && !self.closed.contains(&self.via(to.port()))
+    }
+
+    /// Further sockets of a new machine are new ones.
+    fn offset(&self) -> u16 {
+        match self.machine {
+            Machine::Punch(_) => SOCKETS,
+            Machine::Idle | Machine::Probe(_) | Machine::Stun => 0,
+        }
+    }
+
+    fn port(&self, via: u16) -> u16 {
+        let offset = if via == MAIN { 0 } else { self.offset() };
+        self.address.port() + via + offset
+    }
+
+    /// The number by which the machine knows a socket; those of another are nobody's.
+    fn via(&self, port: u16) -> u16 {
+        match port - self.address.port() {
+            MAIN => MAIN,
+            distance => distance.checked_sub(self.offset()).unwrap_or(u16::MAX),
+        }
+    }
+}
+
+/// Further sockets of a host at most.
+const SOCKETS: u16 = 512;
+
+/// A host has one attempt.
+const ATTEMPT: u64 = 1;
+
+/// What a peer has said by way of the tracker.
+struct Word {
+    to: usize,
+    address: SocketAddr,
+    mapping: NatMapping,
 }
 
 /// What was sent to one address.
@@ -229,6 +142,7 @@ pub(super) struct SimNet {
     in_flight: BTreeMap<(Instant, u64), Packet>,
     packets: u64,
     starts: Vec<(Instant, usize, PunchAttempt)>,
+    words: BTreeMap<(Instant, u64), Word>,
     pub(super) sent: BTreeMap<SocketAddr, Sent>,
 }
 
@@ -251,6 +165,7 @@ impl SimNet {
             in_flight: BTreeMap::new(),
             packets: 0,
             starts: Vec::new(),
+            words: BTreeMap::new(),
             sent: BTreeMap::new(),
         }
     }
@@ -264,13 +179,7 @@ impl SimNet {
         };
         self.networks.push(Network {
             parent,
-            gateway: Some(Nat {
-                kind,
-                outside,
-                mappings: Vec::new(),
-                next_port: 20_000,
-                uninvited: BTreeMap::new(),
-            }),
+            gateway: Some(Nat::new(kind, outside)),
             leg,
         });
         usize::from(number)
@@ -290,6 +199,10 @@ impl SimNet {
             machine: Machine::Idle,
             events: Vec::new(),
             received: Vec::new(),
+            closed: BTreeSet::new(),
+            allowance: Allowance::new(),
+            turnstile: Turnstile::new(),
+            peer: None,
         });
         self.hosts.len() - 1
     }
@@ -318,8 +231,32 @@ impl SimNet {
         climbed.unwrap().from
     }
 
+    /// What `of` says to the host goes through the tracker, which sees it come from `from`.
+    pub(super) fn introduce(&mut self, host: usize, of: usize, from: IpAddr, delay: Duration) {
+        self.hosts[of].peer = Some((host, from, delay));
+    }
+
+    /// Most flows that any NAT got within 30 s.
+    pub(super) fn most_flows(&self) -> usize {
+        let nats = self.networks.iter().filter_map(|n| n.gateway.as_ref());
+        nats.map(Nat::most_made).max().unwrap_or(0)
+    }
+
     pub(super) fn start_at(&mut self, after: Duration, host: usize, attempt: PunchAttempt) {
         self.starts.push((self.start + after, host, attempt));
+    }
+
+    /// What found the path of a host that has an attempt, or was tried last.
+    pub(super) fn technique(&self, host: usize) -> Technique {
+        match &self.hosts[host].machine {
+            Machine::Punch(punch) => punch.technique(),
+            _ => Technique::Checks,
+        }
+    }
+
+    /// How long the run takes so far.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.now - self.start
     }
 
     /// A time from the start of the run, to make a machine with.
@@ -329,7 +266,8 @@ impl SimNet {
 
     /// Sends bytes that no machine made.
     pub(super) fn send(&mut self, host: usize, transmit: Transmit) {
-        let (network, from) = (self.hosts[host].network, self.hosts[host].address);
+        let (network, mut from) = (self.hosts[host].network, self.hosts[host].address);
+        from.set_port(self.hosts[host].port(transmit.via));
         let sent = self.sent.entry(transmit.to).or_default();
         sent.packets += 1;
         sent.bytes += transmit.bytes.len();
@@ -382,7 +320,8 @@ impl SimNet {
     /// Measures the mapping of the host's NAT.
     pub(super) fn measure(&mut self, host: usize, servers: &[SocketAddr]) -> Measured {
         let seed = self.rng.random();
-        self.hosts[host].machine = Machine::Probe(MappingProbe::new(self.now, servers, seed));
+        let probe = MappingProbe::thorough(self.now, servers, seed);
+        self.hosts[host].machine = Machine::Probe(Box::new(probe));
         self.drain(host);
         loop {
             if let Machine::Probe(probe) = &mut self.hosts[host].machine
@@ -403,7 +342,10 @@ impl SimNet {
         });
         let arrivals = self.in_flight.keys().map(|(at, _)| *at);
         let starts = self.starts.iter().map(|(at, ..)| *at);
-        machines.chain(arrivals).chain(starts).min()
+        let words = self.words.keys().map(|(at, _)| *at);
+        let turns = self.hosts.iter().filter_map(|h| h.turnstile.poll_timeout());
+        let news = starts.chain(words).chain(turns);
+        machines.chain(arrivals.take(1)).chain(news).min()
     }
 
     /// Does what is due now.
@@ -419,6 +361,19 @@ impl SimNet {
             let packet = entry.remove();
             self.arrive(packet);
         }
+        while let Some(entry) = self.words.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            let Word {
+                to,
+                address,
+                mapping,
+            } = entry.remove();
+            if let Machine::Punch(punch) = &mut self.hosts[to].machine {
+                punch.handle_trickled(self.now, address, mapping);
+            }
+        }
         for host in 0..self.hosts.len() {
             match &mut self.hosts[host].machine {
                 Machine::Punch(punch) => punch.handle_timeout(self.now),
@@ -432,23 +387,89 @@ impl SimNet {
     /// Takes out of the host's machine what it wants to send and say.
     fn drain(&mut self, host: usize) {
         loop {
-            let now = self.now;
-            let Host {
-                machine, events, ..
-            } = &mut self.hosts[host];
-            let transmit = match machine {
-                Machine::Punch(punch) => {
-                    let found = std::iter::from_fn(|| punch.poll_event());
-                    events.extend(found.map(|event| (now, event)));
-                    punch.poll_transmit()
-                }
+            let transmit = match &mut self.hosts[host].machine {
+                Machine::Punch(punch) => match punch.poll_event() {
+                    Some(event) => {
+                        self.handle_event(host, event);
+                        continue;
+                    }
+                    None => punch.poll_transmit(),
+                },
                 Machine::Probe(probe) => probe.poll_transmit(),
                 Machine::Idle | Machine::Stun => None,
             };
             match transmit {
-                Some(transmit) => self.send(host, transmit),
+                Some(transmit) if self.may_send(host, &transmit) => self.send(host, transmit),
+                Some(_) => (),
                 None => return,
             }
+        }
+    }
+
+    /// As whoever drives the machines for real does it.
+    fn may_send(&mut self, host: usize, transmit: &Transmit) -> bool {
+        let (now, to) = (self.now, transmit.to);
+        let host = &mut self.hosts[host];
+        assert!(transmit.via <= SOCKETS && !host.closed.contains(&transmit.via));
+        match transmit.charge {
+            Charge::Free => true,
+            // Without a peer's consent, attempts are tested on their own.
+            Charge::Unasked if host.peer.is_none() => true,
+            Charge::Unasked => host.allowance.take(now, to, transmit.bytes.len()),
+            Charge::Guess => host.turnstile.take(now, ATTEMPT, to),
+        }
+    }
+
+    fn handle_event(&mut self, number: usize, event: PunchEvent) {
+        let now = self.now;
+        let host = &mut self.hosts[number];
+        let Machine::Punch(punch) = &mut host.machine else {
+            return;
+        };
+        host.events.push((now, event));
+        match event {
+            PunchEvent::Trickle { port, mapping } => {
+                let (to, ip, delay) = host.peer.unwrap();
+                self.packets += 1;
+                // It comes by the stream that the introduction came by, so not before it.
+                let begins = self.starts.iter().find(|(_, host, _)| *host == to);
+                let begins = begins.map_or(now, |(at, ..)| *at);
+                let address = SocketAddr::new(ip, port);
+                let word = Word {
+                    to,
+                    address,
+                    mapping,
+                };
+                let arrival = begins.max(now + delay);
+                self.words.insert((arrival, self.packets), word);
+            }
+            PunchEvent::Turn(turn) => match host.turnstile.ask(now, ATTEMPT, turn) {
+                Ok(()) => self.take_turn(number),
+                Err(_) => punch.deny_turn(now),
+            },
+            PunchEvent::TurnOver => {
+                let end = match punch.is_proven() {
+                    true => TurnEnd::Answered,
+                    false => TurnEnd::Unanswered,
+                };
+                host.turnstile.leave(now, ATTEMPT, end);
+            }
+            PunchEvent::Close { via } => {
+                host.closed.insert(via);
+            }
+            PunchEvent::Proven(path) | PunchEvent::AlsoProven(path) => {
+                host.allowance.answered(path.remote.ip());
+            }
+            PunchEvent::Heard { .. } | PunchEvent::Nominated { .. } | PunchEvent::Failed => (),
+        }
+    }
+
+    fn take_turn(&mut self, number: usize) {
+        let host = &mut self.hosts[number];
+        if let Machine::Punch(punch) = &mut host.machine
+            && host.turnstile.poll(self.now).is_some()
+        {
+            punch.take_turn(self.now);
         }
     }
 
@@ -456,13 +477,14 @@ impl SimNet {
         let Some((host, packet)) = self.descend(packet) else {
             return;
         };
+        let via = self.hosts[host].via(packet.to.port());
         match &mut self.hosts[host].machine {
             Machine::Punch(punch) if punch.recognizes(&packet.bytes) => {
-                punch.handle_datagram(self.now, packet.from, &packet.bytes);
+                punch.handle_datagram_via(self.now, via, packet.from, &packet.bytes);
             }
             Machine::Probe(probe) => probe.handle_datagram(self.now, packet.from, &packet.bytes),
             Machine::Stun => {
-                let transmit = stun_answer(&packet.bytes, packet.from);
+                let transmit = stun_answer(&packet.bytes, packet.from, via);
                 self.send(host, transmit);
             }
             _ => self.hosts[host].received.push((packet.from, packet.bytes)),
@@ -485,7 +507,7 @@ impl SimNet {
             if hairpins && nat.kind.hairpin == Hairpin::No {
                 return None;
             }
-            packet.from = nat.outbound(self.now, packet.from, packet.to, &mut self.rng);
+            packet.from = nat.outbound(self.now, packet.from, packet.to, &mut self.rng)?;
             packet.network = self.networks[packet.network].parent;
         }
     }
@@ -502,7 +524,7 @@ impl SimNet {
             let host = self
                 .hosts
                 .iter()
-                .position(|host| host.network == packet.network && host.address == packet.to);
+                .position(|host| host.network == packet.network && host.has(packet.to));
             if let Some(host) = host {
                 return Some((host, packet));
             }
@@ -554,6 +576,7 @@ impl SimNet {
 /// How the tracker introduces two hosts it has observed, the client's half first: the production
 /// introducer decides what each is told.
 pub(super) struct Introduction {
+    pub(super) mapping: [NatMapping; 2],
     pub(super) observed: [SocketAddr; 2],
     pub(super) hosts: [Option<SocketAddr>; 2],
     pub(super) rtts: [Duration; 2],
@@ -576,7 +599,7 @@ impl Introduction {
                 transport: Transport::Udp,
                 tracker_is_loopback: false,
                 candidates: Bounded::truncated(own),
-                mapping: NatMapping::Unknown,
+                mapping: self.mapping[side],
                 filtering: self.filtering[side],
                 paths: Paths::Any,
                 rtt: self.rtts[side],
@@ -592,7 +615,7 @@ impl Introduction {
 /// Which side each half of an introduction is.
 pub(super) const SIDES: [Side; 2] = [Side::Client, Side::Server];
 
-fn stun_answer(request: &[u8], from: SocketAddr) -> Transmit {
+fn stun_answer(request: &[u8], from: SocketAddr, via: u16) -> Transmit {
     use stun_rs::attributes::stun::XorMappedAddress;
     use stun_rs::{MessageClass, MessageEncoderBuilder, StunMessageBuilder, TransactionId};
     let transaction: [u8; 12] = request[8..20].try_into().unwrap();
@@ -606,8 +629,10 @@ fn stun_answer(request: &[u8], from: SocketAddr) -> Transmit {
     let length = encoder.encode(&mut bytes, &answer).unwrap();
     bytes.truncate(length);
     Transmit {
+        via,
         to: from,
         bytes,
         ttl: None,
+        charge: Charge::Free,
     }
 }

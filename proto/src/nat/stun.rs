@@ -22,6 +22,7 @@ pub(super) const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 pub(super) const MAX_BYTES: usize = 256;
 
 pub(super) const BINDING_REQUEST: u16 = 0x0001;
+pub(super) const BINDING_INDICATION: u16 = 0x0011;
 pub(super) const BINDING_SUCCESS: u16 = 0x0101;
 
 pub(super) const USERNAME: u16 = 0x0006;

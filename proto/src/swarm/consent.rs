@@ -89,6 +89,17 @@ pub fn candidates_for(receiver: &Situation, of: &Situation) -> Vec<Candidate> {
     candidates
 }
 
+/// Where a probe goes that a daemon observed at `observed` asks for (PROTOCOL.md, Probes of a tracker),
+/// or `None` if it gets none: to its own observed IP and to nowhere else.
+///
+/// None goes to loopback. Behind a proxy everybody looks local, and the tracker's own machine would
+/// get packets from itself.
+pub fn echo_target(observed: SocketAddr, port: u16) -> Option<SocketAddr> {
+    let is_elsewhere = matches!(scope(observed), Scope::Public | Scope::Private);
+    let target = SocketAddr::new(ip(observed), port);
+    (is_elsewhere && port >= LOWEST_PORT).then_some(target)
+}
+
 /// Whether the IP that `of` was observed at may go to `receiver`.
 fn may_tell_observed(receiver: &Situation, of: &Situation) -> bool {
     match scope(of.observed) {
@@ -274,6 +285,41 @@ mod tests {
     fn strangers_behind_a_local_proxy_do_not_learn_each_others_interfaces() {
         let of = seen_at("127.0.0.1:5000").says(Host, "192.168.1.2:5000");
         check(&seen_at("127.0.0.1:6000"), &of, &[]);
+    }
+
+    #[test]
+    fn a_probe_goes_to_the_observed_ip_alone_and_to_no_service() {
+        let to = |observed: &str, port| {
+            let target = echo_target(observed.parse().unwrap(), port);
+            target.map(|target| target.to_string())
+        };
+        let reached = |address: &str| Some(address.to_owned());
+        assert_eq!(to("203.0.113.7:5000", 1024), reached("203.0.113.7:1024"));
+        assert_eq!(to("[::ffff:10.0.0.1]:5000", 9), None);
+        assert_eq!(
+            to("[::ffff:10.0.0.1]:5000", 65_535),
+            reached("10.0.0.1:65535")
+        );
+        assert_eq!(
+            to("[2001:db8::1]:5000", 6000),
+            reached("[2001:db8::1]:6000")
+        );
+        for port in [0, 53, 1023] {
+            assert_eq!(to("203.0.113.7:5000", port), None, "{port}");
+        }
+        for observed in [
+            "127.0.0.1:5000",
+            "[::1]:5000",
+            "[::ffff:127.0.0.1]:5000",
+            "0.0.0.0:5000",
+            "169.254.1.1:5000",
+            "224.0.0.1:5000",
+            "255.255.255.255:5000",
+            "[fe80::1]:5000",
+            "[ff02::1]:5000",
+        ] {
+            assert_eq!(to(observed, 6000), None, "{observed}");
+        }
     }
 
     #[test]

@@ -2,21 +2,27 @@
 //!
 //! Pure machines: time is passed in, randomness comes from a seed, nothing is sent from here.
 //! [`SwarmTable`] keeps the members, [`Introducer`] writes the two halves of a rendezvous,
-//! [`candidates_for`] is the one rule about which addresses a peer may be told, and [`RelayTable`]
-//! decides which datagrams pass through the tracker.
+//! [`candidates_for`] is the one rule about which addresses a peer may be told, [`echo_target`] about
+//! where a tracker sends a probe, and [`RelayTable`] decides which datagrams pass through the
+//! tracker.
+//! [`Meetings`] knows the latest rendezvous, [`TechniqueMemory`] what came of them.
 //!
 //! Not here: connections, and the messages these decisions travel in ([`crate::wire::tracker`]).
 
 mod consent;
 mod introducer;
+mod meetings;
 mod quota;
 mod relay;
 mod table;
+mod techniques;
 
-pub use consent::{Situation, Transport, candidates_for};
+pub use consent::{Situation, Transport, candidates_for, echo_target};
 pub use introducer::{IntroduceError, Introducer};
+pub use meetings::{Meetings, Trickled};
 pub use quota::{PAIR_INTERVAL, PEER_INTRODUCTIONS, PEER_WINDOW};
 pub use relay::{
     Batch, Origin, Place, RELAY_IDLE, Refusal, RelayConfig, RelayCounters, RelayTable,
 };
 pub use table::{AnnounceOutcome, SwarmConfig, SwarmTable};
+pub use techniques::TechniqueMemory;

@@ -12,6 +12,7 @@ pub mod bounded;
 pub mod frame;
 pub mod link;
 pub mod peer;
+pub mod technique;
 pub mod tracker;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use bounded::{Bounded, TooMany};
 pub use frame::{DecodeError, HEADER_BYTES, Header, Message, encode};
 pub use link::{LinkFrame, OnLink};
 pub use peer::{NoReason, Part, PeerAnswer, PeerMessage, PeerRequest};
+pub use technique::Technique;
 pub use tracker::{
     Candidate, CandidateKind, FromTracker, Hello, Member, MemberState, NatFiltering, NatMapping,
     Paths, Rendezvous, ToTracker,

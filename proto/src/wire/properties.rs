@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 
+use super::technique::TECHNIQUES;
 use super::*;
 use crate::content::chunks::Run;
 use crate::id::{PublicKey, RelayId, SwarmId};
@@ -119,6 +120,8 @@ fn lists_and_names_one_over_their_limit_are_refused() {
         peer: PublicKey([1; 32]),
         state: MemberState::Seed,
     };
+    let too_many = ([1u8; 10], vec![Technique::Checks; TECHNIQUES + 1]);
+    check_refused::<FromTracker>(0x0028, &postcard::to_stdvec(&too_many).unwrap());
     let too_many = (
         SwarmId([1; 32]),
         1u32,
@@ -276,6 +279,14 @@ fn mapping() -> impl Strategy<Value = NatMapping> {
     ]
 }
 
+fn technique() -> impl Strategy<Value = Technique> {
+    prop::sample::select(&Technique::ALL[..])
+}
+
+fn techniques() -> impl Strategy<Value = Bounded<Technique, TECHNIQUES>> {
+    prop::collection::vec(technique(), 0..=TECHNIQUES).prop_map(Bounded::truncated)
+}
+
 fn filtering() -> impl Strategy<Value = NatFiltering> {
     use NatFiltering::*;
     prop::sample::select(vec![Unknown, PortIndependent, PortDependent, Clashing])
@@ -325,6 +336,16 @@ fn to_tracker() -> impl Strategy<Value = ToTracker> {
             }
         ),
         (swarm(), peer()).prop_map(|(swarm, peer)| ToTracker::Introduce { swarm, peer }),
+        any::<(u16, [u8; 12])>().prop_map(|(port, token)| ToTracker::Echo { port, token }),
+        (any::<([u8; 10], u16)>(), mapping())
+            .prop_map(|((id, port), mapping)| ToTracker::Trickle { id, port, mapping }),
+        (any::<([u8; 10], bool)>(), technique()).prop_map(|((id, success), technique)| {
+            ToTracker::Outcome {
+                id,
+                technique,
+                success,
+            }
+        }),
     ]
 }
 
@@ -358,6 +379,15 @@ fn from_tracker() -> impl Strategy<Value = FromTracker> {
         rendezvous().prop_map(FromTracker::Rendezvous),
         (swarm(), peer()).prop_map(|(swarm, peer)| FromTracker::NoSuchPeer { swarm, peer }),
         any::<u32>().prop_map(|retry_after_s| FromTracker::Busy { retry_after_s }),
+        (any::<[u8; 10]>(), address(), mapping()).prop_map(|(id, address, mapping)| {
+            FromTracker::Trickled {
+                id,
+                address,
+                mapping,
+            }
+        }),
+        (any::<[u8; 10]>(), techniques())
+            .prop_map(|(id, techniques)| FromTracker::Advice { id, techniques }),
     ]
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded::Bounded;
 use super::frame::{DecodeError, Message, check_text, decode_fields, encode_fields};
+use super::technique::{TECHNIQUES, Technique};
 use crate::id::{PublicKey, RelayId, SwarmId, base32_encode};
 use crate::limits::{CANDIDATES, PEERS_PER_ANSWER};
 
@@ -26,6 +27,9 @@ const ANNOUNCE: u16 = 0x0010;
 const LEAVE: u16 = 0x0011;
 const SITUATION: u16 = 0x0012;
 const INTRODUCE: u16 = 0x0013;
+const ECHO: u16 = 0x0016;
+const TRICKLE: u16 = 0x0014;
+const OUTCOME: u16 = 0x0015;
 const WELCOME: u16 = 0x0020;
 const PEERS: u16 = 0x0021;
 const JOINED: u16 = 0x0022;
@@ -33,6 +37,8 @@ const LEFT: u16 = 0x0023;
 const RENDEZVOUS: u16 = 0x0024;
 const NO_SUCH_PEER: u16 = 0x0025;
 const BUSY: u16 = 0x0026;
+const TRICKLED: u16 = 0x0027;
+const ADVICE: u16 = 0x0028;
 
 /// The first message in each direction of a control stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,6 +245,33 @@ pub enum ToTracker {
         /// The other peer.
         peer: PublicKey,
     },
+    /// Send one probe to this port of the address we are seen at; whether it arrives shows whether
+    /// strangers reach us there. PROTOCOL.md, Probes of a tracker.
+    Echo {
+        /// Where, at least 1024; an outside port that our router is said to have opened.
+        port: u16,
+        /// What the probe carries: its STUN transaction id (RFC 8489 §5).
+        token: [u8; 12],
+    },
+    /// Where the other peer of a rendezvous will find us, learnt after it began (RFC 8838), and our
+    /// consent to be looked for there by guessing.
+    Trickle {
+        /// The rendezvous.
+        id: [u8; 10],
+        /// An outside port of ours; what it means depends on `mapping`. PROTOCOL.md, Guessing.
+        port: u16,
+        /// How our NAT picks outside ports, as far as this peer is concerned.
+        mapping: NatMapping,
+    },
+    /// What came of a rendezvous.
+    Outcome {
+        /// The rendezvous.
+        id: [u8; 10],
+        /// What found the path, or was tried last.
+        technique: Technique,
+        /// Whether a path was found.
+        success: bool,
+    },
 }
 
 /// What a tracker says to a daemon.
@@ -298,6 +331,23 @@ pub enum FromTracker {
         /// How long to wait before asking again, in seconds.
         retry_after_s: u32,
     },
+    /// What the other peer of a rendezvous said by [`ToTracker::Trickle`].
+    Trickled {
+        /// The rendezvous.
+        id: [u8; 10],
+        /// The IP address that the tracker observes the peer at, with the port it gave.
+        address: SocketAddr,
+        /// How the peer's NAT picks outside ports, as far as we are concerned.
+        mapping: NatMapping,
+    },
+    /// Which techniques have worked lately between the networks of the two peers of a rendezvous,
+    /// the best first; comes before the rendezvous.
+    Advice {
+        /// The rendezvous.
+        id: [u8; 10],
+        /// None of them twice.
+        techniques: Bounded<Technique, TECHNIQUES>,
+    },
 }
 
 impl Message for ToTracker {
@@ -308,6 +358,9 @@ impl Message for ToTracker {
             ToTracker::Leave { .. } => LEAVE,
             ToTracker::Situation { .. } => SITUATION,
             ToTracker::Introduce { .. } => INTRODUCE,
+            ToTracker::Echo { .. } => ECHO,
+            ToTracker::Trickle { .. } => TRICKLE,
+            ToTracker::Outcome { .. } => OUTCOME,
         }
     }
 
@@ -327,6 +380,13 @@ impl Message for ToTracker {
                 paths,
             } => encode_fields(&(candidates, mapping, filtering, paths)),
             ToTracker::Introduce { swarm, peer } => encode_fields(&(swarm, peer)),
+            ToTracker::Echo { port, token } => encode_fields(&(port, token)),
+            ToTracker::Trickle { id, port, mapping } => encode_fields(&(id, port, mapping)),
+            ToTracker::Outcome {
+                id,
+                technique,
+                success,
+            } => encode_fields(&(id, technique, success)),
         }
     }
 
@@ -357,6 +417,22 @@ impl Message for ToTracker {
                 let (swarm, peer) = decode_fields(kind, body)?;
                 ToTracker::Introduce { swarm, peer }
             }
+            ECHO => {
+                let (port, token) = decode_fields(kind, body)?;
+                ToTracker::Echo { port, token }
+            }
+            TRICKLE => {
+                let (id, port, mapping) = decode_fields(kind, body)?;
+                ToTracker::Trickle { id, port, mapping }
+            }
+            OUTCOME => {
+                let (id, technique, success) = decode_fields(kind, body)?;
+                ToTracker::Outcome {
+                    id,
+                    technique,
+                    success,
+                }
+            }
             _ => return Ok(None),
         }))
     }
@@ -373,6 +449,8 @@ impl Message for FromTracker {
             FromTracker::Rendezvous(_) => RENDEZVOUS,
             FromTracker::NoSuchPeer { .. } => NO_SUCH_PEER,
             FromTracker::Busy { .. } => BUSY,
+            FromTracker::Trickled { .. } => TRICKLED,
+            FromTracker::Advice { .. } => ADVICE,
         }
     }
 
@@ -404,6 +482,12 @@ impl Message for FromTracker {
             }
             FromTracker::Rendezvous(rendezvous) => encode_fields(rendezvous),
             FromTracker::Busy { retry_after_s } => encode_fields(retry_after_s),
+            FromTracker::Trickled {
+                id,
+                address,
+                mapping,
+            } => encode_fields(&(id, address, mapping)),
+            FromTracker::Advice { id, techniques } => encode_fields(&(id, techniques)),
         }
     }
 
@@ -436,6 +520,18 @@ impl Message for FromTracker {
             BUSY => FromTracker::Busy {
                 retry_after_s: decode_fields(kind, body)?,
             },
+            TRICKLED => {
+                let (id, address, mapping) = decode_fields(kind, body)?;
+                FromTracker::Trickled {
+                    id,
+                    address,
+                    mapping,
+                }
+            }
+            ADVICE => {
+                let (id, techniques) = decode_fields(kind, body)?;
+                FromTracker::Advice { id, techniques }
+            }
             _ => return Ok(None),
         }))
     }

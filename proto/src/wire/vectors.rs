@@ -50,6 +50,25 @@ fn to_tracker() {
             peer: PEER,
         },
     );
+    let token = [0x99; 12];
+    check("echo", &ToTracker::Echo { port: 5000, token });
+    let id = [0x55; 10];
+    check(
+        "trickle",
+        &ToTracker::Trickle {
+            id,
+            port: 5000,
+            mapping,
+        },
+    );
+    check(
+        "outcome",
+        &ToTracker::Outcome {
+            id,
+            technique: Technique::Birthday,
+            success: true,
+        },
+    );
 }
 
 #[test]
@@ -111,6 +130,17 @@ fn from_tracker() {
         },
     );
     check("busy", &FromTracker::Busy { retry_after_s: 60 });
+    let id = [0x55; 10];
+    check(
+        "trickled",
+        &FromTracker::Trickled {
+            id,
+            address: ([203, 0, 113, 7], 5000).into(),
+            mapping: NatMapping::EndpointIndependent,
+        },
+    );
+    let techniques = Bounded::truncated([Technique::BlockSpray, Technique::Checks]);
+    check("advice", &FromTracker::Advice { id, techniques });
 }
 
 #[test]

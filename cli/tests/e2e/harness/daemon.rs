@@ -11,7 +11,8 @@ use std::{
 
 use rustix::process::Signal;
 use warren_daemon::control::model::{
-    Attempt, Done, DownloadRequest, Event, Peer, Registered, Share, Source, Tracker,
+    Attempt, Done, DownloadRequest, Event, Peer, PortMappingState, Registered, Share, Source,
+    Tracker,
 };
 
 use super::{Process, Ran, Throttle, Transfer, run, swarm::Place, wait_for};
@@ -158,6 +159,11 @@ impl Daemon {
             match event {
                 Event::Tracker(tracker) => status.trackers.push(tracker),
                 Event::Share(share) => status.shares.push(share),
+                // No test may make anybody's router do anything.
+                Event::PortMapping(port) => {
+                    let unasked = [PortMappingState::Waiting, PortMappingState::Unneeded];
+                    assert!(unasked.contains(&port.state), "{port:?}");
+                }
                 other => panic!("{other:?} in a status"),
             }
         }

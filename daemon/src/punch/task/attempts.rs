@@ -53,7 +53,7 @@ impl Puncher {
     fn head_start(&self, meeting: &Meeting) -> Duration {
         match self.keepers.contains_key(&meeting.rendezvous.peer) {
             true => relay::HEAD_START,
-            false => relay::head_start(self.nat.mapping, &meeting.rendezvous),
+            false => relay::head_start(&self.nat, &meeting.rendezvous),
         }
     }
 
@@ -139,7 +139,7 @@ impl Puncher {
         };
         let (peer, route) = (attempt.peer, attempt.route);
         match event {
-            PunchEvent::Heard { remote } => {
+            PunchEvent::Heard { remote, .. } => {
                 let socket = self.endpoint.socket();
                 socket.admit_heard(route, remote);
                 // Until the client nominates one, this address is as good as any.
@@ -155,6 +155,11 @@ impl Puncher {
                 self.follow_nomination(id).await;
             }
             PunchEvent::Failed => self.tell_over(peer).await,
+            // Attempts that are not told of our NAT do not guess.
+            PunchEvent::Trickle { .. }
+            | PunchEvent::Turn(_)
+            | PunchEvent::TurnOver
+            | PunchEvent::Close { .. } => (),
         }
     }
 

@@ -127,7 +127,7 @@ fn what_was_let_in_uninvited_ends_it_at_once() {
 fn what_comes_after_we_sent_there_ourselves_was_invited() {
     let (mut probe, now) = probe();
     let change = changes(&mut probe).pop().unwrap();
-    let plain = encode_request(probe.plain.transaction(), &[]);
+    let plain = encode_request(probe.plain.transaction(0), &[]);
     let [server, other] = [SERVER, OTHER_PORT].map(|text| text.parse().unwrap());
     probe.handle_datagram(now, server, &binding_success(&plain, "203.0.113.7:5000"));
     while !matches!(probe.state, State::Invited { .. }) {

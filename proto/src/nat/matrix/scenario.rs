@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::ms;
-use crate::nat::sim::{Dependence, INTERNET, Introduction, NatKind, SIDES, SimNet};
-use crate::nat::{Path, PunchAttempt, PunchEvent, Transmit};
-use crate::wire::NatFiltering;
+use crate::nat::sim::{INTERNET, Introduction, NatKind, SIDES, SimNet};
+use crate::nat::{Charge, Dependence, Path, PunchAttempt, PunchEvent, Transmit};
+use crate::wire::{NatFiltering, NatMapping};
 use Dependence::AddressAndPortDependent;
 
 pub(super) const TRACKER_LEG: Duration = Duration::from_millis(5);
@@ -206,6 +206,7 @@ impl Meeting {
         let introduction = Introduction {
             observed: hosts.map(|host| net.observed(host, tracker)),
             hosts: setting.own,
+            mapping: [NatMapping::Unknown; 2],
             rtts: ways.map(|way| way * 2),
             filtering: setting.filtering,
         };
@@ -243,7 +244,7 @@ impl Meeting {
     pub(super) fn nominated(&self, host: usize) -> Vec<SocketAddr> {
         let events = self.net.events(host).into_iter();
         let nominated = events.filter_map(|(_, event)| match event {
-            PunchEvent::Nominated { remote } => Some(remote),
+            PunchEvent::Nominated { remote, .. } => Some(remote),
             _ => None,
         });
         nominated.collect()
@@ -264,20 +265,23 @@ impl Meeting {
             None => panic!("no path: {context}"),
         });
         let [client, server] = self.hosts;
-        let from = self.carry(client, server, paths[0].remote);
+        let from = self.carry(client, server, (paths[0].via, paths[0].remote));
         let from = from.unwrap_or_else(|| panic!("no way there: {context}"));
         assert_eq!(from, paths[0].observed, "{context}");
-        let heard = PunchEvent::Heard { remote: from };
-        let is_heard = self
-            .net
-            .events(server)
-            .iter()
-            .any(|(_, event)| *event == heard);
-        assert!(is_heard, "{from} is new to the server: {context}");
+        // What was nominated, or else heard: a nomination may be lost.
+        let heard = self.net.events(server).into_iter();
+        let via = heard.filter_map(|(_, event)| match event {
+            PunchEvent::Heard { via, remote } if remote == from => Some((false, via)),
+            PunchEvent::Nominated { via, remote } if remote == from => Some((true, via)),
+            _ => None,
+        });
+        let via = via.max_by_key(|(is_nominated, _)| *is_nominated);
+        let via = via.map(|(_, via)| via);
+        let via = via.unwrap_or_else(|| panic!("{from} is new to the server: {context}"));
         let nominated = self.nominated(server);
         assert!(self.nominated(client).is_empty(), "{context}");
         assert!(nominated.iter().all(|remote| *remote == from), "{context}");
-        let back = self.carry(server, client, from);
+        let back = self.carry(server, client, (via, from));
         assert_eq!(back, Some(paths[0].remote), "{context}");
         paths
     }
@@ -288,14 +292,16 @@ impl Meeting {
         &mut self,
         sender: usize,
         receiver: usize,
-        to: SocketAddr,
+        (via, to): (u16, SocketAddr),
     ) -> Option<SocketAddr> {
         let before = self.net.received(receiver).len();
         for _ in 0..20 {
             let transmit = Transmit {
+                via,
                 to,
                 bytes: vec![0x40; 20],
                 ttl: None,
+                charge: Charge::Free,
             };
             self.net.send(sender, transmit);
         }

@@ -119,7 +119,10 @@ fn a_request_from_an_unknown_address_is_answered_there_and_the_address_checked()
     assert!(sent[0].bytes.len() <= request.len());
     let answer = bench.answer(&sent[1]);
     bench.receive(STRANGER, &answer);
-    let heard = PunchEvent::Heard { remote: stranger };
+    let heard = PunchEvent::Heard {
+        via: MAIN,
+        remote: stranger,
+    };
     let proven = PunchEvent::Proven(path(STRANGER, PeerReflexive, 0));
     assert_eq!(bench.events(), [heard, proven]);
 }
@@ -280,8 +283,8 @@ fn the_server_says_where_it_was_nominated_at_every_change() {
     let mut bench = Bench::serving(&[(ServerReflexive, OUTSIDE)]);
     bench.sent();
     let (outside, stranger) = (address(OUTSIDE), address(STRANGER));
-    let heard = |remote| PunchEvent::Heard { remote };
-    let nominated = |remote| PunchEvent::Nominated { remote };
+    let heard = |remote| PunchEvent::Heard { via: MAIN, remote };
+    let nominated = |remote| PunchEvent::Nominated { via: MAIN, remote };
     for (number, from, expected) in [
         (1, OUTSIDE, vec![heard(outside), nominated(outside)]),
         (2, OUTSIDE, vec![]),
@@ -304,7 +307,7 @@ fn a_request_that_does_not_nominate_is_heard_only() {
     let request = (bench.credentials).encode_request(transaction(1), Side::Client);
     bench.receive(STRANGER, &request);
     let remote = address(STRANGER);
-    assert_eq!(bench.events(), [PunchEvent::Heard { remote }]);
+    assert_eq!(bench.events(), [PunchEvent::Heard { via: MAIN, remote }]);
 }
 
 #[test]
@@ -471,7 +474,7 @@ impl Bench {
         let in_flight = &self.attempt.in_flight;
         let asked = in_flight
             .iter()
-            .find(|(_, check)| check.to == address(remote));
+            .find(|(_, check)| check.to == (MAIN, address(remote)));
         let (transaction, _) = asked.unwrap();
         let answer = self
             .credentials
@@ -516,6 +519,7 @@ fn rendezvous(candidates: &[(CandidateKind, &str)]) -> Rendezvous {
 
 fn path(remote: &str, kind: CandidateKind, rtt_ms: u64) -> Path {
     Path {
+        via: MAIN,
         remote: address(remote),
         kind,
         rtt: ms(rtt_ms),

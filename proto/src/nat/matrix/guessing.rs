@@ -1,0 +1,463 @@
+//! Pairs of NATs that meet only by guessing: how often, with how many packets, how fast.
+//!
+//! Both sides are measured first by the production probes, introduced by the production introducer
+//! and held to the production turnstile and allowance, as in a daemon.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::scenario::{Meeting, TRACKER_LEG, filtering_of};
+use super::{CLASHING, HOME, ms};
+use crate::nat::sim::{INTERNET, Introduction, NatKind, Ports, SIDES, SimNet};
+use crate::nat::{Dependence, Guessing, Measured, PunchAttempt};
+use crate::wire::{NatFiltering, Rendezvous, Technique};
+use Dependence::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
+
+/// How long a pair may take.
+const LONGEST: Duration = Duration::from_secs(9);
+
+const fn hard(mapping: Dependence, ports: Ports) -> NatKind {
+    NatKind::new(mapping, AddressAndPortDependent, ports)
+}
+
+/// By port, and others behind the NAT take 20 ports a second.
+const SEQUENTIAL: NatKind = NatKind {
+    others_per_s: 20,
+    ..hard(AddressAndPortDependent, Ports::Sequential(1))
+};
+
+const SEQUENTIAL_BY_ADDRESS: NatKind = NatKind {
+    mapping: AddressDependent,
+    ..SEQUENTIAL
+};
+
+const RANDOM: NatKind = hard(AddressAndPortDependent, Ports::Random);
+const RANDOM_BY_ADDRESS: NatKind = hard(AddressDependent, Ports::Random);
+const BLOCK: NatKind = hard(AddressAndPortDependent, Ports::Block(1_024));
+const BLOCK_BY_ADDRESS: NatKind = hard(AddressDependent, Ports::Block(2_000));
+
+/// What a technique must reach, over so many runs.
+struct Floor {
+    pairs: &'static [(NatKind, NatKind)],
+    technique: Technique,
+    runs: u64,
+    /// In percent.
+    success: f64,
+    /// Of both sides until both have proven a path: what 95 % of the runs that met stay below.
+    packets: usize,
+    /// The same for the time from the later start.
+    p95: Duration,
+}
+
+#[test]
+fn a_sequence_is_met_by_prediction() {
+    Floor {
+        pairs: &[
+            (SEQUENTIAL, HOME),
+            (HOME, SEQUENTIAL),
+            (SEQUENTIAL, CLASHING),
+            (SEQUENTIAL_BY_ADDRESS, HOME),
+        ],
+        technique: Technique::Prediction,
+        runs: 60,
+        success: 98.0,
+        packets: 60,
+        p95: ms(1_000),
+    }
+    .check();
+}
+
+#[test]
+fn two_sequences_meet_by_mutual_prediction() {
+    Floor {
+        pairs: &[
+            (SEQUENTIAL, SEQUENTIAL),
+            (SEQUENTIAL, SEQUENTIAL_BY_ADDRESS),
+        ],
+        technique: Technique::MutualPrediction,
+        runs: 60,
+        success: 95.0,
+        packets: 200,
+        p95: ms(1_500),
+    }
+    .check();
+}
+
+#[test]
+fn any_port_is_hit_by_a_birthday() {
+    Floor {
+        pairs: &[
+            (RANDOM, HOME),
+            (HOME, RANDOM_BY_ADDRESS),
+            (RANDOM, CLASHING),
+        ],
+        technique: Technique::Birthday,
+        runs: 100,
+        success: 96.0,
+        packets: 1_300,
+        p95: ms(1_500),
+    }
+    .check();
+}
+
+#[test]
+fn a_port_of_a_block_is_hit_soon() {
+    Floor {
+        pairs: &[(BLOCK, HOME), (BLOCK_BY_ADDRESS, CLASHING)],
+        technique: Technique::Birthday,
+        runs: 40,
+        success: 98.0,
+        packets: 400,
+        p95: ms(1_500),
+    }
+    .check();
+}
+
+#[test]
+fn a_sequence_by_address_is_as_good_as_an_easy_nat() {
+    Floor {
+        pairs: &[
+            (SEQUENTIAL_BY_ADDRESS, RANDOM),
+            (BLOCK, SEQUENTIAL_BY_ADDRESS),
+        ],
+        technique: Technique::Birthday,
+        runs: 40,
+        success: 95.0,
+        packets: 1_300,
+        p95: ms(3_000),
+    }
+    .check();
+}
+
+#[test]
+fn two_blocks_meet_when_both_check_all() {
+    Floor {
+        pairs: &[(BLOCK, BLOCK), (BLOCK_BY_ADDRESS, BLOCK_BY_ADDRESS)],
+        technique: Technique::BlockSpray,
+        runs: 60,
+        success: 95.0,
+        packets: 4_600,
+        p95: ms(4_000),
+    }
+    .check();
+}
+
+#[test]
+fn a_sequence_and_a_block_mostly_meet() {
+    Floor {
+        pairs: &[(SEQUENTIAL, BLOCK)],
+        technique: Technique::BlockSpray,
+        runs: 40,
+        success: 75.0,
+        packets: 4_600,
+        p95: ms(4_000),
+    }
+    .check();
+}
+
+#[test]
+fn where_physics_does_not_allow_it_nothing_is_guessed() {
+    for (ours, theirs) in [
+        (RANDOM, RANDOM),
+        (RANDOM, BLOCK),
+        (SEQUENTIAL, RANDOM),
+        (RANDOM_BY_ADDRESS, RANDOM_BY_ADDRESS),
+    ] {
+        for seed in 0..3 {
+            let run = Pair::of(ours, theirs, seed).meet();
+            assert_eq!(run.time, None);
+            assert!(
+                run.packets < 100,
+                "{} packets: {ours:?} {theirs:?}",
+                run.packets
+            );
+        }
+    }
+}
+
+#[test]
+fn a_nat_with_a_small_table_still_works_afterwards() {
+    let small = NatKind {
+        capacity: 1_400,
+        ..HOME
+    };
+    let mut run = Pair::of(small, RANDOM, 5).meet();
+    assert!(run.time.is_some());
+    run.meeting.paths("small table");
+}
+
+#[test]
+fn loss_and_skew_cost_little_whichever_side_is_late_and_whichever_the_client() {
+    for (ours, theirs, floor) in [
+        (SEQUENTIAL, HOME, 98),
+        (SEQUENTIAL, CLASHING, 98),
+        (SEQUENTIAL, SEQUENTIAL, 95),
+        (RANDOM, HOME, 96),
+        (RANDOM, CLASHING, 94),
+        (BLOCK, HOME, 98),
+        (BLOCK, BLOCK, 92),
+    ] {
+        let runs = 100;
+        let is_missed = |seed: &u64| {
+            let mut pair = Pair::of(ours, theirs, seed * 104_729 + 7);
+            pair.loss = [0.0, 0.02, 0.05, 0.1][(seed % 4) as usize];
+            pair.skew[(seed / 4 % 2) as usize] = ms(seed * 37 % 301);
+            pair.meet().time.is_none()
+        };
+        let missed: Vec<u64> = (0..runs).filter(is_missed).collect();
+        println!("{} x {}: missed {missed:?}", word(ours), word(theirs));
+        assert!(
+            runs - missed.len() as u64 >= floor,
+            "{ours:?} {theirs:?}: {missed:?}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever the pair, the loss, the skew and the roles: no NAT gets more flows than its budget,
+    /// what is proven carries packets both ways, and both sides prove it or neither does.
+    #[test]
+    fn no_pair_exceeds_its_budget(
+        ours in any_kind(),
+        theirs in any_kind(),
+        seed in any::<u64>(),
+        loss in 0..=10u32,
+        skew in 0..300u64,
+    ) {
+        let mut pair = Pair::of(ours, theirs, seed);
+        pair.loss = f64::from(loss) / 100.0;
+        pair.skew[(seed % 2) as usize] = ms(skew);
+        pair.meet();
+    }
+}
+
+fn any_kind() -> impl Strategy<Value = NatKind> {
+    proptest::sample::select(vec![
+        HOME,
+        CLASHING,
+        NatKind::new(EndpointIndependent, AddressDependent, Ports::Preserved),
+        SEQUENTIAL,
+        SEQUENTIAL_BY_ADDRESS,
+        NatKind {
+            ports: Ports::Sequential(-3),
+            ..SEQUENTIAL
+        },
+        RANDOM,
+        RANDOM_BY_ADDRESS,
+        BLOCK,
+        BLOCK_BY_ADDRESS,
+    ])
+}
+
+impl Floor {
+    #[track_caller]
+    fn check(&self) {
+        for (ours, theirs) in self.pairs {
+            for loss in [0.0, 0.05] {
+                self.check_pair(*ours, *theirs, loss);
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check_pair(&self, ours: NatKind, theirs: NatKind, loss: f64) {
+        let runs: Vec<Run> = (0..self.runs)
+            .map(|number| {
+                let mut pair = Pair::of(ours, theirs, number * 7_919 + 13);
+                pair.loss = loss;
+                pair.meet()
+            })
+            .collect();
+        let mut met: Vec<&Run> = runs.iter().filter(|run| run.time.is_some()).collect();
+        let success = 100.0 * met.len() as f64 / runs.len() as f64;
+        met.sort_by_key(|run| run.packets);
+        let packets = [met.len() / 2, met.len() * 95 / 100].map(|at| met[at].packets);
+        met.sort_by_key(|run| run.time);
+        let times = [met.len() / 2, met.len() * 95 / 100].map(|at| met[at].time);
+        let flows = runs.iter().map(|run| run.flows).max();
+        println!(
+            "{:?} {} x {} loss {loss}: {success:.1} %, packets p50/p95 {packets:?}, time p50/p95 \
+             {times:?}, flows at most {flows:?}",
+            self.technique,
+            word(ours),
+            word(theirs),
+        );
+        let context = format!("{ours:?} {theirs:?} loss {loss}");
+        assert!(
+            met.iter().all(|run| run.technique == self.technique),
+            "{context}"
+        );
+        assert!(success >= self.success, "{success} %: {context}");
+        assert!(packets[1] <= self.packets, "{packets:?} packets: {context}");
+        assert!(
+            times[1].is_some_and(|time| time <= self.p95),
+            "{times:?}: {context}"
+        );
+    }
+}
+
+/// As a row of a table says it.
+fn word(kind: NatKind) -> String {
+    let by = match kind.mapping {
+        EndpointIndependent if kind.clashes => return "clashing".into(),
+        EndpointIndependent => return "easy".into(),
+        AddressDependent => "by address",
+        AddressAndPortDependent => "by port",
+    };
+    format!("{:?} {by}", kind.ports)
+}
+
+/// Two sites.
+#[derive(Clone, Debug)]
+struct Pair {
+    kinds: [NatKind; 2],
+    legs: [Duration; 2],
+    skew: [Duration; 2],
+    loss: f64,
+    seed: u64,
+}
+
+/// What came of two attempts.
+struct Run {
+    meeting: Meeting,
+    /// From the later start until both have proven a path.
+    time: Option<Duration>,
+    /// What both sent to each other by then, answers included.
+    packets: usize,
+    /// Most that any NAT made within 30 s, measuring included.
+    flows: usize,
+    technique: Technique,
+}
+
+impl Pair {
+    fn of(ours: NatKind, theirs: NatKind, seed: u64) -> Pair {
+        Pair {
+            kinds: [ours, theirs],
+            legs: [ms(1 + seed % 50), ms(1 + seed / 50 % 50)],
+            skew: [Duration::ZERO; 2],
+            loss: 0.0,
+            seed,
+        }
+    }
+
+    fn meet(&self) -> Run {
+        let mut net = SimNet::new(self.seed, self.loss);
+        let hosts = [0, 1].map(|side| {
+            let network = net.network(INTERNET, self.kinds[side], self.legs[side]);
+            net.host(network, 5000, Duration::ZERO)
+        });
+        let tracker = net.stun_server(TRACKER_LEG);
+        let other_port = SocketAddr::new(tracker.ip(), tracker.port() + 1);
+        let servers = [tracker, other_port, net.stun_server(TRACKER_LEG)];
+        let measured = hosts.map(|host| net.measure(host, &servers));
+        let filtering = [0, 1].map(|side| {
+            let filtering = filtering_of(&[self.kinds[side]]);
+            filtering.given(measured[side].mapping)
+        });
+        let observed = hosts.map(|host| net.observed(host, tracker));
+        let ways = self.legs.map(|leg| leg + TRACKER_LEG);
+        let introduction = Introduction {
+            mapping: [0, 1].map(|side| measured[side].mapping),
+            observed,
+            hosts: [None; 2],
+            rtts: ways.map(|way| way * 2),
+            filtering,
+        };
+        net.sent.clear();
+        let (first, second) = introduction.rendezvous(self.seed);
+        let flip = (self.seed / 3 % 2) as usize;
+        let begun = net.elapsed();
+        for (side, rendezvous) in [first, second].iter().enumerate() {
+            let news = begun + ways[0] + ways[side] + self.skew[side];
+            let mut random = [side as u8; 32];
+            random[..8].copy_from_slice(&self.seed.to_be_bytes());
+            let own = own(&measured[side], filtering[side], observed[side], tracker);
+            let role = SIDES[side ^ flip];
+            let attempt = attempt(&net, news, rendezvous, role, random, own);
+            net.start_at(news, hosts[side], attempt);
+            let delay = ways[0] + ways[1];
+            net.introduce(hosts[1 - side], hosts[side], observed[side].ip(), delay);
+        }
+        let later = begun
+            + ways[0]
+            + (0..2)
+                .map(|side| ways[side] + self.skew[side])
+                .max()
+                .unwrap();
+        let hosts = if flip == 0 {
+            hosts
+        } else {
+            [hosts[1], hosts[0]]
+        };
+        self.finish(Meeting { net, hosts }, later, &servers)
+    }
+
+    /// Runs until both have proven a path, or nobody will.
+    fn finish(&self, mut meeting: Meeting, later: Duration, servers: &[SocketAddr]) -> Run {
+        let is_proven = |meeting: &Meeting| meeting.hosts.map(|h| meeting.proven(h).is_some());
+        while meeting.net.elapsed() < later + LONGEST && is_proven(&meeting) != [true; 2] {
+            meeting.net.run_for(ms(20));
+        }
+        let others = meeting
+            .net
+            .sent
+            .iter()
+            .filter(|(to, _)| !servers.contains(to));
+        let packets = others.map(|(_, sent)| sent.packets).sum();
+        meeting.net.run_for(ms(500));
+        let techniques = meeting.hosts.map(|host| meeting.net.technique(host));
+        let technique = techniques[0].max(techniques[1]);
+        let is_both = meeting.both_proven();
+        let proven = meeting.hosts.map(|host| meeting.proven(host));
+        let time = proven.iter().flatten().map(|(at, _)| *at).max();
+        if is_both {
+            meeting.paths(&format!("{self:?}"));
+        }
+        let flows = meeting.net.most_flows();
+        let limit = if technique == Technique::BlockSpray {
+            2_300
+        } else {
+            1_300
+        };
+        // Those of the measurement right before are not the attempt's.
+        assert!(flows <= limit + 37, "{flows} flows: {self:?}");
+        Run {
+            meeting,
+            time: time.map(|at| at.saturating_sub(later)),
+            packets,
+            flows,
+            technique,
+        }
+    }
+}
+
+fn own(
+    measured: &Measured,
+    filtering: NatFiltering,
+    reflexive: SocketAddr,
+    stun: SocketAddr,
+) -> Guessing {
+    Guessing {
+        mapping: measured.mapping,
+        dependence: measured.dependence,
+        filtering,
+        reflexive,
+        stun,
+        advice: None,
+    }
+}
+
+fn attempt(
+    net: &SimNet,
+    at: Duration,
+    rendezvous: &Rendezvous,
+    role: crate::proof::Side,
+    random: [u8; 32],
+    own: Guessing,
+) -> PunchAttempt {
+    PunchAttempt::new(net.at(at), rendezvous, role, random).guessing(rendezvous, own)
+}

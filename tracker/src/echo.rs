@@ -1,0 +1,60 @@
+//! Probes for daemons that want to know whether a port of their router is open (PROTOCOL.md, Probes
+//! of a tracker).
+//!
+//! Where a probe may go is decided in `warren_proto::swarm::echo_target`, how many go out in
+//! [`crate::admission`]; here they leave, each from a socket of its own, whose port nobody has sent
+//! anything to.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use warren_net::Link;
+use warren_proto::nat::echo;
+use warren_proto::swarm::echo_target;
+
+use crate::admission::Admission;
+
+/// Sends the probe that a daemon asked for, unless it asks too often or for somebody else.
+pub(crate) fn answer(link: &Link, admission: &Admission, port: u16, token: [u8; 12]) {
+    let peer = link.peer_key();
+    let observed = link.remote_address();
+    let target = echo_target(observed, port);
+    let Some(target) = target.filter(|to| admission.echo(&peer, to.ip())) else {
+        tracing::debug!(%peer, port, "no probe: too often, or to where none goes");
+        return;
+    };
+    if let Err(error) = send(target, token) {
+        tracing::debug!(%error, "probe not sent");
+    }
+}
+
+fn send(to: SocketAddr, token: [u8; 12]) -> io::Result<()> {
+    let any: SocketAddr = match to {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.set_nonblocking(true)?;
+    socket.send_to(&echo::encode(token), to)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_probe_is_20_bytes_with_the_token_of_who_asked() {
+        let daemon = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let patience = Some(Duration::from_secs(10));
+        daemon.set_read_timeout(patience).unwrap();
+        let mut bytes = [0; 64];
+        let token = [1; 12];
+        send(daemon.local_addr().unwrap(), token).unwrap();
+        let length = daemon.recv(&mut bytes).unwrap();
+        assert_eq!(length, 20);
+        assert_eq!(echo::token_of(&bytes[..length]), Some(token));
+    }
+}
