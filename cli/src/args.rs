@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use warren_proto::{
     content::address::HostPort,
     id::{ParseIdError, TrackerPin},
+    wire::Paths,
 };
 
 /// Shares files and folders with other machines, and fetches what they share.
@@ -132,6 +133,12 @@ pub(crate) struct DaemonArgs {
     /// UDP address and port for other peers [default: any address, a free port]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) listen: Option<SocketAddr>,
+    /// Never talk to peers through the tracker, even where there is no direct path
+    #[arg(long, conflicts_with = "relay_only")]
+    pub(crate) no_relay: bool,
+    /// Talk to peers through the tracker alone, so that none of them learns this machine's address
+    #[arg(long)]
+    pub(crate) relay_only: bool,
     /// Where downloads and .p2p files go [default: downloads/daemon-IDX in this folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) downloads: Option<PathBuf>,
@@ -182,6 +189,17 @@ pub(crate) struct IdxArgs {
     /// Print one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl DaemonArgs {
+    /// By which paths peers may reach the daemon.
+    pub(crate) fn paths(&self) -> Paths {
+        match (self.no_relay, self.relay_only) {
+            (true, _) => Paths::DirectOnly,
+            (_, true) => Paths::RelayOnly,
+            _ => Paths::Any,
+        }
+    }
 }
 
 fn daemon_number(text: &str) -> Result<u16, String> {
@@ -244,6 +262,8 @@ mod tests {
             "daemon 1 tracker.example:59000",
             "daemon 0 203.0.113.7:59000#ceircbaeaqcaibaeaqcaibaeaq --listen 0.0.0.0:4000",
             "daemon 65535 [2001:db8::1]:59000 --downloads d --no-port-mapping",
+            "daemon 1 tracker.example:59000 --no-relay",
+            "daemon 1 tracker.example:59000 --relay-only",
             "register film.mkv 1",
             "register film.mkv 1 -o film.p2p --json --skip-special",
             "download film.p2p 1",
@@ -288,6 +308,7 @@ mod tests {
             "daemon 1",
             "daemon 1 tracker.example",
             "daemon 1 tracker.example:70000",
+            "daemon 1 tracker.example:59000 --no-relay --relay-only",
             "daemon 1 tracker.example:59000#short",
             "register film.mkv",
             "download p2p:abc 1 2",

@@ -45,6 +45,7 @@ const STOP_POLL: Duration = Duration::from_millis(50);
 /// # Errors
 /// When it cannot start, or fails for good.
 pub(crate) async fn daemon(home: Option<PathBuf>, args: DaemonArgs) -> Result<(), ApiError> {
+    let paths = args.paths();
     let downloads = match args.downloads {
         Some(folder) => folder,
         None => Path::new("downloads").join(format!("daemon-{}", args.idx)),
@@ -55,6 +56,7 @@ pub(crate) async fn daemon(home: Option<PathBuf>, args: DaemonArgs) -> Result<()
         tracker: args.tracker.address,
         tracker_pin: args.tracker.pin,
         listen: args.listen,
+        paths,
         downloads: std::path::absolute(downloads).map_err(home::no_working_folder)?,
         port_mapping: match args.no_port_mapping {
             true => PortMapping::Off,
@@ -456,8 +458,12 @@ fn share_line(share: &Share) -> String {
         .note
         .as_ref()
         .map_or(String::new(), |note| format!("  ({note})"));
+    let peers = match share.peers.total() {
+        0 => String::new(),
+        _ => format!("  ({})", text::peers(share.peers)),
+    };
     printable(&format!(
-        "{}  {state}  {amount}  {name}{note}",
+        "{}  {state}  {amount}  {name}{peers}{note}",
         share.content_id
     ))
 }
@@ -486,7 +492,7 @@ fn peer_line(peer: &Peer) -> String {
 mod tests {
     use warren_daemon::control::{
         attempt::CandidateKind,
-        model::{PeerPath, ShareState},
+        model::{PeerCounts, PeerPath, ShareState},
     };
 
     use super::*;
@@ -499,11 +505,15 @@ mod tests {
             bytes: 2048,
             verified_bytes: 1024,
             state: ShareState::Downloading,
+            peers: PeerCounts {
+                relay: 1,
+                ..PeerCounts::default()
+            },
             note: None,
         };
         assert_eq!(
             share_line(&share),
-            r"ab  downloading  1.0 KiB of 2.0 KiB  a\u{1b}[2Jb\u{a}c"
+            r"ab  downloading  1.0 KiB of 2.0 KiB  a\u{1b}[2Jb\u{a}c  (1 peer: relay 1)"
         );
         let peer = Peer {
             peer: "abcd".into(),

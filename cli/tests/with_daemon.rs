@@ -286,6 +286,7 @@ fn status() -> Vec<Event> {
             bytes: 5,
             verified_bytes: 5,
             state: ShareState::Seeding,
+            peers: warren_daemon::control::model::PeerCounts::default(),
             note: None,
         }),
     ]

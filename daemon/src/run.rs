@@ -14,6 +14,7 @@ use warren_net::{
 };
 use warren_proto::content::HostPort;
 use warren_proto::id::TrackerPin;
+use warren_proto::wire::Paths;
 
 use crate::control::api;
 use crate::control::model::{ApiError, exit};
@@ -42,6 +43,8 @@ pub struct Config {
     pub tracker_pin: Option<TrackerPin>,
     /// Where to listen for peers; any address and a free port when not given.
     pub listen: Option<SocketAddr>,
+    /// By which paths peers may reach it.
+    pub paths: Paths,
     /// Where downloads and `.p2p` files go, absolute.
     pub downloads: PathBuf,
     /// Whether the router may be asked to let peers in.
@@ -69,8 +72,13 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
 
     let (sender, events) = node::channel();
     let candidates = host_candidates(endpoint.local_addr());
+    // Nobody is sent to the port of who is reached through the tracker alone.
+    let port_mapping = match config.paths {
+        Paths::RelayOnly => PortMapping::Off,
+        Paths::Any | Paths::DirectOnly => config.port_mapping,
+    };
     let (ports, asking) = portmap::start(
-        config.port_mapping,
+        port_mapping,
         endpoint.local_addr(),
         sender.clone(),
         stop.clone(),
@@ -88,6 +96,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         depot,
         downloads: config.downloads.clone(),
         punch: punch.clone(),
+        paths: config.paths,
         candidates,
         stop: stop.clone(),
     };

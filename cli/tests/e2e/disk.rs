@@ -48,6 +48,7 @@ fn on_small_disk(swarm: &Swarm, idx: u16) -> Daemon {
     let options = DaemonOptions {
         downloads: Some(downloads),
         wrapper,
+        ..DaemonOptions::default()
     };
     let daemon = swarm.daemon_with(idx, options);
     daemon.until_connected();

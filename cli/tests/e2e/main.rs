@@ -22,6 +22,7 @@ mod durability;
 mod harness;
 mod manifests;
 mod registering;
+mod relays;
 mod restarts;
 mod sources;
 mod trackers;

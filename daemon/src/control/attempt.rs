@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use warren_proto::proof::Side;
 use warren_proto::wire;
 
+use super::model::PeerPath;
+
 /// One attempt to reach a peer that a tracker introduced. Times are milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
@@ -21,8 +23,17 @@ pub struct Attempt {
     pub started_unix_ms: u64,
     /// When the peer had answered on the path to use.
     pub proven_unix_ms: Option<u64>,
-    /// When there was a connection.
+    /// When there was a connection, of whatever kind.
     pub connected_unix_ms: Option<u64>,
+    /// When there was one through the tracker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relayed_unix_ms: Option<u64>,
+    /// When there was a direct one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct_unix_ms: Option<u64>,
+    /// How the peer is reached as it turned out: once there is a direct connection, by that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PeerPath>,
     /// The peer's end of the path, address and port.
     pub address: Option<String>,
     /// How that address became known.
@@ -125,6 +136,8 @@ pub enum Outcome {
     NoPath,
     /// A path was proven, and no handshake came to its end.
     NoHandshake,
+    /// The two, as they were started, and their tracker allow no path in common.
+    Forbidden,
 }
 
 impl Outcome {
@@ -135,6 +148,7 @@ impl Outcome {
             Outcome::Kept => "kept",
             Outcome::NoPath => "no-path",
             Outcome::NoHandshake => "no-handshake",
+            Outcome::Forbidden => "forbidden",
         }
     }
 }

@@ -270,6 +270,9 @@ pub struct Share {
     pub verified_bytes: u64,
     /// What the share is doing.
     pub state: ShareState,
+    /// Connected peers of it, by how they are reached.
+    #[serde(default)]
+    pub peers: PeerCounts,
     /// One sentence for the person, such as why it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -643,11 +646,16 @@ mod tests {
             bytes: 5,
             verified_bytes: 4,
             state: ShareState::Seeding,
+            peers: PeerCounts {
+                lan: 0,
+                direct: 2,
+                relay: 1,
+            },
             note: None,
         });
         check(
             event,
-            r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding"}"#,
+            r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding","peers":{"lan":0,"direct":2,"relay":1}}"#,
         );
     }
 

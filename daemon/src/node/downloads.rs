@@ -7,7 +7,7 @@ use std::time::Instant;
 use warren_net::Connection;
 use warren_proto::content::ChunkIndex;
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::transfer::{Action, Event, RequestId};
+use warren_proto::transfer::{Action, Event, Reach, RequestId};
 use warren_proto::wire::{Part, PeerRequest};
 
 use super::{Fetched, Node, NodeSender, RECEIVE_BUDGET_BYTES, ShareEvent, Stopping};
@@ -154,6 +154,7 @@ impl Node {
             Fetched::Corrupt => Event::Corrupt { request },
             Fetched::Refused(reason) => Event::Refused { request, reason },
             Fetched::Failed => Event::Failed { request },
+            Fetched::Withdrawn => Event::Withdrawn { request },
             Fetched::Disk(error) => return self.stop_share(swarm, error, Stopping::Paused),
         };
         let missing = |active: &mut Active| !active.download.have().contains(chunk);
@@ -168,7 +169,7 @@ impl Node {
         }
     }
 
-    fn tell_download(&mut self, swarm: SwarmId, event: Event) {
+    pub(super) fn tell_download(&mut self, swarm: SwarmId, event: Event) {
         if let Some(active) = self.active_mut(swarm) {
             // Only claims of peers about chunks can be out of range.
             let _ = active.download.handle(Instant::now(), event);
@@ -248,10 +249,14 @@ impl Node {
         if learning.asking.is_some() || learning.described.is_empty() {
             return;
         }
-        let untried = learning
-            .described
-            .iter()
-            .find(|(peer, _)| !learning.tried.contains(peer));
+        let untried = learning.described.iter();
+        let untried = untried.filter(|(peer, _)| !learning.tried.contains(peer));
+        // Who is reached through a tracker comes last.
+        let is_relayed = |key: &PublicKey| {
+            let peer = self.peers.get(key);
+            peer.is_some_and(|peer| peer.reach() == Reach::Relayed)
+        };
+        let untried = untried.min_by_key(|(peer, _)| is_relayed(peer));
         let Some((&key, (size, name))) = untried else {
             return;
         };
@@ -328,6 +333,7 @@ impl Order {
             Ok(bytes) => self.store(bytes).await,
             Err(FetchError::Refused(reason)) => Fetched::Refused(reason),
             Err(FetchError::Length { .. }) => Fetched::Corrupt,
+            Err(_) if self.common.is_replaced() => Fetched::Withdrawn,
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
                 tracing::debug!(peer = %self.connection.peer_key(), error, "chunk not fetched");

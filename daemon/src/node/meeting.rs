@@ -7,15 +7,15 @@ use warren_proto::content::{HostPort, TrackerAddress};
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::proof::Side;
 use warren_proto::wire::tracker::Rendezvous;
-use warren_proto::wire::{Bounded, Candidate, FromTracker, Member, MemberState, NatFiltering};
+use warren_proto::wire::{
+    Bounded, Candidate, FromTracker, Member, MemberState, NatFiltering, Paths,
+};
 
 use super::Node;
 use super::peers::Peer;
 use crate::control::model::{self, ApiError, exit};
-use crate::peer::Close;
-use crate::peer::session::SessionId;
 use crate::portmap::PortNews;
-use crate::punch::PathNews;
+use crate::punch::relay::Carrier;
 use crate::share::{Known, Share};
 use crate::store::known::KnownTrackers;
 use crate::tracker::{self, Situation, TrackerConfig, TrackerEvent, TrackerHandle, TrackerId, Way};
@@ -36,7 +36,7 @@ const KNOWN_PER_SHARE: usize = 1024;
 const INTRODUCTIONS_PER_TICK: usize = 16;
 
 /// First and longest wait before asking again to be introduced to the same peer.
-const FIRST_TRY: Duration = Duration::from_secs(3);
+pub(super) const FIRST_TRY: Duration = Duration::from_secs(3);
 const LONGEST_TRY: Duration = Duration::from_secs(60);
 
 /// How long after the first connection to a tracker nothing is announced, unless our NAT is known
@@ -74,6 +74,8 @@ pub(super) struct TrackerState {
     was_connected: bool,
     /// How it was reached last.
     way: Option<Way>,
+    /// What takes datagrams there that are to be relayed, and how far it is.
+    pub(super) carrier: Option<(Carrier, Duration)>,
     /// Why there is no connection.
     pub(super) cause: Option<String>,
     handle: TrackerHandle,
@@ -99,6 +101,7 @@ impl Node {
             connected: false,
             was_connected: false,
             way: None,
+            carrier: None,
             cause: None,
             handle: tracker::start(
                 self.config.endpoint.clone(),
@@ -193,10 +196,10 @@ impl Node {
                 public,
                 stun,
                 way,
+                rtt,
                 tunnel,
             } => {
-                // Nothing is relayed: what comes by it would be dropped.
-                drop(tunnel);
+                self.note_carrier(id, stun.main, rtt, tunnel);
                 self.handle_tracker_connected(id, pin, public, way);
                 if id == OWN {
                     self.config.punch.survey(stun);
@@ -243,7 +246,7 @@ impl Node {
         swarms.into_iter().for_each(|swarm| self.announce(swarm));
     }
 
-    fn open_gate(&mut self) {
+    pub(super) fn open_gate(&mut self) {
         if self.gate != Gate::Open {
             self.gate = Gate::Open;
             self.announce_all();
@@ -356,6 +359,8 @@ impl Node {
             // The first announce has asked for introductions; this is for those that did not come.
             next_try: Instant::now() + FIRST_TRY / 4,
             tries: 0,
+            paths: Paths::Any,
+            obstacle: None,
         });
     }
 
@@ -376,57 +381,31 @@ impl Node {
         if !self.peers.contains_key(&peer) && !self.has_room() {
             return;
         }
+        // The lower key is the QUIC client, always, so that two peers make one connection.
+        let side = match self.config.key < peer {
+            true => Side::Client,
+            false => Side::Server,
+        };
+        let relay = self.relay_session(id, &rendezvous);
+        if self.is_forbidden(id, &rendezvous, relay.is_some()) {
+            return self.config.punch.forbid(&rendezvous, side);
+        }
         let trusted = self
             .trackers
             .get(&id)
             .is_some_and(|tracker| tracker.is_local());
+        let is_direct = self.config.paths.may_be_direct(rendezvous.paths);
         rendezvous.candidates = Bounded::truncated(
             rendezvous
                 .candidates
                 .into_vec()
                 .into_iter()
                 .filter(|candidate| {
-                    trusted || !candidate.address.ip().to_canonical().is_loopback()
+                    is_direct && (trusted || !candidate.address.ip().to_canonical().is_loopback())
                 }),
         );
-        // The lower key is the QUIC client, always, so that two peers make one connection.
-        let side = match self.config.key < peer {
-            true => Side::Client,
-            false => Side::Server,
-        };
-        if self.config.punch.meet(rendezvous, side) {
+        if self.config.punch.meet(rendezvous, side, relay, is_direct) {
             self.meeting.insert(peer);
-        }
-    }
-
-    pub(super) fn handle_path(&mut self, news: PathNews) {
-        match news {
-            PathNews::MeetingOver(peer) => {
-                self.meeting.remove(&peer);
-            }
-            PathNews::Silent { peer, session } => self.handle_silent(peer, session),
-            PathNews::Moved { peer, session } => self.nudge(peer, session),
-            PathNews::Alive { peer, session } => {
-                if let Some(peer) = self.peer_of_session(peer, session) {
-                    peer.set_silent(false);
-                }
-                self.nudge(peer, session);
-            }
-            PathNews::Gone { peer, session } => {
-                if self.peer_of_session(peer, session).is_some() {
-                    tracing::debug!(%peer, "peer gone: its path does not answer");
-                    self.drop_peer(peer, Close::Done);
-                }
-            }
-            PathNews::Nat(nat) => {
-                self.nat = nat;
-                self.tell_situation();
-                self.open_gate();
-            }
-            PathNews::Network(candidates) => {
-                self.config.candidates = candidates;
-                self.tell_situation();
-            }
         }
     }
 
@@ -444,42 +423,8 @@ impl Node {
         }
     }
 
-    /// A path that does not answer is looked for anew: either side asks, since the one whose NAT
-    /// was rebound is reached by nobody before it has said something.
-    fn handle_silent(&mut self, key: PublicKey, session: SessionId) {
-        let Some(peer) = self.peer_of_session(key, session) else {
-            return;
-        };
-        peer.set_silent(true);
-        let now = Instant::now();
-        for (swarm, share) in &mut self.shares {
-            let Some(known) = share.members.get_mut(&key) else {
-                continue;
-            };
-            if ask_introduction(&self.trackers, known.tracker, *swarm, key) {
-                known.next_try = now + FIRST_TRY;
-                return;
-            }
-        }
-    }
-
-    /// Says something without meaning on a path that has just been found: QUIC would wait longer and
-    /// longer before it tries again, and what we have received without the peer knowing goes along.
-    fn nudge(&mut self, key: PublicKey, session: SessionId) {
-        if let Some(peer) = self.peer_of_session(key, session)
-            && !peer.nudge()
-        {
-            self.drop_peer(key, Close::TooSlow);
-        }
-    }
-
-    fn peer_of_session(&mut self, key: PublicKey, session: SessionId) -> Option<&mut Peer> {
-        let peer = self.peers.get_mut(&key);
-        peer.filter(|peer| peer.session == session)
-    }
-
     /// Tells all trackers where we can be reached now.
-    fn tell_situation(&self) {
+    pub(super) fn tell_situation(&self) {
         let situation = self.situation();
         for tracker in self.trackers.values() {
             tracker.handle.situation(situation.clone());
@@ -495,11 +440,16 @@ impl Node {
         Situation {
             candidates: self.candidates(),
             nat,
+            paths: self.config.paths,
         }
     }
 
-    /// Where we can be reached, best first: past a NAT, then without one.
+    /// Where we can be reached, best first: past a NAT, then without one. Nobody needs to know who
+    /// reaches us through a tracker alone.
     fn candidates(&self) -> Vec<Candidate> {
+        if self.config.paths == Paths::RelayOnly {
+            return Vec::new();
+        }
         let mapped = self.port.candidate().into_iter();
         mapped
             .chain(self.config.candidates.iter().copied())
@@ -541,6 +491,7 @@ impl Node {
         for (peer, swarm) in unjoined {
             self.join_if_connected(peer, swarm);
         }
+        self.seek_direct_paths(now);
     }
 }
 
@@ -580,7 +531,7 @@ impl Share {
 }
 
 /// Asks the tracker that knows the peer, if it is connected.
-fn ask_introduction(
+pub(super) fn ask_introduction(
     trackers: &BTreeMap<TrackerId, TrackerState>,
     tracker: TrackerId,
     swarm: SwarmId,

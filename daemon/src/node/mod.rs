@@ -6,12 +6,13 @@
 //! full is disconnected. So the queue to the node always drains, and the tasks may wait on it.
 //!
 //! By concern: [`commands`] what the person asks, [`shares`] how shares begin and end,
-//! [`downloads`] fetching, [`peers`] connections and joining swarms on them, [`meeting`] trackers
-//! and introductions, [`report`] what is shown.
+//! [`downloads`] fetching, [`peers`] connections and joining swarms on them, [`paths`] what becomes
+//! of them, [`meeting`] trackers and introductions, [`report`] what is shown.
 
 pub(crate) mod commands;
 mod downloads;
 mod meeting;
+mod paths;
 mod peers;
 mod report;
 mod shares;
@@ -29,7 +30,7 @@ use warren_net::{Connection, Endpoint};
 use warren_proto::content::{ChunkIndex, Content};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::RequestId;
-use warren_proto::wire::{Candidate, NoReason, PeerMessage};
+use warren_proto::wire::{Candidate, NoReason, Paths, PeerMessage};
 
 use crate::control::model::ApiError;
 use crate::control::source::Parsed;
@@ -45,6 +46,7 @@ use crate::tracker::{TrackerEvent, TrackerId};
 use commands::{Command, Hashed};
 pub(crate) use meeting::OwnTracker;
 use meeting::{Gate, TrackerState};
+use paths::Drained;
 use peers::Peer;
 
 /// Events that may wait for the node; the tasks that report then wait too.
@@ -176,6 +178,8 @@ pub(crate) enum Fetched {
     Refused(NoReason),
     /// The stream broke.
     Failed,
+    /// It ended with a connection that another has taken over from.
+    Withdrawn,
     /// The disk refused it.
     Disk(ApiError),
 }
@@ -215,6 +219,8 @@ pub(crate) struct NodeConfig {
     pub(crate) depot: Arc<Depot>,
     /// Where downloads and `.p2p` files go.
     pub(crate) downloads: PathBuf,
+    /// By which paths we want to be reached.
+    pub(crate) paths: Paths,
     /// Where a peer in our network could reach us.
     pub(crate) candidates: Vec<Candidate>,
     /// Ends the node.
@@ -231,6 +237,8 @@ pub(crate) struct Node {
     /// Shares that want something or have news, so that a tick need not look at all of them.
     active: BTreeSet<SwarmId>,
     peers: BTreeMap<PublicKey, Peer>,
+    /// Relayed connections beside direct ones.
+    drained: BTreeMap<PublicKey, Drained>,
     /// Peers to whom a path is looked for.
     meeting: BTreeSet<PublicKey>,
     /// How our NAT behaves.
@@ -267,6 +275,7 @@ impl Node {
             shares: BTreeMap::new(),
             active: BTreeSet::new(),
             peers: BTreeMap::new(),
+            drained: BTreeMap::new(),
             meeting: BTreeSet::new(),
             nat: Nat::default(),
             port: PortState::default(),
@@ -378,6 +387,7 @@ impl Node {
             self.tell_news();
             self.next_news = now + NEWS_INTERVAL;
         }
+        self.end_drained(now);
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             self.tick(now);
@@ -405,6 +415,7 @@ impl Node {
             .filter_map(|swarm| self.download_deadline(swarm));
         downloads
             .chain(news)
+            .chain(self.drain_deadline())
             .min()
             .map_or(self.next_tick, |due| due.min(self.next_tick))
     }
@@ -427,6 +438,7 @@ impl Node {
         // A panic in there loses nothing: the next start reads everything again.
         let _ = resting.await;
         self.peers.clear();
+        self.drained.clear();
         self.config.endpoint.close(crate::peer::Close::Done.code());
     }
 }

@@ -9,15 +9,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use warren_net::Connection;
+use warren_net::{Class, Connection};
 use warren_proto::content::Run;
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::limits;
 use warren_proto::proof::{self, Proof, Side};
-use warren_proto::transfer;
+use warren_proto::transfer::{self, Reach};
 use warren_proto::wire::{Bounded, MemberState, PeerMessage};
 
 use super::Node;
+use super::paths::{Drained, Upgrade};
 use crate::control::model::PeerPath;
 use crate::peer::session::{self, SessionId};
 use crate::peer::{Close, Common, path_of};
@@ -52,6 +53,10 @@ pub(super) struct Peer {
     stranger_since: Option<Instant>,
     /// Its path does not answer.
     silent: bool,
+    /// Since when there is this connection.
+    pub(super) since: Instant,
+    /// When a better path is looked for.
+    pub(super) upgrade: Upgrade,
 }
 
 /// A swarm on one connection: joined once both aliases are there.
@@ -75,7 +80,36 @@ impl Joint {
 impl Peer {
     /// How it is reached.
     pub(super) fn path(&self) -> PeerPath {
-        path_of(self.connection.remote_address().ip())
+        match self.reach() {
+            Reach::Direct => path_of(self.connection.remote_address().ip()),
+            Reach::Relayed => PeerPath::Relay,
+        }
+    }
+
+    /// Whether it is reached through a tracker.
+    pub(super) fn reach(&self) -> Reach {
+        match self.connection.class() {
+            Class::Direct => Reach::Direct,
+            Class::Relay => Reach::Relayed,
+        }
+    }
+
+    /// The swarms that a connection which takes over has to know of, none joined yet; the download
+    /// goes on knowing the peer.
+    pub(super) fn sources(&self) -> BTreeMap<SwarmId, Joint> {
+        let fresh = |joint: &Joint| Joint {
+            is_source: joint.is_source,
+            ..Joint::default()
+        };
+        let joints = self.joints.iter();
+        joints.map(|(swarm, it)| (*swarm, fresh(it))).collect()
+    }
+
+    /// The swarms of which we have sent our proof.
+    pub(super) fn joined_by_us(&self) -> impl Iterator<Item = SwarmId> {
+        let joints = self.joints.iter();
+        let ours = joints.filter(|(_, joint)| joint.ours.is_some());
+        ours.map(|(swarm, _)| *swarm)
     }
 
     /// Whether its path answers.
@@ -101,7 +135,7 @@ impl Peer {
         joint.ours
     }
 
-    fn swarm_of(&self, alias: u32) -> Option<SwarmId> {
+    pub(super) fn swarm_of(&self, alias: u32) -> Option<SwarmId> {
         let mut joints = self.joints.iter();
         let its = |(_, joint): &(&SwarmId, &Joint)| joint.theirs == Some(alias);
         joints.find(its).map(|(swarm, _)| *swarm)
@@ -112,9 +146,15 @@ impl Peer {
         self.out.try_send(message).is_ok()
     }
 
-    /// Says that we have nothing new; false when the peer does not read.
+    /// Says that we have nothing new, as if the path were another than before; false when the peer
+    /// does not read.
     pub(super) fn nudge(&self) -> bool {
         self.connection.path_changed();
+        self.say_nothing_new()
+    }
+
+    /// Says that we have nothing new; false when the peer does not read.
+    pub(super) fn say_nothing_new(&self) -> bool {
         self.say(PeerMessage::Have {
             alias: self
                 .joints
@@ -169,12 +209,17 @@ impl Node {
         if let Some(session) = self.peers.get(&key).filter(begun).map(|it| it.session) {
             return self.handle_proven(connection, session);
         }
-        if !self.may_connect(&connection) {
+        if !self.may_connect(&connection) || self.is_superfluous(&connection) {
             connection.close(Close::Refused.code(), Close::Refused.reason());
             return;
         }
-        self.drop_peer(key, Close::Replaced);
-        let session = self.take_in(connection.clone());
+        let session = match self.takes_over(&connection) {
+            true => self.take_over(connection.clone()),
+            false => {
+                self.drop_peer(key, Close::Replaced);
+                self.take_in(connection.clone())
+            }
+        };
         self.handle_proven(connection, session);
     }
 
@@ -189,9 +234,19 @@ impl Node {
     }
 
     /// Starts to speak on a connection.
-    fn take_in(&mut self, connection: Connection) -> SessionId {
+    pub(super) fn take_in(&mut self, connection: Connection) -> SessionId {
+        self.take_in_with(connection, BTreeMap::new())
+    }
+
+    /// The same, with what is known of the peer from another connection.
+    pub(super) fn take_in_with(
+        &mut self,
+        connection: Connection,
+        known: BTreeMap<SwarmId, Joint>,
+    ) -> SessionId {
         let key = connection.peer_key();
-        let peer = self.start_session(connection);
+        let mut peer = self.start_session(connection);
+        peer.joints = known;
         let session = peer.session;
         self.peers.insert(key, peer);
         let wanted = |share: &&Share| share.wants() && share.members.contains_key(&key);
@@ -213,8 +268,8 @@ impl Node {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        tracing::debug!(peer = %key, path = path_of(connection.remote_address().ip()).word(), "peer connected");
         peer.connection = connection.clone();
+        tracing::debug!(peer = %key, path = peer.path().word(), "peer connected");
         peer.common.prove();
         let common = peer.common.clone();
         let kept = self.config.punch.keep(Kept {
@@ -250,6 +305,8 @@ impl Node {
             refusals: 0,
             stranger_since: Some(Instant::now()),
             silent: false,
+            since: Instant::now(),
+            upgrade: Upgrade::new(Instant::now()),
         }
     }
 
@@ -262,6 +319,7 @@ impl Node {
             tracing::debug!(peer = %key, "peer gone");
             self.drop_peer(key, Close::Done);
         }
+        self.handle_drained_closed(key, session);
     }
 
     /// Ends the connection with a peer and whatever was under way on it.
@@ -270,6 +328,7 @@ impl Node {
             return;
         };
         peer.connection.close(close.code(), close.reason());
+        self.drained.remove(&key).into_iter().for_each(Drained::end);
         let now = Instant::now();
         for swarm in peer.joints.keys() {
             self.peer_left(*swarm, key);
@@ -342,17 +401,23 @@ impl Node {
         };
         // The chunks we ask for say something of the share, which nobody may learn of a private one.
         let is_private = share.record.secret.is_some();
-        if is_private || known != Some(MemberState::Seed) || joint.theirs.is_some() {
+        let is_known = joint.theirs.is_some() || joint.is_source;
+        if is_private || known != Some(MemberState::Seed) || is_known {
             return;
         }
         joint.is_source = true;
         let (now, rtt) = (Instant::now(), peer.connection.rtt());
+        let reach = peer.reach();
         let runs = vec![Run {
             start: 0,
             count: active.writer.offer.content.layout.chunk_count(),
         }];
         for event in [
-            transfer::Event::PeerJoined { peer: key, rtt },
+            transfer::Event::PeerJoined {
+                peer: key,
+                rtt,
+                reach,
+            },
             transfer::Event::Has { peer: key, runs },
         ] {
             // These are all chunks there are.
@@ -367,7 +432,7 @@ impl Node {
         message: PeerMessage,
     ) {
         let Some(peer) = self.peers.get(&key).filter(|peer| peer.session == session) else {
-            return;
+            return self.handle_late_message(key, session, message);
         };
         match message {
             PeerMessage::Join {
@@ -455,7 +520,7 @@ impl Node {
         let (Some(alias), Some(share)) = (peer.joined(&swarm), self.shares.get_mut(&swarm)) else {
             return;
         };
-        let rtt = peer.connection.rtt();
+        let (rtt, reach) = (peer.connection.rtt(), peer.reach());
         if share.wants() {
             peer.connection.expect_content();
         }
@@ -467,7 +532,11 @@ impl Node {
             (&mut share.phase, peer.joints.get_mut(&swarm))
             && !std::mem::replace(&mut joint.is_source, true)
         {
-            let event = transfer::Event::PeerJoined { peer: key, rtt };
+            let event = transfer::Event::PeerJoined {
+                peer: key,
+                rtt,
+                reach,
+            };
             // Only claims about chunks can be out of range.
             let _ = active.download.handle(Instant::now(), event);
         }

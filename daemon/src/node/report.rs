@@ -8,6 +8,7 @@ use warren_proto::id::SwarmId;
 
 use super::Node;
 use super::meeting::{OWN, TrackerState};
+use super::peers::Peer;
 use crate::control::attempt::{Attempt, filtering_word, mapping_word};
 use crate::control::doctor::Snapshot;
 use crate::control::model::{
@@ -88,7 +89,13 @@ impl Node {
             }
             _ if peers.total() > 0 => "no connected peer has what is missing; waiting".to_owned(),
             _ if share.members.is_empty() => "no peer has it yet; waiting for one".to_owned(),
-            _ => "connecting to peers".to_owned(),
+            _ => {
+                let obstacles = share.members.values().map(|known| known.obstacle);
+                match obstacles.clone().all(|obstacle| obstacle.is_some()) {
+                    true => self.why_unreachable(obstacles.flatten()),
+                    false => "connecting to peers".to_owned(),
+                }
+            }
         }
     }
 
@@ -132,6 +139,7 @@ impl Node {
                 bytes,
                 verified_bytes,
                 state: share.state(),
+                peers: self.peer_counts(&share.swarm()),
                 note: match &share.phase {
                     Phase::Stopped { error, .. } => Some(error.message.clone()),
                     _ => None,
@@ -160,6 +168,15 @@ impl Node {
         attempts.into_iter().map(Event::Attempt).collect()
     }
 
+    /// Where a peer is: of one behind a tunnel, the tracker.
+    fn address_of(&self, peer: &Peer) -> String {
+        let address = peer.connection.remote_address();
+        match self.trackers.get(&OWN) {
+            Some(own) if peer.connection.route() == Some(address) => own.address.to_string(),
+            _ => address.to_string(),
+        }
+    }
+
     /// Connected peers.
     pub(super) fn connected_peers(&self) -> Vec<Event> {
         self.shown_peers().map(Event::Peer).collect()
@@ -172,7 +189,7 @@ impl Node {
             model::Peer {
                 peer: key.to_string(),
                 path: peer.path(),
-                address: peer.connection.remote_address().to_string(),
+                address: self.address_of(peer),
                 kind: made.as_ref().and_then(|made| made.kind),
                 side: peer.connection.side().into(),
                 reached_ms: made.as_ref().and_then(Attempt::reached_ms),

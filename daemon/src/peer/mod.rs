@@ -13,7 +13,7 @@ pub(crate) mod session;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, SetOnce};
@@ -68,6 +68,8 @@ pub(crate) struct Common {
     offered: Notify,
     /// Set once the peer has proven its key.
     proven: SetOnce<()>,
+    /// Set once another connection has taken over.
+    is_replaced: AtomicBool,
     /// Requests of ours under way.
     asked: AtomicUsize,
     /// Content bytes received from the peer.
@@ -111,6 +113,16 @@ impl Common {
     /// May be dropped.
     pub(crate) async fn until_proven(&self) {
         self.proven.wait().await;
+    }
+
+    /// Another connection with the peer has taken over: what ends with this one is asked again there.
+    pub(crate) fn replace(&self) {
+        self.is_replaced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another connection has taken over.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.is_replaced.load(Ordering::Relaxed)
     }
 
     /// Waits until the alias stands for something.

@@ -71,6 +71,13 @@ enum Called {
     Failed,
 }
 
+/// Whether something listens at the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reached {
+    Maybe,
+    Refused,
+}
+
 /// What came from a router.
 #[derive(Debug)]
 enum Heard {
@@ -296,7 +303,11 @@ impl Asking {
     async fn act(&mut self) {
         while let Some(action) = self.mapper.poll_action() {
             match action {
-                Action::Send(bytes) => self.send(&bytes).await,
+                Action::Send(bytes) => {
+                    if self.send(&bytes).await == Reached::Refused {
+                        self.mapper.handle_unreachable(Instant::now());
+                    }
+                }
                 Action::Search => {
                     let Router {
                         client,
@@ -317,10 +328,15 @@ impl Asking {
         }
     }
 
-    /// What is lost is sent again.
-    async fn send(&self, bytes: &[u8]) {
-        if let Err(error) = self.socket.send(bytes).await {
-            tracing::debug!(%error, "the router is not reached");
+    /// What is lost is sent again. The kernel tells here, too, what came of the one before.
+    async fn send(&self, bytes: &[u8]) -> Reached {
+        match self.socket.send(bytes).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Reached::Refused,
+            Err(error) => {
+                tracing::debug!(%error, "the router is not reached");
+                Reached::Maybe
+            }
+            Ok(_) => Reached::Maybe,
         }
     }
 

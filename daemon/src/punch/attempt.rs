@@ -10,6 +10,7 @@ use warren_proto::wire::Rendezvous;
 
 use super::Meeting;
 use super::record::Record;
+use super::relay::RelaySession;
 use crate::control::attempt::Outcome;
 
 /// How long an attempt is kept: its five seconds, and what a peer that started late needs.
@@ -29,16 +30,33 @@ pub(super) struct Attempt {
     pub(super) nominated: Option<SocketAddr>,
     /// The paths on which the peer has answered.
     pub(super) proven: Vec<Path>,
+    /// The way through the tracker.
+    pub(super) relay: Option<RelaySession>,
+    /// When to take it.
+    pub(super) relay_due: Option<Instant>,
     ends: Instant,
     has_failed: bool,
     record: Record,
 }
 
 impl Attempt {
-    /// Begins now; nothing is sent before the wait of the rendezvous is over.
-    pub(super) fn new(now: Instant, meeting: &Meeting, route: SocketAddr) -> Attempt {
-        let Meeting { rendezvous, side } = meeting;
+    /// Begins now; nothing is sent before the wait of the rendezvous is over. A direct path has
+    /// `head_start` before the relay is taken.
+    pub(super) fn new(
+        now: Instant,
+        meeting: &Meeting,
+        route: SocketAddr,
+        head_start: Duration,
+    ) -> Attempt {
+        let Meeting {
+            rendezvous,
+            side,
+            relay,
+            ..
+        } = meeting;
         Attempt {
+            relay: relay.clone(),
+            relay_due: relay.as_ref().map(|_| now + head_start),
             machine: PunchAttempt::new(now, rendezvous, *side, rand::random()),
             peer: rendezvous.peer,
             route,
@@ -82,8 +100,22 @@ impl Attempt {
 
     /// Whether a path was proven on which there is no connection yet, and none was kept instead.
     pub(super) fn is_open(&self) -> bool {
-        let is_idle = self.record.outcome == Outcome::NoPath && self.record.connected.is_none();
-        is_idle && !self.proven.is_empty()
+        let is_kept = matches!(self.record.outcome, Outcome::Kept | Outcome::NoHandshake);
+        self.record.connected.is_none() && !is_kept && !self.proven.is_empty()
+    }
+
+    /// Whether there may be a connection through the tracker that was not there before.
+    pub(super) fn may_relay(&self) -> bool {
+        let is_idle = self.record.connected.is_none() && self.record.relayed.is_none();
+        is_idle && self.relay.is_some()
+    }
+
+    /// There is a connection through the tracker; a direct path is still looked for.
+    pub(super) fn relayed(&mut self) {
+        if self.record.connected.is_none() && self.record.relayed.is_none() {
+            self.record.relayed = Some(SystemTime::now());
+            self.record.outcome = Outcome::Connected;
+        }
     }
 
     /// Which side of the connection we are.
@@ -102,7 +134,7 @@ impl Attempt {
 
     /// The connection that we had lives on, on whatever path.
     pub(super) fn superfluous(&mut self, now: Instant) {
-        if self.record.connected.is_none() {
+        if self.record.connected.is_none() && self.record.relayed.is_none() {
             self.record.outcome = Outcome::Kept;
             self.ends = self.ends.min(now + FAREWELL);
         }
@@ -117,7 +149,9 @@ impl Attempt {
 
     /// QUIC got no answer on the proven path.
     pub(super) fn refused(&mut self) {
-        self.record.outcome = Outcome::NoHandshake;
+        if self.record.relayed.is_none() {
+            self.record.outcome = Outcome::NoHandshake;
+        }
     }
 
     /// When it ends.
@@ -136,7 +170,8 @@ impl Attempt {
 }
 
 impl Record {
-    fn new(rendezvous: &Rendezvous, side: Side) -> Record {
+    /// An attempt that begins now.
+    pub(super) fn new(rendezvous: &Rendezvous, side: Side) -> Record {
         Record {
             peer: rendezvous.peer,
             side,
@@ -146,6 +181,7 @@ impl Record {
             started: SystemTime::now(),
             proven: None,
             connected: None,
+            relayed: None,
             checks: 0,
             outcome: Outcome::NoPath,
         }

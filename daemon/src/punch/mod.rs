@@ -12,8 +12,10 @@ mod attempt;
 mod keeper;
 mod owners;
 mod record;
+pub(crate) mod relay;
 mod survey;
 mod task;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use crate::peer::Common;
 use crate::peer::session::SessionId;
 use crate::portmap::PortHandle;
 pub(crate) use record::Records;
+use relay::RelaySession;
 use task::Puncher;
 
 /// Orders that may wait. The node gives up on one that finds no room: a tracker that introduces
@@ -74,6 +77,14 @@ pub(crate) enum PathNews {
         /// Which connection.
         session: SessionId,
     },
+    /// Nothing is heard on a relayed connection while something is awaited: a message that asks for an
+    /// answer would tell why.
+    Quiet {
+        /// With whom.
+        peer: PublicKey,
+        /// Which connection.
+        session: SessionId,
+    },
     /// The path of a connection answers again, or the peer does on another.
     Alive {
         /// With whom.
@@ -108,6 +119,10 @@ enum Order {
 struct Meeting {
     rendezvous: Rendezvous,
     side: Side,
+    /// The way through the tracker, where it may be taken.
+    relay: Option<RelaySession>,
+    /// Whether a direct path is looked for.
+    is_direct: bool,
 }
 
 /// A connection whose path is to be kept.
@@ -139,9 +154,26 @@ pub(crate) struct PunchHandle {
 
 impl PunchHandle {
     /// Looks for a path to the peer of an introduction; false when there is no room for more.
-    pub(crate) fn meet(&self, rendezvous: Rendezvous, side: Side) -> bool {
-        let meeting = Box::new(Meeting { rendezvous, side });
+    /// With `relay` it may lead through the tracker; without a direct one it leads nowhere else.
+    pub(crate) fn meet(
+        &self,
+        rendezvous: Rendezvous,
+        side: Side,
+        relay: Option<RelaySession>,
+        is_direct: bool,
+    ) -> bool {
+        let meeting = Box::new(Meeting {
+            rendezvous,
+            side,
+            relay,
+            is_direct,
+        });
         self.orders.try_send(Order::Meet(meeting)).is_ok()
+    }
+
+    /// Notes that the two of an introduction allow no path in common.
+    pub(crate) fn forbid(&self, rendezvous: &Rendezvous, side: Side) {
+        self.records.forbid(rendezvous, side);
     }
 
     /// Keeps the path of a connection for as long as it lives.

@@ -8,9 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use warren_proto::id::PublicKey;
 use warren_proto::nat::Path;
 use warren_proto::proof::Side;
-use warren_proto::wire::{NatFiltering, NatMapping};
+use warren_proto::wire::{NatFiltering, NatMapping, Rendezvous};
 
 use crate::control::attempt::{Attempt, CandidateKind, Outcome, filtering_word, mapping_word};
+use crate::control::model::PeerPath;
+use crate::peer::path_of;
 
 /// Records kept: all that a person looks at, and those of a swarm that was just joined.
 const RECORDS: usize = 256;
@@ -26,7 +28,10 @@ pub(super) struct Record {
     pub(super) filtering: NatFiltering,
     pub(super) started: SystemTime,
     pub(super) proven: Option<(SystemTime, Path)>,
+    /// When there was a direct connection.
     pub(super) connected: Option<SystemTime>,
+    /// When there was one through the tracker.
+    pub(super) relayed: Option<SystemTime>,
     pub(super) checks: usize,
     pub(super) outcome: Outcome,
 }
@@ -34,6 +39,9 @@ pub(super) struct Record {
 impl Record {
     fn event(&self) -> Attempt {
         let path = self.proven.map(|(_, path)| path);
+        let direct = self.connected.and(path);
+        let direct = direct.map(|path| path_of(path.remote.ip()));
+        let first = self.connected.into_iter().chain(self.relayed).min();
         Attempt {
             peer: self.peer.to_string(),
             side: self.side.into(),
@@ -42,7 +50,10 @@ impl Record {
             filtering: filtering_word(self.filtering).to_owned(),
             started_unix_ms: unix_ms(self.started),
             proven_unix_ms: self.proven.map(|(at, _)| unix_ms(at)),
-            connected_unix_ms: self.connected.map(unix_ms),
+            connected_unix_ms: first.map(unix_ms),
+            relayed_unix_ms: self.relayed.map(unix_ms),
+            direct_unix_ms: self.connected.map(unix_ms),
+            path: direct.or(self.relayed.map(|_| PeerPath::Relay)),
             address: path.map(|path| path.remote.to_string()),
             kind: path.map(|path| path.kind.into()),
             rtt_ms: path.map(|path| path.rtt.as_secs_f64() * 1000.0),
@@ -63,11 +74,14 @@ impl Record {
             mapping = event.mapping,
             filtering = event.filtering,
             outcome = event.outcome.word(),
+            path = event.path.map(PeerPath::word),
             kind = event.kind.map(CandidateKind::word),
             address = event.address,
             rtt_ms = event.rtt_ms,
             proven_ms = since(event.proven_unix_ms),
             connected_ms = since(event.connected_unix_ms),
+            relayed_ms = since(event.relayed_unix_ms),
+            direct_ms = since(event.direct_unix_ms),
             checks = event.checks,
             "attempt"
         );
@@ -115,6 +129,11 @@ impl Records {
         self.lock().rtts.get(&route).copied()
     }
 
+    /// Nothing goes by this route any more.
+    pub(super) fn unexpect(&self, route: SocketAddr) {
+        self.lock().rtts.remove(&route);
+    }
+
     pub(super) fn expect(&self, route: SocketAddr, rtt: Duration) {
         self.lock().rtts.insert(route, rtt);
     }
@@ -134,10 +153,15 @@ impl Records {
         let mut tables = self.lock();
         tables.open.remove(&attempt);
         tables.rtts.remove(&route);
-        if tables.over.len() == RECORDS {
-            tables.over.pop_front();
-        }
-        tables.over.push_back(record);
+        tables.keep(record);
+    }
+
+    /// An introduction of two that allow no path in common leads to no attempt.
+    pub(super) fn forbid(&self, rendezvous: &Rendezvous, side: Side) {
+        let mut record = Record::new(rendezvous, side);
+        record.outcome = Outcome::Forbidden;
+        record.log();
+        self.lock().keep(record);
     }
 
     /// The peer is no longer connected.
@@ -147,6 +171,15 @@ impl Records {
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tables {
+    fn keep(&mut self, record: Record) {
+        if self.over.len() == RECORDS {
+            self.over.pop_front();
+        }
+        self.over.push_back(record);
     }
 }
 

@@ -1,11 +1,12 @@
 //! The task that owns all paths: reads what is not QUIC, gives it to the machine it is for, sends
 //! what the machines say, and does what they find out.
 //!
-//! By concern: [`attempts`] to reach peers, [`keepers`] of live connections; here the loop, the survey
+//! By concern: [`attempts`] to reach peers, [`keepers`] of live connections, [`relays`]; here the loop, the survey
 //! of our own NAT, and what they share.
 
 mod attempts;
 mod keepers;
+mod relays;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,8 +14,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
-use warren_net::{Datagram, Endpoint};
+use warren_net::{Class, Datagram, Endpoint};
 use warren_proto::id::PublicKey;
 use warren_proto::nat::{Allowance, Transmit, check};
 use warren_proto::wire::Candidate;
@@ -23,7 +25,8 @@ use super::attempt::Attempt;
 use super::keeper::Keeper;
 use super::owners::{Owner, Owners};
 use super::survey::{Finding, Survey};
-use super::{Order, PathNews, Records, StunServer};
+use super::watch::Watch;
+use super::{Nat, Order, PathNews, Records, StunServer};
 use crate::node::{NodeEvent, NodeSender};
 use crate::peer::interfaces::host_candidates;
 use crate::portmap::PortHandle;
@@ -51,16 +54,21 @@ pub(super) struct Puncher {
     records: Arc<Records>,
     attempts: BTreeMap<u64, Attempt>,
     keepers: BTreeMap<PublicKey, Keeper>,
+    /// Connections through trackers.
+    relayed: BTreeMap<PublicKey, Watch>,
     owners: Owners,
     allowance: Allowance,
     survey: Survey,
-    /// Peers whose routes end then, unless they are back.
-    fading: BTreeMap<PublicKey, (Instant, SocketAddr)>,
+    /// Routes that end then, unless their peers are back.
+    fading: BTreeMap<SocketAddr, (Instant, PublicKey)>,
     candidates: Vec<Candidate>,
     ports: PortHandle,
     next_interfaces: Instant,
     /// Peers that are being dialled, and for which attempt.
     dialling: BTreeMap<PublicKey, u64>,
+    /// The same through a tracker, and what dials.
+    dialling_relay: BTreeMap<PublicKey, (u64, AbortHandle)>,
+    nat: Nat,
     dialled: mpsc::Receiver<Dialled>,
     dials: mpsc::Sender<Dialled>,
     counter: u64,
@@ -71,6 +79,7 @@ pub(super) struct Puncher {
 struct Dialled {
     attempt: u64,
     peer: PublicKey,
+    class: Class,
     is_connected: bool,
 }
 
@@ -89,6 +98,7 @@ impl Puncher {
             records,
             attempts: BTreeMap::new(),
             keepers: BTreeMap::new(),
+            relayed: BTreeMap::new(),
             owners: Owners::default(),
             allowance: Allowance::new(),
             survey: Survey::default(),
@@ -97,6 +107,8 @@ impl Puncher {
             ports,
             next_interfaces: Instant::now() + INTERFACES,
             dialling: BTreeMap::new(),
+            dialling_relay: BTreeMap::new(),
+            nat: Nat::default(),
             dialled,
             dials,
             counter: 0,
@@ -139,12 +151,16 @@ impl Puncher {
         let now = Instant::now();
         match order {
             Order::Meet(meeting) => self.meet(now, &meeting).await,
-            Order::Keep(kept) => self.keep(now, *kept).await,
+            Order::Keep(kept) => match kept.connection.class() {
+                Class::Direct => self.keep(now, *kept).await,
+                Class::Relay => self.watch(now, *kept),
+            },
             Order::Suspect(peer) => {
                 if let Some(keeper) = self.keepers.get_mut(&peer) {
                     keeper.machine.suspect(now);
                     self.settle_keeper(peer, None).await;
                 }
+                self.ask_relayed(peer).await;
             }
             Order::Survey(server) => self.survey(now, server).await,
         }
@@ -191,12 +207,12 @@ impl Puncher {
     fn poll_timeout(&self) -> Instant {
         let attempts = self.attempts.values();
         let attempts = attempts.map(|it| {
-            it.machine
-                .poll_timeout()
-                .unwrap_or(it.ends())
-                .min(it.ends())
+            let dues = [it.machine.poll_timeout(), it.relay_due];
+            dues.into_iter().flatten().fold(it.ends(), Instant::min)
         });
+        let relayed = self.relayed.values().map(Watch::poll_timeout);
         let keepers = self.keepers.values().map(Keeper::poll_timeout);
+        let keepers = keepers.chain(relayed);
         let fading = self.fading.values().map(|(at, _)| *at);
         let survey = self.survey.poll_timeout();
         let all = attempts.chain(keepers).chain(fading).chain(survey);
@@ -208,6 +224,7 @@ impl Puncher {
         let now = Instant::now();
         self.time_attempts(now).await;
         self.time_keepers(now).await;
+        self.time_relays(now).await;
         if self.survey.poll_timeout().is_some_and(|due| due <= now) {
             self.survey.handle_timeout(now);
             self.settle_survey().await;
@@ -221,23 +238,33 @@ impl Puncher {
 
     /// Ends the route to a peer in a moment, if nothing goes there any more.
     fn let_fade(&mut self, peer: PublicKey, route: SocketAddr) {
-        let meets = self.attempts.values().any(|it| it.peer == peer);
-        if !meets && !self.keepers.contains_key(&peer) {
-            self.fading.insert(peer, (Instant::now() + FADING, route));
+        if !self.is_in_use(&peer, route) {
+            self.fading.insert(route, (Instant::now() + FADING, peer));
         }
     }
 
     fn fade(&mut self, now: Instant) {
-        let (keepers, attempts, socket) = (&self.keepers, &self.attempts, self.endpoint.socket());
-        self.fading.retain(|peer, (at, route)| {
-            if *at > now {
-                return true;
+        let over: Vec<_> = self
+            .fading
+            .extract_if(.., |_, (at, _)| *at <= now)
+            .collect();
+        for (route, (_, peer)) in over {
+            if !self.is_in_use(&peer, route) {
+                self.records.unexpect(route);
+                self.endpoint.socket().forget(route);
             }
-            if !keepers.contains_key(peer) && attempts.values().all(|it| it.peer != *peer) {
-                socket.forget(*route);
+        }
+    }
+
+    fn is_in_use(&self, peer: &PublicKey, route: SocketAddr) -> bool {
+        let meets = self.attempts.values().any(|it| it.peer == *peer);
+        let owner = self.endpoint.socket().owner_of(route);
+        meets
+            || match owner.map(|(_, class)| class) {
+                Some(Class::Direct) => self.keepers.contains_key(peer),
+                Some(Class::Relay) => self.uses_relay(peer),
+                None => false,
             }
-            false
-        });
     }
 
     async fn look_at_interfaces(&mut self, now: Instant) {
@@ -277,7 +304,10 @@ impl Puncher {
 
     async fn handle_finding(&mut self, finding: Option<Finding>) {
         match finding {
-            Some(Finding::Nat(nat)) => self.tell(PathNews::Nat(nat)).await,
+            Some(Finding::Nat(nat)) => {
+                self.nat = nat;
+                self.tell(PathNews::Nat(nat)).await;
+            }
             Some(Finding::Rebound) => {
                 tracing::info!("our nat was rebound");
                 Box::pin(self.doubt_everything(Instant::now())).await;

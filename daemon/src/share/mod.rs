@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use warren_proto::content::ChunkIndex;
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::{Download, RequestId};
-use warren_proto::wire::MemberState;
+use warren_proto::wire::{MemberState, Paths};
 
 use crate::control::model::{ApiError, Event, ShareState};
 use crate::store::db::ShareRecord;
@@ -136,6 +136,23 @@ pub(crate) struct Known {
     pub(crate) next_try: Instant,
     /// How often we have asked in vain.
     pub(crate) tries: u32,
+    /// By which paths it wants to be reached.
+    pub(crate) paths: Paths,
+    /// Why it is not reached whatever we do.
+    pub(crate) obstacle: Option<Obstacle>,
+}
+
+/// Why two daemons have no path in common, as they were started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Obstacle {
+    /// We want to be reached through a tracker alone, and the peer directly.
+    TheyWantDirect,
+    /// The other way round.
+    TheyWantRelay,
+    /// We want to be reached through a tracker alone, and this one offers nothing.
+    NoRelayForUs(TrackerId),
+    /// The peer does.
+    NoRelayForThem(TrackerId),
 }
 
 /// Someone who waits for a download.

@@ -14,13 +14,14 @@ mod said;
 mod session;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use warren_net::{Endpoint, Tunnel};
 use warren_proto::content::HostPort;
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
-use warren_proto::wire::{Candidate, FromTracker, MemberState};
+use warren_proto::wire::{Candidate, FromTracker, MemberState, Paths};
 
 use crate::node::{NodeEvent, NodeSender};
 use crate::punch::{Nat, StunServer};
@@ -51,6 +52,8 @@ pub(crate) enum TrackerEvent {
         stun: StunServer,
         /// How it is reached.
         way: Way,
+        /// How far it is.
+        rtt: Duration,
         /// The way of relayed datagrams, where it is not UDP.
         tunnel: Option<Tunnel>,
     },
@@ -87,6 +90,8 @@ pub(crate) struct Situation {
     pub(crate) candidates: Vec<Candidate>,
     /// How our NAT behaves.
     pub(crate) nat: Nat,
+    /// By which paths we want to be reached.
+    pub(crate) paths: Paths,
 }
 
 /// The node's hold on a session; dropping it ends the session.

@@ -14,7 +14,7 @@ use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::limits;
 use warren_proto::swarm::Transport;
 use warren_proto::wire::tracker::VERSION;
-use warren_proto::wire::{Bounded, FromTracker, Hello, MemberState, Paths, ToTracker};
+use warren_proto::wire::{Bounded, FromTracker, Hello, MemberState, ToTracker};
 
 use super::backoff::{Backoff, jittered};
 use super::better::Better;
@@ -169,6 +169,7 @@ impl Session {
             public: welcomed.public.clone(),
             stun,
             way,
+            rtt: link.rtt(),
             tunnel: link.take_tunnel(),
         })
         .await;
@@ -272,7 +273,7 @@ fn situation_message(situation: &Situation) -> ToTracker {
         candidates: Bounded::truncated(situation.candidates.iter().copied()),
         mapping: situation.nat.mapping,
         filtering: situation.nat.filtering,
-        paths: Paths::Any,
+        paths: situation.paths,
     }
 }
 

@@ -49,6 +49,7 @@ impl Daemon {
             tracker: address,
             tracker_pin: Some(pin),
             listen: Some("127.0.0.1:0".parse().unwrap()),
+            paths: warren_proto::wire::Paths::Any,
             downloads: downloads.clone(),
             port_mapping: PortMapping::WhereNeeded,
         }));

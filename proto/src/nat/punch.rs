@@ -53,9 +53,9 @@ const GIVE_UP: Duration = Duration::from_secs(5);
 /// The longest wait a tracker can ask for; an honest one never asks for more.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a path through NATs waits for one inside the network: a round trip there takes a few
-/// milliseconds, and nobody notices these.
-const LOCAL_PREFERENCE: Duration = Duration::from_millis(15);
+/// How long a path through NATs waits for one inside the network. A round trip there takes a few
+/// milliseconds, on a busy machine some dozens; where there is no such path nobody notices these.
+const LOCAL_PREFERENCE: Duration = Duration::from_millis(50);
 
 /// Most peer-reflexive candidates. A peer has one or two; two NATs that map by address and port
 /// would go on making new ones for ever.

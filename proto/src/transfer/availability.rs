@@ -136,6 +136,28 @@ impl Availability {
         None
     }
 
+    /// A rarest wanted chunk of the peer with this bitmap that is also in `among`; one of them at
+    /// random.
+    pub(super) fn rarest_among(
+        &self,
+        has: &FixedBitSet,
+        among: &FixedBitSet,
+        rng: &mut impl Rng,
+    ) -> Option<Wanted> {
+        for (&level, members) in self.wanted.range(1 - self.base..) {
+            if let Some(chunk) = members.any_in_both(has, among, rng) {
+                return Some(Wanted { chunk, level });
+            }
+        }
+        None
+    }
+
+    /// The wanted chunks that nobody has, if there are any.
+    pub(super) fn orphans(&self) -> Option<&FixedBitSet> {
+        let orphans = self.wanted.get(&-self.base);
+        orphans.map(|members| &members.bits)
+    }
+
     /// The level of a chunk, if it is wanted.
     #[cfg(test)]
     pub(super) fn wanted_level(&self, chunk: u32) -> Option<Level> {
@@ -229,10 +251,24 @@ impl Members {
     /// A chunk that is also in `has`: any of the first word in which there is one, from a random
     /// word on.
     fn any_in(&self, has: &FixedBitSet, rng: &mut impl Rng) -> Option<u32> {
-        let (ours, theirs) = (self.bits.as_slice(), has.as_slice());
+        self.any(|at| word(has, at), rng)
+    }
+
+    /// The same, also in `among`.
+    fn any_in_both(
+        &self,
+        has: &FixedBitSet,
+        among: &FixedBitSet,
+        rng: &mut impl Rng,
+    ) -> Option<u32> {
+        self.any(|at| word(has, at) & word(among, at), rng)
+    }
+
+    fn any(&self, mask: impl Fn(usize) -> usize, rng: &mut impl Rng) -> Option<u32> {
+        let ours = self.bits.as_slice();
         let start = rng.random_range(0..ours.len().max(1));
         let order = (start..ours.len()).chain(0..start);
-        let common = |at: usize| ours[at] & theirs.get(at).copied().unwrap_or(0);
+        let common = |at: usize| ours[at] & mask(at);
         let (at, word) = order
             .map(|at| (at, common(at)))
             .find(|(_, word)| *word != 0)?;
@@ -240,4 +276,8 @@ impl Members {
         let bit = (word.rotate_right(turn).trailing_zeros() + turn) % usize::BITS;
         Some(at as u32 * usize::BITS + bit)
     }
+}
+
+fn word(bits: &FixedBitSet, at: usize) -> usize {
+    bits.as_slice().get(at).copied().unwrap_or(0)
 }

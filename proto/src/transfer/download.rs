@@ -3,7 +3,8 @@
 //! A missing chunk is either wanted, and then lies in the [`Availability`], or asked of one or two
 //! peers. A step costs O(peers) and, for a request, what finding the rarest chunk costs; news costs
 //! what it changes. What a peer has that we miss is counted, so that a source is known without
-//! looking. Events are booked in `news` (peers) and `ends` (requests), `choice` decides what to do.
+//! looking. Who is reached through a relay is asked only for chunks that nobody has who is reached
+//! directly; these are told by counting holders once more. Events are booked in `news` (peers) and `ends` (requests), `choice` decides what to do.
 
 mod choice;
 #[cfg(test)]
@@ -44,6 +45,8 @@ pub struct Download {
     missing: FixedBitSet,
     verified_bytes: u64,
     availability: Availability,
+    /// The same of those peers alone who are reached directly and give what they are asked for.
+    direct: Availability,
     peers: BTreeMap<PublicKey, Peer>,
     banned: BTreeSet<PublicKey>,
     /// Whom each live request was sent to.
@@ -70,6 +73,7 @@ impl Download {
             missing: FixedBitSet::with_capacity(len as usize),
             verified_bytes: content.size,
             availability: Availability::new(len),
+            direct: Availability::new(len),
             peers: BTreeMap::new(),
             banned: BTreeSet::new(),
             owners: BTreeMap::new(),
@@ -105,7 +109,8 @@ impl Download {
             self.look_for_copy = Some(now);
         }
         match event {
-            Event::PeerJoined { peer, rtt } => self.join(now, peer, rtt),
+            Event::PeerJoined { peer, rtt, reach } => self.join(now, peer, (rtt, reach)),
+            Event::PeerMoved { peer, rtt, reach } => self.handle_moved(peer, rtt, reach),
             Event::Has { peer, runs } => return self.handle_has(peer, &runs),
             Event::Lacks { peer, runs } => return self.handle_lacks(peer, &runs),
             Event::PeerLeft { peer } => drop(self.part(peer)),
@@ -114,6 +119,7 @@ impl Download {
             Event::Corrupt { request } => self.ban(request),
             Event::Refused { request, reason } => self.refuse(now, request, reason),
             Event::Failed { request } => self.give_up(now, request, Setback::Failed),
+            Event::Withdrawn { request } => self.withdraw(now, request),
             Event::Forgotten { runs } => self.forget(&runs),
             Event::Budget { bytes } => self.budget.limit = bytes,
         }

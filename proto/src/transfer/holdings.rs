@@ -42,6 +42,12 @@ impl Holdings {
         &self.bits
     }
 
+    /// All of them.
+    pub(super) fn ranges(&self) -> Ranges {
+        let all = Some(0..self.len).filter(|all| !all.is_empty());
+        self.pick_out(all.into_iter().collect(), true)
+    }
+
     /// Adds chunks and returns those that were not there.
     pub(super) fn insert(&mut self, runs: &[Run]) -> Result<Ranges, OutOfRange> {
         let fresh = self.pick_out(merge(runs, self.len)?, false);
@@ -62,8 +68,7 @@ impl Holdings {
 
     /// Takes everything out and returns it.
     pub(super) fn clear(&mut self) -> Ranges {
-        let all = Some(0..self.len).filter(|all| !all.is_empty());
-        let gone = self.pick_out(all.into_iter().collect(), true);
+        let gone = self.ranges();
         self.bits.clear();
         gone
     }

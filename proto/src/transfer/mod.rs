@@ -39,6 +39,17 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// How a peer is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// From us to it.
+    #[default]
+    Direct,
+    /// Through a tracker, whose line all share. Such a peer is asked only for what nobody who is
+    /// reached directly has.
+    Relayed,
+}
+
 /// What happened. An event about a request that has ended, or about a peer that is not joined or
 /// banned, changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +61,17 @@ pub enum Event {
         peer: PublicKey,
         /// Round trip as measured so far.
         rtt: Duration,
+        /// How it is reached.
+        reach: Reach,
+    },
+    /// The peer is reached otherwise from now on. What was asked of it stays asked.
+    PeerMoved {
+        /// Who.
+        peer: PublicKey,
+        /// Round trip as measured so far.
+        rtt: Duration,
+        /// How it is reached now.
+        reach: Reach,
     },
     /// The peer has these chunks, in addition to what it has said before.
     Has {
@@ -96,6 +118,11 @@ pub enum Event {
     },
     /// The request's stream broke.
     Failed {
+        /// Which request.
+        request: RequestId,
+    },
+    /// Nothing more will come of the request, through no fault of the peer.
+    Withdrawn {
         /// Which request.
         request: RequestId,
     },

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use super::RequestId;
-use super::availability::{DRY, Level};
+use super::availability::{DRY, Level, UNKNOWN};
 use super::holdings::Holdings;
 use super::rate::Rate;
 use super::window::window_bytes;
+use super::{Reach, RequestId};
 use crate::content::ChunkIndex;
 
 /// A request that brings nothing for so long has stalled,
@@ -27,6 +27,8 @@ const STALL_RTTS: u32 = 20;
 const SHUN_TIME: Duration = Duration::from_secs(60);
 /// Longest round trip believed.
 const MAX_RTT: Duration = Duration::from_secs(60);
+/// After so many setbacks in a row what a peer says it has does not count as to be had directly.
+const UNRELIABLE: u32 = 3;
 /// A pause doubles at most so often.
 const DOUBLINGS: u32 = 6;
 
@@ -74,6 +76,9 @@ pub(super) struct Peer {
     pub(super) useful: u32,
     /// No wanted chunk of `holds` is at a lower level.
     pub(super) floor: Level,
+    pub(super) reach: Reach,
+    /// Whether `holds` is counted as to be had directly.
+    pub(super) is_counted: bool,
     /// Requests of which bytes are still to come, oldest first.
     coming: BTreeMap<RequestId, Request>,
     /// Requests of which all bytes came, to be verified.
@@ -91,7 +96,7 @@ pub(super) struct Peer {
 
 impl Peer {
     /// A peer that has none of the `chunks`.
-    pub(super) fn new(now: Instant, rtt: Duration, chunks: u32) -> Peer {
+    pub(super) fn new(now: Instant, rtt: Duration, reach: Reach, chunks: u32) -> Peer {
         let rtt = rtt.min(MAX_RTT);
         Peer {
             rtt,
@@ -99,6 +104,8 @@ impl Peer {
             holds: Holdings::empty(chunks),
             useful: 0,
             floor: DRY,
+            reach,
+            is_counted: reach == Reach::Direct,
             coming: BTreeMap::new(),
             complete: BTreeMap::new(),
             unreceived: 0,
@@ -108,6 +115,18 @@ impl Peer {
             setbacks: 0,
             shunned: BTreeMap::new(),
         }
+    }
+
+    /// It is reached otherwise from now on.
+    pub(super) fn relocate(&mut self, rtt: Duration, reach: Reach) {
+        self.rtt = rtt.min(MAX_RTT);
+        self.reach = reach;
+        self.floor = UNKNOWN;
+    }
+
+    /// Whether what it has can be had directly, as far as it has shown.
+    pub(super) fn is_at_hand(&self) -> bool {
+        self.reach == Reach::Direct && self.setbacks < UNRELIABLE
     }
 
     /// Whether it has, as far as is known, a wanted chunk and may be asked for it.

@@ -11,7 +11,8 @@ use std::{
 
 use rustix::process::Signal;
 use warren_daemon::control::model::{
-    Done, DownloadRequest, Event, Peer, PortMappingState, Registered, Share, Source, Tracker,
+    Attempt, Done, DownloadRequest, Event, Peer, PortMappingState, Registered, Share, Source,
+    Tracker,
 };
 
 use super::{Process, Ran, Throttle, Transfer, run, swarm::Place, wait_for};
@@ -21,8 +22,21 @@ use super::{Process, Ran, Throttle, Transfer, run, swarm::Place, wait_for};
 pub(crate) struct DaemonOptions {
     /// Folder of the downloads, when not the usual one.
     pub(crate) downloads: Option<PathBuf>,
+    /// Further options of `client daemon`.
+    pub(crate) options: Vec<String>,
     /// A command to run the daemon in: it gets the daemon's command line as its last arguments.
     pub(crate) wrapper: Vec<String>,
+}
+
+impl DaemonOptions {
+    /// The usual, with these options of `client daemon`.
+    pub(crate) fn of(options: &[&str]) -> DaemonOptions {
+        let options = options.iter().map(|option| (*option).to_owned());
+        DaemonOptions {
+            options: options.collect(),
+            ..DaemonOptions::default()
+        }
+    }
 }
 
 /// A daemon that runs, or ran and may be started again.
@@ -176,6 +190,19 @@ impl Daemon {
         self.list("peers").into_iter().map(peer).collect()
     }
 
+    /// The latest attempts to reach peers.
+    #[track_caller]
+    pub(crate) fn attempts(&self) -> Vec<Attempt> {
+        let answer = self.request("GET", "attempts", &[]);
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let attempt = |event| match event {
+            Event::Attempt(attempt) => attempt,
+            other => panic!("{other:?} among attempts"),
+        };
+        let events: Vec<Event> = serde_json::from_str(body).unwrap();
+        events.into_iter().map(attempt).collect()
+    }
+
     #[track_caller]
     fn list(&self, command: &str) -> Vec<Event> {
         let ran = self.client(&[command, "--json"]).expect(0);
@@ -272,10 +299,15 @@ impl Daemon {
     /// Sends a request to its socket. The answer is read until the daemon ends it.
     #[track_caller]
     pub(crate) fn post(&self, route: &str, body: &[u8]) -> String {
+        self.request("POST", route, body)
+    }
+
+    #[track_caller]
+    fn request(&self, method: &str, route: &str, body: &[u8]) -> String {
         let mut socket = UnixStream::connect(self.socket()).unwrap();
         // With HTTP/1.0 the answer is not chunked, and ends with the connection.
         let head = format!(
-            "POST /v1/{route} HTTP/1.0\r\nHost: warren\r\nContent-Length: {}\r\n\r\n",
+            "{method} /v1/{route} HTTP/1.0\r\nHost: warren\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
         socket.write_all(head.as_bytes()).unwrap();
@@ -309,6 +341,7 @@ fn command(place: &Arc<Place>, idx: u16, tracker: &str, options: &DaemonOptions)
     let mut daemon = place.client();
     daemon.args(["daemon", &idx.to_string(), tracker]);
     daemon.args(["--listen", "127.0.0.1:0"]);
+    daemon.args(&options.options);
     if let Some(downloads) = &options.downloads {
         daemon.arg("--downloads").arg(downloads);
     }

@@ -6,6 +6,7 @@
 //! failed.
 
 mod daemon;
+mod door;
 mod gate;
 mod process;
 mod swarm;
@@ -17,6 +18,7 @@ use std::{
 };
 
 pub(crate) use daemon::{Daemon, DaemonOptions};
+pub(crate) use door::Door;
 pub(crate) use gate::Gate;
 pub(crate) use process::{Process, Ran, Throttle, run};
 pub(crate) use swarm::{Place, Swarm, Tracker, free_address, succeeds};

@@ -116,18 +116,32 @@ pub(crate) struct Tracker {
     process: Process,
     place: Arc<Place>,
     home: String,
+    options: Vec<String>,
 }
 
 impl Tracker {
     /// Starts a tracker that keeps its key in the folder `home` of `place`.
     #[track_caller]
     pub(crate) fn start(place: &Arc<Place>, home: &str, listen: &str) -> Tracker {
+        Tracker::start_with(place, home, listen, &[])
+    }
+
+    /// The same, with further options.
+    #[track_caller]
+    pub(crate) fn start_with(
+        place: &Arc<Place>,
+        home: &str,
+        listen: &str,
+        options: &[&str],
+    ) -> Tracker {
         let mut command = place.command(tracker_program());
         command
             .args(["--listen", listen, "--stun-listen", "127.0.0.1:0", "--json"])
             .args(["--tcp", "127.0.0.1:0"])
             .arg("--home")
-            .arg(place.path(home));
+            .arg(place.path(home))
+            .args(options)
+            .envs([("RUST_LOG", "info"), ("NO_COLOR", "1")]);
         let process = Process::spawn("tracker", &mut command);
         let line = process.stdout.wait_line(0).unwrap_or_default();
         let said: serde_json::Value = serde_json::from_str(&line)
@@ -140,6 +154,7 @@ impl Tracker {
             process,
             place: Arc::clone(place),
             home: home.to_owned(),
+            options: options.iter().map(|it| (*it).to_owned()).collect(),
         }
     }
 
@@ -160,10 +175,21 @@ impl Tracker {
         assert_eq!(self.process.wait(), 0);
     }
 
+    /// Ends it, and returns the bytes that it says it has relayed.
+    #[track_caller]
+    pub(crate) fn stopped_after_relaying(&self) -> u64 {
+        self.stop();
+        let log = self.process.stderr.text();
+        let said = log.lines().rev().find(|line| line.contains("relayed"));
+        let bytes = said.and_then(|line| line.split(" bytes=").nth(1)?.split(' ').next());
+        bytes.map_or(0, |bytes| bytes.parse().unwrap())
+    }
+
     /// Starts it again with the same key at the same address.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
-        let again = Tracker::start(&self.place, &self.home, &self.address);
+        let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        let again = Tracker::start_with(&self.place, &self.home, &self.address, &options);
         assert_eq!(again.key, self.key);
         *self = again;
     }

@@ -17,10 +17,10 @@ enum Fate {
 }
 
 impl Fate {
-    /// Of an attempt that is over; none when it tells nothing new. Attempts lead to direct
-    /// connections alone: what may lead elsewhere has to say so, and be asked here.
+    /// Of an attempt that is over; none when it tells nothing new.
     fn of(attempt: &Attempt) -> Option<Fate> {
         match attempt.outcome {
+            Outcome::Connected if attempt.path == Some(PeerPath::Relay) => Some(Fate::Relayed),
             Outcome::Connected => Some(Fate::Direct),
             Outcome::Kept => None,
             // Whatever else there will be is no connection.
@@ -40,6 +40,8 @@ impl Fate {
 /// Why a peer was not reached, as far as its last attempt shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Obstacle {
+    /// The two, as they were started, and their tracker allow no path in common.
+    Forbidden,
     /// It answered, and there was no connection all the same.
     NoHandshake,
     /// Its NAT gives every destination another port.
@@ -53,6 +55,7 @@ enum Obstacle {
 impl Obstacle {
     fn of(attempt: &Attempt) -> Obstacle {
         match Mapping::of_word(&attempt.mapping) {
+            _ if attempt.outcome == Outcome::Forbidden => Obstacle::Forbidden,
             _ if attempt.proven_unix_ms.is_some() => Obstacle::NoHandshake,
             mapping if mapping.is_by_destination() => Obstacle::ByDestination,
             Mapping::Unknown => Obstacle::Unknown,
@@ -211,6 +214,9 @@ impl Reach {
             };
             let is = is(number);
             match obstacle {
+                Obstacle::Forbidden => format!(
+                    "; with {who} no path is allowed, as the two and their tracker were started"
+                ),
                 Obstacle::NoHandshake => format!("; {who} answered, but no connection came of it"),
                 Obstacle::ByDestination => {
                     format!(

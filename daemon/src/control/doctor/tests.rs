@@ -164,6 +164,16 @@ fn of_peers_that_were_not_reached_is_told_what_is_known() {
         "",
     );
     says(
+        |it| {
+            it.attempts = vec![failed("x", "unknown")];
+            it.attempts[0].outcome = Outcome::Forbidden;
+        },
+        "PEER-04",
+        "The one peer that was tried was not reached; with it no path is allowed, as the two and \
+         their tracker were started.",
+        "",
+    );
+    says(
         |it| it.attempts = vec![failed("x", "unknown")],
         "PEER-04",
         "The one peer that was tried was not reached; how its router works is not known.",
@@ -251,6 +261,18 @@ fn a_peer_counts_once_as_it_is_reached_now_or_else_at_its_best() {
         it.under_way.push(failed("b", EIM));
     };
     assert_eq!(numbers(&again), [1, 0, 1, 0]);
+    let relayed = |it: &mut Snapshot| {
+        it.attempts = vec![reached("b", 9)];
+        it.attempts[0].path = Some(PeerPath::Relay);
+        it.under_way = it.attempts.clone();
+        it.under_way[0].peer = "c".into();
+    };
+    assert_eq!(numbers(&relayed), [0, 2, 0, 0]);
+    let then_direct = |it: &mut Snapshot| {
+        relayed(it);
+        it.attempts[0].path = Some(PeerPath::Direct);
+    };
+    assert_eq!(numbers(&then_direct), [1, 1, 0, 0]);
     // That a connection lived on says nothing of how it was made.
     let kept = |it: &mut Snapshot| {
         it.attempts = vec![failed("b", EIM)];
@@ -494,6 +516,9 @@ fn failed(peer: &str, mapping: &str) -> Attempt {
         started_unix_ms: 1000,
         proven_unix_ms: None,
         connected_unix_ms: None,
+        relayed_unix_ms: None,
+        direct_unix_ms: None,
+        path: None,
         address: None,
         kind: None,
         rtt_ms: None,

@@ -1,7 +1,7 @@
 //! Attempts to reach peers: begun for an introduction, followed to a proven path, dialled on it,
 //! ended.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use warren_net::{Class, ConnectError, Expect, Protocol};
 use warren_proto::id::PublicKey;
@@ -12,7 +12,7 @@ use super::{Arrival, Dialled, Puncher};
 use crate::node::NodeEvent;
 use crate::punch::attempt::Attempt;
 use crate::punch::owners::Owner;
-use crate::punch::{Meeting, PathNews};
+use crate::punch::{Meeting, PathNews, relay};
 
 /// Attempts at once: as many as there may be peers.
 const ATTEMPTS: usize = 256;
@@ -30,16 +30,31 @@ impl Puncher {
         self.counter += 1;
         let id = self.counter;
         let name = meeting.rendezvous.username();
-        if !self.owners.name(&name, Owner::Attempt(id)) {
+        // Who is reached through a tracker alone answers no checks either.
+        if meeting.is_direct && !self.owners.name(&name, Owner::Attempt(id)) {
             tracing::debug!(%peer, "an introduction by a name that is taken");
             return self.tell_over(peer).await;
         }
         self.make_room(peer).await;
         let route = self.endpoint.socket().route(&peer, Class::Direct);
-        let attempt = Attempt::new(now, meeting, route);
+        let head_start = self.head_start(meeting);
+        let attempt = Attempt::new(now, meeting, route, head_start);
         self.records.note(id, attempt.record());
         self.attempts.insert(id, attempt);
         self.settle_attempt(id, None).await;
+        self.point_relay(now, peer).await;
+        if head_start.is_zero() {
+            self.dial_relay(id);
+        }
+    }
+
+    /// How long a direct path has before the relay is taken. One that is in use and does not answer
+    /// may be slow, and no more.
+    fn head_start(&self, meeting: &Meeting) -> Duration {
+        match self.keepers.contains_key(&meeting.rendezvous.peer) {
+            true => relay::HEAD_START,
+            false => relay::head_start(&self.nat, &meeting.rendezvous),
+        }
     }
 
     /// Ends the oldest attempt with a peer that has come to nothing, if there are as many as may be.
@@ -88,10 +103,15 @@ impl Puncher {
         if self.keepers.contains_key(&attempt.peer) {
             attempt.superfluous(Instant::now());
         }
-        let (peer, route) = (attempt.peer, attempt.route);
+        let (peer, route, has_relay) = (attempt.peer, attempt.route, attempt.relay.is_some());
         self.records.close(id, attempt.into_record(), route);
         if self.dialling.get(&peer) == Some(&id) {
             self.dialling.remove(&peer);
+        }
+        self.dialling_relay.retain(|_, (attempt, _)| *attempt != id);
+        if has_relay {
+            let relay_route = self.endpoint.socket().route(&peer, Class::Relay);
+            self.let_fade(peer, relay_route);
         }
         self.point_back(peer, route);
         self.let_fade(peer, route);
@@ -226,6 +246,7 @@ impl Puncher {
                 .send(Dialled {
                     attempt,
                     peer,
+                    class: Class::Direct,
                     is_connected,
                 })
                 .await;
@@ -233,6 +254,9 @@ impl Puncher {
     }
 
     pub(super) async fn handle_dialled(&mut self, dialled: Dialled) {
+        if dialled.class == Class::Relay {
+            return self.handle_relay_dialled(&dialled);
+        }
         // Until the node has taken the connection in, the peer is not dialled for another attempt.
         if dialled.is_connected {
             return;
@@ -240,6 +264,7 @@ impl Puncher {
         self.dialling.remove(&dialled.peer);
         if let Some(attempt) = self.attempts.get_mut(&dialled.attempt) {
             attempt.refused();
+            self.dial_relay(dialled.attempt);
             self.close_attempt(dialled.attempt).await;
         }
         self.meet_anew(dialled.peer).await;
@@ -253,7 +278,7 @@ impl Puncher {
         match latest.map(|(id, it)| (*id, it.side())) {
             Some((id, Side::Client)) => self.dial(id),
             Some((id, Side::Server)) => self.follow_nomination(id).await,
-            None => (),
+            None => self.relay_anew(peer),
         }
     }
 
@@ -265,7 +290,7 @@ impl Puncher {
     }
 }
 
-fn note_refused(peer: &PublicKey, error: &ConnectError) {
+pub(super) fn note_refused(peer: &PublicKey, error: &ConnectError) {
     let error: &dyn std::error::Error = error;
     tracing::debug!(%peer, error, "peer not reached on a proven path");
 }

@@ -17,8 +17,9 @@ impl Puncher {
             return;
         };
         let peer = keeper.peer();
-        self.fading.remove(&peer);
+        self.fading.remove(&keeper.route);
         self.dialling.remove(&peer);
+        self.leave_relay(peer);
         self.owners.forget(Owner::Keeper(peer));
         // 80 bits of a secret that the two ends alone know: nobody else has the name.
         self.owners
@@ -111,6 +112,7 @@ impl Puncher {
             }
             KeeperEvent::Alive => {
                 self.set_silent(peer, false);
+                self.leave_relay(peer);
                 self.note_superfluous(peer);
                 self.tell(PathNews::Alive { peer, session }).await;
             }

@@ -207,8 +207,8 @@ fn a_peer_that_asks_without_end_gets_24_answers() {
 }
 
 #[test]
-fn a_path_inside_the_network_is_preferred_for_15_ms() {
-    for (after, chosen) in [(14, INSIDE), (15, OUTSIDE)] {
+fn a_path_inside_the_network_is_preferred_for_50_ms() {
+    for (after, chosen) in [(49, INSIDE), (50, OUTSIDE)] {
         let mut bench = Bench::meeting(&[(ServerReflexive, OUTSIDE), (Host, INSIDE)]);
         bench.prove(OUTSIDE);
         assert_eq!(bench.events(), []);

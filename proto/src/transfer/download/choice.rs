@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::super::Reach;
 use super::super::availability::DRY;
 use super::super::endgame::{self, Free, Single};
 use super::super::peer::{Peer, Setback};
@@ -46,6 +47,7 @@ impl Download {
             if let Some(peer) = self.peers.get_mut(&key) {
                 peer.set_back(now, Setback::Stalled, &mut self.rng);
             }
+            self.recount(key);
         }
     }
 
@@ -61,12 +63,19 @@ impl Download {
     pub(super) fn poll_wanted(&mut self, now: Instant) -> Option<Action> {
         while let Some(key) = self.next_asked(now) {
             let peer = self.peers.get_mut(&key)?;
-            let bits = peer.holds.bits();
-            let rarest = self.availability.rarest(bits, peer.floor, &mut self.rng);
+            let (bits, rng) = (peer.holds.bits(), &mut self.rng);
+            let rarest = match peer.reach {
+                Reach::Direct => self.availability.rarest(bits, peer.floor, rng),
+                Reach::Relayed => {
+                    let orphans = self.direct.orphans();
+                    orphans.and_then(|it| self.availability.rarest_among(bits, it, rng))
+                }
+            };
             peer.floor = rarest.map_or(DRY, |wanted| wanted.level);
             let chunk = rarest.and_then(|wanted| self.have.index(wanted.chunk));
             if let Some(chunk) = chunk {
                 self.availability.unwant(chunk.value());
+                self.direct.unwant(chunk.value());
                 return self.ask(now, key, chunk);
             }
         }
@@ -134,9 +143,13 @@ impl Download {
             .collect()
     }
 
-    /// Peers with room for a chunk. Nothing they have is wanted when this is asked.
+    /// Peers with room for a chunk. Nothing they have is wanted when this is asked. A copy is never
+    /// worth a relay's while.
     fn free(&self, now: Instant, chunk_bytes: u64) -> Vec<Free<'_>> {
-        let may_copy = |peer: &Peer| peer.is_useful() && peer.has_room(now, chunk_bytes);
+        let may_copy = |peer: &Peer| {
+            let is_direct = peer.reach == Reach::Direct;
+            is_direct && peer.is_useful() && peer.has_room(now, chunk_bytes)
+        };
         let free = self.peers.iter().filter(|(_, peer)| may_copy(peer));
         free.map(|(key, peer)| Free {
             arrival: peer.time_for(now, chunk_bytes),

@@ -1,5 +1,7 @@
 //! Compares every count a download keeps with what it counts.
 
+use super::super::Reach;
+use super::super::peer::Peer;
 use super::{Action, Download};
 use crate::content::ChunkIndex;
 
@@ -22,7 +24,11 @@ pub(super) fn check_choice(download: &Download, action: &Action) {
     assert!((1..=2).contains(&copies), "{copies} copies of {chunk:?}");
     let asked = &download.peers[peer];
     assert!(asked.holds.contains(*chunk), "{peer} lacks {chunk:?}");
+    let is_relayed = asked.reach == Reach::Relayed;
+    let is_orphan = |chunk: &ChunkIndex| direct_holders(download, *chunk) == 0;
+    assert!(!is_relayed || is_orphan(chunk) && copies == 1, "relayed");
     let wanted = chunks(download).filter(|other| is_wanted(download, *other));
+    let wanted = wanted.filter(|other| !is_relayed || is_orphan(other));
     if copies == 2 {
         let mut holders = wanted.map(|other| holders(download, other));
         assert!(holders.all(|holders| holders == 0), "copied too early");
@@ -42,6 +48,8 @@ fn check_chunk(download: &Download, chunk: ChunkIndex) {
         availability.holders(chunk.value()),
         holders(download, chunk)
     );
+    let direct = download.direct.holders(chunk.value());
+    assert_eq!(direct, direct_holders(download, chunk));
     let has = download.have.contains(chunk);
     assert_eq!(download.missing.contains(chunk.value() as usize), !has);
     let in_flight = download.in_flight.contains_key(&chunk);
@@ -54,11 +62,10 @@ fn check_chunk(download: &Download, chunk: ChunkIndex) {
     let Some(level) = availability.wanted_level(chunk.value()) else {
         return;
     };
-    for peer in download
-        .peers
-        .values()
-        .filter(|peer| peer.holds.contains(chunk))
-    {
+    assert!(download.direct.wanted_level(chunk.value()).is_some());
+    let may_ask = |peer: &&Peer| peer.reach == Reach::Direct || direct == 0;
+    let holders = download.peers.values().filter(may_ask);
+    for peer in holders.filter(|peer| peer.holds.contains(chunk)) {
         assert!(
             peer.floor <= level,
             "{chunk:?} is below the floor of {peer:?}"
@@ -69,6 +76,7 @@ fn check_chunk(download: &Download, chunk: ChunkIndex) {
 fn check_peers(download: &Download) {
     for (key, peer) in &download.peers {
         assert!(!download.banned.contains(key));
+        assert_eq!(peer.is_counted, peer.is_at_hand());
         let useful = chunks(download)
             .filter(|chunk| peer.holds.contains(*chunk) && !download.have.contains(*chunk));
         assert_eq!(peer.useful as usize, useful.count());
@@ -102,6 +110,11 @@ fn is_wanted(download: &Download, chunk: ChunkIndex) -> bool {
 fn holders(download: &Download, chunk: ChunkIndex) -> i64 {
     let peers = download.peers.values();
     peers.filter(|peer| peer.holds.contains(chunk)).count() as i64
+}
+
+fn direct_holders(download: &Download, chunk: ChunkIndex) -> i64 {
+    let counted = download.peers.values().filter(|peer| peer.is_counted);
+    counted.filter(|peer| peer.holds.contains(chunk)).count() as i64
 }
 
 fn len(download: &Download, chunk: ChunkIndex) -> u64 {

@@ -24,6 +24,9 @@ impl Download {
         let Some(request) = self.owner(id).and_then(|peer| peer.succeed(now, id)) else {
             return;
         };
+        if let Some(key) = self.owners.get(&id).copied() {
+            self.recount(key);
+        }
         let chunk = request.chunk;
         self.have.insert(chunk);
         self.missing.remove(chunk.value() as usize);
@@ -74,6 +77,12 @@ impl Download {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.set_back(now, why, &mut self.rng);
         }
+        self.recount(key);
+    }
+
+    /// A request is over because we wanted it so; the chunk is wanted again.
+    pub(super) fn withdraw(&mut self, now: Instant, id: RequestId) {
+        self.end(now, id);
     }
 
     /// Chunks of ours are missing after all.
@@ -101,6 +110,11 @@ impl Download {
     pub(super) fn miss(&mut self, chunk: ChunkIndex) -> Wanted {
         self.missing.insert(chunk.value() as usize);
         self.verified_bytes -= u64::from(self.content.layout.chunk_len(chunk));
+        self.want(chunk)
+    }
+
+    fn want(&mut self, chunk: ChunkIndex) -> Wanted {
+        self.direct.want(chunk.value());
         self.availability.want(chunk.value())
     }
 
@@ -134,7 +148,7 @@ impl Download {
             self.in_flight.remove(&chunk);
         }
         if !self.have.contains(chunk) {
-            let wanted = self.availability.want(chunk.value());
+            let wanted = self.want(chunk);
             self.lower_floors(Lowered::These(vec![wanted]));
         }
     }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::super::Reach;
 use super::super::availability::{Lowered, UNKNOWN, Wanted};
 use super::super::holdings::Ranges;
 use super::super::peer::Peer;
@@ -12,10 +13,10 @@ use crate::content::{ChunkIndex, Run};
 use crate::id::PublicKey;
 
 impl Download {
-    pub(super) fn join(&mut self, now: Instant, key: PublicKey, rtt: Duration) {
+    pub(super) fn join(&mut self, now: Instant, key: PublicKey, (rtt, reach): (Duration, Reach)) {
         self.part(key);
         if !self.banned.contains(&key) {
-            let peer = Peer::new(now, rtt, self.have.len());
+            let peer = Peer::new(now, rtt, reach, self.have.len());
             self.peers.insert(key, peer);
         }
     }
@@ -25,8 +26,12 @@ impl Download {
         let Some(mut peer) = self.peers.remove(&key) else {
             return Vec::new();
         };
-        let lowered = self.availability.sub(&peer.holds.clear());
+        let gone = peer.holds.clear();
+        let lowered = self.availability.sub(&gone);
         self.lower_floors(lowered);
+        if peer.is_counted {
+            self.lose_direct(&gone);
+        }
         self.forgive_last_holders();
         let ended = peer.requests();
         let ended: Vec<_> = ended.map(|(id, request)| (id, *request)).collect();
@@ -56,10 +61,44 @@ impl Download {
         Ok(())
     }
 
+    pub(super) fn handle_moved(&mut self, key: PublicKey, rtt: Duration, reach: Reach) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.relocate(rtt, reach);
+            self.recount(key);
+        }
+    }
+
+    /// Counts what a peer has as to be had directly, or no longer.
+    pub(super) fn recount(&mut self, key: PublicKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let should = peer.is_at_hand();
+        if std::mem::replace(&mut peer.is_counted, should) == should {
+            return;
+        }
+        let ranges = peer.holds.ranges();
+        match should {
+            true => drop(self.direct.add(&ranges)),
+            false => self.lose_direct(&ranges),
+        }
+    }
+
+    /// Fewer can be asked directly for these chunks: relayed peers may be needed for some.
+    fn lose_direct(&mut self, gone: &Ranges) {
+        self.direct.sub(gone);
+        let relayed = self.peers.values_mut();
+        let relayed = relayed.filter(|peer| peer.reach == Reach::Relayed);
+        relayed.for_each(|peer| peer.floor = UNKNOWN);
+    }
+
     /// Counts chunks that `holds` of this peer has gained.
     fn book_has(&mut self, key: PublicKey, fresh: &Ranges) {
         let lowered = self.availability.add(fresh);
         self.lower_floors(lowered);
+        if self.peers.get(&key).is_some_and(|peer| peer.is_counted) {
+            self.direct.add(fresh);
+        }
         let useful = self.missing_in(fresh);
         if let Some(peer) = self.peers.get_mut(&key).filter(|_| useful > 0) {
             peer.useful += useful;
@@ -71,6 +110,9 @@ impl Download {
     pub(super) fn book_lacks(&mut self, key: PublicKey, gone: &Ranges) {
         let lowered = self.availability.sub(gone);
         self.lower_floors(lowered);
+        if self.peers.get(&key).is_some_and(|peer| peer.is_counted) {
+            self.lose_direct(gone);
+        }
         let useful = self.missing_in(gone);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.useful -= useful;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
+use super::super::Reach;
 use super::simulation::{Faults, Simulation, Source, chunks, key};
 use super::{Action, Download, Event, RequestId, consistency};
 use crate::content::{ChunkSet, Run};
@@ -13,7 +14,8 @@ const CHUNKS: u32 = 150;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Join(u8, u64),
+    Join(u8, u64, Reach),
+    Move(u8, u64, Reach),
     Has(u8, Vec<Run>),
     Lacks(u8, Vec<Run>),
     Leave(u8),
@@ -55,23 +57,25 @@ proptest! {
     #[test]
     fn a_swarm_with_all_chunks_completes(
         count in 1..100u32, seed: u64, budget in prop_oneof![1..500_000u64, Just(48 << 20)],
-        honest in prop::collection::vec((any_speed(), 1..6u32), 1..4),
-        others in prop::collection::vec((any_speed(), any_faults(), any_span()), 0..4),
+        honest in prop::collection::vec((any_speed(), any_reach(), 1..6u32), 1..4),
+        others in prop::collection::vec((any_speed(), any_reach(), any_faults(), any_span()), 0..4),
         forgotten in prop::option::of((0..20_000u64, 0..100u32)),
     ) {
         let content = chunks(count);
         let mut simulation = Simulation::new(&content, seed);
         // Every chunk has an honest holder: the first, or another that has each nth.
-        for (n, ((bytes_per_s, rtt_ms), every)) in (1..).zip(&honest) {
+        for (n, ((bytes_per_s, rtt_ms), reach, every)) in (1..).zip(&honest) {
             let mut source = Source::seed(&content, *bytes_per_s, *rtt_ms);
+            source.reach = *reach;
             let all = n == 1;
             source.has.retain(|_| all);
             let some = (0..count).step_by(*every as usize).map(|start| Run { start, count: 1 });
             source.has.extend(some.filter(|_| !all));
             simulation.join_after(Duration::ZERO, n, source);
         }
-        for (n, ((bytes_per_s, rtt_ms), faults, (joins, stays))) in (11..).zip(&others) {
-            let source = Source { faults: *faults, ..Source::seed(&content, *bytes_per_s, *rtt_ms) };
+        for (n, ((bytes_per_s, rtt_ms), reach, faults, (joins, stays))) in (11..).zip(&others) {
+            let (faults, reach) = (*faults, *reach);
+            let source = Source { faults, reach, ..Source::seed(&content, *bytes_per_s, *rtt_ms) };
             let joins = Duration::from_millis(*joins);
             simulation.join_after(joins, n, source.clone());
             let leaves = joins + Duration::from_millis(*stays);
@@ -100,9 +104,15 @@ impl Op {
     fn event(self, requests: u64) -> Event {
         let request = |n: usize| RequestId(n as u64 % (requests + 1));
         match self {
-            Op::Join(n, rtt_ms) => Event::PeerJoined {
+            Op::Join(n, rtt_ms, reach) => Event::PeerJoined {
                 peer: key(n),
                 rtt: Duration::from_millis(rtt_ms),
+                reach,
+            },
+            Op::Move(n, rtt_ms, reach) => Event::PeerMoved {
+                peer: key(n),
+                rtt: Duration::from_millis(rtt_ms),
+                reach,
             },
             Op::Has(n, runs) => Event::Has { peer: key(n), runs },
             Op::Lacks(n, runs) => Event::Lacks { peer: key(n), runs },
@@ -127,15 +137,18 @@ fn ended(request: RequestId, how: u8) -> Event {
         3 => refused(NoReason::Changed),
         4 => refused(NoReason::Unknown),
         5 => Event::Failed { request },
+        6 => Event::Withdrawn { request },
         _ => Event::Verified { request },
     }
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
     let peer = || 0..5u8;
+    let rtt = || prop_oneof![0..500u64, Just(u64::MAX)];
     let bytes = prop_oneof![0..100_000u32, Just(u32::MAX)];
     prop_oneof![
-        2 => (peer(), prop_oneof![0..500u64, Just(u64::MAX)]).prop_map(|(n, rtt)| Op::Join(n, rtt)),
+        2 => (peer(), rtt(), any_reach()).prop_map(|(n, rtt, reach)| Op::Join(n, rtt, reach)),
+        1 => (peer(), rtt(), any_reach()).prop_map(|(n, rtt, reach)| Op::Move(n, rtt, reach)),
         4 => (peer(), any_runs()).prop_map(|(n, runs)| Op::Has(n, runs)),
         1 => (peer(), any_runs()).prop_map(|(n, runs)| Op::Lacks(n, runs)),
         1 => peer().prop_map(Op::Leave),
@@ -144,6 +157,10 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => any_runs().prop_map(Op::Forgotten),
         1 => prop_oneof![Just(0u64), 0..5_000_000u64, Just(u64::MAX)].prop_map(Op::Budget),
     ]
+}
+
+fn any_reach() -> impl Strategy<Value = Reach> {
+    prop_oneof![Just(Reach::Direct), Just(Reach::Relayed)]
 }
 
 /// Mostly in range.

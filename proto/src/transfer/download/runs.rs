@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::Reach;
 use super::simulation::{CHUNK_BYTES, Faults, Simulation, Source, chunks, key, share};
 use super::{Action, Event, RequestId};
-use crate::content::Content;
+use crate::content::{Content, Run};
 use crate::id::PublicKey;
 
 const MIB: u64 = 1 << 20;
@@ -149,6 +150,142 @@ fn a_corrupt_peer_is_asked_for_nothing_after_its_ban_even_if_it_comes_again() {
 }
 
 #[test]
+fn a_relay_carries_nothing_that_a_direct_source_has() {
+    let content = share(32 * MIB);
+    // However slow the direct one is, and however many there are through the relay.
+    let mut simulation = Simulation::new(&content, 7).with(1, Source::seed(&content, MIB / 2, 200));
+    for n in 2..6 {
+        simulation = simulation.with(n, relayed(&content, 20 * MIB));
+    }
+    assert_within(simulation.run(HOUR).unwrap(), 1.1, 64.0);
+    assert_eq!(relayed_bytes(&simulation), 0);
+}
+
+#[test]
+fn what_only_a_relayed_peer_has_is_fetched_from_it() {
+    let content = chunks(100);
+    let mut direct = Source::seed(&content, MIB, 20);
+    direct.has = vec![
+        Run {
+            start: 0,
+            count: 40,
+        },
+        Run {
+            start: 41,
+            count: 50,
+        },
+    ];
+    let mut simulation = Simulation::new(&content, 7)
+        .with(1, direct)
+        .with(2, relayed(&content, 20 * MIB));
+    assert!(simulation.run(HOUR).is_some());
+    let of_relayed = simulation.asked().filter(|(peer, _)| *peer == key(2));
+    let of_relayed: BTreeSet<u32> = of_relayed.map(|(_, chunk)| chunk).collect();
+    assert_eq!(of_relayed, [40].into_iter().chain(91..100).collect());
+}
+
+#[test]
+fn direct_leeches_that_have_it_all_between_them_leave_the_relay_idle() {
+    let content = chunks(120);
+    let mut simulation = Simulation::new(&content, 7);
+    for n in 0..3u8 {
+        let mut leech = Source::seed(&content, MIB, 20);
+        let start = u32::from(n) * 40;
+        leech.has = vec![Run { start, count: 40 }];
+        simulation = simulation.with(n + 1, leech);
+    }
+    simulation = simulation.with(9, relayed(&content, 20 * MIB));
+    assert!(simulation.run(HOUR).is_some());
+    assert_eq!(relayed_bytes(&simulation), 0);
+}
+
+#[test]
+fn the_relay_takes_over_from_a_direct_peer_that_leaves_and_gives_way_to_one_that_comes() {
+    let content = share(16 * MIB);
+    let second = Duration::from_secs(1);
+    let mut simulation = Simulation::new(&content, 7)
+        .with(1, Source::seed(&content, MIB, 20))
+        .with(2, relayed(&content, 2 * MIB));
+    simulation.tell_after(4 * second, Event::PeerLeft { peer: key(1) });
+    simulation.join_after(6 * second, 1, Source::seed(&content, MIB, 20));
+    // Four seconds of one, two of the other and what it had been asked for by then, a megabyte, then
+    // the rest.
+    assert_within(simulation.run(HOUR).unwrap(), 1.1, 13.0);
+    let relayed = relayed_bytes(&simulation);
+    assert!((4 * MIB - MIB / 2..7 * MIB).contains(&relayed), "{relayed}");
+}
+
+#[test]
+fn a_peer_that_is_reached_directly_at_last_is_asked_for_everything() {
+    let content = share(16 * MIB);
+    let mut simulation = Simulation::new(&content, 7)
+        .with(1, relayed(&content, MIB))
+        .with(2, relayed(&content, MIB));
+    let (peer, rtt, reach) = (key(2), Duration::from_millis(20), Reach::Direct);
+    let moved = Event::PeerMoved { peer, rtt, reach };
+    simulation.tell_after(Duration::from_secs(2), moved);
+    assert!(simulation.run(HOUR).is_some());
+    let sent = &simulation.sent;
+    // Two seconds, and what had been asked by then.
+    assert!(
+        sent[&key(1)] < 4 * MIB && sent[&key(2)] > 12 * MIB,
+        "{sent:?}"
+    );
+}
+
+#[test]
+fn a_direct_peer_that_only_says_it_has_it_does_not_keep_the_relay_away() {
+    for faults in [
+        Faults {
+            busy: 1.0,
+            ..Faults::default()
+        },
+        Faults {
+            fails: 1.0,
+            ..Faults::default()
+        },
+        Faults {
+            silent: 1.0,
+            ..Faults::default()
+        },
+        Faults {
+            lies: 1.0,
+            ..Faults::default()
+        },
+    ] {
+        let content = chunks(60);
+        let liar = Source {
+            faults,
+            ..Source::seed(&content, MIB, 20)
+        };
+        let mut simulation = Simulation::new(&content, 7)
+            .with(1, liar)
+            .with(2, relayed(&content, MIB));
+        let took = simulation.run(HOUR).unwrap();
+        assert!(took < Duration::from_secs(120), "{faults:?}: {took:?}");
+    }
+}
+
+#[test]
+fn a_withdrawn_request_is_asked_again_at_once() {
+    let content = chunks(1);
+    let have = crate::content::ChunkSet::empty(1);
+    let mut download = super::Download::new(content, have, 1);
+    let (now, peer, rtt) = (std::time::Instant::now(), key(1), Duration::from_millis(20));
+    let runs = vec![Run { start: 0, count: 1 }];
+    let reach = Reach::Relayed;
+    let _ = download.handle(now, Event::PeerJoined { peer, rtt, reach });
+    let _ = download.handle(now, Event::Has { peer, runs });
+    let asked = |action| match action {
+        Some(Action::Request { request, .. }) => request,
+        other => panic!("{other:?}"),
+    };
+    let request = asked(download.poll(now));
+    let _ = download.handle(now, Event::Withdrawn { request });
+    assert!(asked(download.poll(now)) > request);
+}
+
+#[test]
 fn the_same_seed_replays_and_another_does_not() {
     let log = |seed| {
         let content = chunks(200);
@@ -183,6 +320,21 @@ fn join_all(simulation: &mut Simulation, content: &Content, speeds: &[(u64, u64)
         let source = Source::seed(content, *bytes_per_s, *rtt_ms);
         simulation.join_after(Duration::ZERO, n, source);
     }
+}
+
+/// A seed behind a relay.
+fn relayed(content: &Content, bytes_per_s: u64) -> Source {
+    Source {
+        reach: Reach::Relayed,
+        ..Source::seed(content, bytes_per_s, 20)
+    }
+}
+
+/// What was sent through the relay.
+fn relayed_bytes(simulation: &Simulation) -> u64 {
+    let sent = simulation.sent.iter();
+    let sent = sent.filter(|(peer, _)| simulation.reach_of(peer) == Some(Reach::Relayed));
+    sent.map(|(_, bytes)| bytes).sum()
 }
 
 fn requests(simulation: &Simulation) -> BTreeMap<RequestId, (PublicKey, u32)> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::super::Reach;
 use super::consistency;
 use super::{Action, Download, Event, RequestId};
 use crate::content::{ChunkSet, Content, HashList, Run, ShareName};
@@ -60,6 +61,7 @@ pub(super) struct Faults {
 pub(super) struct Source {
     pub(super) bytes_per_s: u64,
     pub(super) rtt: Duration,
+    pub(super) reach: Reach,
     pub(super) has: Vec<Run>,
     pub(super) faults: Faults,
     /// From when on it delivers nothing at all.
@@ -73,6 +75,7 @@ impl Source {
         Source {
             bytes_per_s,
             rtt: Duration::from_millis(rtt_ms),
+            reach: Reach::Direct,
             has: vec![Run { start: 0, count }],
             faults: Faults::default(),
             dies: None,
@@ -194,6 +197,11 @@ impl Simulation {
         sent as f64 / self.content.size as f64 - 1.0
     }
 
+    /// How a source is reached that has not left.
+    pub(super) fn reach_of(&self, peer: &PublicKey) -> Option<Reach> {
+        self.sources.get(peer).map(|serving| serving.source.reach)
+    }
+
     /// Whom each chunk was asked of, in order.
     pub(super) fn asked(&self) -> impl Iterator<Item = (PublicKey, u32)> + '_ {
         self.log.iter().filter_map(|(_, action)| match action {
@@ -225,9 +233,11 @@ impl Simulation {
             Event::Verified { request }
             | Event::Corrupt { request }
             | Event::Refused { request, .. }
-            | Event::Failed { request } => drop(self.live.remove(request)),
+            | Event::Failed { request }
+            | Event::Withdrawn { request } => drop(self.live.remove(request)),
             Event::Budget { bytes } => self.budget = *bytes,
             Event::Has { .. }
+            | Event::PeerMoved { .. }
             | Event::Lacks { .. }
             | Event::Received { .. }
             | Event::Forgotten { .. } => (),
@@ -236,8 +246,8 @@ impl Simulation {
     }
 
     fn join(&mut self, peer: PublicKey, source: Source) {
-        let (rtt, runs) = (source.rtt, source.has.clone());
-        self.tell(Event::PeerJoined { peer, rtt });
+        let (rtt, reach, runs) = (source.rtt, source.reach, source.has.clone());
+        self.tell(Event::PeerJoined { peer, rtt, reach });
         self.tell(Event::Has { peer, runs });
         let serving = Serving {
             source,

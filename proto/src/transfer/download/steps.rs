@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::super::Reach;
 use super::simulation::{CHUNK_BYTES, chunks, key, share};
 use super::{Action, Download, Event, RequestId, consistency};
 use crate::content::{ChunkSet, Content, HashList, Run, ShareName, tree};
@@ -486,7 +487,8 @@ impl Steps {
     /// A peer 20 ms away with these runs.
     fn join(&mut self, n: u8, runs: &[(u32, u32)]) {
         let (peer, rtt) = (key(n), Duration::from_millis(20));
-        self.handle(Event::PeerJoined { peer, rtt });
+        let reach = Reach::Direct;
+        self.handle(Event::PeerJoined { peer, rtt, reach });
         let runs = runs.iter().map(|&(start, count)| Run { start, count });
         let runs = runs.collect();
         self.handle(Event::Has { peer, runs });

@@ -1,0 +1,182 @@
+//! The way to a peer through a tracker: what carries it, and when it is worth taking.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use warren_net::{Relayed, Socket};
+use warren_proto::id::RelayId;
+use warren_proto::wire::{NatFiltering, NatMapping, Rendezvous};
+
+use super::Nat;
+use crate::tracker::TrackerId;
+
+/// How long a direct path has for being proven before the relay is taken: what a check takes around
+/// the world, where it takes no longer because of a NAT.
+pub(super) const HEAD_START: Duration = Duration::from_millis(300);
+
+/// What takes datagrams to a tracker.
+#[derive(Clone, Debug)]
+pub(crate) enum Carrier {
+    /// Our socket, to the port of QUIC of the tracker.
+    Udp(SocketAddr),
+    /// The connection to the tracker, where no UDP gets through.
+    Tunnel(mpsc::Sender<Relayed>),
+}
+
+/// A session at a tracker by which a peer can be talked to.
+#[derive(Clone, Debug)]
+pub(crate) struct RelaySession {
+    /// Its name.
+    pub(crate) id: RelayId,
+    /// At which tracker.
+    pub(crate) tracker: TrackerId,
+    /// What takes datagrams there.
+    pub(crate) carrier: Carrier,
+    /// What a packet to the peer and back takes, as far as is known.
+    pub(crate) rtt: Duration,
+}
+
+impl RelaySession {
+    /// The session of an introduction by a tracker that is `tracker_rtt` away.
+    pub(crate) fn new(
+        rendezvous: &Rendezvous,
+        tracker: TrackerId,
+        carrier: Carrier,
+        tracker_rtt: Duration,
+    ) -> Option<RelaySession> {
+        // The tracker has the nearer of the two wait for half of what the other is farther away.
+        let farther = Duration::from_millis(rendezvous.wait_ms.into()) * 2;
+        Some(RelaySession {
+            id: rendezvous.relay?,
+            tracker,
+            carrier,
+            rtt: tracker_rtt * 2 + farther,
+        })
+    }
+
+    /// Sends what goes out on a relay route by this session from now on.
+    pub(super) fn point(&self, socket: &Socket, route: SocketAddr) {
+        let pointed = match &self.carrier {
+            Carrier::Udp(tracker) => socket.point_relay(route, self.id, *tracker),
+            Carrier::Tunnel(tunnel) => socket.point_tunnel(route, self.id, tunnel.clone()),
+        };
+        if !pointed {
+            tracing::debug!("the route through a tracker is gone");
+        }
+    }
+}
+
+/// How long to wait for a direct path before the relay is taken: not at all where a direct one is not
+/// likely to be there within about a round trip.
+///
+/// A NAT that maps by destination shows a peer another port than the one the peer was told of. That
+/// does no harm where the peer lets in what comes from ports it has not sent to, at the port that we
+/// were told of.
+pub(super) fn head_start(ours: &Nat, rendezvous: &Rendezvous) -> Duration {
+    let theirs = &Nat {
+        mapping: rendezvous.mapping,
+        filtering: rendezvous.filtering,
+    };
+    let meets = |one: &Nat, other: &Nat| !maps_by_destination(one) || lets_in(other);
+    let is_likely = meets(ours, theirs) && meets(theirs, ours);
+    match is_likely && !rendezvous.candidates.is_empty() {
+        true => HEAD_START,
+        false => Duration::ZERO,
+    }
+}
+
+fn maps_by_destination(nat: &Nat) -> bool {
+    use NatMapping::{AddressDependent, EndpointIndependent, Random, Sequential, Unknown};
+    match nat.mapping {
+        AddressDependent | Sequential { .. } | Random { .. } => true,
+        EndpointIndependent | Unknown => false,
+    }
+}
+
+fn lets_in(nat: &Nat) -> bool {
+    !maps_by_destination(nat) && nat.filtering == NatFiltering::PortIndependent
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_proto::id::{PublicKey, SwarmId};
+    use warren_proto::wire::{Bounded, Candidate, CandidateKind, Paths};
+
+    use super::*;
+
+    use NatFiltering::{PortDependent, PortIndependent};
+
+    const ALIKE: NatMapping = NatMapping::EndpointIndependent;
+
+    #[test]
+    fn a_direct_path_gets_a_head_start_where_it_is_likely() {
+        let random = NatMapping::Random { low: 1, high: 9 };
+        let sequential = NatMapping::Sequential { step: 1 };
+        for hard in [random, sequential, NatMapping::AddressDependent] {
+            let hard = (hard, PortDependent);
+            check(hard, (ALIKE, PortDependent), 1, Duration::ZERO);
+            check((ALIKE, PortDependent), hard, 1, Duration::ZERO);
+            check((ALIKE, PortIndependent), hard, 1, HEAD_START);
+            check(hard, (ALIKE, PortIndependent), 1, HEAD_START);
+            check(hard, (hard.0, PortIndependent), 1, Duration::ZERO);
+        }
+        let usual = (ALIKE, PortDependent);
+        let unknown = (NatMapping::Unknown, NatFiltering::Unknown);
+        check(usual, usual, 1, HEAD_START);
+        check(unknown, usual, 1, HEAD_START);
+        check(usual, unknown, 1, HEAD_START);
+        check(usual, usual, 0, Duration::ZERO);
+    }
+
+    #[test]
+    fn the_round_trip_is_that_of_both_to_the_tracker() {
+        let session = |wait_ms| {
+            let mut rendezvous = rendezvous((ALIKE, PortDependent), 1);
+            rendezvous.wait_ms = wait_ms;
+            let carrier = Carrier::Udp(([192, 0, 2, 1], 5000).into());
+            let rtt = Duration::from_millis(20);
+            RelaySession::new(&rendezvous, TrackerId(0), carrier, rtt).map(|it| it.rtt)
+        };
+        // The other is 120 ms away from the tracker.
+        assert_eq!(session(50), Some(Duration::from_millis(140)));
+        assert_eq!(session(0), Some(Duration::from_millis(40)));
+    }
+
+    #[track_caller]
+    fn check(
+        ours: (NatMapping, NatFiltering),
+        theirs: (NatMapping, NatFiltering),
+        candidates: usize,
+        expected: Duration,
+    ) {
+        let nat = Nat {
+            mapping: ours.0,
+            filtering: ours.1,
+        };
+        let head_start = head_start(&nat, &rendezvous(theirs, candidates));
+        assert_eq!(head_start, expected, "{ours:?} {theirs:?}");
+    }
+
+    fn rendezvous(
+        (mapping, filtering): (NatMapping, NatFiltering),
+        candidates: usize,
+    ) -> Rendezvous {
+        let candidate = Candidate {
+            kind: CandidateKind::ServerReflexive,
+            address: ([203, 0, 113, 7], 5000).into(),
+        };
+        Rendezvous {
+            id: [0; 10],
+            secret: [0; 32],
+            swarm: SwarmId([0; 32]),
+            peer: PublicKey([0; 32]),
+            candidates: Bounded::truncated(vec![candidate; candidates]),
+            mapping,
+            filtering,
+            wait_ms: 0,
+            paths: Paths::Any,
+            relay: Some(RelayId([1; 12])),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Connections through trackers: dialled where a direct path is not there in time, kept going while
+//! sessions come and go, left when there is a direct one.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use warren_net::{Class, Expect, Protocol};
+use warren_proto::id::PublicKey;
+use warren_proto::proof::Side;
+
+use super::attempts::note_refused;
+use super::{Dialled, Puncher};
+use crate::node::NodeEvent;
+use crate::punch::relay::RelaySession;
+use crate::punch::watch::{Sight, Watch};
+use crate::punch::{Kept, PathNews};
+use crate::tracker::TrackerId;
+
+impl Puncher {
+    /// Points the relay route of a peer at the session that both sides will choose.
+    ///
+    /// Of one tracker the newest counts: it has ended the others, or they are the same. Of several
+    /// trackers, whose introductions reach the two sides in any order, that with the least id; a
+    /// connection that is well stays with its tracker.
+    pub(super) async fn point_relay(&mut self, now: Instant, peer: PublicKey) {
+        let watch = self.relayed.get(&peer);
+        let present = watch.and_then(|it| it.session.as_ref());
+        let stays = watch.is_some_and(|it| !it.is_silent());
+        let newest = self.newest_sessions(peer);
+        let own = present
+            .and_then(|it| newest.get(&it.tracker))
+            .filter(|_| stays);
+        let least = || newest.values().min_by_key(|it| it.id).filter(|_| !stays);
+        let Some(chosen) = own.or_else(least).cloned() else {
+            return;
+        };
+        let socket = self.endpoint.socket();
+        let route = socket.route(&peer, Class::Relay);
+        chosen.point(socket, route);
+        self.records.expect(route, chosen.rtt);
+        let is_new = present.is_some_and(|it| it.id != chosen.id);
+        if let Some(watch) = self.relayed.get_mut(&peer).filter(|_| is_new) {
+            watch.repointed(now, chosen);
+            let session = watch.kept.session;
+            self.tell(PathNews::Moved { peer, session }).await;
+        }
+    }
+
+    /// The newest session of a peer at each tracker.
+    fn newest_sessions(&self, peer: PublicKey) -> BTreeMap<TrackerId, RelaySession> {
+        let attempts = self.attempts.values().filter(|it| it.peer == peer);
+        let sessions = attempts.filter_map(|it| it.relay.as_ref());
+        // Later ones come last, and stay.
+        sessions
+            .map(|session| (session.tracker, session.clone()))
+            .collect()
+    }
+
+    /// As client: opens a connection through the tracker, unless there is one already or a direct
+    /// path is in use or about to be.
+    pub(super) fn dial_relay(&mut self, id: u64) {
+        let Some(attempt) = self.attempts.get_mut(&id) else {
+            return;
+        };
+        attempt.relay_due = None;
+        let (peer, side, has_relay) = (attempt.peer, attempt.side(), attempt.relay.is_some());
+        if side != Side::Client || !has_relay || !self.needs_relay(peer) {
+            return;
+        }
+        let route = self.endpoint.socket().route(&peer, Class::Relay);
+        let rtt = self.records.rtt(route);
+        let (endpoint, node, dials) =
+            (self.endpoint.clone(), self.node.clone(), self.dials.clone());
+        let dialling = tokio::spawn(async move {
+            let dialling = endpoint.connect_route(route, Protocol::Peer, Expect::Key(peer), rtt);
+            let is_connected = match dialling.await {
+                Ok(connection) => {
+                    node.send(NodeEvent::PeerConnected(connection)).await;
+                    true
+                }
+                Err(error) => {
+                    note_refused(&peer, &error);
+                    false
+                }
+            };
+            // Nobody waits for it once the daemon ends.
+            let _ = dials
+                .send(Dialled {
+                    attempt: id,
+                    peer,
+                    class: Class::Relay,
+                    is_connected,
+                })
+                .await;
+        });
+        self.dialling_relay
+            .insert(peer, (id, dialling.abort_handle()));
+    }
+
+    fn needs_relay(&self, peer: PublicKey) -> bool {
+        let is_direct = self.keepers.get(&peer).is_some_and(|it| !it.is_silent);
+        let is_dialled = self.dialling.contains_key(&peer);
+        let is_relayed =
+            self.relayed.contains_key(&peer) || self.dialling_relay.contains_key(&peer);
+        !(is_direct || is_dialled || is_relayed)
+    }
+
+    pub(super) fn handle_relay_dialled(&mut self, dialled: &Dialled) {
+        // Until the node has taken the connection in, the peer is not dialled for another attempt.
+        if !dialled.is_connected {
+            self.dialling_relay.remove(&dialled.peer);
+        }
+    }
+
+    /// Watches over a relayed connection from now on.
+    pub(super) fn watch(&mut self, now: Instant, kept: Kept) {
+        let peer = kept.connection.peer_key();
+        let sessions = self.newest_sessions(peer);
+        let session = sessions.into_values().min_by_key(|it| it.id);
+        let Some(watch) = Watch::new(now, kept, session) else {
+            return;
+        };
+        self.fading.remove(&watch.route);
+        self.dialling_relay.remove(&peer);
+        for (id, attempt) in self.attempts.iter_mut().filter(|(_, it)| it.peer == peer) {
+            attempt.relayed();
+            self.records.note(*id, attempt.record());
+        }
+        self.relayed.insert(peer, watch);
+    }
+
+    /// There is a direct connection with a peer: no other is opened or watched.
+    pub(super) fn leave_relay(&mut self, peer: PublicKey) {
+        if let Some((_, dialling)) = self.dialling_relay.remove(&peer) {
+            dialling.abort();
+        }
+        for attempt in self.attempts.values_mut().filter(|it| it.peer == peer) {
+            attempt.relay_due = None;
+        }
+        self.close_watch(peer);
+    }
+
+    fn close_watch(&mut self, peer: PublicKey) {
+        if let Some(watch) = self.relayed.remove(&peer) {
+            self.let_fade(peer, watch.route);
+        }
+    }
+
+    pub(super) async fn time_relays(&mut self, now: Instant) {
+        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        let due = self.attempts.iter().filter(|(_, it)| is_due(it.relay_due));
+        let due: Vec<u64> = due.map(|(id, _)| *id).collect();
+        due.into_iter().for_each(|id| self.dial_relay(id));
+        let due = self.relayed.iter();
+        let due = due.filter(|(_, it)| it.poll_timeout() <= now);
+        let due: Vec<PublicKey> = due.map(|(peer, _)| *peer).collect();
+        for peer in due {
+            self.look_at_relayed(now, peer).await;
+        }
+    }
+
+    async fn look_at_relayed(&mut self, now: Instant, peer: PublicKey) {
+        let Some(watch) = self.relayed.get_mut(&peer) else {
+            return;
+        };
+        let session = watch.kept.session;
+        if watch.is_over() {
+            self.close_watch(peer);
+            self.records.forget(&peer);
+            return self.relay_anew(peer);
+        }
+        let Some(sight) = watch.handle_timeout(now) else {
+            return;
+        };
+        tracing::debug!(%peer, ?sight, "relayed");
+        match sight {
+            Sight::Quiet => self.tell(PathNews::Quiet { peer, session }).await,
+            Sight::Silent => self.tell(PathNews::Silent { peer, session }).await,
+            Sight::Alive => self.tell(PathNews::Alive { peer, session }).await,
+            Sight::Gone => {
+                self.tell(PathNews::Gone { peer, session }).await;
+                self.close_watch(peer);
+                self.records.forget(&peer);
+                self.relay_anew(peer);
+            }
+        }
+    }
+
+    /// Has a peer show that it is still there, if we are connected to it through a tracker.
+    pub(super) async fn ask_relayed(&self, peer: PublicKey) {
+        if let Some(watch) = self.relayed.get(&peer) {
+            let session = watch.kept.session;
+            self.tell(PathNews::Quiet { peer, session }).await;
+        }
+    }
+
+    /// The connection that we had is no more: the client dials through a session that was opened
+    /// meanwhile.
+    pub(super) fn relay_anew(&mut self, peer: PublicKey) {
+        let may = |it: &&u64| {
+            let attempt = self.attempts.get(it);
+            attempt.is_some_and(|it| it.peer == peer && it.may_relay())
+        };
+        if let Some(id) = self.attempts.keys().rev().find(may).copied() {
+            self.dial_relay(id);
+        }
+    }
+
+    /// Whether the relay route of a peer leads, or is about to lead, to somebody.
+    pub(super) fn uses_relay(&self, peer: &PublicKey) -> bool {
+        self.relayed.contains_key(peer) || self.dialling_relay.contains_key(peer)
+    }
+}
