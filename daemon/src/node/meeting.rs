@@ -502,7 +502,7 @@ impl TrackerState {
     }
 
     /// Whether it is on this very machine, so that loopback addresses it tells of are ours too.
-    fn is_local(&self) -> bool {
+    pub(super) fn is_local(&self) -> bool {
         use warren_proto::content::Host;
         match &self.address.host {
             Host::V4(ip) => ip.is_loopback(),

@@ -69,6 +69,11 @@ impl PortState {
         }
     }
 
+    /// Whether only this machine can be heard, as far as it is known.
+    pub(crate) fn is_local(&self) -> bool {
+        *self == PortState::Unasked(Unasked::Local)
+    }
+
     /// As the control API says it.
     pub(crate) fn shown(&self) -> model::PortMapping {
         let opened = match self {

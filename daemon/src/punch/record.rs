@@ -112,6 +112,14 @@ impl Records {
         all.map(Record::event).collect()
     }
 
+    /// The latest attempts that are over, and those under way; each oldest first.
+    pub(crate) fn by_state(&self) -> (Vec<Attempt>, Vec<Attempt>) {
+        let tables = self.lock();
+        let over = tables.over.iter().map(Record::event).collect();
+        let open = tables.open.values().map(Record::event).collect();
+        (over, open)
+    }
+
     /// The attempt that made the path to a connected peer.
     pub(crate) fn made(&self, peer: &PublicKey) -> Option<Attempt> {
         self.lock().made.get(peer).map(Record::event)
