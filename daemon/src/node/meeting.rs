@@ -7,7 +7,9 @@ use warren_proto::content::{HostPort, TrackerAddress};
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::proof::Side;
 use warren_proto::wire::tracker::Rendezvous;
-use warren_proto::wire::{Bounded, Candidate, FromTracker, Member, MemberState, NatFiltering};
+use warren_proto::wire::{
+    Bounded, Candidate, FromTracker, Member, MemberState, NatFiltering, Technique,
+};
 
 use super::Node;
 use super::peers::Peer;
@@ -74,6 +76,8 @@ pub(super) struct TrackerState {
     was_connected: bool,
     /// How it was reached last.
     way: Option<Way>,
+    /// What it said last about how two could meet: it introduces them next.
+    advice: Option<([u8; 10], Technique)>,
     /// Why there is no connection.
     pub(super) cause: Option<String>,
     handle: TrackerHandle,
@@ -99,6 +103,7 @@ impl Node {
             connected: false,
             was_connected: false,
             way: None,
+            advice: None,
             cause: None,
             handle: tracker::start(
                 self.config.endpoint.clone(),
@@ -306,10 +311,20 @@ impl Node {
             FromTracker::Busy { retry_after_s } => {
                 tracing::debug!(retry_after_s, "the tracker is busy");
             }
-            FromTracker::Hello(_)
-            | FromTracker::Welcome { .. }
-            | FromTracker::Trickled { .. }
-            | FromTracker::Advice { .. } => (),
+            FromTracker::Trickled {
+                id: rendezvous,
+                address,
+                mapping,
+            } => self.config.punch.hear(id, rendezvous, address, mapping),
+            FromTracker::Advice {
+                id: rendezvous,
+                techniques,
+            } => {
+                if let Some(tracker) = self.trackers.get_mut(&id) {
+                    tracker.advice = techniques.first().map(|first| (rendezvous, *first));
+                }
+            }
+            FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),
         }
     }
 
@@ -394,7 +409,14 @@ impl Node {
             true => Side::Client,
             false => Side::Server,
         };
-        if self.config.punch.meet(rendezvous, side) {
+        let Some(tracker) = self.trackers.get_mut(&id) else {
+            return;
+        };
+        let line = tracker.handle.line(id, rendezvous.id);
+        let advice = tracker.advice.take();
+        let advice = advice.filter(|(about, _)| *about == rendezvous.id);
+        let advice = advice.map(|(_, first)| first);
+        if self.config.punch.meet(rendezvous, side, line, advice) {
             self.meeting.insert(peer);
         }
     }

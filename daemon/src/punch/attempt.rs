@@ -1,16 +1,17 @@
 //! One attempt to reach a peer: the machine, the route it makes, and the record of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use warren_proto::id::PublicKey;
 use warren_proto::nat::{Path, PunchAttempt, PunchEvent};
 use warren_proto::proof::Side;
-use warren_proto::wire::Rendezvous;
+use warren_proto::wire::{Rendezvous, Technique};
 
 use super::Meeting;
 use super::record::Record;
 use crate::control::attempt::Outcome;
+use crate::tracker::Line;
 
 /// How long an attempt is kept: its five seconds, and what a peer that started late needs.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -25,10 +26,14 @@ pub(super) struct Attempt {
     pub(super) peer: PublicKey,
     /// The address under which QUIC knows the peer.
     pub(super) route: SocketAddr,
-    /// Where the client says that it comes from.
-    pub(super) nominated: Option<SocketAddr>,
+    /// Where the client says that it comes from, and to which of the machine's sockets.
+    pub(super) nominated: Option<(u16, SocketAddr)>,
     /// The paths on which the peer has answered.
     pub(super) proven: Vec<Path>,
+    /// Where it has wanted to guess.
+    pub(super) guessed: Option<IpAddr>,
+    /// To the tracker of the rendezvous.
+    pub(super) line: Line,
     ends: Instant,
     has_failed: bool,
     record: Record,
@@ -37,13 +42,20 @@ pub(super) struct Attempt {
 impl Attempt {
     /// Begins now; nothing is sent before the wait of the rendezvous is over.
     pub(super) fn new(now: Instant, meeting: &Meeting, route: SocketAddr) -> Attempt {
-        let Meeting { rendezvous, side } = meeting;
+        let Meeting {
+            rendezvous,
+            side,
+            line,
+            ..
+        } = meeting;
         Attempt {
             machine: PunchAttempt::new(now, rendezvous, *side, rand::random()),
             peer: rendezvous.peer,
             route,
             nominated: None,
             proven: Vec::new(),
+            guessed: None,
+            line: line.clone(),
             ends: now + LONGEST,
             has_failed: false,
             record: Record::new(rendezvous, *side),
@@ -54,7 +66,7 @@ impl Attempt {
     pub(super) fn poll_event(&mut self) -> Option<PunchEvent> {
         let event = self.machine.poll_event()?;
         match event {
-            PunchEvent::Nominated { remote, .. } => self.nominated = Some(remote),
+            PunchEvent::Nominated { via, remote } => self.nominated = Some((via, remote)),
             PunchEvent::Proven(path) => {
                 self.record.proven = Some((SystemTime::now(), path));
                 self.proven.push(path);
@@ -70,9 +82,10 @@ impl Attempt {
         Some(event)
     }
 
-    /// Whether the peer has answered at this address.
-    pub(super) fn has_proven(&self, remote: SocketAddr) -> bool {
-        self.proven.iter().any(|path| path.remote == remote)
+    /// Whether the peer has answered on this path.
+    pub(super) fn has_proven(&self, via: u16, remote: SocketAddr) -> bool {
+        let mut proven = self.proven.iter();
+        proven.any(|path| (path.via, path.remote) == (via, remote))
     }
 
     /// Whether it may still lead to a connection.
@@ -112,6 +125,7 @@ impl Attempt {
     pub(super) fn record(&self) -> Record {
         let mut record = self.record.clone();
         record.checks = self.machine.checks_sent();
+        record.technique = self.machine.technique();
         record
     }
 
@@ -147,6 +161,7 @@ impl Record {
             proven: None,
             connected: None,
             checks: 0,
+            technique: Technique::Checks,
             outcome: Outcome::NoPath,
         }
     }

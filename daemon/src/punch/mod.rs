@@ -9,11 +9,13 @@
 //! (`warren_proto::nat`).
 
 mod attempt;
+mod guess;
 mod keeper;
 mod owners;
 mod record;
 mod survey;
 mod task;
+mod vias;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,12 +26,14 @@ use tokio_util::sync::CancellationToken;
 use warren_net::{Connection, Endpoint};
 use warren_proto::id::PublicKey;
 use warren_proto::proof::Side;
-use warren_proto::wire::{Candidate, NatFiltering, NatMapping, Rendezvous};
+use warren_proto::wire::{Candidate, NatFiltering, NatMapping, Rendezvous, Technique};
 
 use crate::node::NodeSender;
 use crate::peer::Common;
 use crate::peer::session::SessionId;
 use crate::portmap::PortHandle;
+use crate::tracker::{Line, TrackerId};
+use guess::Word;
 pub(crate) use record::Records;
 use task::Puncher;
 
@@ -98,6 +102,7 @@ pub(crate) enum PathNews {
 #[derive(Debug)]
 enum Order {
     Meet(Box<Meeting>),
+    Hear(Box<Word>),
     Keep(Box<Kept>),
     Suspect(PublicKey),
     Survey(StunServer),
@@ -108,6 +113,10 @@ enum Order {
 struct Meeting {
     rendezvous: Rendezvous,
     side: Side,
+    /// To the tracker that arranged it.
+    line: Line,
+    /// What that advises.
+    advice: Option<Technique>,
 }
 
 /// A connection whose path is to be kept.
@@ -139,9 +148,39 @@ pub(crate) struct PunchHandle {
 
 impl PunchHandle {
     /// Looks for a path to the peer of an introduction; false when there is no room for more.
-    pub(crate) fn meet(&self, rendezvous: Rendezvous, side: Side) -> bool {
-        let meeting = Box::new(Meeting { rendezvous, side });
+    /// `line` leads to the tracker that arranged it, and `advice` is what that would try first.
+    pub(crate) fn meet(
+        &self,
+        rendezvous: Rendezvous,
+        side: Side,
+        line: Line,
+        advice: Option<Technique>,
+    ) -> bool {
+        let meeting = Box::new(Meeting {
+            rendezvous,
+            side,
+            line,
+            advice,
+        });
         self.orders.try_send(Order::Meet(meeting)).is_ok()
+    }
+
+    /// Passes on what the peer of a rendezvous says by way of this tracker.
+    pub(crate) fn hear(
+        &self,
+        tracker: TrackerId,
+        id: [u8; 10],
+        address: SocketAddr,
+        mapping: NatMapping,
+    ) {
+        let word = Box::new(Word {
+            tracker,
+            id,
+            address,
+            mapping,
+        });
+        // The attempt goes on without.
+        let _ = self.orders.try_send(Order::Hear(word));
     }
 
     /// Keeps the path of a connection for as long as it lives.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use warren_proto::id::PublicKey;
 use warren_proto::nat::Path;
 use warren_proto::proof::Side;
-use warren_proto::wire::{NatFiltering, NatMapping};
+use warren_proto::wire::{NatFiltering, NatMapping, Technique};
 
 use crate::control::attempt::{Attempt, CandidateKind, Outcome, filtering_word, mapping_word};
 
@@ -28,6 +28,7 @@ pub(super) struct Record {
     pub(super) proven: Option<(SystemTime, Path)>,
     pub(super) connected: Option<SystemTime>,
     pub(super) checks: usize,
+    pub(super) technique: Technique,
     pub(super) outcome: Outcome,
 }
 
@@ -47,6 +48,7 @@ impl Record {
             kind: path.map(|path| path.kind.into()),
             rtt_ms: path.map(|path| path.rtt.as_secs_f64() * 1000.0),
             checks: self.checks,
+            technique: self.technique.into(),
             outcome: self.outcome,
         }
     }
@@ -69,6 +71,7 @@ impl Record {
             proven_ms = since(event.proven_unix_ms),
             connected_ms = since(event.connected_unix_ms),
             checks = event.checks,
+            technique = event.technique.word(),
             "attempt"
         );
     }
