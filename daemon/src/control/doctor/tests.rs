@@ -3,7 +3,7 @@
 mod table;
 
 use super::*;
-use crate::control::attempt::{Outcome, Role};
+use crate::control::attempt::{Outcome, Role, Technique};
 use crate::control::model::{PeerPath, PortMappingState, Transport, Way};
 
 const EIM: &str = "endpoint-independent";
@@ -523,6 +523,7 @@ fn failed(peer: &str, mapping: &str) -> Attempt {
         kind: None,
         rtt_ms: None,
         checks: 24,
+        technique: Technique::Checks,
         outcome: Outcome::NoPath,
     }
 }
