@@ -47,6 +47,7 @@ struct Run {
     dialer: String,
     complete: bool,
     path: Option<String>,
+    technique: Option<String>,
     tracker_bytes: u64,
     flows_again_ms: Option<u64>,
 }
@@ -102,6 +103,32 @@ impl Cell {
             assert!(run.complete, "{run:?}\n{said}");
             assert_eq!(run.path.as_deref(), Some(path), "{run:?}\n{said}");
             assert!(run.tracker_bytes < TRACKER_BYTES, "{run:?}\n{said}");
+        }
+    }
+
+    /// Fails unless every run is complete and ends on a direct path that was found by this technique.
+    #[track_caller]
+    pub(crate) fn comes_to_meet(self, technique: &str) {
+        let Some((runs, said)) = self.with(&["--delay", "25"]).run(Dials::Either) else {
+            return;
+        };
+        for run in &runs {
+            assert!(run.complete, "{run:?}\n{said}");
+            assert_eq!(run.path.as_deref(), Some("direct"), "{run:?}\n{said}");
+            assert_eq!(run.technique.as_deref(), Some(technique), "{run:?}\n{said}");
+        }
+    }
+
+    /// Fails unless every run is complete, all of it through the tracker.
+    #[track_caller]
+    pub(crate) fn talks_through_the_tracker(self) {
+        let Some((runs, said)) = self.with(&["--delay", "25"]).run(Dials::Either) else {
+            return;
+        };
+        for run in &runs {
+            assert!(run.complete, "{run:?}\n{said}");
+            assert_eq!(run.path.as_deref(), Some("relay"), "{run:?}\n{said}");
+            assert!(run.tracker_bytes > FILE_KIB << 10, "{run:?}\n{said}");
         }
     }
 

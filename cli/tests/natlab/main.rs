@@ -61,11 +61,33 @@ cells! {
     hosts_of_one_network_meet_there_though_its_nat_leads_back_in: "port-restricted" and "same-hairpin", either dials => "lan";
 }
 
-// What takes guesses at ports.
-cells! {
-    a_home_meets_a_nat_that_hands_out_ports_in_sequence: "symmetric-sequential" and "port-restricted" with ["--delay", "25"], either dials => "direct";
-    a_home_meets_a_nat_that_picks_ports_at_random: "symmetric" and "port-restricted" with ["--delay", "25"], either dials => "direct";
-    nats_that_hand_out_ports_in_sequence_meet: "symmetric-sequential" and "symmetric-sequential" with ["--delay", "25"], either dials => "direct";
+// What takes guesses at ports. The relay carries what comes first.
+
+#[test]
+fn a_home_meets_a_nat_that_hands_out_ports_in_sequence() {
+    Cell::new("symmetric-sequential", "port-restricted").comes_to_meet("prediction");
+}
+
+#[test]
+fn a_home_meets_a_nat_that_picks_ports_at_random() {
+    Cell::new("symmetric", "port-restricted").comes_to_meet("birthday");
+}
+
+#[test]
+fn nats_that_hand_out_ports_in_sequence_meet() {
+    Cell::new("symmetric-sequential", "symmetric-sequential").comes_to_meet("mutual-prediction");
+}
+
+// What no technique gets through.
+
+#[test]
+fn nats_that_pick_ports_at_random_talk_through_the_tracker() {
+    Cell::new("symmetric", "symmetric").talks_through_the_tracker();
+}
+
+#[test]
+fn where_no_udp_leaves_the_relay_is_reached_by_tcp() {
+    Cell::new("udp-blocked", "port-restricted").talks_through_the_tracker();
 }
 
 #[test]
