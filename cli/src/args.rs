@@ -64,6 +64,12 @@ Examples:
   client peers 1
   client peers 1 --json")]
     Peers(IdxArgs),
+    /// Say how well a daemon reaches others, and what can be done about it
+    #[command(before_help = "\
+Examples:
+  client doctor 1
+  client doctor 1 --json")]
+    Doctor(IdxArgs),
     /// Stop a daemon; what it was doing goes on when it is started again
     #[command(before_help = "\
 Examples:
@@ -109,6 +115,7 @@ impl Command {
             | Command::Download(DownloadArgs { json, .. })
             | Command::Status(IdxArgs { json, .. })
             | Command::Peers(IdxArgs { json, .. })
+            | Command::Doctor(IdxArgs { json, .. })
             | Command::Inspect { json, .. } => *json,
             Command::Daemon(_) | Command::Stop { .. } | Command::Remove { .. } => false,
         }
@@ -263,6 +270,8 @@ mod tests {
             "download p2p:abc 1 --json",
             "status 1 --json",
             "peers 1 --json",
+            "doctor 1",
+            "doctor 1 --json",
             "stop 1",
             "remove film.mkv 1",
             "inspect film.p2p --json",
@@ -292,6 +301,7 @@ mod tests {
         for line in [
             "",
             "status",
+            "doctor",
             "status 65536",
             "status -1",
             "status one",

@@ -1,6 +1,6 @@
-//! What each subcommand does, but for `inspect`.
+//! What each subcommand does, but for `doctor` and `inspect`.
 //!
-//! Not here: how the daemon is reached ([`crate::control`]) and how things look ([`crate::output`],
+//! Not here: `doctor` ([`crate::doctor`]), `inspect` ([`crate::inspect`]), how the daemon is reached ([`crate::control`]) and how things look ([`crate::output`],
 //! [`crate::text`]).
 
 use std::{
@@ -69,10 +69,10 @@ pub(crate) async fn daemon(home: Option<PathBuf>, args: DaemonArgs) -> Result<()
 /// One command to one daemon.
 #[derive(Debug)]
 pub(crate) struct Client {
-    daemon: Daemon,
+    pub(crate) daemon: Daemon,
     /// `--home` as it was typed.
     home: Option<PathBuf>,
-    output: Output,
+    pub(crate) output: Output,
 }
 
 impl Client {

@@ -9,6 +9,7 @@
 mod args;
 mod commands;
 mod control;
+mod doctor;
 mod home;
 mod inspect;
 mod output;
@@ -39,6 +40,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.
         Err(error) if error.code == output::CLOSED => ExitCode::SUCCESS,
+        // All is said already.
+        Err(error) if error.code == doctor::FOUND => ExitCode::from(error.exit),
         Err(error) => {
             output.error(&error);
             ExitCode::from(error.exit)
@@ -103,6 +106,7 @@ fn run(args: Args, output: Output) -> Result<(), ApiError> {
         }
         Command::Status(asked) => on_one_thread(client(asked.idx)?.status()),
         Command::Peers(asked) => on_one_thread(client(asked.idx)?.peers()),
+        Command::Doctor(asked) => on_one_thread(client(asked.idx)?.doctor()),
         Command::Stop { idx } => on_one_thread(client(idx)?.stop()),
         Command::Remove { share, idx } => on_one_thread(client(idx)?.remove(share)),
         Command::Inspect { source, json: _ } => inspect::run(&source, output),

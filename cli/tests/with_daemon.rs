@@ -154,6 +154,27 @@ async fn lists_are_lines_for_people_and_objects_for_programs() {
 }
 
 #[tokio::test]
+async fn doctor_prints_what_was_found_and_ends_with_the_exit_code_of_the_summary() {
+    for exit in [0, 1, 4] {
+        let daemon = Daemon::start(diagnosis(exit));
+        let output = daemon.client(&["doctor", "7"]).await;
+        let expected = "error    PEER-04  None was reached.\n                  do: Ask.\n\
+                        2 peers tried: 0 direct, 0 relayed, 2 failed\n";
+        check(&output, i32::from(exit), expected);
+        assert_eq!(text(&output.stderr), "");
+        let output = daemon.client(&["doctor", "7", "--json"]).await;
+        let events = diagnosis(exit).into_iter();
+        let lines: Vec<String> = events.map(|event| event.to_json() + "\n").collect();
+        check(&output, i32::from(exit), &lines.concat());
+    }
+    // A daemon that is stopping answers nothing.
+    let daemon = Daemon::start(Vec::new());
+    let output = daemon.client(&["doctor", "7"]).await;
+    check(&output, 3, "");
+    assert!(text(&output.stderr).starts_with("error: the daemon is stopping\n"));
+}
+
+#[tokio::test]
 async fn remove_and_stop_succeed_once_the_daemon_confirmed() {
     let daemon = Daemon::start(Vec::new());
     check(
@@ -199,6 +220,26 @@ fn waiting() -> Event {
         name: Some("film.mkv".into()),
         ..Progress::default()
     })
+}
+
+fn diagnosis(exit: u8) -> Vec<Event> {
+    vec![
+        Event::Finding(Finding {
+            code: "PEER-04".into(),
+            severity: Severity::Error,
+            text: "None was reached.".into(),
+            action: Some("Ask.".into()),
+        }),
+        Event::Summary(Summary {
+            tried: 2,
+            direct: 0,
+            relayed: 0,
+            failed: 2,
+            under_way: 0,
+            median_ms: None,
+            exit,
+        }),
+    ]
 }
 
 fn done() -> Event {
@@ -307,6 +348,10 @@ impl Control for Script {
 
     async fn attempts(&self) -> Vec<Event> {
         Vec::new()
+    }
+
+    async fn doctor(&self) -> Vec<Event> {
+        self.events.clone()
     }
 
     async fn peers(&self) -> Vec<Event> {

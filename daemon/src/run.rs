@@ -72,9 +72,8 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
 
     let (sender, events) = node::channel();
     let candidates = host_candidates(endpoint.local_addr());
-    // Nobody is sent to the port of who is reached through the tracker alone.
     let port_mapping = match config.paths {
-        Paths::RelayOnly => PortMapping::Off,
+        Paths::RelayOnly => PortMapping::RelayOnly,
         Paths::Any | Paths::DirectOnly => config.port_mapping,
     };
     let (ports, asking) = portmap::start(

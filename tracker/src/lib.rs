@@ -9,6 +9,7 @@
 mod admission;
 mod config;
 mod echo;
+mod followup;
 mod relay;
 mod seats;
 mod server;

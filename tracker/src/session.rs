@@ -25,8 +25,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often to announce each swarm. A membership lasts three times as long.
 pub(crate) const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Answers waiting to be written: one announce makes up to 51.
-const ANSWERS: usize = 64;
+/// Answers waiting to be written: one announce makes up to 101, a rendezvous and advice for each of 50
+/// peers. What a peer says in a rendezvous comes as news, and never before that.
+const ANSWERS: usize = 128;
 
 /// News waiting to be written. At up to 450 bytes each, 230 KiB per daemon at the very most; a
 /// daemon that falls this far behind is not reading.

@@ -17,9 +17,11 @@ use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::limits::PEERS_PER_ANSWER;
 use warren_proto::swarm::{IntroduceError, Introducer, Situation, SwarmConfig, SwarmTable};
 use warren_proto::wire::{
-    Bounded, FromTracker, Member, MemberState, NatFiltering, NatMapping, Paths, ToTracker,
+    Bounded, FromTracker, Member, MemberState, NatFiltering, NatMapping, Paths, Rendezvous,
+    ToTracker,
 };
 
+use crate::followup::Followup;
 use crate::relay::Relay;
 use crate::session::Close;
 
@@ -44,6 +46,7 @@ pub(crate) struct State {
 struct Tables {
     swarms: SwarmTable,
     introducer: Introducer,
+    followup: Followup,
     sessions: BTreeMap<PublicKey, Session>,
     next_session: u64,
 }
@@ -61,6 +64,7 @@ impl State {
         let tables = Mutex::new(Tables {
             swarms: SwarmTable::new(config, rand::random()),
             introducer: Introducer::new(rand::random()),
+            followup: Followup::default(),
             sessions: BTreeMap::new(),
             next_session: 0,
         });
@@ -161,7 +165,19 @@ impl State {
             ToTracker::Introduce { swarm, peer: other } => {
                 tables.introduce_on_request(now, swarm, (peer, other), &self.relay)
             }
-            ToTracker::Trickle { .. } | ToTracker::Outcome { .. } => Vec::new(),
+            ToTracker::Trickle { id, port, mapping } => {
+                tables.pass_on(now, peer, (id, port, mapping));
+                Vec::new()
+            }
+            ToTracker::Outcome {
+                id,
+                technique,
+                success,
+            } => {
+                let came_to = (technique, success);
+                tables.followup.outcome(now, &peer, &id, came_to);
+                Vec::new()
+            }
         })
     }
 
@@ -251,11 +267,10 @@ impl Tables {
         }];
         // A pair that met a moment ago, or a quota that is used up, is no fault: the announce
         // asked for up to so many.
-        answers.extend(
-            to_meet
-                .iter()
-                .filter_map(|other| self.introduce(now, swarm, (peer, *other), relay).ok()),
-        );
+        for other in to_meet {
+            let introduced = self.introduce(now, swarm, (peer, other), relay);
+            answers.extend(introduced.into_iter().flatten());
+        }
         answers
     }
 
@@ -277,7 +292,7 @@ impl Tables {
             return vec![FromTracker::NoSuchPeer { swarm, peer: other }];
         }
         match self.introduce(now, swarm, (peer, other), relay) {
-            Ok(rendezvous) => vec![rendezvous],
+            Ok(answers) => answers,
             // After a moment ago, the earlier rendezvous still stands.
             Err(IntroduceError::TooSoon { wait } | IntroduceError::TooMany { wait, .. }) => {
                 let wait_s = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
@@ -291,14 +306,14 @@ impl Tables {
         }
     }
 
-    /// Introduces two: tells `other`, and returns what to tell `peer`.
+    /// Introduces two: tells `other`, and returns what to tell `peer`, in order.
     fn introduce(
         &mut self,
         now: Instant,
         swarm: SwarmId,
         (peer, other): (PublicKey, PublicKey),
         relay: &Relay,
-    ) -> Result<FromTracker, IntroduceError> {
+    ) -> Result<Vec<FromTracker>, IntroduceError> {
         self.refresh_situation(peer);
         self.refresh_situation(other);
         let (mut for_peer, mut for_other) = self.introducer.introduce(now, swarm, peer, other)?;
@@ -306,8 +321,38 @@ impl Tables {
             for_peer.relay = relay.open(now, peer, other);
             for_other.relay = for_peer.relay;
         }
+        let halves = (&for_peer, &for_other);
+        let advice = self.advice(now, halves, (peer, other));
+        for news in advice.iter().cloned() {
+            self.tell(&other, news);
+        }
         self.tell(&other, FromTracker::Rendezvous(for_other));
-        Ok(FromTracker::Rendezvous(for_peer))
+        let rendezvous = FromTracker::Rendezvous(for_peer);
+        Ok(advice.into_iter().chain([rendezvous]).collect())
+    }
+
+    /// Follows a rendezvous from now on; returns what is known to work between the two.
+    fn advice(
+        &mut self,
+        now: Instant,
+        halves: (&Rendezvous, &Rendezvous),
+        (a, b): (PublicKey, PublicKey),
+    ) -> Option<FromTracker> {
+        let (a, b) = (self.sessions.get(&a)?, self.sessions.get(&b)?);
+        let situations = (&a.situation, &b.situation);
+        self.followup.open(now, halves, situations)
+    }
+
+    /// Tells the other peer of a rendezvous, in the queue in which it heard of that, what this one
+    /// says of a port of its own.
+    fn pass_on(&mut self, now: Instant, peer: PublicKey, word: ([u8; 10], u16, NatMapping)) {
+        let Some(session) = self.sessions.get(&peer) else {
+            return;
+        };
+        let from = (&peer, session.link.remote_address());
+        if let Some((to, news)) = self.followup.trickle(now, from, word) {
+            self.tell(&to, news);
+        }
     }
 
     /// Addresses and round-trip times change while a daemon is connected.

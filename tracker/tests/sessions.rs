@@ -15,10 +15,19 @@ use warren_net::{
     Connection, Endpoint, Expect, FrameReader, FrameWriter, Identity, Profile, Protocol,
 };
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::wire::{FromTracker, Hello, Member, MemberState, Rendezvous, ToTracker};
+use warren_proto::wire::{
+    Bounded, FromTracker, Hello, Member, MemberState, NatFiltering, NatMapping, Paths, Rendezvous,
+    Technique, ToTracker,
+};
 use warren_tracker::{Config, StartError, Tracker};
 
 const SWARM: SwarmId = SwarmId([7; 32]);
+
+/// Not in the swarm; whoever asks for it has an answer, and all before that was dealt with.
+const STRANGER: PublicKey = PublicKey([8; 32]);
+
+/// Of a NAT that maps by destination.
+const HARD: NatMapping = NatMapping::Sequential { step: 1 };
 
 #[tokio::test]
 async fn hello_and_welcome_come_first() {
@@ -301,6 +310,110 @@ struct Running {
     _home: tempfile::TempDir,
 }
 
+#[tokio::test]
+async fn a_trickle_goes_to_the_other_peer_with_the_observed_address_and_nowhere_else() {
+    let tracker = start(None);
+    let [mut seed, mut leech, mut third] = three(&tracker).await;
+    let id = meet(&mut seed, &mut leech).await;
+    let said = |id, port| ToTracker::Trickle {
+        id,
+        port,
+        mapping: HARD,
+    };
+    let heard = |port| FromTracker::Trickled {
+        id,
+        address: SocketAddr::new([127, 0, 0, 1].into(), port),
+        mapping: HARD,
+    };
+    // Who is no part of the rendezvous is not passed on, nor is what names another, or a service.
+    third.say(&said(id, 40_000)).await;
+    third
+        .say(&ToTracker::Introduce {
+            swarm: SWARM,
+            peer: STRANGER,
+        })
+        .await;
+    third.next_but_members().await;
+    leech.say(&said([9; 10], 40_001)).await;
+    leech.say(&said(id, 1_023)).await;
+    for port in 40_002..40_010 {
+        leech.say(&said(id, port)).await;
+    }
+    for port in 40_002..40_010 {
+        assert_eq!(seed.next_but_members().await, heard(port));
+    }
+    // Eight are enough. What the other side says is counted apart.
+    leech.say(&said(id, 40_010)).await;
+    leech
+        .say(&ToTracker::Introduce {
+            swarm: SWARM,
+            peer: STRANGER,
+        })
+        .await;
+    leech.next_but_members().await;
+    seed.say(&said(id, 1_024)).await;
+    assert_eq!(leech.next_but_members().await, heard(1_024));
+    for daemon in [&mut seed, &mut third] {
+        // The second answer comes after all that waited at the first.
+        for _ in 0..2 {
+            daemon
+                .say(&ToTracker::Introduce {
+                    swarm: SWARM,
+                    peer: STRANGER,
+                })
+                .await;
+            let next = daemon.next_but_members().await;
+            assert!(matches!(next, FromTracker::NoSuchPeer { .. }), "{next:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_worked_between_two_networks_is_advised_before_the_next_rendezvous_there() {
+    let tracker = start(None);
+    let [mut seed, mut leech, mut third] = three(&tracker).await;
+    let id = meet(&mut seed, &mut leech).await;
+    leech
+        .say(&ToTracker::Outcome {
+            id,
+            technique: Technique::Birthday,
+            success: true,
+        })
+        .await;
+    // A second word of the same peer counts for nothing.
+    for _ in 0..3 {
+        let technique = Technique::Prediction;
+        leech
+            .say(&ToTracker::Outcome {
+                id,
+                technique,
+                success: true,
+            })
+            .await;
+    }
+    leech
+        .say(&ToTracker::Introduce {
+            swarm: SWARM,
+            peer: STRANGER,
+        })
+        .await;
+    leech.next_but_members().await;
+    third
+        .say(&ToTracker::Introduce {
+            swarm: SWARM,
+            peer: leech.key,
+        })
+        .await;
+    for daemon in [&mut third, &mut leech] {
+        let FromTracker::Advice { id, techniques } = daemon.next_but_members().await else {
+            panic!("no advice");
+        };
+        let expected = [Technique::Birthday, Technique::Prediction];
+        assert_eq!(techniques.to_vec(), expected);
+        assert_eq!(daemon.rendezvous().await.id, id);
+    }
+}
+
 fn start(public: Option<&str>) -> Running {
     let home = tempfile::tempdir().unwrap();
     let tracker = Tracker::start(config(home.path(), public)).unwrap();
@@ -319,6 +432,39 @@ fn config(home: &std::path::Path, public: Option<&str>) -> Config {
         relay_bits_per_s: None,
         home: home.to_owned(),
     }
+}
+
+/// A seed and two leeches; the leeches' NATs hand out ports in sequence or keep one.
+async fn three(tracker: &Running) -> [Daemon; 3] {
+    let mut daemons = [
+        Daemon::connect(tracker).await,
+        Daemon::connect(tracker).await,
+        Daemon::connect(tracker).await,
+    ];
+    let easy = NatMapping::EndpointIndependent;
+    for (daemon, mapping) in daemons.iter_mut().zip([easy, HARD, easy]) {
+        daemon
+            .say(&ToTracker::Situation {
+                candidates: Bounded::new(),
+                mapping,
+                filtering: NatFiltering::PortDependent,
+                paths: Paths::Any,
+            })
+            .await;
+        daemon.announce(MemberState::Leech, 0).await;
+    }
+    daemons
+}
+
+/// Introduces two, and returns what their rendezvous is called.
+async fn meet(first: &mut Daemon, second: &mut Daemon) -> [u8; 10] {
+    let peer = first.key;
+    second
+        .say(&ToTracker::Introduce { swarm: SWARM, peer })
+        .await;
+    let id = second.rendezvous().await.id;
+    assert_eq!(first.rendezvous().await.id, id);
+    id
 }
 
 fn any() -> SocketAddr {
@@ -412,6 +558,16 @@ impl Daemon {
                     return (seeds, leeches, sample.to_vec());
                 }
                 news => self.news.push_back(news),
+            }
+        }
+    }
+
+    /// The next thing that is not about who is in the swarm.
+    async fn next_but_members(&mut self) -> FromTracker {
+        loop {
+            match self.next().await {
+                FromTracker::Joined { .. } | FromTracker::Left { .. } => (),
+                other => return other,
             }
         }
     }

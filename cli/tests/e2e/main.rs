@@ -17,6 +17,7 @@ mod bad_days;
 mod bad_input;
 mod content;
 mod disk;
+mod doctor;
 mod durability;
 mod harness;
 mod manifests;

@@ -61,6 +61,18 @@ cells! {
     hosts_of_one_network_meet_there_though_its_nat_leads_back_in: "port-restricted" and "same-hairpin", either dials => "lan";
 }
 
+// What takes guesses at ports.
+cells! {
+    a_home_meets_a_nat_that_hands_out_ports_in_sequence: "symmetric-sequential" and "port-restricted" with ["--delay", "25"], either dials => "direct";
+    a_home_meets_a_nat_that_picks_ports_at_random: "symmetric" and "port-restricted" with ["--delay", "25"], either dials => "direct";
+    nats_that_hand_out_ports_in_sequence_meet: "symmetric-sequential" and "symmetric-sequential" with ["--delay", "25"], either dials => "direct";
+}
+
+#[test]
+fn a_download_by_a_guessed_port_survives_the_reboot_of_a_router() {
+    Cell::new("symmetric", "port-restricted").survives("reboot-b");
+}
+
 #[test]
 fn a_download_survives_the_reboot_of_a_router() {
     Cell::new("port-restricted", "port-restricted").survives("reboot-a");

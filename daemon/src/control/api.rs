@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `POST register` | [`RegisterRequest`] | server-sent events, one [`Event`] per `data:` line |
 //! | `POST download` | [`DownloadRequest`] | the same |
-//! | `GET status`, `GET peers`, `GET attempts` | | a JSON array of [`Event`]s |
+//! | `GET status`, `GET peers`, `GET attempts`, `GET doctor` | | a JSON array of [`Event`]s |
 //! | `POST remove` | [`RemoveRequest`] | 204 |
 //! | `POST stop` | | 204; the daemon ends soon after |
 //!
@@ -86,6 +86,10 @@ pub trait Control: Clone + Send + Sync + 'static {
 
     /// The latest attempts to reach peers, oldest first.
     fn attempts(&self) -> impl Future<Output = Vec<Event>> + Send;
+
+    /// What could be better about how the daemon is connected, the most serious first, and then
+    /// [`Event::Summary`].
+    fn doctor(&self) -> impl Future<Output = Vec<Event>> + Send;
 
     /// Stops sharing or downloading.
     fn remove(&self, request: RemoveRequest) -> impl Future<Output = Result<(), ApiError>> + Send;
@@ -223,6 +227,7 @@ fn router<C: Control>(api: Api<C>) -> Router {
         .route("/status", get(status::<C>))
         .route("/peers", get(peers::<C>))
         .route("/attempts", get(attempts::<C>))
+        .route("/doctor", get(doctor::<C>))
         .route("/remove", post(remove::<C>))
         .route("/stop", post(stop::<C>));
     Router::new()
@@ -285,6 +290,10 @@ async fn status<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
 
 async fn attempts<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
     Json(api.control.attempts().await)
+}
+
+async fn doctor<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
+    Json(api.control.doctor().await)
 }
 
 async fn peers<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {

@@ -118,6 +118,22 @@ async fn status_is_an_array_and_remove_is_passed_on() {
 }
 
 #[tokio::test]
+async fn doctor_is_findings_and_then_their_summary() {
+    let daemon = Daemon::start().await;
+    let answer = daemon.ask("GET", "/v1/doctor", "").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(
+        answer.ends_with(
+            r#"[{"v":1,"type":"finding","code":"TRK-04","severity":"ok","text":"It is."},{"v":1,"type":"summary","tried":0,"direct":0,"relayed":0,"failed":0,"under_way":0,"exit":0}]"#
+        ),
+        "{answer}"
+    );
+    let wrong = daemon.ask("POST", "/v1/doctor", "").await;
+    assert!(wrong.starts_with("HTTP/1.1 405"), "{wrong}");
+    daemon.end().await;
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_drops_the_receiver() {
     let daemon = Daemon::start().await;
     let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
@@ -248,6 +264,25 @@ impl Control for FakeControl {
 
     async fn attempts(&self) -> Vec<Event> {
         Vec::new()
+    }
+
+    async fn doctor(&self) -> Vec<Event> {
+        let finding = Finding {
+            code: "TRK-04".into(),
+            severity: Severity::Ok,
+            text: "It is.".into(),
+            action: None,
+        };
+        let summary = Summary {
+            tried: 0,
+            direct: 0,
+            relayed: 0,
+            failed: 0,
+            under_way: 0,
+            median_ms: None,
+            exit: exit::OK,
+        };
+        vec![Event::Finding(finding), Event::Summary(summary)]
     }
 
     async fn peers(&self) -> Vec<Event> {

@@ -40,8 +40,10 @@ pub struct Attempt {
     pub kind: Option<CandidateKind>,
     /// From the check that proved the path to its answer.
     pub rtt_ms: Option<f64>,
-    /// Checks sent, over all addresses.
+    /// Checks sent, over all addresses, guessed ones included.
     pub checks: usize,
+    /// What found the path, or was tried last.
+    pub technique: Technique,
     /// What came of it.
     pub outcome: Outcome,
 }
@@ -120,6 +122,47 @@ impl CandidateKind {
             CandidateKind::PeerReflexive => "peer-reflexive",
             CandidateKind::Mapped => "mapped",
             CandidateKind::Relayed => "relayed",
+        }
+    }
+}
+
+/// How a path was found, or looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Technique {
+    /// Checks of addresses that were named.
+    Checks,
+    /// One side's next port was foretold.
+    Prediction,
+    /// That of both was.
+    MutualPrediction,
+    /// One side opened many ports, the other checked many.
+    Birthday,
+    /// Both checked all ports that the other may have.
+    BlockSpray,
+}
+
+impl From<wire::Technique> for Technique {
+    fn from(technique: wire::Technique) -> Technique {
+        match technique {
+            wire::Technique::Checks => Technique::Checks,
+            wire::Technique::Prediction => Technique::Prediction,
+            wire::Technique::MutualPrediction => Technique::MutualPrediction,
+            wire::Technique::Birthday => Technique::Birthday,
+            wire::Technique::BlockSpray => Technique::BlockSpray,
+        }
+    }
+}
+
+impl Technique {
+    /// The word it has in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Technique::Checks => "checks",
+            Technique::Prediction => "prediction",
+            Technique::MutualPrediction => "mutual-prediction",
+            Technique::Birthday => "birthday",
+            Technique::BlockSpray => "block-spray",
         }
     }
 }

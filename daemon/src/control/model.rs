@@ -14,13 +14,16 @@ use warren_proto::swarm;
 
 pub use super::attempt::Attempt;
 use super::attempt::{CandidateKind, Role};
+pub use super::doctor::{Finding, Severity, Summary};
 use crate::tracker;
 
 /// The version every event carries as `"v"`.
 pub const EVENT_VERSION: u8 = 1;
 
-/// Exit codes of `client`, carried by every [`ApiError`].
+/// Exit codes of `client`, carried by every [`ApiError`] and [`Summary`].
 pub mod exit {
+    /// All went well.
+    pub const OK: u8 = 0;
     /// A failure none of the other codes names.
     pub const OTHER: u8 = 1;
     /// The command line or the request is malformed.
@@ -66,6 +69,10 @@ pub enum Event {
     PortMapping(PortMapping),
     /// One attempt to reach a peer.
     Attempt(Attempt),
+    /// One thing that a person should know about how the daemon is connected.
+    Finding(Finding),
+    /// How peers were reached, in numbers.
+    Summary(Summary),
 }
 
 impl Event {
@@ -708,6 +715,38 @@ mod tests {
     }
 
     #[test]
+    fn findings_and_their_summary_are_this_json() {
+        let mut finding = Finding {
+            code: "PEER-04".into(),
+            severity: Severity::Error,
+            text: "None.".into(),
+            action: Some("Ask.".into()),
+        };
+        check(
+            Event::Finding(finding.clone()),
+            r#"{"v":1,"type":"finding","code":"PEER-04","severity":"error","text":"None.","action":"Ask."}"#,
+        );
+        finding.action = None;
+        check(
+            Event::Finding(finding),
+            r#"{"v":1,"type":"finding","code":"PEER-04","severity":"error","text":"None."}"#,
+        );
+        let summary = Event::Summary(Summary {
+            tried: 6,
+            direct: 3,
+            relayed: 2,
+            failed: 1,
+            under_way: 4,
+            median_ms: Some(104),
+            exit: exit::OK,
+        });
+        check(
+            summary,
+            r#"{"v":1,"type":"summary","tried":6,"direct":3,"relayed":2,"failed":1,"under_way":4,"median_ms":104,"exit":0}"#,
+        );
+    }
+
+    #[test]
     fn words_are_those_of_the_json() {
         for state in [
             ShareState::Hashing,
@@ -719,6 +758,14 @@ mod tests {
             ShareState::Failed,
         ] {
             assert_eq!(serde_json::to_value(state).unwrap(), state.word());
+        }
+        for severity in [
+            Severity::Ok,
+            Severity::Note,
+            Severity::Warning,
+            Severity::Error,
+        ] {
+            assert_eq!(serde_json::to_value(severity).unwrap(), severity.word());
         }
         for path in [PeerPath::Lan, PeerPath::Direct, PeerPath::Relay] {
             assert_eq!(serde_json::to_value(path).unwrap(), path.word());

@@ -14,6 +14,7 @@ use super::meeting::OWN;
 use super::shares::Preparing;
 use super::{Node, NodeEvent, NodeSender};
 use crate::control::api::Control;
+use crate::control::doctor;
 use crate::control::model::{
     ApiError, DownloadRequest, Event, Phase as ShownPhase, Progress, RegisterRequest, Registered,
     RemoveRequest, exit,
@@ -55,6 +56,8 @@ pub(crate) enum Command {
     Peers(oneshot::Sender<Vec<Event>>),
     /// The latest attempts to reach peers.
     Attempts(oneshot::Sender<Vec<Event>>),
+    /// What could be better about how we are connected.
+    Doctor(oneshot::Sender<Vec<Event>>),
     /// Stop sharing or downloading.
     Remove(RemoveRequest, oneshot::Sender<Result<(), ApiError>>),
 }
@@ -119,6 +122,10 @@ impl Control for NodeControl {
 
     async fn attempts(&self) -> Vec<Event> {
         self.ask(Command::Attempts).await.unwrap_or_default()
+    }
+
+    async fn doctor(&self) -> Vec<Event> {
+        self.ask(Command::Doctor).await.unwrap_or_default()
     }
 
     async fn remove(&self, request: RemoveRequest) -> Result<(), ApiError> {
@@ -193,6 +200,7 @@ impl Node {
             Command::Download(request, answer) => drop(answer.send(self.download(&request))),
             Command::Status(answer) => drop(answer.send(self.status())),
             Command::Attempts(answer) => drop(answer.send(self.attempts())),
+            Command::Doctor(answer) => drop(answer.send(doctor::shown(&self.snapshot()))),
             Command::Peers(answer) => drop(answer.send(self.connected_peers())),
             Command::Remove(request, answer) => match self.find(&request.share) {
                 Ok(swarm) => self.remove_share(swarm, answer),

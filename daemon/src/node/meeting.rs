@@ -8,7 +8,7 @@ use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::proof::Side;
 use warren_proto::wire::tracker::Rendezvous;
 use warren_proto::wire::{
-    Bounded, Candidate, FromTracker, Member, MemberState, NatFiltering, Paths,
+    Bounded, Candidate, FromTracker, Member, MemberState, NatFiltering, Paths, Technique,
 };
 
 use super::Node;
@@ -76,6 +76,8 @@ pub(super) struct TrackerState {
     way: Option<Way>,
     /// What takes datagrams there that are to be relayed, and how far it is.
     pub(super) carrier: Option<(Carrier, Duration)>,
+    /// What it said last about how two could meet: it introduces them next.
+    advice: Option<([u8; 10], Technique)>,
     /// Why there is no connection.
     pub(super) cause: Option<String>,
     handle: TrackerHandle,
@@ -102,6 +104,7 @@ impl Node {
             was_connected: false,
             way: None,
             carrier: None,
+            advice: None,
             cause: None,
             handle: tracker::start(
                 self.config.endpoint.clone(),
@@ -309,10 +312,20 @@ impl Node {
             FromTracker::Busy { retry_after_s } => {
                 tracing::debug!(retry_after_s, "the tracker is busy");
             }
-            FromTracker::Hello(_)
-            | FromTracker::Welcome { .. }
-            | FromTracker::Trickled { .. }
-            | FromTracker::Advice { .. } => (),
+            FromTracker::Trickled {
+                id: rendezvous,
+                address,
+                mapping,
+            } => self.config.punch.hear(id, rendezvous, address, mapping),
+            FromTracker::Advice {
+                id: rendezvous,
+                techniques,
+            } => {
+                if let Some(tracker) = self.trackers.get_mut(&id) {
+                    tracker.advice = techniques.first().map(|first| (rendezvous, *first));
+                }
+            }
+            FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),
         }
     }
 
@@ -404,7 +417,18 @@ impl Node {
                     is_direct && (trusted || !candidate.address.ip().to_canonical().is_loopback())
                 }),
         );
-        if self.config.punch.meet(rendezvous, side, relay, is_direct) {
+        let Some(tracker) = self.trackers.get_mut(&id) else {
+            return;
+        };
+        let line = tracker.handle.line(id, rendezvous.id);
+        let advice = tracker.advice.take();
+        let advice = advice.filter(|(about, _)| *about == rendezvous.id);
+        let advice = advice.map(|(_, first)| first);
+        if self
+            .config
+            .punch
+            .meet(rendezvous, side, relay, is_direct, line, advice)
+        {
             self.meeting.insert(peer);
         }
     }
@@ -502,7 +526,7 @@ impl TrackerState {
     }
 
     /// Whether it is on this very machine, so that loopback addresses it tells of are ours too.
-    fn is_local(&self) -> bool {
+    pub(super) fn is_local(&self) -> bool {
         use warren_proto::content::Host;
         match &self.address.host {
             Host::V4(ip) => ip.is_loopback(),

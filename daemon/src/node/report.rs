@@ -7,9 +7,10 @@ use tokio::sync::mpsc;
 use warren_proto::id::SwarmId;
 
 use super::Node;
-use super::meeting::OWN;
+use super::meeting::{OWN, TrackerState};
 use super::peers::Peer;
 use crate::control::attempt::{Attempt, filtering_word, mapping_word};
+use crate::control::doctor::Snapshot;
 use crate::control::model::{
     self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareState,
 };
@@ -128,17 +129,7 @@ impl Node {
 
     /// Trackers, the port of our router, and shares.
     pub(super) fn status(&self) -> Vec<Event> {
-        let trackers = self.trackers.values().map(|tracker| {
-            Event::Tracker(model::Tracker {
-                address: tracker.address.to_string(),
-                key: tracker.pin.map_or(String::new(), |pin| pin.to_string()),
-                connected: tracker.connected,
-                way: tracker.way(),
-                note: tracker.cause.clone(),
-                mapping: mapping_word(self.nat.mapping).to_owned(),
-                filtering: filtering_word(self.nat.filtering).to_owned(),
-            })
-        });
+        let trackers = self.shown_trackers().map(Event::Tracker);
         let port = Event::PortMapping(self.port.shown());
         let shares = self.shares.values().map(|share| {
             let (verified_bytes, bytes) = share.bytes();
@@ -158,6 +149,19 @@ impl Node {
         trackers.chain([port]).chain(shares).collect()
     }
 
+    /// Our own comes first.
+    fn shown_trackers(&self) -> impl Iterator<Item = model::Tracker> {
+        self.trackers.values().map(|tracker| model::Tracker {
+            address: tracker.address.to_string(),
+            key: tracker.pin.map_or(String::new(), |pin| pin.to_string()),
+            connected: tracker.connected,
+            way: tracker.way(),
+            note: tracker.cause.clone(),
+            mapping: mapping_word(self.nat.mapping).to_owned(),
+            filtering: filtering_word(self.nat.filtering).to_owned(),
+        })
+    }
+
     /// The latest attempts to reach peers, oldest first.
     pub(super) fn attempts(&self) -> Vec<Event> {
         let attempts = self.config.punch.records().attempts();
@@ -175,10 +179,14 @@ impl Node {
 
     /// Connected peers.
     pub(super) fn connected_peers(&self) -> Vec<Event> {
+        self.shown_peers().map(Event::Peer).collect()
+    }
+
+    fn shown_peers(&self) -> impl Iterator<Item = model::Peer> {
         let proven = self.peers.iter().filter(|(_, it)| it.common.is_proven());
-        let peers = proven.map(|(key, peer)| {
+        proven.map(|(key, peer)| {
             let made = self.config.punch.records().made(key);
-            Event::Peer(model::Peer {
+            model::Peer {
                 peer: key.to_string(),
                 path: peer.path(),
                 address: self.address_of(peer),
@@ -188,9 +196,25 @@ impl Node {
                 rtt_ms: peer.connection.rtt().as_secs_f64() * 1000.0,
                 down_bytes: peer.common.down_bytes.load(Ordering::Relaxed),
                 up_bytes: peer.common.up_bytes.load(Ordering::Relaxed),
-            })
-        });
-        peers.collect()
+            }
+        })
+    }
+
+    /// All that is known of how we are connected.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let own = self.trackers.get(&OWN);
+        let candidates = self.config.candidates.iter();
+        let (attempts, under_way) = self.config.punch.records().by_state();
+        Snapshot {
+            trackers: self.shown_trackers().collect(),
+            tracker_is_here: own.is_some_and(TrackerState::is_local) || self.port.is_local(),
+            listening: self.config.endpoint.local_addr(),
+            addresses: candidates.map(|it| it.address.ip()).collect(),
+            port: self.port.shown(),
+            attempts,
+            under_way,
+            peers: self.shown_peers().collect(),
+        }
     }
 }
 

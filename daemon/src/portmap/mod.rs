@@ -42,8 +42,10 @@ const PROBES: usize = 4;
 pub enum PortMapping {
     /// Where there is a NAT.
     WhereNeeded,
-    /// Never.
+    /// Never: the person does not want it.
     Off,
+    /// Never: nobody is sent to the port of who is reached through the tracker alone.
+    RelayOnly,
 }
 
 /// What the node is told.
@@ -114,15 +116,15 @@ pub(crate) fn start(
         probes: arriving,
     };
     let task = tokio::spawn(async move {
-        match port_mapping {
+        let unasked = match port_mapping {
             PortMapping::WhereNeeded => {
-                task::PortTask::new(listening, node, inputs).run(stop).await;
+                return task::PortTask::new(listening, node, inputs).run(stop).await;
             }
-            PortMapping::Off => {
-                let state = PortState::Unasked(Unasked::TurnedOff);
-                node.send(NodeEvent::Port(PortNews::State(state))).await;
-            }
-        }
+            PortMapping::Off => Unasked::TurnedOff,
+            PortMapping::RelayOnly => Unasked::RelayOnly,
+        };
+        let news = PortNews::State(PortState::Unasked(unasked));
+        node.send(NodeEvent::Port(news)).await;
     });
     (handle, task)
 }

@@ -37,6 +37,8 @@ pub(crate) enum PortState {
 pub(crate) enum Unasked {
     /// The person does not want it.
     TurnedOff,
+    /// Peers come through the tracker alone.
+    RelayOnly,
     /// No tracker has seen us yet, so nobody knows whether there is a NAT.
     Unseen,
     /// Only this machine can be heard.
@@ -67,6 +69,11 @@ impl PortState {
         }
     }
 
+    /// Whether only this machine can be heard, as far as it is known.
+    pub(crate) fn is_local(&self) -> bool {
+        *self == PortState::Unasked(Unasked::Local)
+    }
+
     /// As the control API says it.
     pub(crate) fn shown(&self) -> model::PortMapping {
         let opened = match self {
@@ -89,7 +96,9 @@ impl PortState {
         match self {
             PortState::Unasked(Unasked::TurnedOff) => Word::Off,
             PortState::Unasked(Unasked::Unseen) => Word::Waiting,
-            PortState::Unasked(Unasked::Local | Unasked::NoNat | Unasked::Ipv6) => Word::Unneeded,
+            PortState::Unasked(
+                Unasked::RelayOnly | Unasked::Local | Unasked::NoNat | Unasked::Ipv6,
+            ) => Word::Unneeded,
             PortState::Unasked(Unasked::NoRouter) => Word::NoRouter,
             PortState::Asking => Word::Asking,
             PortState::Failed(Failure::Silent) => Word::Silent,
@@ -139,6 +148,9 @@ impl Unasked {
     fn sentence(self) -> &'static str {
         match self {
             Unasked::TurnedOff => "off, as --no-port-mapping says",
+            Unasked::RelayOnly => {
+                "not needed: peers come through the tracker, as --relay-only says"
+            }
             Unasked::Unseen => "not asked for: the tracker has not told our outside address yet",
             Unasked::Local => "not needed: nobody but this machine is listened to",
             Unasked::NoNat => "not needed: no NAT is between this machine and the tracker",

@@ -1,17 +1,18 @@
 //! One attempt to reach a peer: the machine, the route it makes, and the record of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use warren_proto::id::PublicKey;
 use warren_proto::nat::{Path, PunchAttempt, PunchEvent};
 use warren_proto::proof::Side;
-use warren_proto::wire::Rendezvous;
+use warren_proto::wire::{Rendezvous, Technique};
 
 use super::Meeting;
 use super::record::Record;
 use super::relay::RelaySession;
 use crate::control::attempt::Outcome;
+use crate::tracker::Line;
 
 /// How long an attempt is kept: its five seconds, and what a peer that started late needs.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -26,14 +27,18 @@ pub(super) struct Attempt {
     pub(super) peer: PublicKey,
     /// The address under which QUIC knows the peer.
     pub(super) route: SocketAddr,
-    /// Where the client says that it comes from.
-    pub(super) nominated: Option<SocketAddr>,
+    /// Where the client says that it comes from, and to which of the machine's sockets.
+    pub(super) nominated: Option<(u16, SocketAddr)>,
     /// The paths on which the peer has answered.
     pub(super) proven: Vec<Path>,
     /// The way through the tracker.
     pub(super) relay: Option<RelaySession>,
     /// When to take it.
     pub(super) relay_due: Option<Instant>,
+    /// Where it has wanted to guess.
+    pub(super) guessed: Option<IpAddr>,
+    /// To the tracker of the rendezvous.
+    pub(super) line: Line,
     ends: Instant,
     has_failed: bool,
     record: Record,
@@ -52,6 +57,7 @@ impl Attempt {
             rendezvous,
             side,
             relay,
+            line,
             ..
         } = meeting;
         Attempt {
@@ -62,6 +68,8 @@ impl Attempt {
             route,
             nominated: None,
             proven: Vec::new(),
+            guessed: None,
+            line: line.clone(),
             ends: now + LONGEST,
             has_failed: false,
             record: Record::new(rendezvous, *side),
@@ -72,7 +80,7 @@ impl Attempt {
     pub(super) fn poll_event(&mut self) -> Option<PunchEvent> {
         let event = self.machine.poll_event()?;
         match event {
-            PunchEvent::Nominated { remote, .. } => self.nominated = Some(remote),
+            PunchEvent::Nominated { via, remote } => self.nominated = Some((via, remote)),
             PunchEvent::Proven(path) => {
                 self.record.proven = Some((SystemTime::now(), path));
                 self.proven.push(path);
@@ -88,9 +96,10 @@ impl Attempt {
         Some(event)
     }
 
-    /// Whether the peer has answered at this address.
-    pub(super) fn has_proven(&self, remote: SocketAddr) -> bool {
-        self.proven.iter().any(|path| path.remote == remote)
+    /// Whether the peer has answered on this path.
+    pub(super) fn has_proven(&self, via: u16, remote: SocketAddr) -> bool {
+        let mut proven = self.proven.iter();
+        proven.any(|path| (path.via, path.remote) == (via, remote))
     }
 
     /// Whether it may still lead to a connection.
@@ -144,6 +153,7 @@ impl Attempt {
     pub(super) fn record(&self) -> Record {
         let mut record = self.record.clone();
         record.checks = self.machine.checks_sent();
+        record.technique = self.machine.technique();
         record
     }
 
@@ -183,6 +193,7 @@ impl Record {
             connected: None,
             relayed: None,
             checks: 0,
+            technique: Technique::Checks,
             outcome: Outcome::NoPath,
         }
     }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use warren_net::Connection;
+use warren_net::{Connection, Via};
 use warren_proto::id::PublicKey;
 use warren_proto::nat::PathKeeper;
 use warren_proto::nat::check::Credentials;
@@ -31,6 +31,10 @@ pub(super) struct Keeper {
     pub(super) machine: PathKeeper,
     pub(super) kept: Kept,
     pub(super) route: SocketAddr,
+    /// The socket by which the peer has confirmed its path.
+    pub(super) via: Via,
+    /// Where the peer was heard last that it had not been heard from before, and by which socket.
+    pub(super) aside: Option<(SocketAddr, Via)>,
     /// Its path does not answer.
     pub(super) is_silent: bool,
     /// Datagrams received, and when the last of them was noticed.
@@ -58,6 +62,8 @@ impl Keeper {
             machine,
             kept,
             route,
+            via: Via::MAIN,
+            aside: None,
             is_silent: false,
             received: 0,
             heard: now,

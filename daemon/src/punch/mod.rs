@@ -9,12 +9,14 @@
 //! (`warren_proto::nat`).
 
 mod attempt;
+mod guess;
 mod keeper;
 mod owners;
 mod record;
 pub(crate) mod relay;
 mod survey;
 mod task;
+mod vias;
 mod watch;
 
 use std::net::SocketAddr;
@@ -26,12 +28,14 @@ use tokio_util::sync::CancellationToken;
 use warren_net::{Connection, Endpoint};
 use warren_proto::id::PublicKey;
 use warren_proto::proof::Side;
-use warren_proto::wire::{Candidate, NatFiltering, NatMapping, Rendezvous};
+use warren_proto::wire::{Candidate, NatFiltering, NatMapping, Rendezvous, Technique};
 
 use crate::node::NodeSender;
 use crate::peer::Common;
 use crate::peer::session::SessionId;
 use crate::portmap::PortHandle;
+use crate::tracker::{Line, TrackerId};
+use guess::Word;
 pub(crate) use record::Records;
 use relay::RelaySession;
 use task::Puncher;
@@ -109,6 +113,7 @@ pub(crate) enum PathNews {
 #[derive(Debug)]
 enum Order {
     Meet(Box<Meeting>),
+    Hear(Box<Word>),
     Keep(Box<Kept>),
     Suspect(PublicKey),
     Survey(StunServer),
@@ -123,6 +128,10 @@ struct Meeting {
     relay: Option<RelaySession>,
     /// Whether a direct path is looked for.
     is_direct: bool,
+    /// To the tracker that arranged it.
+    line: Line,
+    /// What that advises.
+    advice: Option<Technique>,
 }
 
 /// A connection whose path is to be kept.
@@ -155,18 +164,23 @@ pub(crate) struct PunchHandle {
 impl PunchHandle {
     /// Looks for a path to the peer of an introduction; false when there is no room for more.
     /// With `relay` it may lead through the tracker; without a direct one it leads nowhere else.
+    /// `line` leads to the tracker that arranged it, and `advice` is what that would try first.
     pub(crate) fn meet(
         &self,
         rendezvous: Rendezvous,
         side: Side,
         relay: Option<RelaySession>,
         is_direct: bool,
+        line: Line,
+        advice: Option<Technique>,
     ) -> bool {
         let meeting = Box::new(Meeting {
             rendezvous,
             side,
             relay,
             is_direct,
+            line,
+            advice,
         });
         self.orders.try_send(Order::Meet(meeting)).is_ok()
     }
@@ -174,6 +188,24 @@ impl PunchHandle {
     /// Notes that the two of an introduction allow no path in common.
     pub(crate) fn forbid(&self, rendezvous: &Rendezvous, side: Side) {
         self.records.forbid(rendezvous, side);
+    }
+
+    /// Passes on what the peer of a rendezvous says by way of this tracker.
+    pub(crate) fn hear(
+        &self,
+        tracker: TrackerId,
+        id: [u8; 10],
+        address: SocketAddr,
+        mapping: NatMapping,
+    ) {
+        let word = Box::new(Word {
+            tracker,
+            id,
+            address,
+            mapping,
+        });
+        // The attempt goes on without.
+        let _ = self.orders.try_send(Order::Hear(word));
     }
 
     /// Keeps the path of a connection for as long as it lives.

@@ -5,8 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use warren_proto::id::PublicKey;
 use warren_proto::nat::{Transaction, check};
 
-/// Transactions remembered per machine: more than one has in flight.
-const PER_OWNER: usize = 128;
+/// Transactions remembered per machine: more than one has in flight that sprays a block. All attempts
+/// of a host together guess no more than that.
+const PER_OWNER: usize = 2_560;
 
 /// A machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,7 +110,11 @@ mod tests {
     fn what_was_asked_long_ago_is_forgotten() {
         let mut owners = Owners::default();
         let credentials = Credentials::new(&[1; 10], &[2; 32]);
-        let transaction = |n: usize| Transaction([n as u8; 12]);
+        let transaction = |n: usize| {
+            let mut bytes = [0; 12];
+            bytes[..8].copy_from_slice(&n.to_be_bytes());
+            Transaction(bytes)
+        };
         for n in 0..=PER_OWNER {
             let request = credentials.encode_request(transaction(n), Side::Client);
             owners.sent(&request, KEEPER);

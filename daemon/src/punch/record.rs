@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use warren_proto::id::PublicKey;
 use warren_proto::nat::Path;
 use warren_proto::proof::Side;
-use warren_proto::wire::{NatFiltering, NatMapping, Rendezvous};
+use warren_proto::wire::{NatFiltering, NatMapping, Rendezvous, Technique};
 
 use crate::control::attempt::{Attempt, CandidateKind, Outcome, filtering_word, mapping_word};
 use crate::control::model::PeerPath;
@@ -33,6 +33,7 @@ pub(super) struct Record {
     /// When there was one through the tracker.
     pub(super) relayed: Option<SystemTime>,
     pub(super) checks: usize,
+    pub(super) technique: Technique,
     pub(super) outcome: Outcome,
 }
 
@@ -58,6 +59,7 @@ impl Record {
             kind: path.map(|path| path.kind.into()),
             rtt_ms: path.map(|path| path.rtt.as_secs_f64() * 1000.0),
             checks: self.checks,
+            technique: self.technique.into(),
             outcome: self.outcome,
         }
     }
@@ -83,6 +85,7 @@ impl Record {
             relayed_ms = since(event.relayed_unix_ms),
             direct_ms = since(event.direct_unix_ms),
             checks = event.checks,
+            technique = event.technique.word(),
             "attempt"
         );
     }
@@ -110,6 +113,14 @@ impl Records {
         let tables = self.lock();
         let all = tables.over.iter().chain(tables.open.values());
         all.map(Record::event).collect()
+    }
+
+    /// The latest attempts that are over, and those under way; each oldest first.
+    pub(crate) fn by_state(&self) -> (Vec<Attempt>, Vec<Attempt>) {
+        let tables = self.lock();
+        let over = tables.over.iter().map(Record::event).collect();
+        let open = tables.open.values().map(Record::event).collect();
+        (over, open)
     }
 
     /// The attempt that made the path to a connected peer.

@@ -15,6 +15,9 @@ use crate::tracker::TrackerId;
 /// the world, where it takes no longer because of a NAT.
 pub(super) const HEAD_START: Duration = Duration::from_millis(300);
 
+/// The same where a NAT clashes: checks to it are held for 400 ms (PROTOCOL.md, Checks).
+const HEAD_START_HELD: Duration = Duration::from_millis(700);
+
 /// What takes datagrams to a tracker.
 #[derive(Clone, Debug)]
 pub(crate) enum Carrier {
@@ -80,7 +83,9 @@ pub(super) fn head_start(ours: &Nat, rendezvous: &Rendezvous) -> Duration {
     };
     let meets = |one: &Nat, other: &Nat| !maps_by_destination(one) || lets_in(other);
     let is_likely = meets(ours, theirs) && meets(theirs, ours);
+    let clashes = |nat: &Nat| nat.filtering == NatFiltering::Clashing;
     match is_likely && !rendezvous.candidates.is_empty() {
+        true if clashes(ours) || clashes(theirs) => HEAD_START_HELD,
         true => HEAD_START,
         false => Duration::ZERO,
     }
@@ -127,6 +132,10 @@ mod tests {
         check(unknown, usual, 1, HEAD_START);
         check(usual, unknown, 1, HEAD_START);
         check(usual, usual, 0, Duration::ZERO);
+        let clashing = (ALIKE, NatFiltering::Clashing);
+        check(clashing, usual, 1, HEAD_START_HELD);
+        check(usual, clashing, 1, HEAD_START_HELD);
+        check((random, NatFiltering::Clashing), usual, 1, Duration::ZERO);
     }
 
     #[test]

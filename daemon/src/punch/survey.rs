@@ -6,14 +6,17 @@ use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
-use warren_proto::nat::{FilteringProbe, MappingProbe};
-use warren_proto::wire::{NatFiltering, NatMapping};
+use warren_proto::nat::{Dependence, FilteringProbe, Guessing, MappingProbe, Measured};
+use warren_proto::wire::{NatFiltering, NatMapping, Technique};
 
 use super::{Nat, StunServer};
 
 /// How often the tracker is asked how our socket looks to it: this also keeps the mapping towards it
 /// for as long as the least patient NATs do.
 const REFRESH: Duration = Duration::from_secs(20);
+
+/// Least time between two such questions.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// How long the probe of the filtering may take; it gives up by itself before.
 const LONGEST_PROBE: Duration = Duration::from_secs(10);
@@ -30,16 +33,31 @@ pub(super) enum Finding {
     Rebound,
 }
 
+/// How much a probe asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    /// Whether anything has changed.
+    Check,
+    /// Whether our socket looks the same to both ports of the tracker.
+    Quick,
+    /// What further sockets look like, too. That takes longer, and nobody waits for it.
+    Thorough,
+}
+
 /// What is known of our own NAT, and what is under way to know more.
 #[derive(Debug)]
 pub(super) struct Survey {
     server: Option<StunServer>,
     probe: Option<MappingProbe>,
-    /// Whether that probe asks both ports, and not only whether anything has changed.
-    is_full: bool,
+    depth: Depth,
     next: Option<Instant>,
+    /// When the last probe was.
+    begun: Instant,
     reflexive: Option<SocketAddr>,
     mapping: Option<NatMapping>,
+    dependence: Option<Dependence>,
+    /// What was found last, all in all.
+    nat: Option<Nat>,
     filtering: Option<NatFiltering>,
     filtered: (mpsc::Sender<NatFiltering>, mpsc::Receiver<NatFiltering>),
 }
@@ -49,10 +67,13 @@ impl Default for Survey {
         Survey {
             server: None,
             probe: None,
-            is_full: false,
+            depth: Depth::Check,
             next: None,
+            begun: Instant::now(),
             reflexive: None,
             mapping: None,
+            dependence: None,
+            nat: None,
             filtering: None,
             filtered: mpsc::channel(1),
         }
@@ -63,10 +84,9 @@ impl Survey {
     /// Begins anew, with this server.
     pub(super) fn start(&mut self, now: Instant, server: StunServer) {
         self.server = Some(server);
-        let both: Vec<SocketAddr> = [server.main].into_iter().chain(server.other).collect();
-        self.probe = Some(MappingProbe::new(now, &both, rand::random()));
-        self.is_full = true;
-        self.next = Some(now + REFRESH);
+        self.probe = Some(MappingProbe::new(now, &server.all(), rand::random()));
+        self.depth = Depth::Quick;
+        (self.begun, self.next) = (now, Some(now + REFRESH));
         let Some(other) = server.other else {
             self.filtering.get_or_insert(NatFiltering::Unknown);
             return;
@@ -86,9 +106,38 @@ impl Survey {
         }
     }
 
+    /// Looks soon whether anything has changed, unless that was done a moment ago.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.next = self.next.map(|next| next.min(now.max(self.begun + PAUSE)));
+    }
+
     /// The probe that is under way.
     pub(super) fn probe(&mut self) -> Option<&mut MappingProbe> {
         self.probe.as_mut()
+    }
+
+    /// Whether a probe with further sockets is under way.
+    pub(super) fn is_deep(&self) -> bool {
+        self.probe.is_some() && self.depth == Depth::Thorough
+    }
+
+    /// Whether a datagram is for the probe that is under way.
+    pub(super) fn recognizes(&self, bytes: &[u8]) -> bool {
+        let probe = self.probe.as_ref();
+        probe.is_some_and(|probe| probe.recognizes(bytes))
+    }
+
+    /// What an attempt must know of our side to guess ports, if it is known.
+    pub(super) fn guessing(&self, advice: Option<Technique>) -> Option<Guessing> {
+        let Nat { mapping, filtering } = self.nat?;
+        Some(Guessing {
+            mapping,
+            dependence: self.dependence,
+            filtering,
+            reflexive: self.reflexive?,
+            stun: self.server?.main,
+            advice,
+        })
     }
 
     /// What the filtering turned out to be, when it does.
@@ -123,10 +172,11 @@ impl Survey {
         }
         if let Some(server) = self.server
             && self.next.is_some_and(|next| next <= now)
+            && !self.is_deep()
         {
-            self.next = Some(now + REFRESH);
+            (self.begun, self.next) = (now, Some(now + REFRESH));
             self.probe = Some(MappingProbe::new(now, &[server.main], rand::random()));
-            self.is_full = false;
+            self.depth = Depth::Check;
         }
     }
 
@@ -136,31 +186,66 @@ impl Survey {
     }
 
     /// What the probe found out, once it is over.
-    pub(super) fn poll_finding(&mut self) -> Option<Finding> {
+    pub(super) fn poll_finding(&mut self, now: Instant) -> Option<Finding> {
         let measured = self.probe.as_mut()?.poll_measured()?;
         self.probe = None;
         let Some(reflexive) = measured.reflexive() else {
             // Nobody answered; what was known stays known.
             self.mapping.get_or_insert(measured.mapping);
-            return self.is_full.then(|| self.combine()).flatten();
+            let is_full = self.depth != Depth::Check;
+            return is_full.then(|| self.combine()).flatten();
         };
         let before = self.reflexive.replace(reflexive);
         let is_other = before.is_some_and(|before| before != reflexive);
-        if self.is_full {
-            self.mapping = Some(measured.mapping);
+        if is_other {
+            return Some(Finding::Rebound);
         }
-        match (is_other, self.is_full) {
-            (true, _) => Some(Finding::Rebound),
-            (false, true) => self.combine(),
-            (false, false) => None,
+        match self.depth {
+            Depth::Check => return None,
+            Depth::Quick => self.go_deep(now, &measured),
+            Depth::Thorough => {
+                tracing::debug!(?measured.mapping, ?measured.dependence, ?measured.hairpinning,
+                    ?measured.confidence, "our nat, measured thoroughly");
+                (self.mapping, self.dependence) = (Some(measured.mapping), measured.dependence);
+            }
+        }
+        self.combine()
+    }
+
+    /// Notes what was found quickly, and finds out the rest. A pattern that was found before stands
+    /// until then: a few samples show none.
+    fn go_deep(&mut self, now: Instant, quick: &Measured) {
+        let is_hard = |mapping: NatMapping| {
+            !matches!(
+                mapping,
+                NatMapping::EndpointIndependent | NatMapping::Unknown
+            )
+        };
+        if !(is_hard(quick.mapping) && self.mapping.is_some_and(is_hard)) {
+            self.mapping = Some(quick.mapping);
+        }
+        self.dependence = quick.dependence;
+        if let Some(server) = self.server {
+            let probe = MappingProbe::thorough(now, &server.all(), rand::random());
+            self.probe = Some(probe);
+            self.depth = Depth::Thorough;
         }
     }
 
     /// What is known once both halves are.
-    fn combine(&self) -> Option<Finding> {
+    fn combine(&mut self) -> Option<Finding> {
         let (mapping, filtering) = (self.mapping?, self.filtering?.given(self.mapping?));
         tracing::debug!(reflexive = ?self.reflexive, ?mapping, ?filtering, "our nat");
-        Some(Finding::Nat(Nat { mapping, filtering }))
+        let nat = Nat { mapping, filtering };
+        self.nat = Some(nat);
+        Some(Finding::Nat(nat))
+    }
+}
+
+impl StunServer {
+    /// Both ports.
+    fn all(self) -> Vec<SocketAddr> {
+        [self.main].into_iter().chain(self.other).collect()
     }
 }
 
@@ -192,6 +277,103 @@ async fn run_probe(socket: &UdpSocket, mut probe: FilteringProbe) -> NatFilterin
                 probe.handle_datagram(Instant::now(), from, &bytes[..length]);
             }
             () = sleep_until(due.into()) => probe.handle_timeout(Instant::now()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use warren_proto::nat::check::{self, Credentials};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_found_quickly_is_told_before_further_sockets_are_asked() {
+        let (mut bench, now) = (Bench::default(), Instant::now());
+        bench.survey.start(now, bench.server());
+        assert_eq!(bench.answer_all(now), [0, 0]);
+        assert_eq!(
+            bench.survey.poll_finding(now),
+            None,
+            "the filtering is not known"
+        );
+        assert!(bench.survey.guessing(None).is_none());
+        let told = bench.survey.handle_filtered(NatFiltering::PortDependent);
+        assert!(matches!(told, Some(Finding::Nat(_))), "{told:?}");
+        assert!(bench.survey.is_deep());
+        assert_eq!(bench.answer_all(now), [0, 0, 1, 2, 3, 4, 5]);
+        let nat = Nat {
+            mapping: NatMapping::Sequential { step: 1 },
+            filtering: NatFiltering::PortDependent,
+        };
+        assert_eq!(bench.survey.poll_finding(now), Some(Finding::Nat(nat)));
+        assert!(!bench.survey.is_deep());
+        let own = bench.survey.guessing(None).map(|own| own.mapping);
+        assert_eq!(own, Some(nat.mapping));
+    }
+
+    #[tokio::test]
+    async fn a_pattern_stands_until_it_was_measured_anew() {
+        let (mut bench, now) = (Bench::default(), Instant::now());
+        bench.survey.mapping = Some(NatMapping::Sequential { step: 3 });
+        bench.survey.filtering = Some(NatFiltering::PortDependent);
+        bench.survey.start(now, bench.server());
+        bench.answer_all(now);
+        let nat = |step| {
+            Some(Finding::Nat(Nat {
+                mapping: NatMapping::Sequential { step },
+                filtering: NatFiltering::PortDependent,
+            }))
+        };
+        assert_eq!(bench.survey.poll_finding(now), nat(3));
+        bench.answer_all(now);
+        assert_eq!(bench.survey.poll_finding(now), nat(1));
+    }
+
+    #[test]
+    fn whether_anything_has_changed_is_asked_at_most_every_2_s() {
+        let (mut survey, start) = (Survey::default(), Instant::now());
+        (survey.begun, survey.next) = (start, Some(start + REFRESH));
+        survey.hurry(start);
+        assert_eq!(survey.poll_timeout(), Some(start + PAUSE));
+        survey.hurry(start + PAUSE * 2);
+        assert_eq!(survey.poll_timeout(), Some(start + PAUSE));
+    }
+
+    /// A NAT that gives each socket and destination the next port.
+    #[derive(Default)]
+    struct Bench {
+        survey: Survey,
+        ports: BTreeMap<(u16, SocketAddr), u16>,
+    }
+
+    impl Bench {
+        /// Where nobody answers but we.
+        fn server(&self) -> StunServer {
+            StunServer {
+                main: (Ipv4Addr::LOCALHOST, 1024).into(),
+                other: Some((Ipv4Addr::LOCALHOST, 1025).into()),
+            }
+        }
+
+        /// Answers all questions; returns by which sockets they were put.
+        fn answer_all(&mut self, now: Instant) -> Vec<u16> {
+            let credentials = Credentials::new(&[1; 10], &[2; 32]);
+            let mut asked = Vec::new();
+            let probe = self.survey.probe().expect("one is under way");
+            while let Some(transmit) = probe.poll_transmit() {
+                let next = 40_000 + self.ports.len() as u16;
+                let flow = (transmit.via, transmit.to);
+                let port = *self.ports.entry(flow).or_insert(next);
+                let transaction = check::request_transaction_of(&transmit.bytes).unwrap();
+                let mapped = SocketAddr::from(([203, 0, 113, 7], port));
+                let answer = credentials.encode_answer(transaction, mapped);
+                probe.handle_datagram(now, transmit.to, &answer);
+                asked.push(transmit.via);
+            }
+            asked
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The task that owns all paths: reads what is not QUIC, gives it to the machine it is for, sends
 //! what the machines say, and does what they find out.
 //!
-//! By concern: [`attempts`] to reach peers, [`keepers`] of live connections, [`relays`]; here the loop, the survey
+//! By concern: [`attempts`] to reach peers, [`guessing`] of ports, [`keepers`] of live connections,
+//! [`relays`]; here the loop, the survey
 //! of our own NAT, and what they share.
 
 mod attempts;
+mod guessing;
 mod keepers;
 mod relays;
 
@@ -16,15 +18,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
-use warren_net::{Class, Datagram, Endpoint};
+use warren_net::{Class, Datagram, Endpoint, Via};
 use warren_proto::id::PublicKey;
-use warren_proto::nat::{Allowance, Transmit, check};
+use warren_proto::nat::{Allowance, MAIN, Path, Transmit, Turnstile, check};
 use warren_proto::wire::Candidate;
 
 use super::attempt::Attempt;
 use super::keeper::Keeper;
 use super::owners::{Owner, Owners};
 use super::survey::{Finding, Survey};
+use super::vias::Vias;
 use super::watch::Watch;
 use super::{Nat, Order, PathNews, Records, StunServer};
 use crate::node::{NodeEvent, NodeSender};
@@ -43,8 +46,8 @@ const INTERFACES: Duration = Duration::from_secs(1);
 /// How long a route outlives its connection: its last packets are still to be sent.
 const FADING: Duration = Duration::from_secs(3);
 
-/// Where a datagram came from, and at which of our addresses.
-type Arrival = (SocketAddr, Option<IpAddr>);
+/// Where a datagram came from, and at which of our addresses and sockets.
+type Arrival = (SocketAddr, Option<IpAddr>, Via);
 
 /// Owns every machine.
 #[derive(Debug)]
@@ -57,7 +60,9 @@ pub(super) struct Puncher {
     /// Connections through trackers.
     relayed: BTreeMap<PublicKey, Watch>,
     owners: Owners,
+    vias: Vias,
     allowance: Allowance,
+    turnstile: Turnstile,
     survey: Survey,
     /// Routes that end then, unless their peers are back.
     fading: BTreeMap<SocketAddr, (Instant, PublicKey)>,
@@ -100,7 +105,9 @@ impl Puncher {
             keepers: BTreeMap::new(),
             relayed: BTreeMap::new(),
             owners: Owners::default(),
+            vias: Vias::default(),
             allowance: Allowance::new(),
+            turnstile: Turnstile::new(),
             survey: Survey::default(),
             fading: BTreeMap::new(),
             candidates,
@@ -151,6 +158,7 @@ impl Puncher {
         let now = Instant::now();
         match order {
             Order::Meet(meeting) => self.meet(now, &meeting).await,
+            Order::Hear(word) => self.hear(now, &word).await,
             Order::Keep(kept) => match kept.connection.class() {
                 Class::Direct => self.keep(now, *kept).await,
                 Class::Relay => self.watch(now, *kept),
@@ -176,31 +184,40 @@ impl Puncher {
     async fn handle_datagram(&mut self, datagram: Datagram) {
         let Datagram {
             from,
+            via,
             local_ip,
             bytes,
-            ..
         } = datagram;
         let now = Instant::now();
+        let heard = Some((from, local_ip, via));
         match self.owners.of(&bytes) {
-            Some(Owner::Attempt(id)) => {
-                if let Some(attempt) = self.attempts.get_mut(&id) {
-                    attempt.machine.handle_datagram(now, from, &bytes);
-                    self.settle_attempt(id, Some((from, local_ip))).await;
+            Some(owner @ Owner::Attempt(id)) => {
+                if let (Some(attempt), Some(number)) =
+                    (self.attempts.get_mut(&id), self.vias.number(owner, via))
+                {
+                    let machine = &mut attempt.machine;
+                    machine.handle_datagram_via(now, number, from, &bytes);
+                    self.settle_attempt(id, heard).await;
                 }
             }
             Some(Owner::Keeper(peer)) => {
                 if let Some(keeper) = self.keepers.get_mut(&peer) {
                     keeper.machine.handle_datagram(now, from, &bytes);
-                    self.settle_keeper(peer, Some((from, local_ip))).await;
+                    self.settle_keeper(peer, heard).await;
                 }
             }
-            Some(Owner::Survey) => {
-                if let Some(probe) = self.survey.probe() {
-                    probe.handle_datagram(now, from, &bytes);
-                    self.settle_survey().await;
-                }
+            Some(Owner::Survey) => self.handle_surveyed(now, from, &bytes).await,
+            None if self.survey.recognizes(&bytes) => {
+                self.handle_surveyed(now, from, &bytes).await;
             }
             None => self.ports.handle_datagram(&bytes),
+        }
+    }
+
+    async fn handle_surveyed(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        if let Some(probe) = self.survey.probe() {
+            probe.handle_datagram(now, from, bytes);
+            self.settle_survey().await;
         }
     }
 
@@ -215,7 +232,9 @@ impl Puncher {
         let keepers = keepers.chain(relayed);
         let fading = self.fading.values().map(|(at, _)| *at);
         let survey = self.survey.poll_timeout();
-        let all = attempts.chain(keepers).chain(fading).chain(survey);
+        let turns = self.turnstile.poll_timeout();
+        let all = attempts.chain(keepers).chain(fading);
+        let all = all.chain(survey).chain(turns);
         all.fold(self.next_interfaces, Instant::min)
     }
 
@@ -223,6 +242,7 @@ impl Puncher {
     async fn handle_timeout(&mut self) {
         let now = Instant::now();
         self.time_attempts(now).await;
+        self.let_through(now).await;
         self.time_keepers(now).await;
         self.time_relays(now).await;
         if self.survey.poll_timeout().is_some_and(|due| due <= now) {
@@ -294,12 +314,21 @@ impl Puncher {
     }
 
     async fn settle_survey(&mut self) {
+        self.send_survey();
+        let finding = self.survey.poll_finding(Instant::now());
+        if !self.survey.is_deep() {
+            self.vias.forget(self.endpoint.socket(), Owner::Survey);
+        }
+        // What is found quickly is told before more is asked.
+        self.send_survey();
+        self.ports.observed(self.survey.reflexive());
+        self.handle_finding(finding).await;
+    }
+
+    fn send_survey(&mut self) {
         while let Some(transmit) = self.survey.probe().and_then(|probe| probe.poll_transmit()) {
             self.send(&transmit, Owner::Survey, None);
         }
-        let finding = self.survey.poll_finding();
-        self.ports.observed(self.survey.reflexive());
-        self.handle_finding(finding).await;
     }
 
     async fn handle_finding(&mut self, finding: Option<Finding>) {
@@ -316,19 +345,27 @@ impl Puncher {
         }
     }
 
-    fn admit(&self, route: SocketAddr, remote: SocketAddr) {
-        if !self.endpoint.socket().admit(route, remote) {
+    /// Lets in what comes from the end of a path. By a further socket that is so once it is in use.
+    fn admit_proven(&self, route: SocketAddr, path: &Path) {
+        let remote = path.remote;
+        if path.via == MAIN && !self.endpoint.socket().admit(route, remote) {
             tracing::debug!(%remote, "not admitted: the address is a tracker's");
         }
     }
 
-    /// Sends what goes to a peer to this address from now on.
-    async fn point(&mut self, peer: PublicKey, route: SocketAddr, remote: SocketAddr) {
-        self.admit(route, remote);
+    /// Sends what goes to a peer by this socket and to this address from now on.
+    async fn point(
+        &mut self,
+        peer: PublicKey,
+        route: SocketAddr,
+        (via, remote): (Via, SocketAddr),
+    ) {
         let socket = self.endpoint.socket();
-        let before = socket.path_of(route);
-        socket.point(route, remote);
-        if let Some(keeper) = self.keepers.get(&peer).filter(|_| before != Some(remote)) {
+        let is_there = socket.via_of(route) == Some(via) && socket.path_of(route) == Some(remote);
+        if !socket.point_via(route, via, remote) {
+            tracing::debug!(%remote, "not gone there: a tracker's address, or a closed socket");
+        }
+        if let Some(keeper) = self.keepers.get(&peer).filter(|_| !is_there) {
             let session = keeper.kept.session;
             self.tell(PathNews::Moved { peer, session }).await;
         }
@@ -351,18 +388,19 @@ impl Puncher {
     fn send(&mut self, transmit: &Transmit, owner: Owner, heard: Option<Arrival>) {
         let Transmit { to, bytes, ttl, .. } = transmit;
         self.owners.sent(bytes, owner);
-        let allowed = !self.is_unasked(*to, bytes, owner)
-            || self.allowance.take(Instant::now(), *to, bytes.len());
-        if !allowed {
+        if !self.may_send(transmit, owner) {
             tracing::debug!(%to, "no more checks to an address that does not answer");
             return;
         }
+        let Some(via) = self.via_for(transmit, owner, heard) else {
+            return;
+        };
         let socket = self.endpoint.socket();
         match (ttl, heard) {
-            (None, Some((from, local_ip))) if from == *to => {
-                socket.send_raw_from(bytes, *to, local_ip);
+            (None, Some((from, local_ip, at))) if (from, at) == (*to, via) => {
+                socket.send_via_from(via, bytes, *to, local_ip);
             }
-            _ => socket.send_raw_ttl(bytes, *to, *ttl),
+            _ => socket.send_via(via, bytes, *to, *ttl),
         }
     }
 }

@@ -9,6 +9,7 @@
 mod backoff;
 mod better;
 mod dial;
+mod line;
 mod reach;
 mod said;
 mod session;
@@ -21,16 +22,21 @@ use tokio_util::sync::CancellationToken;
 use warren_net::{Endpoint, Tunnel};
 use warren_proto::content::HostPort;
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
-use warren_proto::wire::{Candidate, FromTracker, MemberState, Paths};
+use warren_proto::wire::{Candidate, FromTracker, MemberState, Paths, ToTracker};
 
 use crate::node::{NodeEvent, NodeSender};
 use crate::punch::{Nat, StunServer};
 use crate::store::known::KnownTrackers;
 
+pub(crate) use line::Line;
 pub(crate) use reach::Way;
 
 /// Introductions that may wait for the tracker connection; more are tried again later anyway.
 const INTRODUCTIONS: usize = 256;
+
+/// What may wait to be said about rendezvous: all that a guess says, for as many as are introduced in
+/// a moment. An attempt whose words are lost goes on without.
+const WORDS: usize = 256;
 
 /// Probes that may wait to be asked for; there is one port.
 const ECHOES: usize = 1;
@@ -100,6 +106,7 @@ pub(crate) struct TrackerHandle {
     wanted: watch::Sender<BTreeMap<SwarmId, MemberState>>,
     situation: watch::Sender<Situation>,
     introductions: mpsc::Sender<(SwarmId, PublicKey)>,
+    words: mpsc::Sender<ToTracker>,
     echoes: mpsc::Sender<Echo>,
     stop: CancellationToken,
 }
@@ -134,6 +141,11 @@ impl TrackerHandle {
         self.introductions.try_send((swarm, peer)).is_ok()
     }
 
+    /// What the two of a rendezvous have to say about it to this tracker.
+    pub(crate) fn line(&self, own: TrackerId, id: [u8; 10]) -> Line {
+        Line::new(own, id, self.words.clone())
+    }
+
     /// Asks for a probe to a port of our outside address, once there is a connection.
     pub(crate) fn echo(&self, port: u16, token: [u8; 12]) {
         // Who waits for it asks again.
@@ -152,6 +164,7 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
     let (wanted, wanted_by_session) = watch::channel(BTreeMap::new());
     let (situation, situation_of_session) = watch::channel(config.situation.clone());
     let (introductions, asked) = mpsc::channel(INTRODUCTIONS);
+    let (words, spoken) = mpsc::channel(WORDS);
     let (echoes, wanted_echoes) = mpsc::channel(ECHOES);
     let stop = CancellationToken::new();
     let session = session::Session {
@@ -161,6 +174,7 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
         wanted: wanted_by_session,
         situation: situation_of_session,
         introductions: asked,
+        words: spoken,
         said: said::Said::default(),
         worked: None,
         echoes: wanted_echoes,
@@ -176,6 +190,7 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
         wanted,
         situation,
         introductions,
+        words,
         echoes,
         stop,
     }

@@ -44,6 +44,8 @@ pub(super) struct Session {
     pub(super) wanted: watch::Receiver<BTreeMap<SwarmId, MemberState>>,
     pub(super) situation: watch::Receiver<Situation>,
     pub(super) introductions: mpsc::Receiver<(SwarmId, PublicKey)>,
+    /// About rendezvous.
+    pub(super) words: mpsc::Receiver<ToTracker>,
     pub(super) echoes: mpsc::Receiver<Echo>,
     pub(super) said: Said,
     /// The way by which it was reached last.
@@ -203,6 +205,7 @@ impl Session {
             said,
             wanted,
             introductions,
+            words,
             echoes,
             situation,
             config,
@@ -244,6 +247,7 @@ impl Session {
                     writer.send(&ToTracker::Introduce { swarm, peer }).await?;
                     answer_due.get_or_insert_with(|| Instant::now() + ANSWER_TIMEOUT);
                 }
+                Some(word) = words.recv() => writer.send(&word).await?,
                 Some((port, token)) = echoes.recv() => {
                     writer.send(&ToTracker::Echo { port, token }).await?;
                 }

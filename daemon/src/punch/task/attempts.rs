@@ -38,7 +38,9 @@ impl Puncher {
         self.make_room(peer).await;
         let route = self.endpoint.socket().route(&peer, Class::Direct);
         let head_start = self.head_start(meeting);
+        let own = self.survey.guessing(meeting.advice);
         let attempt = Attempt::new(now, meeting, route, head_start);
+        let attempt = attempt.guessing(&meeting.rendezvous, own);
         self.records.note(id, attempt.record());
         self.attempts.insert(id, attempt);
         self.settle_attempt(id, None).await;
@@ -96,10 +98,12 @@ impl Puncher {
     }
 
     pub(super) async fn close_attempt(&mut self, id: u64) {
+        self.end_turn(id);
         let Some(mut attempt) = self.attempts.remove(&id) else {
             return;
         };
         self.owners.forget(Owner::Attempt(id));
+        self.vias.forget(self.endpoint.socket(), Owner::Attempt(id));
         if self.keepers.contains_key(&attempt.peer) {
             attempt.superfluous(Instant::now());
         }
@@ -121,10 +125,13 @@ impl Puncher {
     /// Sends what an attempt says, and does what it has found out. `heard` is where a datagram just
     /// came from, and where it arrived.
     pub(super) async fn settle_attempt(&mut self, id: u64, heard: Option<Arrival>) {
-        while let Some(transmit) = self.poll_attempt(id) {
-            self.send(&transmit, Owner::Attempt(id), heard);
-        }
-        while let Some(event) = self.attempts.get_mut(&id).and_then(Attempt::poll_event) {
+        loop {
+            while let Some(transmit) = self.poll_attempt(id) {
+                self.send(&transmit, Owner::Attempt(id), heard);
+            }
+            let Some(event) = self.attempts.get_mut(&id).and_then(Attempt::poll_event) else {
+                return;
+            };
             self.handle_punched(id, event).await;
         }
     }
@@ -139,27 +146,22 @@ impl Puncher {
         };
         let (peer, route) = (attempt.peer, attempt.route);
         match event {
-            PunchEvent::Heard { remote, .. } => {
-                let socket = self.endpoint.socket();
-                socket.admit_heard(route, remote);
-                // Until the client nominates one, this address is as good as any.
-                if socket.path_of(route).is_none() {
-                    socket.point(route, remote);
-                }
-            }
+            PunchEvent::Heard { via, remote } => self.follow_heard(id, route, via, remote),
             PunchEvent::Nominated { .. } => self.follow_nomination(id).await,
             PunchEvent::Proven(path) => self.handle_proven(id, path).await,
             PunchEvent::AlsoProven(path) => {
                 self.allowance.answered(path.remote.ip());
-                self.admit(route, path.remote);
+                self.admit_proven(route, &path);
                 self.follow_nomination(id).await;
             }
-            PunchEvent::Failed => self.tell_over(peer).await,
-            // Attempts that are not told of our NAT do not guess.
-            PunchEvent::Trickle { .. }
-            | PunchEvent::Turn(_)
-            | PunchEvent::TurnOver
-            | PunchEvent::Close { .. } => (),
+            PunchEvent::Failed => {
+                attempt.tell_outcome(false);
+                self.tell_over(peer).await;
+            }
+            PunchEvent::Trickle { port, mapping } => attempt.line.trickle(port, mapping),
+            PunchEvent::Turn(turn) => self.queue(id, turn),
+            PunchEvent::TurnOver => self.end_turn(id),
+            PunchEvent::Close { via } => self.close_via(id, via),
         }
     }
 
@@ -170,16 +172,19 @@ impl Puncher {
         let Some(attempt) = self.attempts.get(&id) else {
             return;
         };
-        let Some(remote) = attempt.nominated else {
+        let Some((number, remote)) = attempt.nominated else {
+            return;
+        };
+        let Some(via) = self.via_of_attempt(id, number) else {
             return;
         };
         let (peer, route) = (attempt.peer, attempt.route);
         let may = match self.keepers.get(&peer) {
-            Some(keeper) => keeper.is_silent && attempt.has_proven(remote),
+            Some(keeper) => keeper.is_silent && attempt.has_proven(number, remote),
             None => true,
         };
         if may {
-            self.point(peer, route, remote).await;
+            self.point(peer, route, (via, remote)).await;
         }
     }
 
@@ -188,21 +193,18 @@ impl Puncher {
             return;
         };
         let (peer, route, side) = (attempt.peer, attempt.route, attempt.side());
+        attempt.tell_outcome(true);
         self.records.note(id, attempt.record());
         self.allowance.answered(path.remote.ip());
-        self.admit(route, path.remote);
+        self.admit_proven(route, &path);
         self.records.expect(route, path.rtt);
-        if let Some(keeper) = self.keepers.get_mut(&peer) {
-            let now = Instant::now();
-            keeper.machine.try_address(now, path.remote);
-            // What answers on the present path is no proof of a new process elsewhere.
-            keeper.machine.suspect(now);
-            let is_silent = keeper.is_silent;
-            self.settle_keeper(peer, None).await;
+        let via = self.via_of_attempt(id, path.via);
+        if let Some(keeper) = self.keepers.get(&peer) {
             // Nothing is lost on a path that is silent, and no time until the peer has confirmed it.
-            if side == Side::Client && is_silent {
-                self.point(peer, route, path.remote).await;
+            if let Some(via) = via.filter(|_| side == Side::Client && keeper.is_silent) {
+                self.point(peer, route, (via, path.remote)).await;
             }
+            self.try_proven(peer, via, path.remote).await;
         } else if side == Side::Client {
             self.dial(id);
         }
@@ -222,9 +224,13 @@ impl Puncher {
         if self.dialling.contains_key(&peer) {
             return;
         }
+        let Some(via) = self.via_of_attempt(id, path.via) else {
+            return;
+        };
         self.dialling.insert(peer, id);
-        self.admit(route, path.remote);
-        self.endpoint.socket().point(route, path.remote);
+        self.admit_proven(route, &path);
+        let socket = self.endpoint.socket();
+        socket.point_via(route, via, path.remote);
         let (endpoint, node, dials) =
             (self.endpoint.clone(), self.node.clone(), self.dials.clone());
         tokio::spawn(async move {

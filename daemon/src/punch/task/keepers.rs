@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use warren_net::Via;
 use warren_proto::id::PublicKey;
 use warren_proto::nat::{KeeperEvent, Transmit};
 
@@ -13,9 +14,11 @@ use crate::punch::{Kept, PathNews};
 
 impl Puncher {
     pub(super) async fn keep(&mut self, now: Instant, kept: Kept) {
-        let Some(keeper) = Keeper::new(now, kept) else {
+        let Some(mut keeper) = Keeper::new(now, kept) else {
             return;
         };
+        let via = self.endpoint.socket().via_of(keeper.route);
+        keeper.via = via.unwrap_or(Via::MAIN);
         let peer = keeper.peer();
         self.fading.remove(&keeper.route);
         self.dialling.remove(&peer);
@@ -61,15 +64,35 @@ impl Puncher {
         self.let_fade(peer, keeper.route);
     }
 
+    /// Has the keeper of a peer's path see whether that answers at an address where an attempt has
+    /// found it, and whether it does where it was: what answers on the present path is no proof of a new
+    /// process elsewhere. An address that another socket has found means nothing to this one.
+    pub(super) async fn try_proven(
+        &mut self,
+        peer: PublicKey,
+        via: Option<Via>,
+        remote: SocketAddr,
+    ) {
+        let Some(keeper) = self.keepers.get_mut(&peer) else {
+            return;
+        };
+        let now = Instant::now();
+        if self.endpoint.socket().via_of(keeper.route) == via {
+            keeper.machine.try_address(now, remote);
+        }
+        keeper.machine.suspect(now);
+        self.settle_keeper(peer, None).await;
+    }
+
     /// What a tracker's word has changed about a connection ends with the attempt, unless the peer
     /// has confirmed it on the connection.
     pub(super) fn point_back(&self, peer: PublicKey, route: SocketAddr) {
         if let Some(keeper) = self.keepers.get(&peer) {
             let path = keeper.machine.path();
             let socket = self.endpoint.socket();
-            if socket.path_of(route) != Some(path) {
-                self.admit(route, path);
-                socket.point(route, path);
+            let present = (socket.via_of(route), socket.path_of(route));
+            if present != (Some(keeper.via), Some(path)) {
+                socket.point_via(route, keeper.via, path);
             }
         }
     }
@@ -83,7 +106,7 @@ impl Puncher {
             .get_mut(&peer)
             .and_then(|keeper| keeper.machine.poll_event())
         {
-            self.handle_kept(peer, event).await;
+            self.handle_kept(peer, event, heard).await;
         }
     }
 
@@ -91,23 +114,35 @@ impl Puncher {
         self.keepers.get_mut(peer)?.machine.poll_transmit()
     }
 
-    async fn handle_kept(&mut self, peer: PublicKey, event: KeeperEvent) {
-        let Some(keeper) = self.keepers.get(&peer) else {
+    /// `heard` is what led to the event, if that was a datagram.
+    async fn handle_kept(&mut self, peer: PublicKey, event: KeeperEvent, heard: Option<Arrival>) {
+        let Some(keeper) = self.keepers.get_mut(&peer) else {
             return;
         };
         let (session, route) = (keeper.kept.session, keeper.route);
         tracing::debug!(%peer, ?event, "path");
         match event {
             KeeperEvent::Heard { remote } => {
+                keeper.aside = heard.map(|(.., via)| (remote, via));
                 self.endpoint.socket().admit_heard(route, remote);
             }
             KeeperEvent::Moved { remote, .. } => {
                 tracing::info!(%peer, %remote, "the path of a peer has changed");
-                self.point(peer, route, remote).await;
+                let answered = heard.filter(|(from, ..)| *from == remote);
+                let via = match answered {
+                    Some((.., via)) => via,
+                    None => self.endpoint.socket().via_of(route).unwrap_or(Via::MAIN),
+                };
+                self.point(peer, route, (via, remote)).await;
+                if let Some(keeper) = self.keepers.get_mut(&peer) {
+                    keeper.via = via;
+                }
                 self.note_superfluous(peer);
             }
             KeeperEvent::Silent => {
                 self.set_silent(peer, true);
+                // It may be our own address that is another one. The peer must not look for the old.
+                self.survey.hurry(Instant::now());
                 self.tell(PathNews::Silent { peer, session }).await;
             }
             KeeperEvent::Alive => {

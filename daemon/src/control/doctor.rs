@@ -1,0 +1,240 @@
+//! Tells people how well their daemon is connected, and what they can do about it.
+//!
+//! [`examine`] turns a [`Snapshot`] into [`Finding`]s, the most serious first, and a [`Summary`] in
+//! numbers. It reads no clock and asks nobody. A finding says only what the snapshot shows: what is
+//! not known is said not to be known, and words that this program does not know count as that.
+//!
+//! By concern: [`trackers`], [`network`] (how others see us, and the port of our router), [`reach`]
+//! (what came of the attempts to reach peers). [`Code`] is the table of all findings.
+//!
+//! Not here: where a snapshot comes from (`node`), how findings look on a terminal (`cli`).
+
+mod network;
+mod reach;
+#[cfg(test)]
+mod tests;
+mod trackers;
+
+use std::cmp::Reverse;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::attempt::Attempt;
+use super::model::{Event, Peer, PortMapping, Tracker, exit};
+use reach::Reach;
+
+/// What is known at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    /// The trackers, the daemon's own one first. They also say how our NAT behaves.
+    pub(crate) trackers: Vec<Tracker>,
+    /// Whether our own tracker is on this machine, and so knows nothing of other networks.
+    pub(crate) tracker_is_here: bool,
+    /// The address and UDP port of our socket.
+    pub(crate) listening: SocketAddr,
+    /// Addresses of this machine that peers are told of.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// How things stand with the port of our router.
+    pub(crate) port: PortMapping,
+    /// Attempts that are over, oldest first.
+    pub(crate) attempts: Vec<Attempt>,
+    /// Attempts that go on; there may be a connection already.
+    pub(crate) under_way: Vec<Attempt>,
+    /// Connected peers.
+    pub(crate) peers: Vec<Peer>,
+}
+
+/// One thing that a person should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// A stable word for scripts, such as `NET-02`; the README lists them.
+    pub code: String,
+    /// How serious it is.
+    pub severity: Severity,
+    /// One sentence.
+    pub text: String,
+    /// What the person can do, when there is something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+}
+
+/// How serious a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Worth knowing.
+    Note,
+    /// Something works less well than it could.
+    Warning,
+    /// Something does not work.
+    Error,
+}
+
+impl Severity {
+    /// The word it has in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Severity::Ok => "ok",
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        }
+    }
+}
+
+/// How the peers were reached that the daemon remembers, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Peers of which is known whether they could be reached: the sum of the next three.
+    pub tried: usize,
+    /// Reached directly, in the local network or beyond.
+    pub direct: usize,
+    /// Reached through the tracker alone.
+    pub relayed: usize,
+    /// Not reached.
+    pub failed: usize,
+    /// Further peers that are being tried now.
+    pub under_way: usize,
+    /// Median of the milliseconds from an introduction to a direct path that was proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median_ms: Option<u64>,
+    /// Exit code of `client doctor`: 0 when no finding is an error, 4 when the tracker is not
+    /// reached, else 1.
+    pub exit: u8,
+}
+
+/// All findings there are. The words are stable; a new finding gets a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Code {
+    OwnTrackerUnreached,
+    TrackerBeingTried,
+    OtherTrackerUnreached,
+    TrackerReached,
+    TrackerByTcp,
+    SamePort,
+    RandomPorts,
+    CountedPorts,
+    OtherPorts,
+    PortsUnknown,
+    EarlyPacketsClash,
+    ListensLocally,
+    TrackerIsHere,
+    NoAddress,
+    NoIpv6,
+    PortOpen,
+    PortNotKnown,
+    RouterSilent,
+    RouterRefuses,
+    RouterBehindNat,
+    PortShut,
+    PortMappingOff,
+    NoRouter,
+    AllDirect,
+    SomeRelayed,
+    SomeFailed,
+    NoneReached,
+    NoneTried,
+    AllWell,
+}
+
+impl Code {
+    fn word(self) -> &'static str {
+        match self {
+            Code::OwnTrackerUnreached => "TRK-01",
+            Code::TrackerBeingTried => "TRK-02",
+            Code::OtherTrackerUnreached => "TRK-03",
+            Code::TrackerReached => "TRK-04",
+            Code::TrackerByTcp => "TRK-05",
+            Code::SamePort => "NET-01",
+            Code::RandomPorts => "NET-02",
+            Code::CountedPorts => "NET-03",
+            Code::OtherPorts => "NET-04",
+            Code::PortsUnknown => "NET-05",
+            Code::EarlyPacketsClash => "NET-06",
+            Code::ListensLocally => "NET-07",
+            Code::TrackerIsHere => "NET-08",
+            Code::NoAddress => "NET-09",
+            Code::NoIpv6 => "NET-10",
+            Code::PortOpen => "PORT-01",
+            Code::PortNotKnown => "PORT-02",
+            Code::RouterSilent => "PORT-03",
+            Code::RouterRefuses => "PORT-04",
+            Code::RouterBehindNat => "PORT-05",
+            Code::PortShut => "PORT-06",
+            Code::PortMappingOff => "PORT-07",
+            Code::NoRouter => "PORT-08",
+            Code::AllDirect => "PEER-01",
+            Code::SomeRelayed => "PEER-02",
+            Code::SomeFailed => "PEER-03",
+            Code::NoneReached => "PEER-04",
+            Code::NoneTried => "PEER-05",
+            Code::AllWell => "PEER-06",
+        }
+    }
+
+    /// Without anything to do about it.
+    fn says(self, severity: Severity, text: impl Into<String>) -> Finding {
+        Finding {
+            code: self.word().to_owned(),
+            severity,
+            text: text.into(),
+            action: None,
+        }
+    }
+}
+
+impl Finding {
+    fn with(self, action: Option<String>) -> Finding {
+        Finding { action, ..self }
+    }
+
+    fn is(&self, code: Code) -> bool {
+        self.code == code.word()
+    }
+}
+
+/// All that can be said of a daemon, the most serious first, and the numbers.
+pub(crate) fn examine(snapshot: &Snapshot) -> (Vec<Finding>, Summary) {
+    let reach = Reach::of(snapshot);
+    let mut findings = trackers::findings(snapshot);
+    findings.extend(network::findings(snapshot));
+    findings.push(reach.finding(snapshot));
+    let is_answered = snapshot.trackers.iter().all(|tracker| tracker.connected);
+    let is_well = is_answered && findings.iter().all(|it| it.severity <= Severity::Note);
+    if let Some(last) = findings.last_mut()
+        && is_well
+        && last.is(Code::AllDirect)
+    {
+        *last = reach.all_well();
+    }
+    findings.sort_by_key(|finding| Reverse(finding.severity));
+    let summary = reach.summary(exit_code(&findings));
+    (findings, summary)
+}
+
+/// The same as the control API says it.
+pub(crate) fn shown(snapshot: &Snapshot) -> Vec<Event> {
+    let (findings, summary) = examine(snapshot);
+    let findings = findings.into_iter().map(Event::Finding);
+    findings.chain([Event::Summary(summary)]).collect()
+}
+
+fn exit_code(findings: &[Finding]) -> u8 {
+    let has_error = findings.iter().any(|it| it.severity == Severity::Error);
+    match findings.iter().any(|it| it.is(Code::OwnTrackerUnreached)) {
+        true => exit::TRACKER_UNREACHABLE,
+        false if has_error => exit::OTHER,
+        false => exit::OK,
+    }
+}
+
+/// A number of things: `1 peer`, `2 peers`.
+fn count(number: usize, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
+}

@@ -1,0 +1,271 @@
+//! How other networks see us, and whether our router lets peers in.
+//!
+//! What a tracker can tell of our NAT it has measured by UDP. While none is reached that way, what
+//! was measured before may be of another network, and is not told.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::trackers::is_by_udp;
+use super::{Code, Finding, Severity, Snapshot};
+use crate::control::model::{PortMapping, PortMappingState, Tracker};
+
+pub(super) fn findings(snapshot: &Snapshot) -> Vec<Finding> {
+    if snapshot.listening.ip().is_loopback() {
+        return vec![listens_locally()];
+    }
+    let mut findings = Vec::new();
+    match snapshot.tracker_is_here {
+        true => findings.push(tracker_is_here()),
+        false => findings.extend(nat(snapshot)),
+    }
+    findings.extend(port(snapshot));
+    findings.extend(families(&snapshot.addresses));
+    findings
+}
+
+fn listens_locally() -> Finding {
+    let text = "This daemon listens to this machine alone, so no other machine can reach it.";
+    let action = "Start it without --listen, or with --listen [::]:PORT.";
+    let finding = Code::ListensLocally.says(Severity::Warning, text);
+    finding.with(Some(action.to_owned()))
+}
+
+fn tracker_is_here() -> Finding {
+    let text =
+        "The tracker is on this machine, so how other networks see this daemon is not known.";
+    Code::TrackerIsHere.says(Severity::Note, text)
+}
+
+/// How a NAT picks outside ports (RFC 4787 §4.1), as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mapping {
+    Unknown,
+    Same,
+    Random,
+    Counted,
+    Other,
+}
+
+impl Mapping {
+    /// What the word of an [`Attempt`](super::Attempt) or a [`Tracker`] means. A word of a newer
+    /// program counts as not known.
+    pub(super) fn of_word(word: &str) -> Mapping {
+        match word {
+            "endpoint-independent" => Mapping::Same,
+            "random" => Mapping::Random,
+            "sequential" => Mapping::Counted,
+            "address-dependent" => Mapping::Other,
+            _ => Mapping::Unknown,
+        }
+    }
+
+    /// Of our own NAT, as it is now.
+    pub(super) fn ours(snapshot: &Snapshot) -> Mapping {
+        match measured_by(snapshot) {
+            Some(tracker) => Mapping::of_word(&tracker.mapping),
+            None => Mapping::Unknown,
+        }
+    }
+
+    /// Whether each destination sees another port.
+    pub(super) fn is_by_destination(self) -> bool {
+        matches!(self, Mapping::Random | Mapping::Counted | Mapping::Other)
+    }
+}
+
+/// A tracker that knows our NAT. One on this machine or network sees none.
+fn measured_by(snapshot: &Snapshot) -> Option<&Tracker> {
+    let is_blind = snapshot.tracker_is_here || snapshot.listening.ip().is_loopback();
+    let mut trackers = snapshot.trackers.iter();
+    trackers.find(|tracker| !is_blind && is_by_udp(tracker))
+}
+
+fn nat(snapshot: &Snapshot) -> Vec<Finding> {
+    let Some(tracker) = measured_by(snapshot) else {
+        let text = "How your router treats UDP is not known, since no tracker is known to be reached by UDP.";
+        return vec![Code::PortsUnknown.says(Severity::Note, text)];
+    };
+    let by_destination = |code, how| vec![ports_by_destination(snapshot, code, how)];
+    match Mapping::of_word(&tracker.mapping) {
+        Mapping::Same => same_port(snapshot, tracker),
+        Mapping::Random => by_destination(Code::RandomPorts, ", at random"),
+        Mapping::Counted => by_destination(Code::CountedPorts, ", each a fixed step from the last"),
+        Mapping::Other => by_destination(Code::OtherPorts, ""),
+        Mapping::Unknown => {
+            let text = "How your router picks ports is not known yet.";
+            vec![Code::PortsUnknown.says(Severity::Note, text)]
+        }
+    }
+}
+
+fn same_port(snapshot: &Snapshot, tracker: &Tracker) -> Vec<Finding> {
+    // With a port that is open for all, what is let in elsewhere does not matter.
+    let filtering = match snapshot.port.state {
+        PortMappingState::Open => "",
+        _ => tracker.filtering.as_str(),
+    };
+    let lets_in = match filtering {
+        "port-independent" => ", and whom it has contacted may answer from another port",
+        "port-dependent" | "clashing" => ", and only what it has contacted gets in",
+        _ => "",
+    };
+    let text = format!(
+        "As far as the tracker can tell, every destination sees this daemon at the same port{lets_in}."
+    );
+    let mut findings = vec![Code::SamePort.says(Severity::Ok, text)];
+    if filtering == "clashing" {
+        let text = "A packet that comes in too early costs this daemon its usual port towards that \
+                    peer for half a minute; it is careful about that.";
+        findings.push(Code::EarlyPacketsClash.says(Severity::Note, text));
+    }
+    findings
+}
+
+fn ports_by_destination(snapshot: &Snapshot, code: Code, how: &str) -> Finding {
+    let text =
+        format!("Your router, or your provider's, gives every destination another port{how}");
+    match snapshot.port.state {
+        PortMappingState::Open => {
+            let text =
+                format!("{text}; the port that it has opened for this daemon makes up for it.");
+            code.says(Severity::Note, text)
+        }
+        _ => {
+            let text = format!(
+                "{text}, so that peers behind such a router or a strict one are hard to reach directly."
+            );
+            let finding = code.says(Severity::Warning, text);
+            finding.with(advice(snapshot))
+        }
+    }
+}
+
+/// What can be done for a port that lets everybody in.
+fn advice(snapshot: &Snapshot) -> Option<String> {
+    let port = snapshot.listening.port();
+    let by_hand = match Mapping::ours(snapshot) {
+        // Peers are told the port that the tracker sees, so one opened by hand must be that one.
+        Mapping::Same => format!(
+            ", or open UDP port {port} there for this machine and always start the daemon with \
+             --listen [::]:{port}"
+        ),
+        _ => String::new(),
+    };
+    let advice = match snapshot.port.state {
+        PortMappingState::Silent => format!("Switch UPnP or NAT-PMP on at the router{by_hand}."),
+        PortMappingState::Refused => {
+            format!("Let this machine open ports by UPnP or NAT-PMP at the router{by_hand}.")
+        }
+        PortMappingState::BehindNat => "Have the outer router pass everything on to yours, or ask \
+                                        your provider for a public address."
+            .to_owned(),
+        PortMappingState::Shut => {
+            "Look for a firewall, on the router or on this machine, that stops \
+                                   incoming UDP."
+                .to_owned()
+        }
+        PortMappingState::Off => "Start the daemon without --no-port-mapping, so that it asks the \
+                                  router for an open port."
+            .to_owned(),
+        PortMappingState::Waiting
+        | PortMappingState::Unneeded
+        | PortMappingState::NoRouter
+        | PortMappingState::Asking
+        | PortMappingState::Checking
+        | PortMappingState::Open => return None,
+    };
+    Some(advice)
+}
+
+fn port(snapshot: &Snapshot) -> Option<Finding> {
+    let (code, severity, text) = match snapshot.port.state {
+        PortMappingState::Open => {
+            let text = format!("The router lets peers in{}.", by_which(&snapshot.port));
+            return Some(Code::PortOpen.says(Severity::Ok, text));
+        }
+        PortMappingState::Asking => (
+            Code::PortNotKnown,
+            Severity::Note,
+            "Whether the router opens a port for peers is not known yet: it is being asked.",
+        ),
+        PortMappingState::Checking => (
+            Code::PortNotKnown,
+            Severity::Note,
+            "The router says that it has opened a port; whether peers get in by it is not known yet.",
+        ),
+        PortMappingState::Silent => (
+            Code::RouterSilent,
+            Severity::Note,
+            "The router does not open ports when asked: it answers neither PCP nor NAT-PMP nor UPnP.",
+        ),
+        PortMappingState::Refused => (
+            Code::RouterRefuses,
+            Severity::Note,
+            "The router refuses to open a port for this daemon.",
+        ),
+        PortMappingState::BehindNat => (
+            Code::RouterBehindNat,
+            Severity::Note,
+            "Your router is itself behind another one, so the port that it has opened lets nobody in.",
+        ),
+        PortMappingState::Shut => (
+            Code::PortShut,
+            Severity::Warning,
+            "The router says that it has opened a port, but packets do not come in by it.",
+        ),
+        PortMappingState::Off => (
+            Code::PortMappingOff,
+            Severity::Note,
+            "The router is not asked to let peers in, as --no-port-mapping says.",
+        ),
+        PortMappingState::NoRouter => (
+            Code::NoRouter,
+            Severity::Note,
+            "No router was found that leads out of this network.",
+        ),
+        PortMappingState::Waiting | PortMappingState::Unneeded => return None,
+    };
+    // What is said once is not said again.
+    let is_said = Mapping::ours(snapshot).is_by_destination();
+    let action = advice(snapshot).filter(|_| !is_said);
+    Some(code.says(severity, text).with(action))
+}
+
+/// ` by UDP port 6000 (PCP)`, as far as it is known.
+fn by_which(port: &PortMapping) -> String {
+    let address = port.address.as_deref().map(str::parse::<SocketAddr>);
+    let Some(Ok(address)) = address else {
+        return String::new();
+    };
+    let protocol = port
+        .protocol
+        .as_ref()
+        .map(|protocol| format!(" ({protocol})"));
+    format!(
+        " by UDP port {}{}",
+        address.port(),
+        protocol.unwrap_or_default()
+    )
+}
+
+fn families(addresses: &[IpAddr]) -> Option<Finding> {
+    if addresses.is_empty() {
+        let text = "This machine has no address that another machine could use.";
+        let finding = Code::NoAddress.says(Severity::Warning, text);
+        return Some(finding.with(Some("Connect it to a network.".to_owned())));
+    }
+    if addresses.iter().any(is_public_ipv6) {
+        return None;
+    }
+    let text = "This daemon has no public IPv6 address, so peers that have nothing else are not \
+                reached directly.";
+    Some(Code::NoIpv6.says(Severity::Note, text))
+}
+
+/// Global unicast, 2000::/3 (RFC 4291 §2.4).
+fn is_public_ipv6(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000,
+        IpAddr::V4(_) => false,
+    }
+}

@@ -1,0 +1,295 @@
+//! What came of the attempts to reach peers.
+
+use std::collections::BTreeMap;
+
+use super::network::Mapping;
+use super::{Code, Finding, Severity, Snapshot, Summary, count};
+use crate::control::attempt::{Attempt, Outcome};
+use crate::control::model::PeerPath;
+
+/// How far we came with a peer, best last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    UnderWay,
+    Failed,
+    Relayed,
+    Direct,
+}
+
+impl Fate {
+    /// Of an attempt that is over; none when it tells nothing new.
+    fn of(attempt: &Attempt) -> Option<Fate> {
+        match attempt.outcome {
+            Outcome::Connected if attempt.path == Some(PeerPath::Relay) => Some(Fate::Relayed),
+            Outcome::Connected => Some(Fate::Direct),
+            Outcome::Kept => None,
+            // Whatever else there will be is no connection.
+            _ => Some(Fate::Failed),
+        }
+    }
+
+    /// Of one that goes on: what has not come about may yet.
+    fn so_far(attempt: &Attempt) -> Option<Fate> {
+        Fate::of(attempt).map(|fate| match fate {
+            Fate::Failed => Fate::UnderWay,
+            fate => fate,
+        })
+    }
+}
+
+/// Why a peer was not reached, as far as its last attempt shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Obstacle {
+    /// The two, as they were started, and their tracker allow no path in common.
+    Forbidden,
+    /// It answered, and there was no connection all the same.
+    NoHandshake,
+    /// Its NAT gives every destination another port.
+    ByDestination,
+    /// It is not known how its NAT works.
+    Unknown,
+    /// None that is known of.
+    Other,
+}
+
+impl Obstacle {
+    fn of(attempt: &Attempt) -> Obstacle {
+        match Mapping::of_word(&attempt.mapping) {
+            _ if attempt.outcome == Outcome::Forbidden => Obstacle::Forbidden,
+            _ if attempt.proven_unix_ms.is_some() => Obstacle::NoHandshake,
+            mapping if mapping.is_by_destination() => Obstacle::ByDestination,
+            Mapping::Unknown => Obstacle::Unknown,
+            _ => Obstacle::Other,
+        }
+    }
+}
+
+/// The fates of all peers that are remembered.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    direct: usize,
+    relayed: usize,
+    failed: usize,
+    under_way: usize,
+    obstacles: BTreeMap<Obstacle, usize>,
+    median_ms: Option<u64>,
+}
+
+impl Reach {
+    pub(super) fn of(snapshot: &Snapshot) -> Reach {
+        let mut reach = Reach {
+            median_ms: median_ms(snapshot),
+            ..Reach::default()
+        };
+        for (fate, obstacle) in fates(snapshot).into_values() {
+            reach.add(fate, obstacle);
+        }
+        reach
+    }
+
+    fn add(&mut self, fate: Fate, obstacle: Option<Obstacle>) {
+        match fate {
+            Fate::UnderWay => self.under_way += 1,
+            Fate::Direct => self.direct += 1,
+            Fate::Relayed => self.relayed += 1,
+            Fate::Failed => {
+                self.failed += 1;
+                *self
+                    .obstacles
+                    .entry(obstacle.unwrap_or(Obstacle::Unknown))
+                    .or_default() += 1;
+            }
+        }
+    }
+
+    fn tried(&self) -> usize {
+        self.direct + self.relayed + self.failed
+    }
+
+    pub(super) fn summary(&self, exit: u8) -> Summary {
+        Summary {
+            tried: self.tried(),
+            direct: self.direct,
+            relayed: self.relayed,
+            failed: self.failed,
+            under_way: self.under_way,
+            median_ms: self.median_ms,
+            exit,
+        }
+    }
+
+    pub(super) fn finding(&self, snapshot: &Snapshot) -> Finding {
+        let tried = self.tried();
+        match (self.failed, self.relayed) {
+            _ if tried == 0 => self.none_tried(),
+            (0, 0) => Code::AllDirect.says(Severity::Ok, self.all_direct()),
+            (0, _) => {
+                let text = format!("{}.", self.counts());
+                Code::SomeRelayed.says(Severity::Note, text)
+            }
+            (failed, _) if failed == tried => {
+                let text = format!("{}{}.", self.none_reached(), self.why(snapshot));
+                let finding = Code::NoneReached.says(Severity::Error, text);
+                finding.with(self.action(snapshot))
+            }
+            (failed, _) => {
+                let text = format!(
+                    "{}; {failed} {} not reached{}.",
+                    self.counts(),
+                    was(failed),
+                    self.why(snapshot)
+                );
+                let finding = Code::SomeFailed.says(Severity::Warning, text);
+                finding.with(self.action(snapshot))
+            }
+        }
+    }
+
+    /// Instead of the finding that all peers are direct, where nothing else is to be said either.
+    pub(super) fn all_well(&self) -> Finding {
+        let all_direct = self.all_direct();
+        let mut letters = all_direct.chars();
+        let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+        let rest = first.into_iter().chain(letters).collect::<String>();
+        let text = format!("All well: the trackers answer, and {rest}");
+        Code::AllWell.says(Severity::Ok, text)
+    }
+
+    fn none_tried(&self) -> Finding {
+        let text = match self.under_way {
+            0 => {
+                "No peer has been tried yet, so how peers are reached is not known yet.".to_owned()
+            }
+            1 => "One peer is being tried; what comes of it is not known yet.".to_owned(),
+            under_way => {
+                format!("{under_way} peers are being tried; what comes of it is not known yet.")
+            }
+        };
+        Code::NoneTried.says(Severity::Note, text)
+    }
+
+    fn all_direct(&self) -> String {
+        match self.direct {
+            1 => "The one peer that was tried was reached directly.".to_owned(),
+            direct => format!("All {direct} peers that were tried were reached directly."),
+        }
+    }
+
+    fn none_reached(&self) -> String {
+        match self.failed {
+            1 => "The one peer that was tried was not reached".to_owned(),
+            failed => format!("None of the {failed} peers that were tried was reached"),
+        }
+    }
+
+    fn counts(&self) -> String {
+        let of_all = format!("of {}", count(self.tried(), "peer"));
+        match self.relayed {
+            0 => format!("Direct with {} {of_all}", self.direct),
+            relayed => format!(
+                "Direct with {} {of_all}, through the tracker with {relayed}",
+                self.direct
+            ),
+        }
+    }
+
+    /// What is known of those that failed.
+    fn why(&self, snapshot: &Snapshot) -> String {
+        let too = match Mapping::ours(snapshot).is_by_destination() {
+            true => ", as you are",
+            false => "",
+        };
+        let reason = |(obstacle, &number): (&Obstacle, &usize)| {
+            let all = number == self.failed;
+            let who = match (all, number) {
+                (true, 1) => "it".to_owned(),
+                (true, _) => "all".to_owned(),
+                (false, _) => format!("{number} of them"),
+            };
+            let whose = match (all, number) {
+                (true, 1) => "its router works".to_owned(),
+                (true, _) => "their routers work".to_owned(),
+                (false, 1) => "the router of 1 of them works".to_owned(),
+                (false, _) => format!("the routers of {number} of them work"),
+            };
+            let is = is(number);
+            match obstacle {
+                Obstacle::Forbidden => format!(
+                    "; with {who} no path is allowed, as the two and their tracker were started"
+                ),
+                Obstacle::NoHandshake => format!("; {who} answered, but no connection came of it"),
+                Obstacle::ByDestination => {
+                    format!(
+                        "; {who} {is} behind a router that gives every destination another port{too}"
+                    )
+                }
+                Obstacle::Unknown => format!("; how {whose} is not known"),
+                Obstacle::Other => String::new(),
+            }
+        };
+        self.obstacles.iter().map(reason).collect()
+    }
+
+    /// Where our own router is in the way, its finding says what can be done.
+    fn action(&self, snapshot: &Snapshot) -> Option<String> {
+        let is_theirs = self.obstacles.contains_key(&Obstacle::ByDestination);
+        let is_ours = Mapping::ours(snapshot).is_by_destination();
+        (is_theirs && !is_ours).then(|| {
+            "Ask those behind such a router to switch UPnP or NAT-PMP on there.".to_owned()
+        })
+    }
+}
+
+fn is(number: usize) -> &'static str {
+    match number {
+        1 => "is",
+        _ => "are",
+    }
+}
+
+fn was(number: usize) -> &'static str {
+    match number {
+        1 => "was",
+        _ => "were",
+    }
+}
+
+/// Who is connected is reached as it is now; who is not, as well as it ever was: a peer that has
+/// left since then is nobody's failure. Of those that failed, what the last attempt showed.
+fn fates(snapshot: &Snapshot) -> BTreeMap<&str, (Fate, Option<Obstacle>)> {
+    let mut fates = BTreeMap::new();
+    let over = snapshot.attempts.iter().map(|it| (it, Fate::of(it)));
+    let under_way = snapshot.under_way.iter().map(|it| (it, Fate::so_far(it)));
+    for (attempt, fate) in over.chain(under_way) {
+        let Some(fate) = fate else { continue };
+        let known = fates.entry(&*attempt.peer).or_insert((fate, None));
+        known.0 = known.0.max(fate);
+        if fate == Fate::Failed {
+            known.1 = Some(Obstacle::of(attempt));
+        }
+    }
+    for peer in &snapshot.peers {
+        let fate = match peer.path {
+            PeerPath::Lan | PeerPath::Direct => Fate::Direct,
+            PeerPath::Relay => Fate::Relayed,
+        };
+        fates.insert(&*peer.peer, (fate, None));
+    }
+    fates
+}
+
+/// Over all attempts that came to a proven path.
+fn median_ms(snapshot: &Snapshot) -> Option<u64> {
+    let attempts = snapshot.attempts.iter().chain(&snapshot.under_way);
+    let proven = attempts.filter_map(|attempt| {
+        let proven = attempt.proven_unix_ms?;
+        Some(proven.saturating_sub(attempt.started_unix_ms))
+    });
+    let mut times: Vec<u64> = proven.collect();
+    times.sort_unstable();
+    let upper = *times.get(times.len() / 2)?;
+    match times.len() % 2 {
+        1 => Some(upper),
+        _ => Some(upper.midpoint(times[times.len() / 2 - 1])),
+    }
+}

@@ -1,0 +1,554 @@
+//! Snapshots and what is found in them: which findings ([`table`]), and in which words.
+
+mod table;
+
+use super::*;
+use crate::control::attempt::{Outcome, Role, Technique};
+use crate::control::model::{PeerPath, PortMappingState, Transport, Way};
+
+const EIM: &str = "endpoint-independent";
+
+#[test]
+fn a_tracker_that_is_not_reached_is_told_with_its_cause_and_what_to_look_at() {
+    says(
+        |it| {
+            lost(
+                &mut it.trackers[0],
+                Some("tracker 203.0.113.1:59000 did not answer"),
+            )
+        },
+        "TRK-01",
+        "The tracker t.example:59000 is not reached: tracker 203.0.113.1:59000 did not answer.",
+        "See that the tracker runs, and that nothing on the way stops UDP and TCP to port 59000; if \
+         its key is not the one expected, ask who runs it for the new one.",
+    );
+    says(
+        |it| by(&mut it.trackers[0], Transport::Udp, 443),
+        "TRK-04",
+        "The tracker t.example:59000 is reached by QUIC over UDP at port 443.",
+        "",
+    );
+}
+
+#[test]
+fn that_udp_does_not_get_out_is_said_only_when_nothing_shows_the_contrary() {
+    let no_udp = |it: &mut Snapshot| by(&mut it.trackers[0], Transport::Tcp, 443);
+    let ask = "Ask who runs this network to let UDP out; if nobody else reaches the tracker by UDP \
+               either, let UDP through to its port 59000.";
+    let text = "UDP does not get through to the tracker t.example:59000: it is reached by TLS over \
+                TCP at port 443";
+    says(
+        |it| {
+            no_udp(it);
+            it.attempts.clear();
+        },
+        "TRK-05",
+        &format!("{text}."),
+        ask,
+    );
+    let none = format!("{text}, and no peer is connected directly.");
+    says(no_udp, "TRK-05", &none, ask);
+    // A peer in the same network shows nothing about what is beyond it.
+    says(
+        |it| {
+            no_udp(it);
+            it.peers.push(peer("b", PeerPath::Lan));
+        },
+        "TRK-05",
+        &format!("{text}."),
+        ask,
+    );
+    let out = "UDP reaches others, but not the tracker t.example:59000: that is reached by TLS over \
+               TCP at port 443.";
+    let let_in = "Let UDP through to port 59000 of the tracker.";
+    says(
+        |it| {
+            no_udp(it);
+            it.peers.push(peer("b", PeerPath::Direct));
+        },
+        "TRK-05",
+        out,
+        let_in,
+    );
+    says(
+        |it| {
+            no_udp(it);
+            it.trackers.push(tracker());
+        },
+        "TRK-05",
+        out,
+        let_in,
+    );
+}
+
+#[test]
+fn what_to_do_about_the_router_is_said_once_and_helps() {
+    let port_text = "The router does not open ports when asked: it answers neither PCP nor NAT-PMP \
+                     nor UPnP.";
+    says(
+        |it| it.port.state = PortMappingState::Silent,
+        "PORT-03",
+        port_text,
+        "Switch UPnP or NAT-PMP on at the router, or open UDP port 4000 there for this machine and \
+         always start the daemon with --listen [::]:4000.",
+    );
+    let random = |it: &mut Snapshot| hard(it, "random", PortMappingState::Silent);
+    says(random, "PORT-03", port_text, "");
+    // Peers are not told of a port that was opened by hand, if the tracker sees another.
+    says(
+        random,
+        "NET-02",
+        "Your router, or your provider's, gives every destination another port, at random, so that \
+         peers behind such a router or a strict one are hard to reach directly.",
+        "Switch UPnP or NAT-PMP on at the router.",
+    );
+    says(
+        |it| hard(it, "sequential", PortMappingState::Open),
+        "NET-03",
+        "Your router, or your provider's, gives every destination another port, each a fixed step \
+         from the last; the port that it has opened for this daemon makes up for it.",
+        "",
+    );
+    says(
+        |_| (),
+        "PORT-01",
+        "The router lets peers in by UDP port 6000 (PCP).",
+        "",
+    );
+    says(
+        |it| it.port.address = None,
+        "PORT-01",
+        "The router lets peers in.",
+        "",
+    );
+}
+
+#[test]
+fn of_peers_that_were_not_reached_is_told_what_is_known() {
+    let nine = |it: &mut Snapshot| {
+        it.attempts = (0..9).map(|n| reached(&format!("p{n}"), 50)).collect();
+    };
+    says(
+        |it| {
+            nine(it);
+            hard(it, "random", PortMappingState::Silent);
+            it.attempts.push(failed("x", "random"));
+        },
+        "PEER-03",
+        "Direct with 9 of 10 peers; 1 was not reached; it is behind a router that gives every \
+         destination another port, as you are.",
+        "",
+    );
+    says(
+        |it| {
+            nine(it);
+            it.attempts.push(failed("x", "sequential"));
+            it.attempts.push(failed("y", "unknown"));
+            it.attempts.push(failed("z", EIM));
+        },
+        "PEER-03",
+        "Direct with 9 of 12 peers; 3 were not reached; 1 of them is behind a router that gives \
+         every destination another port; how the router of 1 of them works is not known.",
+        "Ask those behind such a router to switch UPnP or NAT-PMP on there.",
+    );
+    says(
+        |it| {
+            it.attempts = vec![failed("x", EIM), failed("y", EIM)];
+            for attempt in &mut it.attempts {
+                attempt.outcome = Outcome::NoHandshake;
+                attempt.proven_unix_ms = Some(7);
+            }
+        },
+        "PEER-04",
+        "None of the 2 peers that were tried was reached; all answered, but no connection came of it.",
+        "",
+    );
+    says(
+        |it| {
+            it.attempts = vec![failed("x", "unknown")];
+            it.attempts[0].outcome = Outcome::Forbidden;
+        },
+        "PEER-04",
+        "The one peer that was tried was not reached; with it no path is allowed, as the two and \
+         their tracker were started.",
+        "",
+    );
+    says(
+        |it| it.attempts = vec![failed("x", "unknown")],
+        "PEER-04",
+        "The one peer that was tried was not reached; how its router works is not known.",
+        "",
+    );
+    // Our own router is not known while the tracker is reached by TCP, so "as you are" is not said.
+    says(
+        |it| {
+            hard(it, "random", PortMappingState::Unneeded);
+            by(&mut it.trackers[0], Transport::Tcp, 443);
+            it.attempts = vec![failed("x", "random")];
+        },
+        "PEER-04",
+        "The one peer that was tried was not reached; it is behind a router that gives every \
+         destination another port.",
+        "Ask those behind such a router to switch UPnP or NAT-PMP on there.",
+    );
+}
+
+#[test]
+fn who_was_reached_is_told_in_numbers() {
+    let text =
+        "All well: the trackers answer, and all 2 peers that were tried were reached directly.";
+    says(|it| it.attempts.push(reached("b", 9)), "PEER-06", text, "");
+    says(
+        |it| it.peers.push(peer("b", PeerPath::Relay)),
+        "PEER-02",
+        "Direct with 1 of 2 peers, through the tracker with 1.",
+        "",
+    );
+    says(
+        |it| {
+            it.attempts.clear();
+            it.under_way = vec![failed("b", EIM), failed("c", EIM)];
+        },
+        "PEER-05",
+        "2 peers are being tried; what comes of it is not known yet.",
+        "",
+    );
+}
+
+#[test]
+fn a_peer_counts_once_as_it_is_reached_now_or_else_at_its_best() {
+    let numbers = |change: &dyn Fn(&mut Snapshot)| {
+        let mut snapshot = healthy();
+        change(&mut snapshot);
+        let summary = examine(&snapshot).1;
+        let counts = [
+            summary.direct,
+            summary.relayed,
+            summary.failed,
+            summary.under_way,
+        ];
+        assert_eq!(summary.tried, counts[..3].iter().sum::<usize>());
+        counts
+    };
+    assert_eq!(numbers(&|_| ()), [1, 0, 0, 0]);
+    // It has left since.
+    assert_eq!(
+        numbers(&|it| it.attempts.push(failed("a", EIM))),
+        [1, 0, 0, 0]
+    );
+    assert_eq!(
+        numbers(&|it| it.peers.push(peer("a", PeerPath::Relay))),
+        [0, 1, 0, 0]
+    );
+    assert_eq!(
+        numbers(&|it| it.peers.push(peer("a", PeerPath::Lan))),
+        [1, 0, 0, 0]
+    );
+    assert_eq!(
+        numbers(&|it| it.under_way.push(failed("a", EIM))),
+        [1, 0, 0, 0]
+    );
+    assert_eq!(
+        numbers(&|it| it.under_way.push(failed("b", EIM))),
+        [1, 0, 0, 1]
+    );
+    assert_eq!(
+        numbers(&|it| it.under_way.push(reached("b", 5))),
+        [2, 0, 0, 0]
+    );
+    let again = |it: &mut Snapshot| {
+        it.attempts.push(failed("b", EIM));
+        it.under_way.push(failed("b", EIM));
+    };
+    assert_eq!(numbers(&again), [1, 0, 1, 0]);
+    let relayed = |it: &mut Snapshot| {
+        it.attempts = vec![reached("b", 9)];
+        it.attempts[0].path = Some(PeerPath::Relay);
+        it.under_way = it.attempts.clone();
+        it.under_way[0].peer = "c".into();
+    };
+    assert_eq!(numbers(&relayed), [0, 2, 0, 0]);
+    let then_direct = |it: &mut Snapshot| {
+        relayed(it);
+        it.attempts[0].path = Some(PeerPath::Direct);
+    };
+    assert_eq!(numbers(&then_direct), [1, 1, 0, 0]);
+    // That a connection lived on says nothing of how it was made.
+    let kept = |it: &mut Snapshot| {
+        it.attempts = vec![failed("b", EIM)];
+        it.attempts[0].outcome = Outcome::Kept;
+    };
+    assert_eq!(numbers(&kept), [0, 0, 0, 0]);
+}
+
+#[test]
+fn the_median_is_of_all_paths_that_were_proven() {
+    let median = |times: &[u64]| {
+        let mut snapshot = healthy();
+        snapshot.attempts = times.iter().map(|&ms| reached("a", ms)).collect();
+        snapshot.attempts.push(failed("b", EIM));
+        examine(&snapshot).1.median_ms
+    };
+    assert_eq!(median(&[]), None);
+    assert_eq!(median(&[30]), Some(30));
+    assert_eq!(median(&[900, 10]), Some(455));
+    assert_eq!(median(&[900, 10, 20]), Some(20));
+    // A clock that was set back.
+    let mut snapshot = healthy();
+    snapshot.attempts[0].started_unix_ms = u64::MAX;
+    assert_eq!(examine(&snapshot).1.median_ms, Some(0));
+}
+
+/// Every combination of what can be known: sentences are whole, actions too, and what is not known
+/// is not claimed.
+#[test]
+fn every_combination_is_said_in_whole_sentences_and_claims_nothing_unknown() {
+    let mappings = [
+        EIM,
+        "random",
+        "sequential",
+        "address-dependent",
+        "unknown",
+        "psychic",
+    ];
+    let filterings = [
+        "port-independent",
+        "port-dependent",
+        "clashing",
+        "unknown",
+        "psychic",
+    ];
+    for mapping in mappings {
+        for filtering in filterings {
+            for state in every_port_state() {
+                for transport in [None, Some(Transport::Udp), Some(Transport::Tcp)] {
+                    for connected in [true, false] {
+                        let mut snapshot = healthy();
+                        snapshot.port.state = state;
+                        let own = &mut snapshot.trackers[0];
+                        own.mapping = mapping.into();
+                        own.filtering = filtering.into();
+                        own.connected = connected;
+                        own.way = transport.map(|transport| Way {
+                            transport,
+                            port: 59000,
+                        });
+                        snapshot.attempts.push(failed("b", mapping));
+                        check_sentences(&snapshot);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn check_sentences(snapshot: &Snapshot) {
+    let (findings, summary) = examine(snapshot);
+    let own = &snapshot.trackers[0];
+    let knows_nat = own.connected && own.way.is_some_and(|way| way.transport == Transport::Udp);
+    for finding in &findings {
+        for sentence in [Some(&finding.text), finding.action.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            assert!(sentence.ends_with('.'), "{sentence}");
+            assert!(
+                sentence.starts_with(|first: char| first.is_ascii_uppercase()),
+                "{sentence}"
+            );
+            assert!(
+                !sentence.contains("  ") && !sentence.contains(".."),
+                "{sentence}"
+            );
+            assert!(knows_nat || !sentence.contains("as you are"), "{sentence}");
+        }
+        let of_nat = ["NET-01", "NET-02", "NET-03", "NET-04", "NET-06"];
+        assert!(
+            knows_nat || !of_nat.contains(&finding.code.as_str()),
+            "{finding:?}"
+        );
+    }
+    let worst = findings.iter().map(|it| it.severity).max();
+    assert_eq!(findings.first().map(|it| it.severity), worst);
+    assert_eq!(summary.exit == exit::OK, worst < Some(Severity::Error));
+    assert_eq!(
+        summary.exit == exit::TRACKER_UNREACHABLE,
+        has(&findings, "TRK-01")
+    );
+}
+
+#[test]
+fn the_readme_lists_every_code_and_no_other() {
+    let readme = include_str!("../../../../README.md");
+    let is_code = |word: &&str| {
+        let number = word
+            .split_once('-')
+            .filter(|(kind, _)| KINDS.contains(kind));
+        number.is_some_and(|(_, number)| number.len() == 2)
+    };
+    let words = readme.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    let mut listed: Vec<&str> = words.filter(is_code).collect();
+    listed.sort_unstable();
+    listed.dedup();
+    let mut codes = ALL.map(Code::word);
+    codes.sort_unstable();
+    assert_eq!(listed, codes);
+}
+
+const ALL: [Code; 29] = {
+    use Code::*;
+    [
+        OwnTrackerUnreached,
+        TrackerBeingTried,
+        OtherTrackerUnreached,
+        TrackerReached,
+        TrackerByTcp,
+        SamePort,
+        RandomPorts,
+        CountedPorts,
+        OtherPorts,
+        PortsUnknown,
+        EarlyPacketsClash,
+        ListensLocally,
+        TrackerIsHere,
+        NoAddress,
+        NoIpv6,
+        PortOpen,
+        PortNotKnown,
+        RouterSilent,
+        RouterRefuses,
+        RouterBehindNat,
+        PortShut,
+        PortMappingOff,
+        NoRouter,
+        AllDirect,
+        SomeRelayed,
+        SomeFailed,
+        NoneReached,
+        NoneTried,
+        AllWell,
+    ]
+};
+
+const KINDS: [&str; 4] = ["TRK", "NET", "PORT", "PEER"];
+
+#[track_caller]
+fn says(change: impl FnOnce(&mut Snapshot), code: &str, text: &str, action: &str) {
+    let mut snapshot = healthy();
+    change(&mut snapshot);
+    let (findings, _) = examine(&snapshot);
+    let found = findings.iter().find(|it| it.code == code);
+    let found = found.unwrap_or_else(|| panic!("no {code} in {findings:#?}"));
+    assert_eq!(found.text, text);
+    assert_eq!(found.action.as_deref().unwrap_or_default(), action);
+}
+
+fn has(findings: &[Finding], code: &str) -> bool {
+    findings.iter().any(|finding| finding.code == code)
+}
+
+/// Behind a home router that opens a port; one peer was reached.
+fn healthy() -> Snapshot {
+    Snapshot {
+        trackers: vec![tracker()],
+        tracker_is_here: false,
+        listening: "[::]:4000".parse().unwrap(),
+        addresses: vec![ip("192.168.1.9")],
+        port: PortMapping {
+            state: PortMappingState::Open,
+            protocol: Some("PCP".into()),
+            address: Some("203.0.113.7:6000".into()),
+            note: String::new(),
+        },
+        attempts: vec![reached("a", 104)],
+        under_way: Vec::new(),
+        peers: Vec::new(),
+    }
+}
+
+fn tracker() -> Tracker {
+    Tracker {
+        address: "t.example:59000".into(),
+        key: "k".into(),
+        connected: true,
+        way: Some(Way {
+            transport: Transport::Udp,
+            port: 59000,
+        }),
+        note: None,
+        mapping: EIM.into(),
+        filtering: "port-dependent".into(),
+    }
+}
+
+fn lost(tracker: &mut Tracker, cause: Option<&str>) {
+    tracker.connected = false;
+    tracker.way = None;
+    tracker.note = cause.map(str::to_owned);
+}
+
+fn by(tracker: &mut Tracker, transport: Transport, port: u16) {
+    tracker.way = Some(Way { transport, port });
+}
+
+fn hard(snapshot: &mut Snapshot, mapping: &str, port: PortMappingState) {
+    snapshot.trackers[0].mapping = mapping.into();
+    snapshot.port.state = port;
+}
+
+fn reached(peer: &str, ms: u64) -> Attempt {
+    Attempt {
+        proven_unix_ms: Some(1000 + ms),
+        connected_unix_ms: Some(1000 + 2 * ms),
+        outcome: Outcome::Connected,
+        ..failed(peer, EIM)
+    }
+}
+
+fn failed(peer: &str, mapping: &str) -> Attempt {
+    Attempt {
+        peer: peer.into(),
+        side: Role::Client,
+        candidates: 2,
+        mapping: mapping.into(),
+        filtering: "port-dependent".into(),
+        started_unix_ms: 1000,
+        proven_unix_ms: None,
+        connected_unix_ms: None,
+        relayed_unix_ms: None,
+        direct_unix_ms: None,
+        path: None,
+        address: None,
+        kind: None,
+        rtt_ms: None,
+        checks: 24,
+        technique: Technique::Checks,
+        outcome: Outcome::NoPath,
+    }
+}
+
+fn peer(name: &str, path: PeerPath) -> Peer {
+    Peer {
+        peer: name.into(),
+        path,
+        address: "203.0.113.9:4000".into(),
+        rtt_ms: 12.0,
+        down_bytes: 0,
+        up_bytes: 0,
+        side: Role::Server,
+        kind: None,
+        reached_ms: None,
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn every_port_state() -> [PortMappingState; 11] {
+    use PortMappingState::*;
+    [
+        Off, Waiting, Unneeded, NoRouter, Asking, Silent, Refused, BehindNat, Checking, Shut, Open,
+    ]
+}

@@ -1,0 +1,126 @@
+//! Guesses at ports: one attempt's at a time, by further sockets.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use warren_net::Via;
+use warren_proto::nat::{Charge, MAIN, Transmit, Turn, TurnEnd};
+
+use super::{Arrival, Puncher};
+use crate::punch::guess::Word;
+use crate::punch::owners::Owner;
+
+impl Puncher {
+    /// Takes in what a peer said by way of the tracker that introduced us.
+    pub(super) async fn hear(&mut self, now: Instant, word: &Word) {
+        let is_its = |line: &crate::tracker::Line| line.is_about(word.tracker, &word.id);
+        let mut attempts = self.attempts.iter_mut();
+        let Some((id, attempt)) = attempts.find(|(_, it)| is_its(&it.line)) else {
+            return;
+        };
+        let id = *id;
+        attempt
+            .machine
+            .handle_trickled(now, word.address, word.mapping);
+        self.settle_attempt(id, None).await;
+    }
+
+    /// An attempt wants to guess.
+    pub(super) fn queue(&mut self, id: u64, turn: Turn) {
+        let now = Instant::now();
+        if let Some(attempt) = self.attempts.get_mut(&id) {
+            attempt.guessed = Some(turn.ip);
+        }
+        if let Err(wait) = self.turnstile.ask(now, id, turn) {
+            tracing::debug!(%wait, "no guess");
+            if let Some(attempt) = self.attempts.get_mut(&id) {
+                attempt.machine.deny_turn(now);
+            }
+        }
+    }
+
+    /// Lets those guess whose turn it is.
+    pub(super) async fn let_through(&mut self, now: Instant) {
+        while let Some(id) = self.turnstile.poll(now) {
+            match self.attempts.get_mut(&id) {
+                Some(attempt) => attempt.machine.take_turn(now),
+                None => self.turnstile.leave(now, id, TurnEnd::Unanswered),
+            }
+            self.settle_attempt(id, None).await;
+        }
+    }
+
+    /// An attempt guesses no more.
+    pub(super) fn end_turn(&mut self, id: u64) {
+        let Some(attempt) = self.attempts.get(&id) else {
+            return;
+        };
+        let keeper = self.keepers.get(&attempt.peer);
+        let known = keeper.map(|keeper| keeper.machine.path().ip());
+        let end = attempt.turn_end(known);
+        self.turnstile.leave(Instant::now(), id, end);
+    }
+
+    /// What an attempt calls by this number, while that is open.
+    pub(super) fn via_of_attempt(&self, id: u64, number: u16) -> Option<Via> {
+        self.vias.of(Owner::Attempt(id), number)
+    }
+
+    /// Closes a socket of an attempt, unless a route goes by it.
+    pub(super) fn close_via(&mut self, id: u64, number: u16) {
+        let socket = self.endpoint.socket();
+        self.vias.close(socket, Owner::Attempt(id), number);
+    }
+
+    /// The peer of an attempt was heard. Until the client nominates one, this address is as good as
+    /// any.
+    pub(super) fn follow_heard(&self, id: u64, route: SocketAddr, number: u16, remote: SocketAddr) {
+        let socket = self.endpoint.socket();
+        if number == MAIN {
+            socket.admit_heard(route, remote);
+        }
+        let via = self.via_of_attempt(id, number);
+        match via.filter(|_| socket.path_of(route).is_none()) {
+            Some(Via::MAIN) => socket.point(route, remote),
+            Some(via) => socket.point_via(route, via, remote),
+            None => false,
+        };
+    }
+
+    /// Whether a datagram may be sent that is not an answer or a question to a server.
+    pub(super) fn may_send(&mut self, transmit: &Transmit, owner: Owner) -> bool {
+        let Transmit {
+            to, bytes, charge, ..
+        } = transmit;
+        let now = Instant::now();
+        match (charge, owner) {
+            (Charge::Guess, Owner::Attempt(id)) => self.turnstile.take(now, id, *to),
+            (Charge::Guess, _) => false,
+            (Charge::Unasked | Charge::Free, _) => {
+                !self.is_unasked(*to, bytes, owner) || self.allowance.take(now, *to, bytes.len())
+            }
+        }
+    }
+
+    /// The socket that a datagram leaves by: of a keeper that of the route, or where the peer was
+    /// heard; of others the one that they number. `None` if it cannot be opened.
+    pub(super) fn via_for(
+        &mut self,
+        transmit: &Transmit,
+        owner: Owner,
+        heard: Option<Arrival>,
+    ) -> Option<Via> {
+        let socket = self.endpoint.socket();
+        let Owner::Keeper(peer) = owner else {
+            return self.vias.open(socket, owner, transmit.via);
+        };
+        let heard = heard.filter(|(from, ..)| *from == transmit.to);
+        let keeper = self.keepers.get(&peer);
+        let aside = keeper.and_then(|keeper| keeper.aside);
+        let aside = aside.filter(|(remote, _)| *remote == transmit.to);
+        let its = || keeper.and_then(|keeper| socket.via_of(keeper.route));
+        let via = heard.map(|(.., via)| via);
+        let via = via.or(aside.map(|(_, via)| via)).or_else(its);
+        Some(via.unwrap_or(Via::MAIN))
+    }
+}
