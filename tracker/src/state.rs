@@ -321,8 +321,10 @@ impl Tables {
             for_peer.relay = relay.open(now, peer, other);
             for_other.relay = for_peer.relay;
         }
-        let halves = (&for_peer, &for_other);
-        let advice = self.advice(now, halves, (peer, other));
+        // Who is reached through a tracker alone says and is told nothing of ports either.
+        let is_direct = for_peer.paths.may_be_direct(for_other.paths);
+        let halves = Some((&for_peer, &for_other)).filter(|_| is_direct);
+        let advice = halves.and_then(|halves| self.advice(now, halves, (peer, other)));
         for news in advice.iter().cloned() {
             self.tell(&other, news);
         }

@@ -186,6 +186,27 @@ async fn who_wants_no_relay_gets_none_and_who_wants_nothing_else_gets_no_address
 }
 
 #[tokio::test]
+async fn who_is_reached_through_the_tracker_alone_says_nothing_of_its_ports() {
+    let running = start(Some(RATE));
+    for (paths, expected) in [(Paths::Any, 0x0027), (Paths::RelayOnly, 0x0023)] {
+        let [mut a, mut b] = running.daemons([Transport::Udp; 2]).await;
+        a.say(&situation(paths)).await;
+        let [for_a, _] = meet(&mut a, &mut b).await;
+        a.say(&ToTracker::Trickle {
+            id: for_a.id,
+            port: 40_000,
+            mapping: NatMapping::Unknown,
+        })
+        .await;
+        a.say(&ToTracker::Leave { swarm: SWARM }).await;
+        let first = b.next_of(&[0x0027, 0x0023]).await;
+        assert_eq!(warren_proto::wire::Message::kind(&first), expected);
+        a.leave().await;
+        b.leave().await;
+    }
+}
+
+#[tokio::test]
 async fn a_tracker_without_a_relay_passes_nothing_on() {
     let running = start(None);
     let [mut a, mut b] = running.daemons([Transport::Udp, Transport::Tcp]).await;

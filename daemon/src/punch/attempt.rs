@@ -31,6 +31,9 @@ pub(super) struct Attempt {
     pub(super) nominated: Option<(u16, SocketAddr)>,
     /// The paths on which the peer has answered.
     pub(super) proven: Vec<Path>,
+    /// Whether a direct path is looked for. If not, nothing leaves for the peer's address, whoever
+    /// names one.
+    pub(super) is_direct: bool,
     /// The way through the tracker.
     pub(super) relay: Option<RelaySession>,
     /// When to take it.
@@ -58,9 +61,11 @@ impl Attempt {
             side,
             relay,
             line,
+            is_direct,
             ..
         } = meeting;
         Attempt {
+            is_direct: *is_direct,
             relay: relay.clone(),
             relay_due: relay.as_ref().map(|_| now + head_start),
             machine: PunchAttempt::new(now, rendezvous, *side, rand::random()),

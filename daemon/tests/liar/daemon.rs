@@ -14,7 +14,10 @@ use warren_daemon::{
     home::socket_path,
 };
 use warren_net::Identity;
-use warren_proto::id::{PublicKey, TrackerPin};
+use warren_proto::{
+    id::{PublicKey, TrackerPin},
+    wire::Paths,
+};
 use warren_tracker::Tracker;
 
 use crate::{DEADLINE, until};
@@ -41,6 +44,16 @@ impl Daemon {
         address: String,
         pin: TrackerPin,
     ) -> Daemon {
+        Daemon::start_with(place, idx, (address, pin), Paths::Any).await
+    }
+
+    /// The same, reached by these paths alone.
+    pub(crate) async fn start_with(
+        place: &Path,
+        idx: u16,
+        (address, pin): (String, TrackerPin),
+        paths: Paths,
+    ) -> Daemon {
         let home = place.join("h");
         let downloads = place.join(format!("downloads/daemon-{idx}"));
         let task = tokio::spawn(warren_daemon::run(Config {
@@ -49,7 +62,7 @@ impl Daemon {
             tracker: address,
             tracker_pin: Some(pin),
             listen: Some("127.0.0.1:0".parse().unwrap()),
-            paths: warren_proto::wire::Paths::Any,
+            paths,
             downloads: downloads.clone(),
             port_mapping: PortMapping::WhereNeeded,
         }));

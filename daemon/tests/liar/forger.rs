@@ -12,7 +12,7 @@ use tokio::{
 };
 use warren_net::{Connection, Endpoint, FrameReader, FrameWriter, Identity, Profile, Protocol};
 use warren_proto::{
-    id::{PublicKey, SwarmId, TrackerPin},
+    id::{PublicKey, RelayId, SwarmId, TrackerPin},
     nat::{Transaction, check::Credentials},
     proof::Side,
     wire::{
@@ -94,6 +94,48 @@ async fn a_check_is_answered_only_if_it_is_authenticated() {
     forger.daemon.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_reached_through_a_tracker_alone_sends_nothing_wherever_it_is_told_to() {
+    let mut forger = Forger::start_with(Paths::RelayOnly).await;
+    let named = victim().await;
+    let stranger = victim().await;
+    let at = named.local_addr().unwrap();
+    let met = forger.introduce(1, &[at]).await;
+    let trickled = FromTracker::Trickled {
+        id: met.id,
+        address: at,
+        mapping: NatMapping::EndpointIndependent,
+    };
+    forger.said.send(trickled).await.unwrap();
+    let right = Credentials::of(&met);
+    let side = forger.side_of(&met.peer).other();
+    let good = right.encode_request(Transaction([5; 12]), side);
+    stranger.send_to(&good, forger.there).await.unwrap();
+    let counted = [named, stranger].map(|victim| tokio::spawn(count(victim)));
+    for count in counted {
+        assert_eq!(count.await.unwrap(), 0);
+    }
+    forger.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_allows_it_sends_through_the_tracker() {
+    for (paths, sends) in [
+        (Paths::Any, true),
+        (Paths::RelayOnly, true),
+        (Paths::DirectOnly, false),
+    ] {
+        let mut forger = Forger::start_with(paths).await;
+        let mut relayed = forger.endpoint.socket().take_relay();
+        // The daemon dials keys above its own.
+        forger.introduce(255, &[]).await;
+        let batch = timeout(ATTEMPT, relayed.recv()).await;
+        let id = batch.ok().flatten().map(|batch| batch.id);
+        assert_eq!(id, sends.then_some(RelayId([255; 12])), "{paths:?}");
+        forger.daemon.stop().await;
+    }
+}
+
 /// A forging tracker and the daemon that trusts it.
 struct Forger {
     daemon: Daemon,
@@ -103,12 +145,17 @@ struct Forger {
     there: SocketAddr,
     said: mpsc::Sender<FromTracker>,
     _place: tempfile::TempDir,
-    _endpoint: Endpoint,
+    endpoint: Endpoint,
 }
 
 impl Forger {
     /// Waits until the daemon has announced a share.
     async fn start() -> Forger {
+        Forger::start_with(Paths::Any).await
+    }
+
+    /// The same with a daemon that is reached by these paths alone.
+    async fn start_with(paths: Paths) -> Forger {
         let place = tempfile::Builder::new().prefix("w").tempdir().unwrap();
         let identity = Identity::generate().unwrap();
         let any = (Ipv4Addr::LOCALHOST, 0).into();
@@ -119,7 +166,7 @@ impl Forger {
         tokio::spawn(serve(endpoint.clone(), to_say, announced));
         let pin = TrackerPin::of(&identity.public_key());
         let address = endpoint.local_addr().to_string();
-        let daemon = Daemon::start_at(place.path(), 1, address, pin).await;
+        let daemon = Daemon::start_with(place.path(), 1, (address, pin), paths).await;
         let file = place.path().join("file");
         std::fs::write(&file, "what is shared").unwrap();
         daemon.register(&file).await;
@@ -132,7 +179,7 @@ impl Forger {
             there,
             said,
             _place: place,
-            _endpoint: endpoint,
+            endpoint,
         }
     }
 
@@ -152,7 +199,7 @@ impl Forger {
             filtering: NatFiltering::PortDependent,
             wait_ms: 0,
             paths: Paths::Any,
-            relay: None,
+            relay: Some(RelayId([n; 12])),
         };
         let message = FromTracker::Rendezvous(rendezvous.clone());
         self.said.send(message).await.unwrap();

@@ -40,7 +40,10 @@ impl Puncher {
         let head_start = self.head_start(meeting);
         let own = self.survey.guessing(meeting.advice);
         let attempt = Attempt::new(now, meeting, route, head_start);
-        let attempt = attempt.guessing(&meeting.rendezvous, own);
+        let attempt = match meeting.is_direct {
+            true => attempt.guessing(&meeting.rendezvous, own),
+            false => attempt,
+        };
         self.records.note(id, attempt.record());
         self.attempts.insert(id, attempt);
         self.settle_attempt(id, None).await;
@@ -137,7 +140,11 @@ impl Puncher {
     }
 
     fn poll_attempt(&mut self, id: u64) -> Option<Transmit> {
-        self.attempts.get_mut(&id)?.machine.poll_transmit()
+        let attempt = self.attempts.get_mut(&id)?;
+        attempt
+            .machine
+            .poll_transmit()
+            .filter(|_| attempt.is_direct)
     }
 
     async fn handle_punched(&mut self, id: u64, event: PunchEvent) {

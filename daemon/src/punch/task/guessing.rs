@@ -14,7 +14,7 @@ impl Puncher {
     /// Takes in what a peer said by way of the tracker that introduced us.
     pub(super) async fn hear(&mut self, now: Instant, word: &Word) {
         let is_its = |line: &crate::tracker::Line| line.is_about(word.tracker, &word.id);
-        let mut attempts = self.attempts.iter_mut();
+        let mut attempts = self.attempts.iter_mut().filter(|(_, it)| it.is_direct);
         let Some((id, attempt)) = attempts.find(|(_, it)| is_its(&it.line)) else {
             return;
         };
