@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use warren_proto::content::{HostPort, TrackerAddress};
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::proof::Side;
+use warren_proto::swarm::Transport;
 use warren_proto::wire::tracker::Rendezvous;
 use warren_proto::wire::{
     Bounded, Candidate, FromTracker, Member, MemberState, NatFiltering, Paths, Technique,
@@ -238,7 +239,11 @@ impl Node {
             self.drop_doubles(pin);
         }
         if self.gate == Gate::Closed(None) {
-            self.gate = Gate::Closed(Some(Instant::now() + SURVEY_TIME));
+            self.gate = match way.transport {
+                Transport::Udp => Gate::Closed(Some(Instant::now() + SURVEY_TIME)),
+                // Where no UDP gets through nothing is to be found out.
+                Transport::Tcp => Gate::Open,
+            };
         }
         // Only now is it known whose tracker this is.
         self.announce_all();
