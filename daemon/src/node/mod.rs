@@ -11,6 +11,7 @@
 
 pub(crate) mod commands;
 mod downloads;
+mod joins;
 mod meeting;
 mod paths;
 mod peers;

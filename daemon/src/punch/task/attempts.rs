@@ -1,8 +1,10 @@
 //! Attempts to reach peers: begun for an introduction, followed to a proven path, dialled on it,
 //! ended.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use tokio::task::AbortHandle;
 use warren_net::{Class, ConnectError, Expect, Protocol};
 use warren_proto::id::PublicKey;
 use warren_proto::nat::{Path, PunchEvent, Transmit};
@@ -238,11 +240,23 @@ impl Puncher {
         self.admit_proven(route, &path);
         let socket = self.endpoint.socket();
         socket.point_via(route, via, path.remote);
+        self.dial_route(id, peer, (route, Class::Direct), Some(path.rtt));
+    }
+
+    /// Dials the peer at the end of a route, for an attempt; what comes of it is told to the node and
+    /// to [`handle_dialled`](Self::handle_dialled).
+    pub(super) fn dial_route(
+        &self,
+        attempt: u64,
+        peer: PublicKey,
+        (route, class): (SocketAddr, Class),
+        rtt: Option<Duration>,
+    ) -> AbortHandle {
         let (endpoint, node, dials) =
             (self.endpoint.clone(), self.node.clone(), self.dials.clone());
-        tokio::spawn(async move {
+        let dialling = tokio::spawn(async move {
             let expect = Expect::Key(peer);
-            let dialling = endpoint.connect_route(route, Protocol::Peer, expect, Some(path.rtt));
+            let dialling = endpoint.connect_route(route, Protocol::Peer, expect, rtt);
             let is_connected = match dialling.await {
                 Ok(connection) => {
                     node.send(NodeEvent::PeerConnected(connection)).await;
@@ -253,17 +267,17 @@ impl Puncher {
                     false
                 }
             };
-            let attempt = id;
             // Nobody waits for it once the daemon ends.
             let _ = dials
                 .send(Dialled {
                     attempt,
                     peer,
-                    class: Class::Direct,
+                    class,
                     is_connected,
                 })
                 .await;
         });
+        dialling.abort_handle()
     }
 
     pub(super) async fn handle_dialled(&mut self, dialled: Dialled) {
@@ -303,7 +317,7 @@ impl Puncher {
     }
 }
 
-pub(super) fn note_refused(peer: &PublicKey, error: &ConnectError) {
+fn note_refused(peer: &PublicKey, error: &ConnectError) {
     let error: &dyn std::error::Error = error;
     tracing::debug!(%peer, error, "peer not reached on a proven path");
 }

@@ -4,13 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use warren_net::{Class, Expect, Protocol};
+use warren_net::Class;
 use warren_proto::id::PublicKey;
 use warren_proto::proof::Side;
 
-use super::attempts::note_refused;
 use super::{Dialled, Puncher};
-use crate::node::NodeEvent;
 use crate::punch::relay::RelaySession;
 use crate::punch::watch::{Sight, Watch};
 use crate::punch::{Kept, PathNews};
@@ -69,32 +67,8 @@ impl Puncher {
         }
         let route = self.endpoint.socket().route(&peer, Class::Relay);
         let rtt = self.records.rtt(route);
-        let (endpoint, node, dials) =
-            (self.endpoint.clone(), self.node.clone(), self.dials.clone());
-        let dialling = tokio::spawn(async move {
-            let dialling = endpoint.connect_route(route, Protocol::Peer, Expect::Key(peer), rtt);
-            let is_connected = match dialling.await {
-                Ok(connection) => {
-                    node.send(NodeEvent::PeerConnected(connection)).await;
-                    true
-                }
-                Err(error) => {
-                    note_refused(&peer, &error);
-                    false
-                }
-            };
-            // Nobody waits for it once the daemon ends.
-            let _ = dials
-                .send(Dialled {
-                    attempt: id,
-                    peer,
-                    class: Class::Relay,
-                    is_connected,
-                })
-                .await;
-        });
-        self.dialling_relay
-            .insert(peer, (id, dialling.abort_handle()));
+        let dialling = self.dial_route(id, peer, (route, Class::Relay), rtt);
+        self.dialling_relay.insert(peer, (id, dialling));
     }
 
     fn needs_relay(&self, peer: PublicKey) -> bool {

@@ -1,0 +1,352 @@
+//! The swarms joined with peers, and what is said of them.
+//!
+//! On a connection each swarm is joined by itself: both sides prove that they know the content id,
+//! the one that wants something first. Only then is anything said about the share, but for this: of a
+//! seed of a public share the first chunks are asked in the same breath, see [`Node::presume`].
+
+use std::time::Instant;
+
+use warren_proto::content::Run;
+use warren_proto::id::{PublicKey, SwarmId};
+use warren_proto::limits;
+use warren_proto::proof::Proof;
+use warren_proto::transfer;
+use warren_proto::wire::{Bounded, MemberState, PeerMessage};
+
+use super::Node;
+use super::peers::Peer;
+use crate::peer::Close;
+use crate::peer::session::SessionId;
+use crate::share::Phase;
+use crate::share::offer::Offer;
+
+/// Joins for swarms that we are not in, or with a wrong proof, after which a peer is guessing.
+const REFUSALS: u32 = 256;
+
+impl Node {
+    /// Sends our proof for the swarm, unless that was done or the peer is not connected.
+    pub(super) fn join_if_connected(&mut self, key: PublicKey, swarm: SwarmId) {
+        let (Some(share), Some(peer)) = (self.shares.get(&swarm), self.peers.get_mut(&key)) else {
+            return;
+        };
+        let joint = peer.joints.entry(swarm).or_default();
+        if joint.ours.is_some() || share.banned.contains(&key) {
+            return;
+        }
+        let alias = peer.next_alias;
+        peer.next_alias = peer.next_alias.wrapping_add(1);
+        joint.ours = Some(alias);
+        let proof = peer.proof(share, peer.connection.side(), &self.config.key);
+        let join = PeerMessage::Join {
+            alias,
+            swarm,
+            proof,
+        };
+        if peer.say(join) {
+            self.presume(key, swarm);
+        } else {
+            self.drop_peer(key, Close::TooSlow);
+        }
+    }
+
+    /// Asks a seed in the same breath in which we join, a round trip before it can have told what
+    /// it has.
+    fn presume(&mut self, key: PublicKey, swarm: SwarmId) {
+        let (Some(share), Some(peer)) = (self.shares.get_mut(&swarm), self.peers.get_mut(&key))
+        else {
+            return;
+        };
+        let known = share.members.get(&key).map(|known| known.state);
+        let (Phase::Downloading(active), Some(joint)) =
+            (&mut share.phase, peer.joints.get_mut(&swarm))
+        else {
+            return;
+        };
+        // The chunks we ask for say something of the share, which nobody may learn of a private one.
+        let is_private = share.record.secret.is_some();
+        let is_known = joint.theirs.is_some() || joint.is_source;
+        if is_private || known != Some(MemberState::Seed) || is_known {
+            return;
+        }
+        joint.is_source = true;
+        let (now, rtt) = (Instant::now(), peer.connection.rtt());
+        let reach = peer.reach();
+        let runs = vec![Run {
+            start: 0,
+            count: active.writer.offer.content.layout.chunk_count(),
+        }];
+        for event in [
+            transfer::Event::PeerJoined {
+                peer: key,
+                rtt,
+                reach,
+            },
+            transfer::Event::Has { peer: key, runs },
+        ] {
+            // These are all chunks there are.
+            let _ = active.download.handle(now, event);
+        }
+    }
+
+    pub(super) fn handle_peer_message(
+        &mut self,
+        key: PublicKey,
+        session: SessionId,
+        message: PeerMessage,
+    ) {
+        let Some(peer) = self.peers.get(&key).filter(|peer| peer.session == session) else {
+            return self.handle_late_message(key, session, message);
+        };
+        match message {
+            PeerMessage::Join {
+                alias,
+                swarm,
+                proof,
+            } => self.handle_join(key, alias, swarm, &proof),
+            PeerMessage::Refused { swarm } => self.handle_refused(key, swarm),
+            PeerMessage::Describe { alias, size, name } => {
+                // An alias that means nothing (any more) is no fault: it may just have ended.
+                if let Some(swarm) = peer.swarm_of(alias) {
+                    self.handle_described(swarm, key, size, name);
+                }
+            }
+            PeerMessage::Have { alias, chunks } => {
+                if let Some(swarm) = peer.swarm_of(alias) {
+                    let runs = chunks.into_vec();
+                    self.handle_news(swarm, key, |peer| transfer::Event::Has { peer, runs });
+                }
+            }
+            PeerMessage::Lost { alias, chunks } => {
+                if let Some(swarm) = peer.swarm_of(alias) {
+                    let runs = chunks.into_vec();
+                    self.handle_news(swarm, key, |peer| transfer::Event::Lacks { peer, runs });
+                }
+            }
+            PeerMessage::Leave { alias } => {
+                if let Some(swarm) = peer.swarm_of(alias) {
+                    self.unjoin(key, &swarm);
+                }
+            }
+            PeerMessage::Hello(_) | PeerMessage::Started { .. } => (),
+        }
+    }
+
+    fn handle_join(&mut self, key: PublicKey, alias: u32, swarm: SwarmId, proof: &Proof) {
+        let share = self.shares.get_mut(&swarm);
+        let share =
+            share.filter(|share| share.member_state().is_some() && !share.banned.contains(&key));
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let side = peer.connection.side().other();
+        let Some(share) = share else {
+            return self.refuse_join(key, swarm);
+        };
+        if peer.proof(share, side, &key) != *proof {
+            tracing::debug!(peer = %key, "a peer does not know what it says it has");
+            share.banned.insert(key);
+            return self.refuse_join(key, swarm);
+        }
+        if let Some(offer) = share.offer() {
+            peer.common.offer(alias, offer.clone());
+        }
+        let joint = peer.joints.entry(swarm).or_default();
+        if let Some(before) = joint
+            .theirs
+            .replace(alias)
+            .filter(|before| *before != alias)
+        {
+            peer.common.withdraw(before);
+        }
+        peer.stranger_since = None;
+        self.join_if_connected(key, swarm);
+        self.handle_joined(key, swarm);
+    }
+
+    fn refuse_join(&mut self, key: PublicKey, swarm: SwarmId) {
+        self.unjoin(key, &swarm);
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.refusals += 1;
+        let answered = peer.say(PeerMessage::Refused { swarm });
+        if !answered || peer.refusals > REFUSALS {
+            self.drop_peer(key, Close::Protocol);
+        }
+    }
+
+    /// Both sides have proven that they know the content.
+    fn handle_joined(&mut self, key: PublicKey, swarm: SwarmId) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let (Some(alias), Some(share)) = (peer.joined(&swarm), self.shares.get_mut(&swarm)) else {
+            return;
+        };
+        let (rtt, reach) = (peer.connection.rtt(), peer.reach());
+        if share.wants() {
+            peer.connection.expect_content();
+        }
+        let told = share
+            .offer()
+            .is_none_or(|offer| describe(peer, alias, offer));
+        // Whoever joins anew may say so twice: what was asked of it meanwhile is still under way.
+        if let (Phase::Downloading(active), Some(joint)) =
+            (&mut share.phase, peer.joints.get_mut(&swarm))
+            && !std::mem::replace(&mut joint.is_source, true)
+        {
+            let event = transfer::Event::PeerJoined {
+                peer: key,
+                rtt,
+                reach,
+            };
+            // Only claims about chunks can be out of range.
+            let _ = active.download.handle(Instant::now(), event);
+        }
+        if !told {
+            self.drop_peer(key, Close::TooSlow);
+        }
+    }
+
+    fn handle_refused(&mut self, key: PublicKey, swarm: SwarmId) {
+        let joint = self
+            .peers
+            .get(&key)
+            .and_then(|peer| peer.joints.get(&swarm));
+        if joint.is_some_and(|joint| joint.theirs.is_none()) {
+            self.unjoin(key, &swarm);
+        }
+        // It may only have begun to prepare its share.
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            share.set_back_member(&key, Instant::now());
+        }
+    }
+
+    fn unjoin(&mut self, key: PublicKey, swarm: &SwarmId) {
+        if self
+            .peers
+            .get_mut(&key)
+            .is_some_and(|peer| peer.unjoin(swarm))
+        {
+            self.peer_left(*swarm, key);
+        }
+    }
+
+    /// Leaves a swarm on one connection.
+    pub(super) fn leave_on(&mut self, key: PublicKey, swarm: &SwarmId) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let ours = peer.joints.get(swarm).and_then(|joint| joint.ours);
+        let told = ours.is_none_or(|alias| peer.say(PeerMessage::Leave { alias }));
+        self.unjoin(key, swarm);
+        if !told {
+            self.drop_peer(key, Close::TooSlow);
+        }
+    }
+
+    /// Leaves a swarm on all connections.
+    pub(super) fn leave_on_all(&mut self, swarm: &SwarmId) {
+        for key in self.peers_with(swarm) {
+            self.leave_on(key, swarm);
+        }
+    }
+
+    /// Joins a swarm anew on every connection where it was joined, so that both sides say from the
+    /// start what they have: after a link has become a download, or files were opened anew.
+    pub(super) fn rejoin(&mut self, swarm: SwarmId) {
+        for key in self.peers_with(&swarm) {
+            self.leave_on(key, &swarm);
+            self.join_if_connected(key, swarm);
+        }
+    }
+
+    fn peers_with(&self, swarm: &SwarmId) -> Vec<PublicKey> {
+        let peers = self.peers.iter();
+        let with = peers.filter(|(_, peer)| peer.joints.contains_key(swarm));
+        with.map(|(key, _)| *key).collect()
+    }
+
+    /// Tells all peers of chunks verified since the last time.
+    pub(super) fn tell_news(&mut self) {
+        for swarm in self.active.clone() {
+            let Some(share) = self.shares.get_mut(&swarm) else {
+                continue;
+            };
+            let fresh = std::mem::take(&mut share.fresh);
+            let single = |chunk: warren_proto::content::ChunkIndex| Run {
+                start: chunk.value(),
+                count: 1,
+            };
+            let runs = merged(fresh.into_iter().map(single).collect());
+            self.tell_all(&swarm, &runs);
+        }
+    }
+
+    fn tell_all(&mut self, swarm: &SwarmId, runs: &[Run]) {
+        if runs.is_empty() {
+            return;
+        }
+        let mut deaf = Vec::new();
+        for (key, peer) in &self.peers {
+            if let Some(alias) = peer.joined(swarm)
+                && !have(peer, alias, runs)
+            {
+                deaf.push(*key);
+            }
+        }
+        deaf.into_iter()
+            .for_each(|key| self.drop_peer(key, Close::TooSlow));
+    }
+}
+
+/// Says what the share is and what we have of it; false when the peer does not read.
+fn describe(peer: &Peer, alias: u32, offer: &Offer) -> bool {
+    let size = offer.described_size();
+    let name = offer.content.name.as_str().to_owned();
+    peer.say(PeerMessage::Describe { alias, size, name }) && have(peer, alias, &offer.runs())
+}
+
+fn have(peer: &Peer, alias: u32, runs: &[Run]) -> bool {
+    let mut frames = runs.chunks(limits::RUNS_PER_FRAME);
+    frames.all(|runs| {
+        let chunks = Bounded::truncated(runs.iter().copied());
+        peer.say(PeerMessage::Have { alias, chunks })
+    })
+}
+
+/// The same chunks in as few runs as possible.
+fn merged(mut runs: Vec<Run>) -> Vec<Run> {
+    runs.sort_unstable();
+    let mut merged: Vec<Run> = Vec::new();
+    for run in runs {
+        match merged.last_mut() {
+            Some(last) if last.start + last.count >= run.start => {
+                let end = (last.start + last.count).max(run.start + run.count);
+                last.count = end - last.start;
+            }
+            _ => merged.push(run),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_chunks_become_one_run() {
+        let run = |start, count| Run { start, count };
+        let scattered = vec![
+            run(7, 1),
+            run(3, 1),
+            run(4, 1),
+            run(4, 1),
+            run(9, 1),
+            run(8, 1),
+        ];
+        assert_eq!(merged(scattered), [run(3, 2), run(7, 3)]);
+        assert_eq!(merged(Vec::new()), []);
+    }
+}
