@@ -1,14 +1,15 @@
-//! How many peers have each chunk, and which wanted chunk of a peer's is rarest.
+//! How many copies of each chunk there are or are on the way, and which wanted chunk of a peer's is
+//! rarest.
 //!
 //! A chunk is *wanted* while it is missing and not asked of anybody. Wanted chunks lie in levels:
-//! one bitmap for each number of holders, so that a chunk changes level in O(1) and a pick is a
+//! one bitmap for each number of copies, so that a chunk changes level in O(1) and a pick is a
 //! word-wise intersection with the peer's own bitmap, lowest level first, from a random place on.
 //! A pick reads at most one word for every 64 chunks of each level; a *floor* lets it skip the
 //! levels known to hold nothing of that peer's, and makes knowing that a peer has nothing to give
 //! free.
 //!
-//! Only the order of levels matters, so they are relative: one more holder of nearly everything is
-//! one holder fewer of the rest. A seed therefore costs nothing, and a peer with any part of the
+//! Only the order of levels matters, so they are relative: one more copy of nearly everything is
+//! one copy fewer of the rest. A seed therefore costs nothing, and a peer with any part of the
 //! share costs at most half of it.
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use rand::Rng;
 
 use super::holdings::{Ranges, count};
 
-/// A number of holders, less [`Availability::base`].
+/// A number of copies, less [`Availability::base`].
 pub(super) type Level = i64;
 
 /// The floor of a peer that has no wanted chunk.
@@ -49,19 +50,19 @@ pub(super) enum Lowered {
     Many,
 }
 
-/// Holders of every chunk, and the wanted chunks by rarity.
+/// Copies of every chunk, and the wanted chunks by rarity.
 #[derive(Debug)]
 pub(super) struct Availability {
     /// Level of every chunk, wanted or not.
     level_of: Vec<Level>,
-    /// Level plus this is the number of holders.
+    /// Level plus this is the number of copies.
     base: i64,
     /// Wanted chunks; no level is empty.
     wanted: BTreeMap<Level, Members>,
 }
 
 impl Availability {
-    /// None of `len` chunks has a holder or is wanted.
+    /// None of `len` chunks has a copy or is wanted.
     pub(super) fn new(len: u32) -> Availability {
         Availability {
             level_of: vec![0; len as usize],
@@ -70,18 +71,19 @@ impl Availability {
         }
     }
 
-    /// One more peer has `chunks`.
+    /// One more peer has `chunks`, or will.
     pub(super) fn add(&mut self, chunks: &[Range<u32>]) -> Lowered {
         self.adjust(chunks, 1)
     }
 
-    /// One peer fewer has `chunks`.
+    /// One peer fewer has `chunks`, or will.
     pub(super) fn sub(&mut self, chunks: &[Range<u32>]) -> Lowered {
         self.adjust(chunks, -1)
     }
 
-    /// How many peers have the chunk.
-    pub(super) fn holders(&self, chunk: u32) -> i64 {
+    /// How many peers have the chunk, or will.
+    #[cfg(test)]
+    pub(super) fn copies(&self, chunk: u32) -> i64 {
         self.level_of
             .get(chunk as usize)
             .map_or(0, |level| level + self.base)
@@ -111,12 +113,6 @@ impl Availability {
     pub(super) fn unwant(&mut self, chunk: u32) {
         let level = self.level_of[chunk as usize];
         self.take(level, chunk);
-    }
-
-    /// Whether some wanted chunk has a holder.
-    pub(super) fn is_askable(&self) -> bool {
-        let highest = self.wanted.last_key_value();
-        highest.is_some_and(|(level, _)| level + self.base > 0)
     }
 
     /// A rarest wanted chunk of the peer with this bitmap, not below its floor; one of them at
@@ -152,7 +148,7 @@ impl Availability {
         None
     }
 
-    /// The wanted chunks that nobody has, if there are any.
+    /// The wanted chunks that nobody has or will have, if there are any.
     pub(super) fn orphans(&self) -> Option<&FixedBitSet> {
         let orphans = self.wanted.get(&-self.base);
         orphans.map(|members| &members.bits)

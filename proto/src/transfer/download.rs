@@ -29,6 +29,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::availability::Availability;
+use super::holders::Holders;
 use super::peer::{Peer, Setback};
 use super::window::Budget;
 use super::{Action, Event, RequestId};
@@ -44,7 +45,10 @@ pub struct Download {
     /// The complement of `have`.
     missing: FixedBitSet,
     verified_bytes: u64,
-    availability: Availability,
+    /// Who can be asked for what.
+    holders: Holders,
+    /// How rare each chunk is, with what is on its way to others.
+    rarity: Availability,
     /// The same of those peers alone who are reached directly and give what they are asked for.
     direct: Availability,
     peers: BTreeMap<PublicKey, Peer>,
@@ -72,7 +76,8 @@ impl Download {
             have: ChunkSet::empty(len),
             missing: FixedBitSet::with_capacity(len as usize),
             verified_bytes: content.size,
-            availability: Availability::new(len),
+            holders: Holders::new(len),
+            rarity: Availability::new(len),
             direct: Availability::new(len),
             peers: BTreeMap::new(),
             banned: BTreeSet::new(),
@@ -102,8 +107,8 @@ impl Download {
     ///
     /// # Errors
     ///
-    /// When [`Event::Has`] or [`Event::Lacks`] names a chunk there is not: the peer broke the
-    /// protocol, and nothing changed.
+    /// When a peer names a chunk there is not, in [`Event::Has`] or the like: it broke the protocol,
+    /// and nothing changed.
     pub fn handle(&mut self, now: Instant, event: Event) -> Result<(), OutOfRange> {
         if !matches!(event, Event::Received { .. }) {
             self.look_for_copy = Some(now);
@@ -112,6 +117,8 @@ impl Download {
             Event::PeerJoined { peer, rtt, reach } => self.join(now, peer, (rtt, reach)),
             Event::PeerMoved { peer, rtt, reach } => self.handle_moved(peer, rtt, reach),
             Event::Has { peer, runs } => return self.handle_has(peer, &runs),
+            Event::Started { peer, runs } => return self.handle_started(peer, &runs),
+            Event::Suggested { peer, runs } => return self.handle_suggested(peer, &runs),
             Event::Lacks { peer, runs } => return self.handle_lacks(peer, &runs),
             Event::PeerLeft { peer } => drop(self.part(peer)),
             Event::Received { request, bytes } => self.receive(now, request, bytes),

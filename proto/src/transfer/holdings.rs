@@ -57,13 +57,30 @@ impl Holdings {
         Ok(fresh)
     }
 
-    /// Takes chunks out and returns those that were there.
-    pub(super) fn remove(&mut self, runs: &[Run]) -> Result<Ranges, OutOfRange> {
-        let gone = self.pick_out(merge(runs, self.len)?, true);
+    /// Adds chunks none of which is there, below the length.
+    pub(super) fn insert_all(&mut self, ranges: &[Range<u32>]) {
+        for range in ranges {
+            self.bits.insert_range(bits(range));
+        }
+    }
+
+    /// Those of the chunks that are not there.
+    pub(super) fn without(&self, ranges: Ranges) -> Ranges {
+        self.pick_out(ranges, false)
+    }
+
+    /// Takes out those of the chunks that are there, and returns them.
+    pub(super) fn remove_all(&mut self, ranges: &[Range<u32>]) -> Ranges {
+        let gone = self.pick_out(ranges.to_vec(), true);
         for range in &gone {
             self.bits.remove_range(bits(range));
         }
-        Ok(gone)
+        gone
+    }
+
+    /// Takes chunks out and returns those that were there.
+    pub(super) fn remove(&mut self, runs: &[Run]) -> Result<Ranges, OutOfRange> {
+        Ok(self.remove_all(&merge(runs, self.len)?))
     }
 
     /// Takes everything out and returns it.

@@ -6,6 +6,7 @@
 //! same actions.
 //!
 //! Its parts: `holdings` (what one peer has), `availability` (which missing chunks are rarest),
+//! `holders` (who can be asked at all),
 //! `rate` and `window` (how much may be outstanding), `peer` (one source and its requests),
 //! `endgame` (which request to ask of a second peer).
 //!
@@ -15,6 +16,7 @@
 mod availability;
 mod download;
 mod endgame;
+mod holders;
 mod holdings;
 mod peer;
 mod rate;
@@ -80,7 +82,22 @@ pub enum Event {
         /// Which chunks.
         runs: Vec<Run>,
     },
-    /// The peer no longer has these chunks. What was asked of it stays asked.
+    /// The peer has asked somebody for these chunks: they count in how rare a chunk is, and cannot be
+    /// asked for yet.
+    Started {
+        /// Who.
+        peer: PublicKey,
+        /// Which chunks.
+        runs: Vec<Run>,
+    },
+    /// The peer would rather be asked for these chunks, in this order, than for any others.
+    Suggested {
+        /// Who.
+        peer: PublicKey,
+        /// Which chunks.
+        runs: Vec<Run>,
+    },
+    /// The peer no longer has these chunks, or will not get them. What was asked of it stays asked.
     Lacks {
         /// Who.
         peer: PublicKey,

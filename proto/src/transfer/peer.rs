@@ -7,7 +7,7 @@
 //!
 //! Not here: which chunk it is asked for (`availability`, `download`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -72,6 +72,10 @@ pub(super) struct Peer {
     rate: Rate,
     /// What it has, without what it is shunned for.
     pub(super) holds: Holdings,
+    /// What is on its way to it.
+    pub(super) started: Holdings,
+    /// What it would rather be asked for, in this order.
+    pub(super) suggested: VecDeque<u32>,
     /// How many chunks of `holds` we miss.
     pub(super) useful: u32,
     /// No wanted chunk of `holds` is at a lower level.
@@ -102,6 +106,8 @@ impl Peer {
             rtt,
             rate: Rate::new(rtt),
             holds: Holdings::empty(chunks),
+            started: Holdings::empty(chunks),
+            suggested: VecDeque::new(),
             useful: 0,
             floor: DRY,
             reach,

@@ -36,7 +36,7 @@ impl Download {
         let stalled = self.peers.get(&key).map(|peer| peer.stalled(now));
         for id in stalled.into_iter().flatten() {
             let chunk = self.cancel(now, id).map(|request| request.chunk);
-            let elsewhere = |chunk: &ChunkIndex| self.availability.holders(chunk.value()) > 1;
+            let elsewhere = |chunk: &ChunkIndex| self.holders.of(chunk.value()) > 1;
             if let Some(chunk) = chunk.filter(elsewhere) {
                 self.lacks(key, chunk);
                 self.peers
@@ -62,30 +62,46 @@ impl Download {
     /// A request for a wanted chunk, to the peer that would bring one first.
     pub(super) fn poll_wanted(&mut self, now: Instant) -> Option<Action> {
         while let Some(key) = self.next_asked(now) {
-            let peer = self.peers.get_mut(&key)?;
-            let (bits, rng) = (peer.holds.bits(), &mut self.rng);
-            let rarest = match peer.reach {
-                Reach::Direct => self.availability.rarest(bits, peer.floor, rng),
-                Reach::Relayed => {
-                    let orphans = self.direct.orphans();
-                    orphans.and_then(|it| self.availability.rarest_among(bits, it, rng))
-                }
-            };
-            peer.floor = rarest.map_or(DRY, |wanted| wanted.level);
-            let chunk = rarest.and_then(|wanted| self.have.index(wanted.chunk));
-            if let Some(chunk) = chunk {
-                self.availability.unwant(chunk.value());
-                self.direct.unwant(chunk.value());
+            let chunk = self.suggested(key).or_else(|| self.rarest(key));
+            if let Some(chunk) = chunk.and_then(|chunk| self.have.index(chunk)) {
+                self.unwant(chunk);
                 return self.ask(now, key, chunk);
             }
         }
         None
     }
 
+    /// The wanted chunk that the peer would give first. Who is reached through a relay has no say.
+    fn suggested(&mut self, key: PublicKey) -> Option<u32> {
+        let peer = self.peers.get_mut(&key)?;
+        while let Some(chunk) = peer.suggested.pop_front() {
+            let has = peer.holds.bits().contains(chunk as usize);
+            if has && self.holders.is_wanted(chunk) && peer.reach == Reach::Direct {
+                return Some(chunk);
+            }
+        }
+        None
+    }
+
+    /// The rarest wanted chunk that the peer may be asked for.
+    fn rarest(&mut self, key: PublicKey) -> Option<u32> {
+        let peer = self.peers.get_mut(&key)?;
+        let (bits, rng) = (peer.holds.bits(), &mut self.rng);
+        let rarest = match peer.reach {
+            Reach::Direct => self.rarity.rarest(bits, peer.floor, rng),
+            Reach::Relayed => {
+                let orphans = self.direct.orphans();
+                orphans.and_then(|it| self.rarity.rarest_among(bits, it, rng))
+            }
+        };
+        peer.floor = rarest.map_or(DRY, |wanted| wanted.level);
+        rarest.map(|wanted| wanted.chunk)
+    }
+
     /// The peer to ask next, among those that may have a wanted chunk and room for it.
     fn next_asked(&self, now: Instant) -> Option<PublicKey> {
         let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
-        if !self.availability.is_askable() || !self.budget.has_room(chunk_bytes) {
+        if !self.holders.is_askable() || !self.budget.has_room(chunk_bytes) {
             return None;
         }
         let ready = || self.peers.iter().filter(|(_, peer)| peer.is_ready());
@@ -110,7 +126,7 @@ impl Download {
         self.look_for_copy = None;
         let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
         let waste = self.content.size / WASTE_PART + WASTE_CHUNKS * chunk_bytes;
-        if self.availability.is_askable() || self.wasted_bytes > waste {
+        if self.holders.is_askable() || self.wasted_bytes > waste {
             return None;
         }
         let (singles, free) = (self.singles(now), self.free(now, chunk_bytes));

@@ -20,36 +20,40 @@ pub(super) fn check_choice(download: &Download, action: &Action) {
     let Action::Request { peer, chunk, .. } = action else {
         return;
     };
-    let copies = download.in_flight[chunk].len();
-    assert!((1..=2).contains(&copies), "{copies} copies of {chunk:?}");
+    let requests = download.in_flight[chunk].len();
+    assert!(
+        (1..=2).contains(&requests),
+        "{requests} requests for {chunk:?}"
+    );
     let asked = &download.peers[peer];
     assert!(asked.holds.contains(*chunk), "{peer} lacks {chunk:?}");
     let is_relayed = asked.reach == Reach::Relayed;
-    let is_orphan = |chunk: &ChunkIndex| direct_holders(download, *chunk) == 0;
-    assert!(!is_relayed || is_orphan(chunk) && copies == 1, "relayed");
+    let is_orphan = |chunk: &ChunkIndex| direct_copies(download, *chunk) == 0;
+    assert!(!is_relayed || is_orphan(chunk) && requests == 1, "relayed");
     let wanted = chunks(download).filter(|other| is_wanted(download, *other));
     let wanted = wanted.filter(|other| !is_relayed || is_orphan(other));
-    if copies == 2 {
+    if requests == 2 {
         let mut holders = wanted.map(|other| holders(download, other));
         assert!(holders.all(|holders| holders == 0), "copied too early");
     } else {
         let mut others = wanted.filter(|other| asked.holds.contains(*other));
-        let rarest = holders(download, *chunk);
+        let rarest = copies(download, *chunk);
         assert!(
-            others.all(|other| holders(download, other) >= rarest),
+            others.all(|other| copies(download, other) >= rarest),
             "not the rarest"
         );
     }
 }
 
 fn check_chunk(download: &Download, chunk: ChunkIndex) {
-    let availability = &download.availability;
-    assert_eq!(
-        availability.holders(chunk.value()),
-        holders(download, chunk)
-    );
-    let direct = download.direct.holders(chunk.value());
-    assert_eq!(direct, direct_holders(download, chunk));
+    let rarity = &download.rarity;
+    assert_eq!(rarity.copies(chunk.value()), copies(download, chunk));
+    let who = i64::from(download.holders.of(chunk.value()));
+    assert_eq!(who, holders(download, chunk));
+    let wanted = download.holders.is_wanted(chunk.value());
+    assert_eq!(wanted, is_wanted(download, chunk));
+    let direct = download.direct.copies(chunk.value());
+    assert_eq!(direct, direct_copies(download, chunk));
     let has = download.have.contains(chunk);
     assert_eq!(download.missing.contains(chunk.value() as usize), !has);
     let in_flight = download.in_flight.contains_key(&chunk);
@@ -59,7 +63,7 @@ fn check_chunk(download: &Download, chunk: ChunkIndex) {
         1,
         "{chunk:?}: {states:?}"
     );
-    let Some(level) = availability.wanted_level(chunk.value()) else {
+    let Some(level) = rarity.wanted_level(chunk.value()) else {
         return;
     };
     assert!(download.direct.wanted_level(chunk.value()).is_some());
@@ -81,6 +85,9 @@ fn check_peers(download: &Download) {
             .filter(|chunk| peer.holds.contains(*chunk) && !download.have.contains(*chunk));
         assert_eq!(peer.useful as usize, useful.count());
         assert!(peer.shunned().all(|chunk| !peer.holds.contains(chunk)));
+        let both = chunks(download)
+            .filter(|chunk| peer.holds.contains(*chunk) && peer.started.contains(*chunk));
+        assert_eq!(both.count(), 0, "had and on the way");
         for (id, request) in peer.requests() {
             assert_eq!(download.owners.get(&id), Some(key));
             assert!(download.in_flight[&request.chunk].contains(&id));
@@ -104,7 +111,7 @@ fn chunks(download: &Download) -> impl Iterator<Item = ChunkIndex> {
 }
 
 fn is_wanted(download: &Download, chunk: ChunkIndex) -> bool {
-    download.availability.wanted_level(chunk.value()).is_some()
+    download.rarity.wanted_level(chunk.value()).is_some()
 }
 
 fn holders(download: &Download, chunk: ChunkIndex) -> i64 {
@@ -112,9 +119,18 @@ fn holders(download: &Download, chunk: ChunkIndex) -> i64 {
     peers.filter(|peer| peer.holds.contains(chunk)).count() as i64
 }
 
-fn direct_holders(download: &Download, chunk: ChunkIndex) -> i64 {
+fn copies(download: &Download, chunk: ChunkIndex) -> i64 {
+    let peers = download.peers.values();
+    peers.filter(|peer| will_have(peer, chunk)).count() as i64
+}
+
+fn direct_copies(download: &Download, chunk: ChunkIndex) -> i64 {
     let counted = download.peers.values().filter(|peer| peer.is_counted);
-    counted.filter(|peer| peer.holds.contains(chunk)).count() as i64
+    counted.filter(|peer| will_have(peer, chunk)).count() as i64
+}
+
+fn will_have(peer: &Peer, chunk: ChunkIndex) -> bool {
+    peer.holds.contains(chunk) || peer.started.contains(chunk)
 }
 
 fn len(download: &Download, chunk: ChunkIndex) -> u64 {

@@ -114,8 +114,15 @@ impl Download {
     }
 
     fn want(&mut self, chunk: ChunkIndex) -> Wanted {
+        self.holders.want(chunk.value());
         self.direct.want(chunk.value());
-        self.availability.want(chunk.value())
+        self.rarity.want(chunk.value())
+    }
+
+    pub(super) fn unwant(&mut self, chunk: ChunkIndex) {
+        self.holders.unwant(chunk.value());
+        self.direct.unwant(chunk.value());
+        self.rarity.unwant(chunk.value());
     }
 
     fn owner(&mut self, id: RequestId) -> Option<&mut Peer> {

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use super::super::Reach;
 use super::super::availability::{Lowered, UNKNOWN, Wanted};
-use super::super::holdings::Ranges;
+use super::super::holdings::{Ranges, merge};
 use super::super::peer::Peer;
 use super::{Download, RequestId};
 use crate::content::chunks::OutOfRange;
 use crate::content::{ChunkIndex, Run};
 use crate::id::PublicKey;
+
+/// What one peer suggests and was not asked for yet, at most.
+const SUGGESTIONS: usize = 1024;
 
 impl Download {
     pub(super) fn join(&mut self, now: Instant, key: PublicKey, (rtt, reach): (Duration, Reach)) {
@@ -26,12 +29,11 @@ impl Download {
         let Some(mut peer) = self.peers.remove(&key) else {
             return Vec::new();
         };
-        let gone = peer.holds.clear();
-        let lowered = self.availability.sub(&gone);
-        self.lower_floors(lowered);
-        if peer.is_counted {
-            self.lose_direct(&gone);
-        }
+        let is_counted = peer.is_counted;
+        let (had, started) = (peer.holds.clear(), peer.started.clear());
+        self.holders.sub(&had);
+        self.lose_copies(&had, is_counted);
+        self.lose_copies(&started, is_counted);
         self.forgive_last_holders();
         let ended = peer.requests();
         let ended: Vec<_> = ended.map(|(id, request)| (id, *request)).collect();
@@ -51,12 +53,46 @@ impl Download {
         Ok(())
     }
 
+    pub(super) fn handle_started(
+        &mut self,
+        key: PublicKey,
+        runs: &[Run],
+    ) -> Result<(), OutOfRange> {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return Ok(());
+        };
+        let lacking = peer.holds.without(merge(runs, self.have.len())?);
+        let fresh = peer.started.without(lacking);
+        peer.started.insert_all(&fresh);
+        let is_counted = peer.is_counted;
+        self.gain_copies(&fresh, is_counted);
+        Ok(())
+    }
+
+    /// What a peer suggests beyond a bound is not remembered.
+    pub(super) fn handle_suggested(
+        &mut self,
+        key: PublicKey,
+        runs: &[Run],
+    ) -> Result<(), OutOfRange> {
+        let ranges = merge(runs, self.have.len())?;
+        if let Some(peer) = self.peers.get_mut(&key) {
+            let room = SUGGESTIONS.saturating_sub(peer.suggested.len());
+            peer.suggested
+                .extend(ranges.into_iter().flatten().take(room));
+        }
+        Ok(())
+    }
+
     pub(super) fn handle_lacks(&mut self, key: PublicKey, runs: &[Run]) -> Result<(), OutOfRange> {
         let Some(peer) = self.peers.get_mut(&key) else {
             return Ok(());
         };
         let gone = peer.holds.remove(runs)?;
+        let stopped = peer.started.remove(runs)?;
         peer.unshun(|chunk| named(runs, chunk));
+        let is_counted = peer.is_counted;
+        self.lose_copies(&stopped, is_counted);
         self.book_lacks(key, &gone);
         Ok(())
     }
@@ -77,10 +113,29 @@ impl Download {
         if std::mem::replace(&mut peer.is_counted, should) == should {
             return;
         }
-        let ranges = peer.holds.ranges();
-        match should {
-            true => drop(self.direct.add(&ranges)),
-            false => self.lose_direct(&ranges),
+        for ranges in [peer.holds.ranges(), peer.started.ranges()] {
+            match should {
+                true => drop(self.direct.add(&ranges)),
+                false => self.lose_direct(&ranges),
+            }
+        }
+    }
+
+    /// There are more copies of these chunks, or will be.
+    fn gain_copies(&mut self, fresh: &Ranges, is_counted: bool) {
+        let lowered = self.rarity.add(fresh);
+        self.lower_floors(lowered);
+        if is_counted {
+            self.direct.add(fresh);
+        }
+    }
+
+    /// There are fewer.
+    fn lose_copies(&mut self, gone: &Ranges, is_counted: bool) {
+        let lowered = self.rarity.sub(gone);
+        self.lower_floors(lowered);
+        if is_counted {
+            self.lose_direct(gone);
         }
     }
 
@@ -94,25 +149,26 @@ impl Download {
 
     /// Counts chunks that `holds` of this peer has gained.
     fn book_has(&mut self, key: PublicKey, fresh: &Ranges) {
-        let lowered = self.availability.add(fresh);
-        self.lower_floors(lowered);
-        if self.peers.get(&key).is_some_and(|peer| peer.is_counted) {
-            self.direct.add(fresh);
-        }
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let unannounced = peer.started.without(fresh.clone());
+        peer.started.remove_all(fresh);
+        let is_counted = peer.is_counted;
+        self.holders.add(fresh);
+        self.gain_copies(&unannounced, is_counted);
         let useful = self.missing_in(fresh);
         if let Some(peer) = self.peers.get_mut(&key).filter(|_| useful > 0) {
             peer.useful += useful;
-            peer.floor = peer.floor.min(self.availability.floor_of(fresh));
+            peer.floor = peer.floor.min(self.rarity.floor_of(fresh));
         }
     }
 
     /// Counts chunks that `holds` of this peer has lost.
     pub(super) fn book_lacks(&mut self, key: PublicKey, gone: &Ranges) {
-        let lowered = self.availability.sub(gone);
-        self.lower_floors(lowered);
-        if self.peers.get(&key).is_some_and(|peer| peer.is_counted) {
-            self.lose_direct(gone);
-        }
+        let is_counted = self.peers.get(&key).is_some_and(|peer| peer.is_counted);
+        self.holders.sub(gone);
+        self.lose_copies(gone, is_counted);
         let useful = self.missing_in(gone);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.useful -= useful;
@@ -122,10 +178,10 @@ impl Download {
 
     /// A peer that stalled on a chunk may be asked for it again once nobody else has it.
     fn forgive_last_holders(&mut self) {
-        let availability = &self.availability;
+        let holders = &self.holders;
         let mut forgiven = Vec::new();
         for (key, peer) in &mut self.peers {
-            let chunks = peer.forgive(|chunk, _| availability.holders(chunk.value()) == 0);
+            let chunks = peer.forgive(|chunk, _| holders.of(chunk.value()) == 0);
             forgiven.extend(chunks.into_iter().map(|chunk| (*key, chunk)));
         }
         for (key, chunk) in forgiven {
@@ -149,7 +205,9 @@ impl Download {
     pub(super) fn lacks_everything(&mut self, key: PublicKey) {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.unshun(|_| true);
-            let gone = peer.holds.clear();
+            let (gone, stopped) = (peer.holds.clear(), peer.started.clear());
+            let is_counted = peer.is_counted;
+            self.lose_copies(&stopped, is_counted);
             self.book_lacks(key, &gone);
         }
     }

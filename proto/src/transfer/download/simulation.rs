@@ -237,6 +237,8 @@ impl Simulation {
             | Event::Withdrawn { request } => drop(self.live.remove(request)),
             Event::Budget { bytes } => self.budget = *bytes,
             Event::Has { .. }
+            | Event::Started { .. }
+            | Event::Suggested { .. }
             | Event::PeerMoved { .. }
             | Event::Lacks { .. }
             | Event::Received { .. }
