@@ -82,7 +82,6 @@ impl Availability {
     }
 
     /// How many peers have the chunk, or will.
-    #[cfg(test)]
     pub(super) fn copies(&self, chunk: u32) -> i64 {
         self.level_of
             .get(chunk as usize)

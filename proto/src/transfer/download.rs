@@ -37,6 +37,17 @@ use crate::content::chunks::OutOfRange;
 use crate::content::{ChunkIndex, ChunkSet, Content};
 use crate::id::PublicKey;
 
+/// What became of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It was asked for.
+    Asked,
+    /// It is ours.
+    Had,
+    /// It is missing, and asked of nobody.
+    Missing,
+}
+
 /// Decides which chunk of one share to ask of which peer.
 #[derive(Debug)]
 pub struct Download {
@@ -60,6 +71,8 @@ pub struct Download {
     budget: Budget,
     actions: VecDeque<Action>,
     next_request: u64,
+    /// What became of chunks since it was last asked.
+    changes: Vec<(ChunkIndex, Change)>,
     /// When to look for a chunk worth a copy.
     look_for_copy: Option<Instant>,
     /// Bytes received for nothing because another copy came first.
@@ -86,6 +99,7 @@ impl Download {
             budget: Budget::default(),
             actions: VecDeque::new(),
             next_request: 0,
+            changes: Vec::new(),
             look_for_copy: None,
             wasted_bytes: 0,
             rng: StdRng::seed_from_u64(seed),
@@ -100,6 +114,7 @@ impl Download {
                 download.miss(chunk);
             }
         }
+        download.changes.clear();
         download
     }
 
@@ -168,6 +183,33 @@ impl Download {
         let misses = |chunk| !self.have.contains(chunk);
         let mut peers = self.peers.values();
         peers.any(|peer| peer.useful > 0 || peer.shunned().any(misses))
+    }
+
+    /// How many chunks a joined peer lacks; 0 of anybody else.
+    pub(super) fn missing_of(&self, peer: &PublicKey) -> u32 {
+        let peer = self.peers.get(peer);
+        peer.map_or(0, |peer| self.have.len() - peer.holds.count())
+    }
+
+    /// How many joined peers lack something.
+    pub(super) fn leeches(&self) -> usize {
+        let lacks = |peer: &&Peer| peer.holds.count() < self.have.len();
+        self.peers.values().filter(lacks).count()
+    }
+
+    /// How many peers have the chunk, or will.
+    pub(super) fn copies(&self, chunk: u32) -> i64 {
+        self.rarity.copies(chunk)
+    }
+
+    /// What became of chunks since the last call, in that order.
+    pub(super) fn take_changes(&mut self) -> Vec<(ChunkIndex, Change)> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// The chunks that were asked of somebody and are not verified, ascending.
+    pub(super) fn asked_for(&self) -> Vec<u32> {
+        self.in_flight.keys().map(|chunk| chunk.value()).collect()
     }
 
     /// Bytes of the chunks that were asked for and not verified, each copy counted.

@@ -23,13 +23,23 @@ pub(super) fn count(ranges: &[Range<u32>]) -> u32 {
 pub(super) struct Holdings {
     bits: FixedBitSet,
     len: u32,
+    count: u32,
 }
 
 impl Holdings {
     /// None of `len` chunks.
     pub(super) fn empty(len: u32) -> Holdings {
         let bits = FixedBitSet::with_capacity(len as usize);
-        Holdings { bits, len }
+        Holdings {
+            bits,
+            len,
+            count: 0,
+        }
+    }
+
+    /// How many it has.
+    pub(super) fn count(&self) -> u32 {
+        self.count
     }
 
     /// Whether the peer has the chunk.
@@ -51,9 +61,7 @@ impl Holdings {
     /// Adds chunks and returns those that were not there.
     pub(super) fn insert(&mut self, runs: &[Run]) -> Result<Ranges, OutOfRange> {
         let fresh = self.pick_out(merge(runs, self.len)?, false);
-        for range in &fresh {
-            self.bits.insert_range(bits(range));
-        }
+        self.insert_all(&fresh);
         Ok(fresh)
     }
 
@@ -62,6 +70,7 @@ impl Holdings {
         for range in ranges {
             self.bits.insert_range(bits(range));
         }
+        self.count += count(ranges);
     }
 
     /// Those of the chunks that are not there.
@@ -75,6 +84,7 @@ impl Holdings {
         for range in &gone {
             self.bits.remove_range(bits(range));
         }
+        self.count -= count(&gone);
         gone
     }
 
@@ -87,6 +97,7 @@ impl Holdings {
     pub(super) fn clear(&mut self) -> Ranges {
         let gone = self.ranges();
         self.bits.clear();
+        self.count = 0;
         gone
     }
 

@@ -16,6 +16,7 @@
 mod availability;
 mod download;
 mod endgame;
+pub mod engine;
 mod holders;
 mod holdings;
 mod peer;

@@ -6,7 +6,7 @@ use super::super::Reach;
 use super::super::availability::DRY;
 use super::super::endgame::{self, Free, Single};
 use super::super::peer::{Peer, Setback};
-use super::{Action, Download, RequestId};
+use super::{Action, Change, Download, RequestId};
 use crate::content::ChunkIndex;
 use crate::id::PublicKey;
 
@@ -184,6 +184,7 @@ impl Download {
         self.next_request += 1;
         self.owners.insert(request, key);
         self.in_flight.entry(chunk).or_default().push(request);
+        self.changes.push((chunk, Change::Asked));
         self.budget.outstanding += u64::from(len);
         Some(Action::Request {
             request,

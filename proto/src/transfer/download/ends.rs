@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::super::availability::{Lowered, Wanted};
 use super::super::holdings::merge;
 use super::super::peer::{Peer, Request, Setback};
-use super::{Action, Download, RequestId};
+use super::{Action, Change, Download, RequestId};
 use crate::content::{ChunkIndex, Run};
 use crate::wire::NoReason;
 
@@ -29,6 +29,7 @@ impl Download {
         }
         let chunk = request.chunk;
         self.have.insert(chunk);
+        self.changes.push((chunk, Change::Had));
         self.missing.remove(chunk.value() as usize);
         self.verified_bytes += u64::from(request.len);
         for peer in self.peers.values_mut() {
@@ -109,6 +110,7 @@ impl Download {
     /// Books a chunk as missing and wanted.
     pub(super) fn miss(&mut self, chunk: ChunkIndex) -> Wanted {
         self.missing.insert(chunk.value() as usize);
+        self.changes.push((chunk, Change::Missing));
         self.verified_bytes -= u64::from(self.content.layout.chunk_len(chunk));
         self.want(chunk)
     }
@@ -155,6 +157,7 @@ impl Download {
             self.in_flight.remove(&chunk);
         }
         if !self.have.contains(chunk) {
+            self.changes.push((chunk, Change::Missing));
             let wanted = self.want(chunk);
             self.lower_floors(Lowered::These(vec![wanted]));
         }

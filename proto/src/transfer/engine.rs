@@ -1,0 +1,316 @@
+//! One daemon's decisions over all its shares: what to ask of whom, whom to serve next, what to
+//! tell.
+//!
+//! [`Engine`] holds no bytes and no socket and reads no clock: feed it [`Event`]s with the time, do
+//! what [`Engine::poll`] yields until it yields nothing, and call it again at [`Engine::deadline`]
+//! at the latest. The same seed and the same events give the same actions, so that the daemon and a
+//! simulation of thousands of peers run the very same code.
+//!
+//! The rules, one a part:
+//! * each share's [`Download`] asks for the rarest chunk first, where what is on its way to others
+//!   counts as a copy;
+//! * `news` tells everybody of what we asked for and have, at most every 10 ms;
+//! * `injection` lets a seed suggest every chunk to one peer before any to a second;
+//! * `uploads` serves few receivers at a time, the neediest first, each in its own order, and gives
+//!   every share its part;
+//! * `slots` finds how many receivers fill the uplink.
+
+mod injection;
+mod news;
+mod share;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod uploads;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::Download;
+use crate::content::chunks::OutOfRange;
+use crate::content::{ChunkIndex, ChunkSet, Content, Run};
+use crate::id::{PublicKey, SwarmId};
+pub use news::News;
+use share::Share;
+use uploads::{Asked, Uploads};
+
+/// One request of a peer's, as its shell numbers it; unique within its [`Engine`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct UploadId(pub u64);
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What happened. An event about a share that is not open, or an upload that has ended, changes
+/// nothing.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A share is there, with these chunks verified. One that is open already is taken to have
+    /// closed before.
+    Opened {
+        /// Its swarm.
+        swarm: SwarmId,
+        /// What it is.
+        content: Arc<Content>,
+        /// What we have of it.
+        have: ChunkSet,
+    },
+    /// A share is no longer given or fetched. Nothing more is said of its requests.
+    Closed {
+        /// Its swarm.
+        swarm: SwarmId,
+    },
+    /// Something about what we fetch of a share, or what its peers have.
+    Share {
+        /// Its swarm.
+        swarm: SwarmId,
+        /// What.
+        event: super::Event,
+    },
+    /// A peer asks for bytes of a chunk that we have.
+    Asked {
+        /// How later events and actions name it.
+        upload: UploadId,
+        /// Of which share.
+        swarm: SwarmId,
+        /// Who.
+        peer: PublicKey,
+        /// Of which chunk.
+        chunk: ChunkIndex,
+        /// How many bytes.
+        bytes: u32,
+    },
+    /// Bytes of an upload that was to be served went out.
+    Sent {
+        /// Which.
+        upload: UploadId,
+        /// How many since the last such event.
+        bytes: u32,
+    },
+    /// Nothing more will be sent of an upload, served or not.
+    UploadEnded {
+        /// Which.
+        upload: UploadId,
+    },
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Something about what we fetch of a share.
+    Share {
+        /// Its swarm.
+        swarm: SwarmId,
+        /// What.
+        action: super::Action,
+    },
+    /// Send what was asked for.
+    Serve {
+        /// Which upload.
+        upload: UploadId,
+    },
+    /// Answer that we are busy. The upload has ended.
+    Refuse {
+        /// Which upload.
+        upload: UploadId,
+    },
+    /// Tell every peer of the swarm.
+    Announce {
+        /// Which swarm.
+        swarm: SwarmId,
+        /// What.
+        news: News,
+    },
+    /// Tell one peer, who has just joined, what we have and what is on its way to us.
+    Greet {
+        /// Which swarm.
+        swarm: SwarmId,
+        /// Whom.
+        peer: PublicKey,
+        /// What.
+        news: News,
+    },
+    /// Tell one peer which chunks it should ask us for.
+    Suggest {
+        /// Which swarm.
+        swarm: SwarmId,
+        /// Whom.
+        peer: PublicKey,
+        /// What.
+        runs: Vec<Run>,
+    },
+}
+
+/// Decides for one daemon.
+#[derive(Debug)]
+pub struct Engine {
+    shares: BTreeMap<SwarmId, Share>,
+    uploads: Uploads,
+    actions: VecDeque<Action>,
+    /// Shares of which something changed since they had nothing more to do.
+    changed: BTreeSet<SwarmId>,
+    /// When to look at a share though nothing changed.
+    deadlines: BTreeSet<(Instant, SwarmId)>,
+    rng: StdRng,
+}
+
+impl Engine {
+    /// An engine without shares. `seed` decides whatever is left to chance.
+    pub fn new(now: Instant, seed: u64) -> Engine {
+        Engine {
+            shares: BTreeMap::new(),
+            uploads: Uploads::new(now),
+            actions: VecDeque::new(),
+            changed: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            rng: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    /// Takes an event in. Afterwards call [`Self::poll`].
+    ///
+    /// # Errors
+    ///
+    /// When a peer names a chunk there is not: it broke the protocol, and nothing changed.
+    pub fn handle(&mut self, now: Instant, event: Event) -> Result<(), OutOfRange> {
+        match event {
+            Event::Opened {
+                swarm,
+                content,
+                have,
+            } => self.open(swarm, content, have),
+            Event::Closed { swarm } => self.close(&swarm),
+            Event::Share { swarm, event } => return self.handle_share(now, swarm, event),
+            Event::Asked {
+                upload,
+                swarm,
+                peer,
+                chunk,
+                bytes,
+            } => {
+                let asked = Asked {
+                    upload,
+                    swarm,
+                    bytes,
+                };
+                self.handle_asked(peer, chunk, asked);
+            }
+            Event::Sent { upload, bytes } => self.uploads.sent(upload, bytes),
+            Event::UploadEnded { upload } => self.uploads.end(upload),
+        }
+        Ok(())
+    }
+
+    /// The next thing to do. Call until there is nothing.
+    pub fn poll(&mut self, now: Instant) -> Option<Action> {
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        self.poll_uploads(now).or_else(|| self.poll_shares(now))
+    }
+
+    /// When to call [`Self::poll`] even if nothing happens.
+    pub fn deadline(&self) -> Option<Instant> {
+        let share = self.deadlines.first().map(|(at, _)| *at);
+        share.into_iter().chain(self.uploads.deadline()).min()
+    }
+
+    /// What is fetched of an open share.
+    pub fn download(&self, swarm: &SwarmId) -> Option<&Download> {
+        self.shares.get(swarm).map(|share| &share.download)
+    }
+
+    fn open(&mut self, swarm: SwarmId, content: Arc<Content>, have: ChunkSet) {
+        self.close(&swarm);
+        let share = Share::new(content, have, self.rng.random());
+        self.shares.insert(swarm, share);
+        self.uploads.open(swarm);
+        self.changed.insert(swarm);
+    }
+
+    fn close(&mut self, swarm: &SwarmId) {
+        self.shares.remove(swarm);
+        self.uploads.close(swarm);
+        self.changed.remove(swarm);
+        self.deadlines.retain(|(_, other)| other != swarm);
+    }
+
+    fn handle_share(
+        &mut self,
+        now: Instant,
+        swarm: SwarmId,
+        event: super::Event,
+    ) -> Result<(), OutOfRange> {
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return Ok(());
+        };
+        let joined = match &event {
+            super::Event::PeerJoined { peer, .. } => Some(*peer),
+            _ => None,
+        };
+        share.handle(now, event)?;
+        if let Some(peer) = joined {
+            let news = share.greeting();
+            self.actions.push_back(Action::Greet { swarm, peer, news });
+        }
+        self.changed.insert(swarm);
+        Ok(())
+    }
+
+    fn handle_asked(&mut self, peer: PublicKey, chunk: ChunkIndex, asked: Asked) {
+        let (upload, swarm) = (asked.upload, asked.swarm);
+        let is_taken = match self.shares.get_mut(&swarm) {
+            Some(share) => {
+                share.asked(peer, chunk);
+                self.uploads.ask(peer, asked)
+            }
+            None => false,
+        };
+        if is_taken {
+            self.changed.insert(swarm);
+        } else {
+            self.actions.push_back(Action::Refuse { upload });
+        }
+    }
+
+    fn poll_uploads(&mut self, now: Instant) -> Option<Action> {
+        let shares = &self.shares;
+        let missing = |swarm: &SwarmId, peer: &PublicKey| {
+            let share = shares.get(swarm);
+            share.map_or(0, |share| share.download.missing_of(peer))
+        };
+        let upload = self.uploads.next(now, missing)?;
+        Some(Action::Serve { upload })
+    }
+
+    fn poll_shares(&mut self, now: Instant) -> Option<Action> {
+        while let Some((_, swarm)) = self.deadlines.first().filter(|(at, _)| *at <= now) {
+            self.changed.insert(*swarm);
+            self.deadlines.pop_first();
+        }
+        while let Some(swarm) = self.changed.first().copied() {
+            let Some(share) = self.shares.get_mut(&swarm) else {
+                self.changed.remove(&swarm);
+                continue;
+            };
+            let queued = |peer: &PublicKey| self.uploads.queued_of(peer);
+            if let Some(action) = share.poll(now, swarm, queued) {
+                return Some(action);
+            }
+            self.changed.remove(&swarm);
+            if let Some(at) = share.deadline() {
+                self.deadlines.retain(|(_, other)| *other != swarm);
+                self.deadlines.insert((at, swarm));
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,143 @@
+//! A seed's suggestions: every chunk to one peer before any to a second.
+//!
+//! A swarm can be no faster than its seed brings every chunk into it once, so a seed that sends a
+//! chunk twice before that costs everybody time. Peers choose what to ask for and cannot see what
+//! peers choose who are not their neighbours; the seed can. It suggests chunks that it has sent to
+//! nobody and that nobody else is known to have, each to one peer, and in an order of its own, so
+//! that several seeds do not suggest the same. Suggestions bind nobody (BEP 6, Suggest Piece).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+
+use crate::id::PublicKey;
+
+/// A suggestion that was not taken up for so long is made to another peer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a seed has suggested, and what it will.
+#[derive(Debug)]
+pub(super) struct Injection {
+    len: u32,
+    /// The n-th chunk suggested is `(first + n step) mod len`; `step` and `len` have no common
+    /// divisor, so that each comes once.
+    first: u32,
+    step: u32,
+    suggested: u32,
+    /// Suggestions that came to nothing.
+    returned: VecDeque<u32>,
+    open: BTreeMap<PublicKey, BTreeMap<u32, Instant>>,
+    /// Peers that took no heed: they get no more until they ask for something.
+    heedless: BTreeSet<PublicKey>,
+}
+
+impl Injection {
+    /// Nothing of `len` chunks is suggested yet.
+    pub(super) fn new(len: u32, rng: &mut impl Rng) -> Injection {
+        let below = len.max(1);
+        let start = rng.random_range(0..below);
+        let mut steps = (start..below).chain(0..start);
+        Injection {
+            len,
+            first: rng.random_range(0..below),
+            step: steps.find(|step| divisor(*step, below) == 1).unwrap_or(1),
+            suggested: 0,
+            returned: VecDeque::new(),
+            open: BTreeMap::new(),
+            heedless: BTreeSet::new(),
+        }
+    }
+
+    /// Suggestions of this peer's that are open.
+    pub(super) fn open_of(&self, peer: &PublicKey) -> usize {
+        self.open.get(peer).map_or(0, BTreeMap::len)
+    }
+
+    /// Chunks that were not suggested yet.
+    pub(super) fn left(&self) -> usize {
+        (self.len - self.suggested) as usize + self.returned.len()
+    }
+
+    /// Up to `count` chunks for a peer, ascending; `is_fit` tells whether the peer lacks a chunk that
+    /// nobody else is known to have.
+    pub(super) fn suggest(
+        &mut self,
+        now: Instant,
+        peer: PublicKey,
+        count: usize,
+        is_fit: impl Fn(u32) -> bool,
+    ) -> Vec<u32> {
+        let mut chunks = Vec::new();
+        let count = if self.heedless.contains(&peer) {
+            0
+        } else {
+            count
+        };
+        while chunks.len() < count
+            && let Some(chunk) = self.next()
+        {
+            if is_fit(chunk) {
+                chunks.push(chunk);
+            }
+        }
+        let open = self.open.entry(peer).or_default();
+        open.extend(chunks.iter().map(|chunk| (*chunk, now + PATIENCE)));
+        chunks.sort_unstable();
+        chunks
+    }
+
+    /// The peer has asked for the chunk, or will get it from another.
+    pub(super) fn taken(&mut self, peer: &PublicKey, chunk: u32) {
+        self.heedless.remove(peer);
+        if let Some(open) = self.open.get_mut(peer) {
+            open.remove(&chunk);
+        }
+    }
+
+    /// The peer is gone.
+    pub(super) fn part(&mut self, peer: &PublicKey) {
+        self.heedless.remove(peer);
+        let open = self.open.remove(peer).unwrap_or_default();
+        self.returned.extend(open.into_keys());
+    }
+
+    /// Takes back what was not taken up.
+    pub(super) fn expire(&mut self, now: Instant) {
+        for (peer, open) in &mut self.open {
+            let stale = open.extract_if(.., |_, until| *until <= now);
+            let before = self.returned.len();
+            self.returned.extend(stale.map(|(chunk, _)| chunk));
+            if self.returned.len() > before {
+                self.heedless.insert(*peer);
+            }
+        }
+    }
+
+    /// When [`Self::expire`] will have something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let open = self.open.values().flat_map(BTreeMap::values);
+        open.min().copied()
+    }
+
+    fn next(&mut self) -> Option<u32> {
+        if let Some(chunk) = self.returned.pop_front() {
+            return Some(chunk);
+        }
+        if self.suggested == self.len {
+            return None;
+        }
+        let n = u64::from(self.suggested) * u64::from(self.step) + u64::from(self.first);
+        self.suggested += 1;
+        // Below `len`, which fits.
+        Some((n % u64::from(self.len)) as u32)
+    }
+}
+
+/// The greatest common divisor.
+fn divisor(mut a: u32, mut b: u32) -> u32 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}

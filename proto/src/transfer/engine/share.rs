@@ -1,0 +1,147 @@
+//! One share: what is fetched of it, what is told of it, what a seed of it suggests.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use super::Action;
+use super::injection::Injection;
+use super::news::{News, Pending, runs};
+use crate::content::chunks::OutOfRange;
+use crate::content::{ChunkIndex, ChunkSet, Content, Run};
+use crate::id::{PublicKey, SwarmId};
+use crate::transfer::download::Change;
+use crate::transfer::{self, Download};
+
+/// Bytes of suggestions that a peer has open, at least, that it need not wait for more.
+const SUGGESTED_BYTES: u32 = 1024 * 1024;
+/// Least number of suggestions, however large the chunks are.
+const MIN_SUGGESTIONS: usize = 2;
+
+/// One open share.
+#[derive(Debug)]
+pub(super) struct Share {
+    pub(super) download: Download,
+    pub(super) injection: Injection,
+    pending: Pending,
+    chunk_bytes: u32,
+    /// Peers that may want another suggestion.
+    unadvised: Vec<PublicKey>,
+}
+
+impl Share {
+    pub(super) fn new(content: Arc<Content>, have: ChunkSet, seed: u64) -> Share {
+        let chunk_bytes = content.layout.chunk_bytes();
+        let mut rng = <StdRng as rand::SeedableRng>::seed_from_u64(seed);
+        Share {
+            injection: Injection::new(have.len(), &mut rng),
+            download: Download::new(content, have, rng.random()),
+            pending: Pending::default(),
+            chunk_bytes,
+            unadvised: Vec::new(),
+        }
+    }
+
+    /// Takes an event in.
+    ///
+    /// # Errors
+    ///
+    /// See [`Download::handle`].
+    pub(super) fn handle(
+        &mut self,
+        now: Instant,
+        event: transfer::Event,
+    ) -> Result<(), OutOfRange> {
+        use transfer::Event as E;
+        let (advise, gone) = match &event {
+            E::PeerJoined { peer, .. } => (Some(*peer), Some(*peer)),
+            E::Has { peer, .. } | E::Started { peer, .. } => (Some(*peer), None),
+            E::PeerLeft { peer } => (None, Some(*peer)),
+            _ => (None, None),
+        };
+        self.download.handle(now, event)?;
+        gone.iter().for_each(|peer| self.injection.part(peer));
+        self.unadvised.extend(advise);
+        self.account(now);
+        Ok(())
+    }
+
+    /// What a peer that has just joined is told.
+    pub(super) fn greeting(&self) -> News {
+        News {
+            have: self.download.have().runs(),
+            started: runs(&self.download.asked_for()),
+            lost: Vec::new(),
+        }
+    }
+
+    /// The next thing to do. `queued` tells what a peer has asked of us, in bytes.
+    pub(super) fn poll(
+        &mut self,
+        now: Instant,
+        swarm: SwarmId,
+        queued: impl Fn(&PublicKey) -> u64,
+    ) -> Option<Action> {
+        if let Some(action) = self.download.poll(now) {
+            self.account(now);
+            return Some(Action::Share { swarm, action });
+        }
+        if let Some(news) = self.pending.take(now) {
+            return Some(Action::Announce { swarm, news });
+        }
+        self.injection.expire(now);
+        while let Some(peer) = self.unadvised.pop() {
+            if let Some(runs) = self.suggest(now, peer, queued(&peer)) {
+                return Some(Action::Suggest { swarm, peer, runs });
+            }
+        }
+        None
+    }
+
+    /// When to poll even if nothing happens.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let download = self.download.deadline();
+        let rest = [self.pending.deadline(), self.injection.deadline()];
+        download.into_iter().chain(rest.into_iter().flatten()).min()
+    }
+
+    /// A peer has asked us for a chunk.
+    pub(super) fn asked(&mut self, peer: PublicKey, chunk: ChunkIndex) {
+        self.injection.taken(&peer, chunk.value());
+        self.unadvised.push(peer);
+    }
+
+    /// Gathers what is to be told.
+    fn account(&mut self, now: Instant) {
+        for (chunk, change) in self.download.take_changes() {
+            match change {
+                Change::Asked => self.pending.started(now, chunk.value()),
+                Change::Had => self.pending.have(now, chunk.value()),
+                Change::Missing => self.pending.lost(now, chunk.value()),
+            }
+        }
+    }
+
+    /// Chunks that this peer should ask a seed for, once it has few suggestions left.
+    fn suggest(&mut self, now: Instant, peer: PublicKey, queued: u64) -> Option<Vec<Run>> {
+        let leeches = self.download.leeches();
+        if !self.download.is_complete() || self.download.missing_of(&peer) == 0 || leeches == 0 {
+            return None;
+        }
+        let chunk_bytes = u64::from(self.chunk_bytes.max(1));
+        let wanted = (2 * queued).max(SUGGESTED_BYTES.into()) / chunk_bytes;
+        let wanted = (wanted as usize).max(MIN_SUGGESTIONS);
+        let open = self.injection.open_of(&peer);
+        if open > wanted / 2 {
+            return None;
+        }
+        let part = self.injection.left().div_ceil(leeches);
+        let count = (wanted - open).min(part);
+        let download = &self.download;
+        let is_fit = |chunk| download.copies(chunk) == 0;
+        let chunks = self.injection.suggest(now, peer, count, is_fit);
+        (!chunks.is_empty()).then(|| runs(&chunks))
+    }
+}

@@ -1,0 +1,1 @@
+//! What the engine does at single events.

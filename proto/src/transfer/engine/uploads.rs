@@ -1,0 +1,219 @@
+//! Whom to serve next.
+//!
+//! Few receivers at a time, so that the first of them has a whole chunk soon and can pass it on; each
+//! in the order in which it asked; the share first that has been given least, then the receiver that
+//! misses most, then whoever has waited longest.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::UploadId;
+use super::slots::Slots;
+use crate::id::{PublicKey, SwarmId};
+
+/// Requests of one peer that may wait.
+const WAITING: usize = 256;
+/// The next request of a receiver is begun once so little is left of the one before, that nothing
+/// idles between them.
+const AHEAD_BYTES: u32 = 64 * 1024;
+/// How often to look whether another number of receivers would be better, while some wait.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// A request that waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) upload: UploadId,
+    pub(super) swarm: SwarmId,
+    pub(super) bytes: u32,
+}
+
+#[derive(Debug, Default)]
+struct Receiver {
+    /// Requests, and when each came.
+    waiting: VecDeque<(u64, Asked)>,
+    waiting_bytes: u64,
+    /// Served now, oldest first.
+    served: Vec<UploadId>,
+}
+
+#[derive(Debug)]
+struct Served {
+    peer: PublicKey,
+    swarm: SwarmId,
+    left: u32,
+}
+
+/// What peers have asked of us.
+#[derive(Debug)]
+pub(super) struct Uploads {
+    slots: Slots,
+    receivers: BTreeMap<PublicKey, Receiver>,
+    served: BTreeMap<UploadId, Served>,
+    /// Who asked for what waits.
+    owners: BTreeMap<UploadId, PublicKey>,
+    /// Bytes given of each share; one that comes later starts at the least of them.
+    given: BTreeMap<SwarmId, u64>,
+    /// Receivers served now.
+    busy: usize,
+    count: u64,
+    next_look: Instant,
+}
+
+impl Uploads {
+    pub(super) fn new(now: Instant) -> Uploads {
+        Uploads {
+            slots: Slots::new(now),
+            receivers: BTreeMap::new(),
+            served: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            given: BTreeMap::new(),
+            busy: 0,
+            count: 0,
+            next_look: now,
+        }
+    }
+
+    /// A share may be asked for.
+    pub(super) fn open(&mut self, swarm: SwarmId) {
+        let least = self.given.values().min().copied().unwrap_or(0);
+        self.given.insert(swarm, least);
+    }
+
+    /// It may not any more. What was asked stays until its shell says that it has ended.
+    pub(super) fn close(&mut self, swarm: &SwarmId) {
+        self.given.remove(swarm);
+    }
+
+    /// A peer asks; false when too much of its waits already.
+    pub(super) fn ask(&mut self, peer: PublicKey, asked: Asked) -> bool {
+        let receiver = self.receivers.entry(peer).or_default();
+        if receiver.waiting.len() >= WAITING {
+            return false;
+        }
+        receiver.waiting.push_back((self.count, asked));
+        receiver.waiting_bytes += u64::from(asked.bytes);
+        self.owners.insert(asked.upload, peer);
+        self.count += 1;
+        true
+    }
+
+    /// Bytes went out.
+    pub(super) fn sent(&mut self, upload: UploadId, bytes: u32) {
+        if let Some(served) = self.served.get_mut(&upload) {
+            served.left = served.left.saturating_sub(bytes);
+            self.slots.sent(bytes);
+            if let Some(given) = self.given.get_mut(&served.swarm) {
+                *given += u64::from(bytes);
+            }
+        }
+    }
+
+    /// An upload is over, served or not.
+    pub(super) fn end(&mut self, upload: UploadId) {
+        let served = self.served.remove(&upload).map(|served| served.peer);
+        let Some(peer) = served.or_else(|| self.owners.remove(&upload)) else {
+            return;
+        };
+        let Some(receiver) = self.receivers.get_mut(&peer) else {
+            return;
+        };
+        if receiver.finish(upload) {
+            self.busy -= 1;
+        }
+        if receiver.is_idle() {
+            self.receivers.remove(&peer);
+        }
+    }
+
+    /// Bytes a peer has asked for that it is not served yet.
+    pub(super) fn queued_of(&self, peer: &PublicKey) -> u64 {
+        let receiver = self.receivers.get(peer);
+        receiver.map_or(0, |receiver| receiver.waiting_bytes)
+    }
+
+    /// The upload to serve now, if there is one. `missing` tells how many chunks of a share a peer
+    /// misses.
+    pub(super) fn next(
+        &mut self,
+        now: Instant,
+        missing: impl Fn(&SwarmId, &PublicKey) -> u32,
+    ) -> Option<UploadId> {
+        self.look(now);
+        let peer = self.neediest(missing)?;
+        let receiver = self.receivers.get_mut(&peer)?;
+        let (_, asked) = receiver.waiting.pop_front()?;
+        receiver.waiting_bytes -= u64::from(asked.bytes);
+        self.busy += usize::from(receiver.served.is_empty());
+        receiver.served.push(asked.upload);
+        self.owners.remove(&asked.upload);
+        let served = Served {
+            peer,
+            swarm: asked.swarm,
+            left: asked.bytes,
+        };
+        self.served.insert(asked.upload, served);
+        Some(asked.upload)
+    }
+
+    /// When [`Self::next`] may have something though nothing happened.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let waits = !self.owners.is_empty() && !self.served.is_empty();
+        waits.then_some(self.next_look)
+    }
+
+    fn look(&mut self, now: Instant) {
+        if self.busy < self.slots.count() {
+            self.slots.idle();
+        }
+        if now >= self.next_look {
+            self.slots.look(now);
+            self.next_look = now + LOOK_EVERY;
+        }
+    }
+
+    fn neediest(&self, missing: impl Fn(&SwarmId, &PublicKey) -> u32) -> Option<PublicKey> {
+        let has_place = self.busy < self.slots.count();
+        let due = self.receivers.iter().filter_map(|(peer, receiver)| {
+            let (order, asked) = receiver.waiting.front()?;
+            let turn = match receiver.served.as_slice() {
+                [] => has_place,
+                [only] => self.left_of(only) <= AHEAD_BYTES,
+                _ => false,
+            };
+            let given = self.given.get(&asked.swarm).copied().unwrap_or(0);
+            let need = Reverse(missing(&asked.swarm, peer));
+            turn.then_some((given / GIVEN_BYTES, need, *order, *peer))
+        });
+        due.min().map(|(_, _, _, peer)| peer)
+    }
+
+    fn left_of(&self, upload: &UploadId) -> u32 {
+        self.served.get(upload).map_or(0, |served| served.left)
+    }
+}
+
+/// Shares that were given as much within so many bytes are equal.
+const GIVEN_BYTES: u64 = 4 * 1024 * 1024;
+
+impl Receiver {
+    /// Takes an upload out; true when it was the last that was served.
+    fn finish(&mut self, upload: UploadId) -> bool {
+        let before = self.served.len();
+        self.served.retain(|other| *other != upload);
+        if self.served.len() < before {
+            return self.served.is_empty();
+        }
+        let waiting = &mut self.waiting;
+        if let Some(at) = waiting.iter().position(|(_, asked)| asked.upload == upload)
+            && let Some((_, asked)) = waiting.remove(at)
+        {
+            self.waiting_bytes -= u64::from(asked.bytes);
+        }
+        false
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.served.is_empty()
+    }
+}
