@@ -12,6 +12,8 @@ pub mod id;
 pub mod limits;
 pub mod nat;
 pub mod proof;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod swarm;
 pub mod transfer;
 pub mod wire;

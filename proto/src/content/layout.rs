@@ -93,6 +93,21 @@ impl Layout {
         Ok(layout)
     }
 
+    /// The layout of a simulated share: chunks of any one size, whatever the rule says.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn even(chunks: u32, chunk_bytes: u32) -> Layout {
+        let total = u64::from(chunks) * u64::from(chunk_bytes);
+        Layout {
+            chunk_bytes,
+            chunk_count: chunks,
+            hash_count: chunks,
+            large: vec![(0, 0)],
+            large_sizes: vec![total],
+            large_chunks: chunks,
+            ..Layout::empty(total)
+        }
+    }
+
     /// The layout of a tree from the sizes of its files in listing order.
     ///
     /// # Errors

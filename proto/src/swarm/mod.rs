@@ -5,11 +5,12 @@
 //! [`candidates_for`] is the one rule about which addresses a peer may be told, [`echo_target`] about
 //! where a tracker sends a probe, and [`RelayTable`] decides which datagrams pass through the
 //! tracker.
-//! [`Meetings`] knows the latest rendezvous, [`TechniqueMemory`] what came of them.
+//! [`Graph`] says who of a large swarm is whose neighbour. [`Meetings`] knows the latest rendezvous, [`TechniqueMemory`] what came of them.
 //!
 //! Not here: connections, and the messages these decisions travel in ([`crate::wire::tracker`]).
 
 mod consent;
+mod graph;
 mod introducer;
 mod meetings;
 mod quota;
@@ -18,6 +19,7 @@ mod table;
 mod techniques;
 
 pub use consent::{Situation, Transport, candidates_for, echo_target};
+pub use graph::{DEGREE, FULL_MESH, Graph};
 pub use introducer::{IntroduceError, Introducer};
 pub use meetings::{Meetings, Trickled};
 pub use quota::{PAIR_INTERVAL, PEER_INTRODUCTIONS, PEER_WINDOW};

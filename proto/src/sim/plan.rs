@@ -1,0 +1,174 @@
+//! What is simulated: the share, the peers and the paths between them.
+
+use std::time::Duration;
+
+use super::queue::Nanos;
+use crate::transfer::Reach;
+
+/// A maximum segment, for the rate that loss allows.
+const SEGMENT_BYTES: f64 = 1452.0;
+
+/// A whole run. The same plan gives the same run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What it is called.
+    pub name: String,
+    /// Decides whatever is left to chance.
+    pub seed: u64,
+    /// Chunks of the share.
+    pub chunks: u32,
+    /// Bytes of each.
+    pub chunk_bytes: u32,
+    /// Round trip of the mean pair.
+    pub rtt: Duration,
+    /// By which part of it the round trips of pairs differ from it at most, both ways; below 1.
+    pub rtt_spread: f64,
+    /// Part of the packets that are lost. Each path then carries no more than
+    /// 1.22 segments / (round trip x sqrt(loss)) (Mathis et al. 1997); 0 for no such bound.
+    pub loss: f64,
+    /// Bytes per second of the line that all relayed paths share.
+    pub relay: f64,
+    /// What happens to one peer within this time is told to its engine together.
+    pub tick: Duration,
+    /// Bytes each engine may have outstanding; `None` leaves it at its default.
+    pub budget: Option<u64>,
+    /// In how many pieces at most a chunk is told as it comes, beside the last 64 KiB.
+    pub pieces: u32,
+    /// Who takes part.
+    pub peers: Vec<Member>,
+    /// When to give up.
+    pub patience: Duration,
+}
+
+/// One peer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// Bytes per second it can send.
+    pub up: f64,
+    /// Bytes per second it can receive.
+    pub down: f64,
+    /// Whether it has everything from the start.
+    pub is_seed: bool,
+    /// What it does wrong.
+    pub fault: Fault,
+    /// How it can be reached.
+    pub class: Class,
+    /// When it comes and goes, ascending, beginning with a coming.
+    pub presence: Vec<(Duration, Change)>,
+    /// It leaves once it has sent so many times the share.
+    pub sends_at_most: Option<f64>,
+}
+
+/// A coming or going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It comes, the first time with nothing unless it is a seed, else with what it had.
+    Comes,
+    /// It comes and has nothing any more.
+    ComesEmpty,
+    /// It goes, and says so.
+    Goes,
+}
+
+/// What a peer does wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    #[default]
+    None,
+    /// Serves wrong bytes.
+    Corrupts,
+    /// Says it has everything, and then not.
+    Lies,
+    /// Stops in the middle of every chunk.
+    Stalls,
+    /// Says it is busy, always.
+    Refuses,
+}
+
+/// How a peer can be reached, by the NAT it is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Class {
+    /// By anybody.
+    #[default]
+    Open,
+    /// Its mapping is endpoint-independent: by anybody who is open or likewise behind one.
+    Easy,
+    /// Its mapping depends on the destination: by who is open.
+    Hard,
+    /// It has no UDP: through a relay only.
+    Blocked,
+}
+
+impl Member {
+    /// Who is there all the time and does nothing wrong.
+    pub fn new(up: f64, down: f64) -> Member {
+        Member {
+            up,
+            down,
+            is_seed: false,
+            fault: Fault::None,
+            class: Class::Open,
+            presence: vec![(Duration::ZERO, Change::Comes)],
+            sends_at_most: None,
+        }
+    }
+
+    /// The same with everything.
+    pub fn seed(up: f64, down: f64) -> Member {
+        Member { is_seed: true, ..Member::new(up, down) }
+    }
+
+    /// Whether it is to have everything in the end.
+    pub fn is_needed(&self) -> bool {
+        let stays = self.presence.last().is_some_and(|(_, last)| *last != Change::Goes);
+        !self.is_seed && self.fault == Fault::None && stays
+    }
+}
+
+impl Plan {
+    /// Bytes of the share.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.chunks) * u64::from(self.chunk_bytes)
+    }
+
+    /// The round trip between two peers.
+    pub(super) fn rtt_of(&self, a: u32, b: u32) -> Duration {
+        let pair = (u64::from(a.min(b)) << 32) | u64::from(a.max(b));
+        let part = mix(pair ^ self.seed) as f64 / u64::MAX as f64;
+        self.rtt.mul_f64(1.0 + self.rtt_spread * (2.0 * part - 1.0))
+    }
+
+    /// How two peers reach each other.
+    pub(super) fn reach(&self, a: u32, b: u32) -> Reach {
+        use Class::{Blocked, Easy, Hard, Open};
+        let class = |peer: u32| self.peers[peer as usize].class;
+        match (class(a), class(b)) {
+            (Blocked, _) | (_, Blocked) => Reach::Relayed,
+            (Open, _) | (_, Open) | (Easy, Easy) => Reach::Direct,
+            (Hard, Easy | Hard) | (Easy, Hard) => Reach::Relayed,
+        }
+    }
+
+    /// The most that goes over one path.
+    pub(super) fn cap(&self, a: u32, b: u32) -> f64 {
+        let rtt = self.rtt_of(a, b).as_secs_f64();
+        match self.loss > 0.0 && rtt > 0.0 {
+            true => 1.22 * SEGMENT_BYTES / (rtt * self.loss.sqrt()),
+            false => f64::INFINITY,
+        }
+    }
+}
+
+/// A time in nanoseconds; the longest there is if it is longer.
+pub(super) fn nanos(time: Duration) -> Nanos {
+    Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX)
+}
+
+/// Spreads a number over all numbers (SplitMix64).
+pub(super) fn mix(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
