@@ -16,7 +16,7 @@ mod properties;
 #[cfg(test)]
 mod runs;
 #[cfg(test)]
-mod simulation;
+pub(super) mod simulation;
 #[cfg(test)]
 mod steps;
 

@@ -34,7 +34,7 @@ use crate::wire::NoReason;
 
 /// One request for one chunk, unique within its [`Download`]; later requests compare greater.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct RequestId(u64);
+pub struct RequestId(pub(super) u64);
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

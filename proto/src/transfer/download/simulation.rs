@@ -18,7 +18,7 @@ use crate::id::PublicKey;
 use crate::wire::NoReason;
 
 /// The chunk size of shares up to 128 MiB.
-pub(super) const CHUNK_BYTES: u32 = 64 * 1024;
+pub(in crate::transfer) const CHUNK_BYTES: u32 = 64 * 1024;
 /// In how many pieces a chunk arrives.
 const PIECES: u32 = 4;
 /// Shares of at most so many chunks are counted through after every event, larger ones less often.
@@ -27,7 +27,7 @@ const CHECKED_CHUNKS: u64 = 128;
 const VERIFY_TIME: Duration = Duration::from_millis(2);
 
 /// A file of so many bytes. Its hashes are of nothing.
-pub(super) fn share(bytes: u64) -> Arc<Content> {
+pub(in crate::transfer) fn share(bytes: u64) -> Arc<Content> {
     let count = crate::content::Layout::file(bytes).unwrap().hash_count();
     let hashes: HashList = (0..count).map(|_| [7; 32]).collect();
     let name = ShareName::parse("simulated.bin").unwrap();
@@ -35,11 +35,11 @@ pub(super) fn share(bytes: u64) -> Arc<Content> {
 }
 
 /// A file of so many chunks, the last of them a little shorter.
-pub(super) fn chunks(count: u32) -> Arc<Content> {
+pub(in crate::transfer) fn chunks(count: u32) -> Arc<Content> {
     share(u64::from(count) * u64::from(CHUNK_BYTES) - 1000)
 }
 
-pub(super) fn key(n: u8) -> PublicKey {
+pub(in crate::transfer) fn key(n: u8) -> PublicKey {
     PublicKey([n; 32])
 }
 

@@ -1,1 +1,379 @@
-//! What the engine does at single events.
+//! What the engine decides at single events, and what holds for any.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::super::Reach;
+use super::super::download::simulation::{CHUNK_BYTES, chunks, key};
+use super::slots;
+use super::*;
+use crate::content::Run;
+use crate::transfer;
+
+const SWARM: SwarmId = SwarmId([1; 32]);
+const OTHER: SwarmId = SwarmId([2; 32]);
+const RTT: Duration = Duration::from_millis(40);
+
+struct Steps {
+    engine: Engine,
+    now: Instant,
+    uploads: u64,
+}
+
+impl Steps {
+    /// An engine with a share of so many chunks, of which it has all or none.
+    fn new(count: u32, has_all: bool) -> Steps {
+        let now = Instant::now();
+        let engine = Engine::new(now, 7);
+        let mut steps = Steps {
+            engine,
+            now,
+            uploads: 0,
+        };
+        steps.open(SWARM, count, has_all);
+        steps
+    }
+
+    fn open(&mut self, swarm: SwarmId, count: u32, has_all: bool) {
+        let content = chunks(count);
+        let have = if has_all {
+            ChunkSet::full(count)
+        } else {
+            ChunkSet::empty(count)
+        };
+        self.tell(Event::Opened {
+            swarm,
+            content,
+            have,
+        });
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.engine.handle(self.now, event).unwrap();
+    }
+
+    fn share(&mut self, event: transfer::Event) {
+        let swarm = SWARM;
+        self.tell(Event::Share { swarm, event });
+    }
+
+    fn join(&mut self, n: u8) {
+        let (peer, rtt, reach) = (key(n), RTT, Reach::Direct);
+        self.share(transfer::Event::PeerJoined { peer, rtt, reach });
+    }
+
+    fn has(&mut self, n: u8, start: u32, count: u32) {
+        let runs = vec![Run { start, count }];
+        let peer = key(n);
+        self.share(transfer::Event::Has { peer, runs });
+    }
+
+    /// A peer asks for a chunk.
+    fn ask(&mut self, swarm: SwarmId, n: u8, chunk: u32) -> UploadId {
+        self.uploads += 1;
+        let upload = UploadId(self.uploads);
+        let content = chunks(1000);
+        self.tell(Event::Asked {
+            upload,
+            swarm,
+            peer: key(n),
+            chunk: content.layout.chunk(chunk).unwrap(),
+            bytes: CHUNK_BYTES,
+        });
+        upload
+    }
+
+    fn poll(&mut self) -> Vec<Action> {
+        std::iter::from_fn(|| self.engine.poll(self.now)).collect()
+    }
+
+    fn served(&mut self) -> Vec<UploadId> {
+        let actions = self.poll().into_iter();
+        actions
+            .filter_map(|action| match action {
+                Action::Serve { upload } => Some(upload),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// All of an upload goes out.
+    fn send(&mut self, upload: UploadId) {
+        let bytes = CHUNK_BYTES;
+        self.tell(Event::Sent { upload, bytes });
+        self.tell(Event::UploadEnded { upload });
+    }
+
+    fn wait(&mut self, millis: u64) {
+        self.now += Duration::from_millis(millis);
+    }
+}
+
+fn suggestions(actions: &[Action]) -> BTreeMap<PublicKey, BTreeSet<u32>> {
+    let mut suggested: BTreeMap<_, BTreeSet<u32>> = BTreeMap::new();
+    for action in actions {
+        if let Action::Suggest { peer, runs, .. } = action {
+            let chunks = runs.iter().flat_map(|run| run.start..run.start + run.count);
+            suggested.entry(*peer).or_default().extend(chunks);
+        }
+    }
+    suggested
+}
+
+#[test]
+fn a_seed_suggests_every_chunk_once() {
+    let mut steps = Steps::new(200, true);
+    (0..4).for_each(|n| steps.join(n));
+    let mut seen = BTreeSet::new();
+    let mut actions = steps.poll();
+    while !suggestions(&actions).is_empty() {
+        // All ask for what was suggested to them, and get it.
+        for (peer, chunks) in suggestions(&std::mem::take(&mut actions)) {
+            assert!(seen.is_disjoint(&chunks), "{peer} is told what others were");
+            seen.extend(&chunks);
+            for chunk in chunks {
+                let upload = steps.ask(SWARM, peer.0[0], chunk);
+                actions.extend(steps.poll());
+                steps.send(upload);
+                steps.has(peer.0[0], chunk, 1);
+            }
+        }
+        actions.extend(steps.poll());
+    }
+    assert_eq!(seen.len(), 200);
+}
+
+#[test]
+fn what_was_suggested_to_who_left_is_suggested_to_another() {
+    let mut steps = Steps::new(8, true);
+    steps.join(1);
+    let first = suggestions(&steps.poll());
+    assert_eq!(first[&key(1)].len(), 8);
+    steps.join(2);
+    assert!(suggestions(&steps.poll()).is_empty(), "nothing is left");
+    steps.share(transfer::Event::PeerLeft { peer: key(1) });
+    steps.has(2, 0, 1);
+    let then = suggestions(&steps.poll());
+    assert_eq!(then[&key(2)], (1..8).collect(), "what nobody has");
+}
+
+#[test]
+fn a_leech_asks_first_for_what_was_suggested() {
+    let mut steps = Steps::new(200, false);
+    steps.join(1);
+    steps.has(1, 0, 200);
+    let runs = vec![Run {
+        start: 120,
+        count: 3,
+    }];
+    let peer = key(1);
+    steps.share(transfer::Event::Suggested { peer, runs });
+    let asked = steps.poll().into_iter().filter_map(|action| match action {
+        Action::Share {
+            action: transfer::Action::Request { chunk, .. },
+            ..
+        } => Some(chunk.value()),
+        _ => None,
+    });
+    let asked: Vec<_> = asked.collect();
+    assert_eq!(asked[..3], [120, 121, 122]);
+    assert!(asked.len() > 3, "and then for others");
+}
+
+#[test]
+fn chunks_on_their_way_to_others_are_asked_for_last() {
+    let mut steps = Steps::new(40, false);
+    (1..=2).for_each(|n| steps.join(n));
+    steps.has(1, 0, 40);
+    let runs = vec![Run {
+        start: 0,
+        count: 30,
+    }];
+    let peer = key(2);
+    steps.share(transfer::Event::Started { peer, runs });
+    let actions = steps.poll();
+    let asked = actions.iter().filter_map(|action| match action {
+        Action::Share {
+            action: transfer::Action::Request { chunk, .. },
+            ..
+        } => Some(chunk.value()),
+        _ => None,
+    });
+    let asked: Vec<_> = asked.take(10).collect();
+    assert!(asked.iter().all(|chunk| *chunk >= 30), "{asked:?}");
+}
+
+#[test]
+fn news_goes_out_at_once_and_then_together() {
+    let mut steps = Steps::new(4, false);
+    steps.join(1);
+    steps.has(1, 0, 4);
+    let all = Run { start: 0, count: 4 };
+    let told = |actions: Vec<Action>| {
+        let mut news = actions.into_iter().filter_map(|action| match action {
+            Action::Announce { news, .. } => Some(news),
+            _ => None,
+        });
+        (news.next(), news.next())
+    };
+    let (news, more) = told(steps.poll());
+    assert_eq!((news.unwrap().started, more), (vec![all], None));
+    let requests: Vec<_> = (0..4).map(|id| transfer::RequestId(id)).collect();
+    for request in requests {
+        steps.share(transfer::Event::Verified { request });
+    }
+    assert_eq!(told(steps.poll()), (None, None), "it is too soon");
+    steps.now = steps.engine.deadline().unwrap();
+    assert_eq!(told(steps.poll()).0.unwrap().have, vec![all]);
+}
+
+#[test]
+fn few_are_served_at_once_and_the_neediest_first() {
+    let mut steps = Steps::new(100, true);
+    (1..=4).for_each(|n| steps.join(n));
+    steps.has(1, 0, 50);
+    steps.has(2, 0, 60);
+    steps.has(3, 0, 10);
+    steps.has(4, 0, 20);
+    let uploads: Vec<_> = (1..=4).map(|n| steps.ask(SWARM, n, 99)).collect();
+    assert_eq!(steps.served(), [uploads[2], uploads[3]]);
+    assert_eq!(slots::MIN, 2);
+    steps.send(uploads[2]);
+    assert_eq!(steps.served(), [uploads[0]]);
+    steps.tell(Event::UploadEnded { upload: uploads[1] });
+    steps.send(uploads[3]);
+    assert_eq!(steps.served(), [], "the last has given up");
+}
+
+#[test]
+fn one_peer_is_served_in_the_order_in_which_it_asked() {
+    let mut steps = Steps::new(100, true);
+    steps.join(1);
+    let uploads: Vec<_> = (0..5).map(|chunk| steps.ask(SWARM, 1, chunk)).collect();
+    for upload in uploads {
+        assert_eq!(steps.served(), [upload]);
+        steps.send(upload);
+    }
+}
+
+#[test]
+fn a_share_that_was_given_less_comes_first() {
+    let mut steps = Steps::new(1000, true);
+    steps.open(OTHER, 1000, true);
+    let mut given = [0; 2];
+    let (mut first, mut second) = (BTreeSet::new(), BTreeSet::new());
+    for chunk in 0..200 {
+        // Three peers ask for the one, one for the other.
+        for n in 1..=3 {
+            first.insert(steps.ask(SWARM, n, chunk));
+        }
+        second.insert(steps.ask(OTHER, 4, chunk));
+    }
+    for _ in 0..300 {
+        for upload in steps.served() {
+            given[usize::from(second.contains(&upload))] += 1;
+            steps.send(upload);
+        }
+    }
+    assert!(given[1] * 2 >= given[0], "{given:?}");
+}
+
+#[test]
+fn who_asks_for_too_much_or_for_nothing_we_know_is_refused() {
+    let mut steps = Steps::new(100, true);
+    let upload = steps.ask(OTHER, 1, 0);
+    assert_eq!(steps.poll(), [Action::Refuse { upload }]);
+    let refused = (0..300).filter(|_| {
+        steps.ask(SWARM, 1, 1);
+        let actions = steps.poll();
+        actions.iter().any(|it| matches!(it, Action::Refuse { .. }))
+    });
+    assert_eq!(refused.count(), 300 - 257, "one is served, 256 wait");
+}
+
+#[test]
+fn who_takes_no_heed_of_suggestions_gets_no_more() {
+    let mut steps = Steps::new(100, true);
+    steps.join(1);
+    let count = |steps: &mut Steps| suggestions(&steps.poll()).len();
+    assert_eq!(count(&mut steps), 1);
+    for _ in 0..10 {
+        steps.wait(3000);
+        steps.has(1, 0, 1);
+        assert_eq!(count(&mut steps), 0);
+    }
+    steps.ask(SWARM, 1, 50);
+    assert_eq!(count(&mut steps), 1);
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Ask(u8, bool),
+    Sent(u64, u32),
+    End(u64),
+    Join(u8),
+    Leave(u8),
+    Close(bool),
+    Open(bool, bool),
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (0..6u8, any::<bool>()).prop_map(|(n, other)| Op::Ask(n, other)),
+        3 => (0..40u64, 0..200_000u32).prop_map(|(id, bytes)| Op::Sent(id, bytes)),
+        3 => (0..40u64).prop_map(Op::End),
+        1 => (0..6u8).prop_map(Op::Join),
+        1 => (0..6u8).prop_map(Op::Leave),
+        1 => any::<bool>().prop_map(Op::Close),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(other, all)| Op::Open(other, all)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn every_upload_is_served_or_refused_once_or_given_up(
+        ops in prop::collection::vec((any_op(), 0..400u64), 1..150),
+    ) {
+        let mut steps = Steps::new(100, true);
+        let (mut asked, mut ended, mut told) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let swarm = |other| if other { OTHER } else { SWARM };
+        for (op, millis) in ops {
+            steps.wait(millis);
+            match op {
+                Op::Ask(n, other) => drop(asked.insert(steps.ask(swarm(other), n, 5))),
+                Op::Sent(id, bytes) => steps.tell(Event::Sent { upload: UploadId(id), bytes }),
+                Op::End(id) => {
+                    let upload = UploadId(id);
+                    ended.extend(asked.contains(&upload).then_some(upload));
+                    steps.tell(Event::UploadEnded { upload });
+                }
+                Op::Join(n) => steps.join(n),
+                Op::Leave(n) => steps.share(transfer::Event::PeerLeft { peer: key(n) }),
+                Op::Close(other) => steps.tell(Event::Closed { swarm: swarm(other) }),
+                Op::Open(other, all) => steps.open(swarm(other), 100, all),
+            }
+            for action in steps.poll() {
+                if let Action::Serve { upload } | Action::Refuse { upload } = action {
+                    prop_assert!(asked.contains(&upload) && told.insert(upload), "{upload}");
+                }
+            }
+            prop_assert!(steps.engine.poll(steps.now).is_none());
+            prop_assert!(steps.engine.deadline().is_none_or(|at| at > steps.now));
+        }
+        // Whoever goes on sending gets everything answered.
+        for _ in 0..1000 {
+            let open = told.difference(&ended).copied().collect::<Vec<_>>();
+            open.into_iter().for_each(|upload| {
+                steps.send(upload);
+                ended.insert(upload);
+            });
+            steps.wait(10);
+            told.extend(steps.served());
+        }
+        prop_assert!(asked.is_subset(&told.union(&ended).copied().collect()));
+    }
+}

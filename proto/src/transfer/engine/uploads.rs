@@ -14,11 +14,14 @@ use crate::id::{PublicKey, SwarmId};
 
 /// Requests of one peer that may wait.
 const WAITING: usize = 256;
-/// The next request of a receiver is begun once so little is left of the one before, that nothing
-/// idles between them.
+/// The next request of a receiver is begun once no more than this is left of the one before, and no
+/// more than half, that nothing idles between them.
 const AHEAD_BYTES: u32 = 64 * 1024;
 /// How often to look whether another number of receivers would be better, while some wait.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Shares that were given as much within so many bytes are equal.
+const GIVEN_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A request that waits.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +44,7 @@ struct Receiver {
 struct Served {
     peer: PublicKey,
     swarm: SwarmId,
+    bytes: u32,
     left: u32,
 }
 
@@ -150,6 +154,7 @@ impl Uploads {
         let served = Served {
             peer,
             swarm: asked.swarm,
+            bytes: asked.bytes,
             left: asked.bytes,
         };
         self.served.insert(asked.upload, served);
@@ -178,7 +183,7 @@ impl Uploads {
             let (order, asked) = receiver.waiting.front()?;
             let turn = match receiver.served.as_slice() {
                 [] => has_place,
-                [only] => self.left_of(only) <= AHEAD_BYTES,
+                [only] => self.is_nearly_out(only),
                 _ => false,
             };
             let given = self.given.get(&asked.swarm).copied().unwrap_or(0);
@@ -188,13 +193,11 @@ impl Uploads {
         due.min().map(|(_, _, _, peer)| peer)
     }
 
-    fn left_of(&self, upload: &UploadId) -> u32 {
-        self.served.get(upload).map_or(0, |served| served.left)
+    fn is_nearly_out(&self, upload: &UploadId) -> bool {
+        let served = self.served.get(upload);
+        served.is_none_or(|served| served.left <= AHEAD_BYTES.min(served.bytes / 2))
     }
 }
-
-/// Shares that were given as much within so many bytes are equal.
-const GIVEN_BYTES: u64 = 4 * 1024 * 1024;
 
 impl Receiver {
     /// Takes an upload out; true when it was the last that was served.
