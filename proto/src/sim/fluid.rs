@@ -45,7 +45,6 @@ pub(super) struct Fluid {
     flows: Vec<Flow>,
     free: Vec<FlowId>,
     dirty: VecDeque<LinkId>,
-    changed: Vec<FlowId>,
     demands: Vec<f64>,
 }
 

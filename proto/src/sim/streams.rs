@@ -11,7 +11,8 @@ use super::queue::{Nanos, Wakes};
 use crate::transfer::RequestId;
 use crate::transfer::engine::UploadId;
 
-/// A piece ends where so much of a chunk is left, so that the sender knows that it may go on.
+/// A piece ends where so much of a chunk is left, or half of it, so that the sender knows that it may
+/// go on.
 const LAST_PIECE: u32 = 64 * 1024;
 const NANOS: f64 = 1e9;
 
@@ -224,6 +225,6 @@ impl Streams {
 /// Where the piece after the first `told` bytes ends.
 fn milestone(bytes: u32, told: u32, pieces: u32) -> u32 {
     let next = told + bytes.div_ceil(pieces).max(LAST_PIECE);
-    let last = bytes.saturating_sub(LAST_PIECE);
+    let last = bytes - LAST_PIECE.min(bytes / 2);
     if told < last { next.min(last) } else { bytes }
 }

@@ -73,6 +73,11 @@ pub struct Download {
     next_request: u64,
     /// What became of chunks since it was last asked.
     changes: Vec<(ChunkIndex, Change)>,
+    /// Whether there may be something to ask for, rather than nothing since the last event that
+    /// makes room, brings chunks or lets a peer go on.
+    may_ask: bool,
+    /// No peer has a deadline before this.
+    no_deadline_before: Option<Instant>,
     /// When to look for a chunk worth a copy.
     look_for_copy: Option<Instant>,
     /// Bytes received for nothing because another copy came first.
@@ -100,6 +105,8 @@ impl Download {
             actions: VecDeque::new(),
             next_request: 0,
             changes: Vec::new(),
+            may_ask: true,
+            no_deadline_before: None,
             look_for_copy: None,
             wasted_bytes: 0,
             rng: StdRng::seed_from_u64(seed),
@@ -125,13 +132,21 @@ impl Download {
     /// When a peer names a chunk there is not, in [`Event::Has`] or the like: it broke the protocol,
     /// and nothing changed.
     pub fn handle(&mut self, now: Instant, event: Event) -> Result<(), OutOfRange> {
-        if !matches!(event, Event::Received { .. }) {
-            self.look_for_copy = Some(now);
+        match event {
+            // What is on its way to others leaves nobody more to ask for.
+            Event::Started { .. } | Event::Suggested { .. } | Event::Has { .. } => (),
+            Event::Received { .. } => self.may_ask = true,
+            _ => (self.may_ask, self.look_for_copy) = (true, Some(now)),
         }
         match event {
             Event::PeerJoined { peer, rtt, reach } => self.join(now, peer, (rtt, reach)),
             Event::PeerMoved { peer, rtt, reach } => self.handle_moved(peer, rtt, reach),
-            Event::Has { peer, runs } => return self.handle_has(peer, &runs),
+            Event::Has { peer, runs } => {
+                self.handle_has(peer, &runs)?;
+                if self.may_ask {
+                    self.look_for_copy = Some(now);
+                }
+            }
             Event::Started { peer, runs } => return self.handle_started(peer, &runs),
             Event::Suggested { peer, runs } => return self.handle_suggested(peer, &runs),
             Event::Lacks { peer, runs } => return self.handle_lacks(peer, &runs),
@@ -159,8 +174,7 @@ impl Download {
 
     /// When to call [`Self::poll`] even if nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
-        let peers = self.peers.values().filter_map(Peer::deadline);
-        peers.chain(self.look_for_copy).min()
+        self.no_deadline_before.into_iter().chain(self.look_for_copy).min()
     }
 
     /// The chunks that are verified.

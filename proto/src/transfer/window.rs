@@ -59,6 +59,12 @@ impl Budget {
         self.fits(chunk_bytes, kept.min(firsts(unasked)))
     }
 
+    /// Whether another chunk may be asked for beside one for each of so many peers: then
+    /// [`Self::has_room_beside`] is true whatever these were asked for.
+    pub(super) fn has_room_for_all(&self, chunk_bytes: u64, peers: u64) -> bool {
+        self.fits(chunk_bytes, peers.saturating_mul(chunk_bytes))
+    }
+
     fn fits(&self, chunk_bytes: u64, kept: u64) -> bool {
         let used = self.outstanding.saturating_add(chunk_bytes);
         used.saturating_add(kept) <= self.limit

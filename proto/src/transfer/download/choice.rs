@@ -20,6 +20,10 @@ const WASTE_CHUNKS: u64 = 4;
 impl Download {
     /// Cancels what has stalled and lets peers go on whose time has come.
     pub(super) fn handle_timeouts(&mut self, now: Instant) {
+        if self.no_deadline_before.is_none_or(|at| at > now) {
+            return;
+        }
+        self.may_ask = true;
         let due = |peer: &Peer| peer.deadline().is_some_and(|deadline| deadline <= now);
         let due = self.peers.iter().filter(|(_, peer)| due(peer));
         for key in due.map(|(key, _)| *key).collect::<Vec<_>>() {
@@ -30,6 +34,14 @@ impl Download {
                 self.forgive(now, key);
             }
         }
+        self.no_deadline_before = self.peers.values().filter_map(Peer::deadline).min();
+    }
+
+    /// The deadline of a peer may have come nearer.
+    pub(super) fn mind(&mut self, key: PublicKey) {
+        let deadline = self.peers.get(&key).and_then(Peer::deadline);
+        let deadlines = self.no_deadline_before.into_iter().chain(deadline);
+        self.no_deadline_before = deadlines.min();
     }
 
     fn handle_stall(&mut self, now: Instant, key: PublicKey) {
@@ -61,6 +73,9 @@ impl Download {
 
     /// A request for a wanted chunk, to the peer that would bring one first.
     pub(super) fn poll_wanted(&mut self, now: Instant) -> Option<Action> {
+        if !self.may_ask {
+            return None;
+        }
         while let Some(key) = self.next_asked(now) {
             let chunk = self.suggested(key).or_else(|| self.rarest(key));
             if let Some(chunk) = chunk.and_then(|chunk| self.have.index(chunk)) {
@@ -68,6 +83,7 @@ impl Download {
                 return self.ask(now, key, chunk);
             }
         }
+        self.may_ask = false;
         None
     }
 
@@ -104,20 +120,30 @@ impl Download {
         if !self.holders.is_askable() || !self.budget.has_room(chunk_bytes) {
             return None;
         }
-        let ready = || self.peers.iter().filter(|(_, peer)| peer.is_ready());
-        let unasked = ready().filter(|(_, peer)| peer.has_no_requests()).count() as u64;
-        let asked = self.peers.values().filter(|peer| !peer.has_no_requests());
-        let asked = asked.count() as u64;
         let budget = &self.budget;
+        // Counting is left out where it would make no difference.
+        let is_ample = budget.has_room_for_all(chunk_bytes, self.peers.len() as u64);
+        let (asked, unasked) = if is_ample { (0, 0) } else { self.asked_and_unasked() };
         let has_room = |peer: &Peer| {
             let first = peer.has_no_requests();
-            (first || budget.has_room_beside(chunk_bytes, asked, unasked))
+            (first || is_ample || budget.has_room_beside(chunk_bytes, asked, unasked))
                 && peer.has_room(now, chunk_bytes)
         };
-        ready()
+        let ready = self.peers.iter().filter(|(_, peer)| peer.is_ready());
+        ready
             .filter(|(_, peer)| has_room(peer))
             .min_by_key(|(_, peer)| peer.time_for(now, chunk_bytes))
             .map(|(key, _)| *key)
+    }
+
+    /// How many peers were asked for something, and how many others have something.
+    fn asked_and_unasked(&self) -> (u64, u64) {
+        self.peers.values().fold((0, 0), |(asked, unasked), peer| {
+            match peer.has_no_requests() {
+                true => (asked, unasked + u64::from(peer.is_ready())),
+                false => (asked + 1, unasked),
+            }
+        })
     }
 
     /// A second request for a chunk, once every missing chunk that somebody has was asked for.
@@ -181,6 +207,7 @@ impl Download {
             self.content.layout.chunk_len(chunk),
         );
         self.peers.get_mut(&key)?.ask(now, request, chunk, len);
+        self.mind(key);
         self.next_request += 1;
         self.owners.insert(request, key);
         self.in_flight.entry(chunk).or_default().push(request);

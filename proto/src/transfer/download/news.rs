@@ -101,6 +101,7 @@ impl Download {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.relocate(rtt, reach);
             self.recount(key);
+            self.mind(key);
         }
     }
 
@@ -158,6 +159,7 @@ impl Download {
         self.holders.add(fresh);
         self.gain_copies(&unannounced, is_counted);
         let useful = self.missing_in(fresh);
+        self.may_ask |= useful > 0;
         if let Some(peer) = self.peers.get_mut(&key).filter(|_| useful > 0) {
             peer.useful += useful;
             peer.floor = peer.floor.min(self.rarity.floor_of(fresh));

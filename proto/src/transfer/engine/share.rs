@@ -126,10 +126,10 @@ impl Share {
 
     /// Chunks that this peer should ask a seed for, once it has few suggestions left.
     fn suggest(&mut self, now: Instant, peer: PublicKey, queued: u64) -> Option<Vec<Run>> {
-        let leeches = self.download.leeches();
-        if !self.download.is_complete() || self.download.missing_of(&peer) == 0 || leeches == 0 {
+        if !self.download.is_complete() || self.download.missing_of(&peer) == 0 {
             return None;
         }
+        let leeches = self.download.leeches().max(1);
         let chunk_bytes = u64::from(self.chunk_bytes.max(1));
         let wanted = (2 * queued).max(SUGGESTED_BYTES.into()) / chunk_bytes;
         let wanted = (wanted as usize).max(MIN_SUGGESTIONS);

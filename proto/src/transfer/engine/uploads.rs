@@ -62,6 +62,8 @@ pub(super) struct Uploads {
     busy: usize,
     count: u64,
     next_look: Instant,
+    /// Nothing has changed since there was nothing to serve.
+    is_settled: bool,
 }
 
 impl Uploads {
@@ -75,6 +77,7 @@ impl Uploads {
             busy: 0,
             count: 0,
             next_look: now,
+            is_settled: true,
         }
     }
 
@@ -99,6 +102,7 @@ impl Uploads {
         receiver.waiting_bytes += u64::from(asked.bytes);
         self.owners.insert(asked.upload, peer);
         self.count += 1;
+        self.is_settled = false;
         true
     }
 
@@ -106,6 +110,7 @@ impl Uploads {
     pub(super) fn sent(&mut self, upload: UploadId, bytes: u32) {
         if let Some(served) = self.served.get_mut(&upload) {
             served.left = served.left.saturating_sub(bytes);
+            self.is_settled &= !served.is_nearly_out();
             self.slots.sent(bytes);
             if let Some(given) = self.given.get_mut(&served.swarm) {
                 *given += u64::from(bytes);
@@ -122,6 +127,7 @@ impl Uploads {
         let Some(receiver) = self.receivers.get_mut(&peer) else {
             return;
         };
+        self.is_settled = false;
         if receiver.finish(upload) {
             self.busy -= 1;
         }
@@ -144,7 +150,13 @@ impl Uploads {
         missing: impl Fn(&SwarmId, &PublicKey) -> u32,
     ) -> Option<UploadId> {
         self.look(now);
-        let peer = self.neediest(missing)?;
+        if self.is_settled {
+            return None;
+        }
+        let Some(peer) = self.neediest(missing) else {
+            self.is_settled = true;
+            return None;
+        };
         let receiver = self.receivers.get_mut(&peer)?;
         let (_, asked) = receiver.waiting.pop_front()?;
         receiver.waiting_bytes -= u64::from(asked.bytes);
@@ -173,6 +185,7 @@ impl Uploads {
         }
         if now >= self.next_look {
             self.slots.look(now);
+            self.is_settled = false;
             self.next_look = now + LOOK_EVERY;
         }
     }
@@ -186,16 +199,24 @@ impl Uploads {
                 [only] => self.is_nearly_out(only),
                 _ => false,
             };
+            if !turn {
+                return None;
+            }
             let given = self.given.get(&asked.swarm).copied().unwrap_or(0);
             let need = Reverse(missing(&asked.swarm, peer));
-            turn.then_some((given / GIVEN_BYTES, need, *order, *peer))
+            Some((given / GIVEN_BYTES, need, *order, *peer))
         });
         due.min().map(|(_, _, _, peer)| peer)
     }
 
     fn is_nearly_out(&self, upload: &UploadId) -> bool {
-        let served = self.served.get(upload);
-        served.is_none_or(|served| served.left <= AHEAD_BYTES.min(served.bytes / 2))
+        self.served.get(upload).is_none_or(Served::is_nearly_out)
+    }
+}
+
+impl Served {
+    fn is_nearly_out(&self) -> bool {
+        self.left <= AHEAD_BYTES.min(self.bytes / 2)
     }
 }
 
