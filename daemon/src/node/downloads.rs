@@ -1,19 +1,17 @@
-//! Fetching: what `transfer::Download` decides is carried out here, and what came of it reported to
-//! it.
+//! Fetching: what the engine wants of a share is asked for here, and what came of it reported to it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use warren_net::Connection;
 use warren_proto::content::ChunkIndex;
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::transfer::{Action, Event, Reach, RequestId};
+use warren_proto::transfer::{Action, Download, Event, Reach, RequestId};
 use warren_proto::wire::{Part, PeerRequest};
 
 use super::{Fetched, Node, NodeSender, RECEIVE_BUDGET_BYTES, ShareEvent, Stopping};
 use crate::control::model::ApiError;
 use crate::peer::fetch::{FetchError, Progress, fetch};
-use crate::peer::{Close, Common, count};
+use crate::peer::{Common, count};
 use crate::share::metadata::{self, Question};
 use crate::share::writer::{Stored, Writer};
 use crate::share::{Active, Epoch, Phase, Share, Task};
@@ -34,14 +32,19 @@ struct Order {
 
 impl Node {
     /// Does what the share can do now.
-    pub(super) fn advance_share(&mut self, swarm: SwarmId, now: Instant) {
+    pub(super) fn advance_share(&mut self, swarm: SwarmId) {
         match self.shares.get(&swarm).map(|share| &share.phase) {
-            Some(Phase::Downloading(_)) => self.advance_download(swarm, now),
+            Some(Phase::Downloading(_)) => {
+                let download = self.download_of(&swarm);
+                if download.is_some_and(Download::is_complete) {
+                    self.finish(swarm);
+                }
+            }
             Some(Phase::Metadata(_)) => self.ask_metadata(swarm),
-            // Once its last news is told and nobody watches it rests.
+            // Once nobody watches it it rests.
             Some(_) => {
-                let told = |share: &Share| share.fresh.is_empty() && share.watchers.is_empty();
-                if self.shares.get(&swarm).is_some_and(told) {
+                let share = self.shares.get(&swarm);
+                if share.is_some_and(|share| share.watchers.is_empty()) {
                     self.active.remove(&swarm);
                 }
             }
@@ -51,45 +54,27 @@ impl Node {
         }
     }
 
-    fn advance_download(&mut self, swarm: SwarmId, now: Instant) {
-        while let Some(action) = self.next_action(swarm, now) {
-            match action {
-                Action::Request {
-                    request,
-                    peer,
-                    chunk,
-                    len,
-                } => self.start_fetch(swarm, peer, request, (chunk, len), now),
-                Action::Cancel { request } => {
-                    if let Some(active) = self.active_mut(swarm) {
-                        active.fetches.remove(&request);
-                    }
+    /// Does what is to be done to fetch a share.
+    pub(super) fn carry_out(&mut self, swarm: SwarmId, action: Action) {
+        match action {
+            Action::Request {
+                request,
+                peer,
+                chunk,
+                len,
+            } => self.start_fetch(swarm, peer, request, (chunk, len)),
+            Action::Cancel { request } => {
+                if let Some(active) = self.active_mut(swarm) {
+                    active.fetches.remove(&request);
                 }
-                Action::Ban { peer } => self.ban(swarm, peer),
             }
+            Action::Ban { peer } => self.ban(swarm, peer),
         }
-        if self
-            .active_mut(swarm)
-            .is_some_and(|active| active.download.is_complete())
-        {
-            self.finish(swarm);
-        }
-    }
-
-    fn next_action(&mut self, swarm: SwarmId, now: Instant) -> Option<Action> {
-        self.active_mut(swarm)?.download.poll(now)
     }
 
     fn active_mut(&mut self, swarm: SwarmId) -> Option<&mut Active> {
         match &mut self.shares.get_mut(&swarm)?.phase {
             Phase::Downloading(active) => Some(active),
-            _ => None,
-        }
-    }
-
-    pub(super) fn download_deadline(&self, swarm: &SwarmId) -> Option<Instant> {
-        match &self.shares.get(swarm)?.phase {
-            Phase::Downloading(active) => active.download.deadline(),
             _ => None,
         }
     }
@@ -100,7 +85,6 @@ impl Node {
         key: PublicKey,
         request: RequestId,
         (chunk, len): (ChunkIndex, u32),
-        now: Instant,
     ) {
         let node = self.me.clone();
         let joined = self.peers.get(&key);
@@ -113,9 +97,8 @@ impl Node {
             return;
         };
         let Some((peer, alias)) = joined else {
-            // The machine has not heard yet that the peer left.
-            let _ = active.download.handle(now, Event::PeerLeft { peer: key });
-            return;
+            // The engine has not heard yet that the peer left.
+            return self.tell_download(swarm, Event::PeerLeft { peer: key });
         };
         let order = Order {
             connection: peer.connection.clone(),
@@ -140,12 +123,7 @@ impl Node {
         self.tell_download(swarm, Event::Received { request, bytes });
     }
 
-    pub(super) fn handle_fetched(
-        &mut self,
-        swarm: SwarmId,
-        (request, chunk): (RequestId, ChunkIndex),
-        outcome: Fetched,
-    ) {
+    pub(super) fn handle_fetched(&mut self, swarm: SwarmId, request: RequestId, outcome: Fetched) {
         if let Some(active) = self.active_mut(swarm) {
             active.fetches.remove(&request);
         }
@@ -157,39 +135,7 @@ impl Node {
             Fetched::Withdrawn => Event::Withdrawn { request },
             Fetched::Disk(error) => return self.stop_share(swarm, error, Stopping::Paused),
         };
-        let missing = |active: &mut Active| !active.download.have().contains(chunk);
-        let was_missing = self.active_mut(swarm).is_some_and(missing);
         self.tell_download(swarm, event);
-        let is_missing = self.active_mut(swarm).is_none_or(missing);
-        if let Some(share) = self.shares.get_mut(&swarm)
-            && was_missing
-            && !is_missing
-        {
-            share.fresh.push(chunk);
-        }
-    }
-
-    pub(super) fn tell_download(&mut self, swarm: SwarmId, event: Event) {
-        if let Some(active) = self.active_mut(swarm) {
-            // Only claims of peers about chunks can be out of range.
-            let _ = active.download.handle(Instant::now(), event);
-        }
-    }
-
-    /// A peer says which chunks it has or lacks.
-    pub(super) fn handle_news(
-        &mut self,
-        swarm: SwarmId,
-        peer: PublicKey,
-        event: impl FnOnce(PublicKey) -> Event,
-    ) {
-        let Some(active) = self.active_mut(swarm) else {
-            return;
-        };
-        if let Err(error) = active.download.handle(Instant::now(), event(peer)) {
-            tracing::debug!(%peer, %error, "peer claims chunks that do not exist");
-            self.drop_peer(peer, Close::Protocol);
-        }
     }
 
     /// A peer is no longer in the swarm with us.
@@ -201,6 +147,7 @@ impl Node {
             learning.asking.take_if(|(asked, _)| *asked == peer);
         }
         self.tell_download(swarm, Event::PeerLeft { peer });
+        self.close_if_idle(swarm);
     }
 
     /// Keeps a peer that has sent wrong bytes out of the share from now on.
@@ -220,19 +167,12 @@ impl Node {
 
     /// Divides what may be in memory among the downloads.
     pub(super) fn share_budget(&mut self) {
-        let downloading = |share: &Share| matches!(share.phase, Phase::Downloading(_));
-        let count = self
-            .shares
-            .values()
-            .filter(|share| downloading(share))
-            .count() as u64;
-        let bytes = RECEIVE_BUDGET_BYTES / count.max(1);
-        for share in self.shares.values_mut() {
-            if let Phase::Downloading(active) = &mut share.phase {
-                let _ = active
-                    .download
-                    .handle(Instant::now(), Event::Budget { bytes });
-            }
+        let downloading = |share: &&Share| matches!(share.phase, Phase::Downloading(_));
+        let swarms = self.shares.values().filter(downloading).map(Share::swarm);
+        let swarms: Vec<_> = swarms.collect();
+        let bytes = RECEIVE_BUDGET_BYTES / (swarms.len() as u64).max(1);
+        for swarm in swarms {
+            self.tell_download(swarm, Event::Budget { bytes });
         }
     }
 
@@ -313,7 +253,6 @@ impl Order {
         let outcome = self.outcome().await;
         let event = ShareEvent::Fetched {
             request: self.request,
-            chunk: self.chunk,
             outcome,
         };
         self.node.send_share(self.swarm, self.epoch, event).await;

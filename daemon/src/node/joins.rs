@@ -8,10 +8,9 @@ use std::time::Instant;
 
 use warren_proto::content::Run;
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::limits;
 use warren_proto::proof::Proof;
 use warren_proto::transfer;
-use warren_proto::wire::{Bounded, MemberState, PeerMessage};
+use warren_proto::wire::{MemberState, PeerMessage};
 
 use super::Node;
 use super::peers::Peer;
@@ -52,13 +51,11 @@ impl Node {
     /// Asks a seed in the same breath in which we join, a round trip before it can have told what
     /// it has.
     fn presume(&mut self, key: PublicKey, swarm: SwarmId) {
-        let (Some(share), Some(peer)) = (self.shares.get_mut(&swarm), self.peers.get_mut(&key))
-        else {
+        let (Some(share), Some(peer)) = (self.shares.get(&swarm), self.peers.get_mut(&key)) else {
             return;
         };
         let known = share.members.get(&key).map(|known| known.state);
-        let (Phase::Downloading(active), Some(joint)) =
-            (&mut share.phase, peer.joints.get_mut(&swarm))
+        let (Phase::Downloading(active), Some(joint)) = (&share.phase, peer.joints.get_mut(&swarm))
         else {
             return;
         };
@@ -69,8 +66,7 @@ impl Node {
             return;
         }
         joint.is_source = true;
-        let (now, rtt) = (Instant::now(), peer.connection.rtt());
-        let reach = peer.reach();
+        let (rtt, reach) = (peer.connection.rtt(), peer.reach());
         let runs = vec![Run {
             start: 0,
             count: active.writer.offer.content.layout.chunk_count(),
@@ -83,8 +79,7 @@ impl Node {
             },
             transfer::Event::Has { peer: key, runs },
         ] {
-            // These are all chunks there are.
-            let _ = active.download.handle(now, event);
+            self.tell_download(swarm, event);
         }
     }
 
@@ -122,12 +117,24 @@ impl Node {
                     self.handle_news(swarm, key, |peer| transfer::Event::Lacks { peer, runs });
                 }
             }
+            PeerMessage::Started { alias, chunks } => {
+                if let Some(swarm) = peer.swarm_of(alias) {
+                    let runs = chunks.into_vec();
+                    self.handle_news(swarm, key, |peer| transfer::Event::Started { peer, runs });
+                }
+            }
+            PeerMessage::Suggest { alias, chunks } => {
+                if let Some(swarm) = peer.swarm_of(alias) {
+                    let runs = chunks.into_vec();
+                    self.handle_news(swarm, key, |peer| transfer::Event::Suggested { peer, runs });
+                }
+            }
             PeerMessage::Leave { alias } => {
                 if let Some(swarm) = peer.swarm_of(alias) {
                     self.unjoin(key, &swarm);
                 }
             }
-            PeerMessage::Hello(_) | PeerMessage::Started { .. } => (),
+            PeerMessage::Hello(_) => (),
         }
     }
 
@@ -187,23 +194,18 @@ impl Node {
         if share.wants() {
             peer.connection.expect_content();
         }
-        let told = share
-            .offer()
-            .is_none_or(|offer| describe(peer, alias, offer));
+        let (offer, joint) = (share.offer().cloned(), peer.joints.get_mut(&swarm));
         // Whoever joins anew may say so twice: what was asked of it meanwhile is still under way.
-        if let (Phase::Downloading(active), Some(joint)) =
-            (&mut share.phase, peer.joints.get_mut(&swarm))
-            && !std::mem::replace(&mut joint.is_source, true)
-        {
-            let event = transfer::Event::PeerJoined {
-                peer: key,
-                rtt,
-                reach,
-            };
-            // Only claims about chunks can be out of range.
-            let _ = active.download.handle(Instant::now(), event);
+        let is_new = joint.is_some_and(|joint| !std::mem::replace(&mut joint.is_source, true));
+        if is_new {
+            self.open_complete(swarm);
+            let peer = key;
+            self.tell_download(swarm, transfer::Event::PeerJoined { peer, rtt, reach });
         }
-        if !told {
+        let Some((offer, peer)) = offer.zip(self.peers.get(&key)) else {
+            return;
+        };
+        if !(describe(peer, alias, &offer) && self.greet(peer, alias, &swarm)) {
             self.drop_peer(key, Close::TooSlow);
         }
     }
@@ -266,87 +268,11 @@ impl Node {
         let with = peers.filter(|(_, peer)| peer.joints.contains_key(swarm));
         with.map(|(key, _)| *key).collect()
     }
-
-    /// Tells all peers of chunks verified since the last time.
-    pub(super) fn tell_news(&mut self) {
-        for swarm in self.active.clone() {
-            let Some(share) = self.shares.get_mut(&swarm) else {
-                continue;
-            };
-            let fresh = std::mem::take(&mut share.fresh);
-            let single = |chunk: warren_proto::content::ChunkIndex| Run {
-                start: chunk.value(),
-                count: 1,
-            };
-            let runs = merged(fresh.into_iter().map(single).collect());
-            self.tell_all(&swarm, &runs);
-        }
-    }
-
-    fn tell_all(&mut self, swarm: &SwarmId, runs: &[Run]) {
-        if runs.is_empty() {
-            return;
-        }
-        let mut deaf = Vec::new();
-        for (key, peer) in &self.peers {
-            if let Some(alias) = peer.joined(swarm)
-                && !have(peer, alias, runs)
-            {
-                deaf.push(*key);
-            }
-        }
-        deaf.into_iter()
-            .for_each(|key| self.drop_peer(key, Close::TooSlow));
-    }
 }
 
-/// Says what the share is and what we have of it; false when the peer does not read.
+/// Says what the share is; false when the peer does not read.
 fn describe(peer: &Peer, alias: u32, offer: &Offer) -> bool {
     let size = offer.described_size();
     let name = offer.content.name.as_str().to_owned();
-    peer.say(PeerMessage::Describe { alias, size, name }) && have(peer, alias, &offer.runs())
-}
-
-fn have(peer: &Peer, alias: u32, runs: &[Run]) -> bool {
-    let mut frames = runs.chunks(limits::RUNS_PER_FRAME);
-    frames.all(|runs| {
-        let chunks = Bounded::truncated(runs.iter().copied());
-        peer.say(PeerMessage::Have { alias, chunks })
-    })
-}
-
-/// The same chunks in as few runs as possible.
-fn merged(mut runs: Vec<Run>) -> Vec<Run> {
-    runs.sort_unstable();
-    let mut merged: Vec<Run> = Vec::new();
-    for run in runs {
-        match merged.last_mut() {
-            Some(last) if last.start + last.count >= run.start => {
-                let end = (last.start + last.count).max(run.start + run.count);
-                last.count = end - last.start;
-            }
-            _ => merged.push(run),
-        }
-    }
-    merged
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn neighbouring_chunks_become_one_run() {
-        let run = |start, count| Run { start, count };
-        let scattered = vec![
-            run(7, 1),
-            run(3, 1),
-            run(4, 1),
-            run(4, 1),
-            run(9, 1),
-            run(8, 1),
-        ];
-        assert_eq!(merged(scattered), [run(3, 2), run(7, 3)]);
-        assert_eq!(merged(Vec::new()), []);
-    }
+    peer.say(PeerMessage::Describe { alias, size, name })
 }

@@ -6,8 +6,9 @@
 //! full is disconnected. So the queue to the node always drains, and the tasks may wait on it.
 //!
 //! By concern: [`commands`] what the person asks, [`shares`] how shares begin and end,
-//! [`downloads`] fetching, [`peers`] connections and joining swarms on them, [`paths`] what becomes
-//! of them, [`meeting`] trackers and introductions, [`report`] what is shown.
+//! [`scheduling`] what the engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`]
+//! joining swarms on them, [`paths`] what becomes of them, [`meeting`] trackers and introductions,
+//! [`report`] what is shown.
 
 pub(crate) mod commands;
 mod downloads;
@@ -16,21 +17,23 @@ mod meeting;
 mod paths;
 mod peers;
 mod report;
+mod scheduling;
 mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
+use rand::Rng;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use warren_net::{Connection, Endpoint};
-use warren_proto::content::{ChunkIndex, Content};
+use warren_proto::content::Content;
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::RequestId;
+use warren_proto::transfer::engine::{Engine, UploadId};
 use warren_proto::wire::{Candidate, NoReason, Paths, PeerMessage};
 
 use crate::control::model::ApiError;
@@ -49,6 +52,8 @@ pub(crate) use meeting::OwnTracker;
 use meeting::{Gate, TrackerState};
 use paths::Drained;
 use peers::Peer;
+pub(crate) use scheduling::Asked;
+use scheduling::Upload;
 
 /// Events that may wait for the node; the tasks that report then wait too.
 const EVENTS: usize = 1024;
@@ -58,9 +63,6 @@ const BATCH: usize = 256;
 
 /// Between two looks at what is due: progress to show, peers to be introduced to.
 const TICK: Duration = Duration::from_millis(250);
-
-/// News of verified chunks goes out together when it arises within this time.
-const NEWS_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Disk-heavy work (hashing, re-reading) done at once.
 const DISK_JOBS: usize = 2;
@@ -118,6 +120,20 @@ pub(crate) enum NodeEvent {
         /// What.
         event: ShareEvent,
     },
+    /// A peer asks for bytes of a chunk.
+    Asked(Asked),
+    /// Bytes of an answer went out.
+    Sent {
+        /// Of which.
+        upload: UploadId,
+        /// How many more.
+        bytes: u32,
+    },
+    /// An answer is over, given or not.
+    Answered {
+        /// Which.
+        upload: UploadId,
+    },
     /// Something that was offered cannot be read.
     OfferBroken {
         /// The offer.
@@ -150,8 +166,6 @@ pub(crate) enum ShareEvent {
     Fetched {
         /// Which one.
         request: RequestId,
-        /// What it asked for.
-        chunk: ChunkIndex,
         /// How it ended.
         outcome: Fetched,
     },
@@ -187,13 +201,21 @@ pub(crate) enum Fetched {
 
 /// The way to the node.
 #[derive(Clone, Debug)]
-pub(crate) struct NodeSender(mpsc::Sender<NodeEvent>);
+pub(crate) struct NodeSender {
+    events: mpsc::Sender<NodeEvent>,
+    uploads: Arc<AtomicU64>,
+}
 
 impl NodeSender {
     /// Reports; waits while the node is behind. Nothing happens once the node has ended.
     pub(crate) async fn send(&self, event: NodeEvent) {
         // Without a node there is nobody left to care.
-        let _ = self.0.send(event).await;
+        let _ = self.events.send(event).await;
+    }
+
+    /// A name for something that a peer asks for.
+    pub(crate) fn next_upload(&self) -> UploadId {
+        UploadId(self.uploads.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A report about a share.
@@ -235,6 +257,10 @@ pub(crate) struct Node {
     me: NodeSender,
     trackers: BTreeMap<TrackerId, TrackerState>,
     shares: BTreeMap<SwarmId, Share>,
+    /// Decides what to fetch, to give and to tell.
+    engine: Engine,
+    /// What peers have asked for.
+    uploads: BTreeMap<UploadId, Upload>,
     /// Shares that want something or have news, so that a tick need not look at all of them.
     active: BTreeSet<SwarmId>,
     peers: BTreeMap<PublicKey, Peer>,
@@ -253,8 +279,6 @@ pub(crate) struct Node {
     disk_jobs: Arc<Semaphore>,
     counter: u64,
     next_tick: Instant,
-    next_news: Instant,
-    rng: StdRng,
     /// Why the daemon cannot go on.
     fatal: Option<ApiError>,
 }
@@ -262,7 +286,11 @@ pub(crate) struct Node {
 /// A queue to a node and the node's end of it.
 pub(crate) fn channel() -> (NodeSender, mpsc::Receiver<NodeEvent>) {
     let (sender, receiver) = mpsc::channel(EVENTS);
-    (NodeSender(sender), receiver)
+    let sender = NodeSender {
+        events: sender,
+        uploads: Arc::default(),
+    };
+    (sender, receiver)
 }
 
 impl Node {
@@ -274,6 +302,8 @@ impl Node {
             me,
             trackers: BTreeMap::new(),
             shares: BTreeMap::new(),
+            engine: Engine::new(now, rand::rng().random()),
+            uploads: BTreeMap::new(),
             active: BTreeSet::new(),
             peers: BTreeMap::new(),
             drained: BTreeMap::new(),
@@ -285,8 +315,6 @@ impl Node {
             disk_jobs: Arc::new(Semaphore::new(DISK_JOBS)),
             counter: 0,
             next_tick: now,
-            next_news: now,
-            rng: StdRng::from_os_rng(),
             fatal: None,
         };
         node.start_own_tracker(own);
@@ -342,6 +370,9 @@ impl Node {
                 epoch,
                 event,
             } => self.handle_share(swarm, epoch, event),
+            NodeEvent::Asked(asked) => self.handle_asked(asked),
+            NodeEvent::Sent { upload, bytes } => self.handle_sent(upload, bytes),
+            NodeEvent::Answered { upload } => self.handle_answered(upload),
             NodeEvent::OfferBroken { offer, error } => self.handle_broken(&offer, &error),
         }
     }
@@ -354,11 +385,9 @@ impl Node {
             ShareEvent::Opened(result) => self.handle_opened(swarm, result),
             ShareEvent::Learnt { peer, result } => self.handle_learnt(swarm, peer, result),
             ShareEvent::Received { request, bytes } => self.handle_received(swarm, request, bytes),
-            ShareEvent::Fetched {
-                request,
-                chunk,
-                outcome,
-            } => self.handle_fetched(swarm, (request, chunk), outcome),
+            ShareEvent::Fetched { request, outcome } => {
+                self.handle_fetched(swarm, request, outcome);
+            }
             ShareEvent::SyncFailed(error) => self.stop_share(swarm, error, Stopping::Paused),
             ShareEvent::Checked { parsed, result } => self.handle_checked(swarm, *parsed, result),
             ShareEvent::Finished(result) => self.handle_finished(swarm, result),
@@ -381,12 +410,9 @@ impl Node {
 
     /// Does what is due, and whatever the events have made possible.
     fn advance(&mut self, now: Instant) {
+        self.carry_out_all(now);
         for swarm in self.active.clone() {
-            self.advance_share(swarm, now);
-        }
-        if now >= self.next_news {
-            self.tell_news();
-            self.next_news = now + NEWS_INTERVAL;
+            self.advance_share(swarm);
         }
         self.end_drained(now);
         if now >= self.next_tick {
@@ -405,17 +431,8 @@ impl Node {
     }
 
     fn deadline(&self) -> Instant {
-        let has_news = |swarm: &SwarmId| {
-            let share = self.shares.get(swarm);
-            share.is_some_and(|share| !share.fresh.is_empty())
-        };
-        let news = self.active.iter().any(has_news).then_some(self.next_news);
-        let downloads = self
-            .active
-            .iter()
-            .filter_map(|swarm| self.download_deadline(swarm));
-        downloads
-            .chain(news)
+        let engine = self.engine.deadline().into_iter();
+        engine
             .chain(self.drain_deadline())
             .min()
             .map_or(self.next_tick, |due| due.min(self.next_tick))

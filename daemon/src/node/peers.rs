@@ -314,6 +314,7 @@ impl Node {
             self.drop_peer(key, Close::Done);
         }
         self.handle_drained_closed(key, session);
+        self.end_uploads(session);
     }
 
     /// Ends the connection with a peer and whatever was under way on it.

@@ -41,8 +41,9 @@ impl Node {
         let Some(share) = self.shares.get(swarm) else {
             return Progress::default();
         };
-        let (verified_bytes, bytes) = share.bytes();
-        let phase = match share.state() {
+        let download = self.download_of(swarm);
+        let (verified_bytes, bytes) = share.bytes(download);
+        let phase = match share.state(download) {
             ShareState::Hashing => model::Phase::Hashing,
             ShareState::Metadata => model::Phase::Metadata,
             ShareState::Waiting => model::Phase::Waiting,
@@ -132,13 +133,14 @@ impl Node {
         let trackers = self.shown_trackers().map(Event::Tracker);
         let port = Event::PortMapping(self.port.shown());
         let shares = self.shares.values().map(|share| {
-            let (verified_bytes, bytes) = share.bytes();
+            let download = self.download_of(&share.swarm());
+            let (verified_bytes, bytes) = share.bytes(download);
             Event::Share(model::Share {
                 content_id: share.record.id.to_string(),
                 name: share.record.name.clone(),
                 bytes,
                 verified_bytes,
-                state: share.state(),
+                state: share.state(download),
                 peers: self.peer_counts(&share.swarm()),
                 note: match &share.phase {
                     Phase::Stopped { error, .. } => Some(error.message.clone()),

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use rand::Rng;
 use warren_proto::content::{ChunkSet, Content, Manifest};
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::transfer::Download;
 
 use super::report::tell_last;
 use super::{Node, ShareEvent, Stopping};
@@ -129,6 +127,7 @@ impl Node {
             Ok(Opened::Whole(files)) => {
                 let have = ChunkSet::full(files.content().layout.chunk_count());
                 let offer = Arc::new(Offer::new(swarm, files, have));
+                self.close_share(swarm);
                 self.set_phase(swarm, Phase::Seeding(offer));
                 self.tell_done(swarm);
             }
@@ -177,6 +176,7 @@ impl Node {
     /// it: whoever tries again then finds nothing of it.
     fn forget(&mut self, swarm: SwarmId, error: ApiError) {
         self.leave_on_all(&swarm);
+        self.close_share(swarm);
         let share = self.shares.remove(&swarm);
         self.active.remove(&swarm);
         self.leave_swarm(&swarm);
@@ -203,7 +203,7 @@ impl Node {
             return;
         };
         let (epoch, node) = (share.epoch, self.me.clone());
-        let download = Download::new(offer.content.clone(), have, self.rng.random());
+        self.open_share(swarm, offer.content.clone(), have);
         let writer = Arc::new(Writer::new(offer, journal));
         let (stop, guard) = guarded_token();
         let synced = writer.clone();
@@ -214,7 +214,6 @@ impl Node {
             }
         });
         let active = Active {
-            download,
             writer,
             fetches: Default::default(),
             _syncing: guard,
@@ -332,6 +331,7 @@ impl Node {
         share.record.path = path;
         share.record.state = ShareState::Complete;
         share.phase = Phase::Seeding(writer.offer.clone());
+        self.close_if_idle(swarm);
         self.announce(swarm);
         self.tell_done(swarm);
     }
@@ -354,6 +354,7 @@ impl Node {
             tokio::task::spawn_blocking(move || depot.note(&swarm, &state));
         }
         share.phase = Phase::Stopped { error, changed };
+        self.close_share(swarm);
         self.leave_on_all(&swarm);
         self.announce(swarm);
         self.share_budget();
@@ -375,6 +376,7 @@ impl Node {
         );
         self.tell_error(swarm, &removed);
         self.leave_on_all(&swarm);
+        self.close_share(swarm);
         let Some(share) = self.shares.remove(&swarm) else {
             return;
         };

@@ -9,15 +9,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream, VarInt};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use warren_net::{FrameReader, FrameWriter};
+use warren_proto::id::PublicKey;
 use warren_proto::limits;
+use warren_proto::transfer::engine::UploadId;
 use warren_proto::wire::{NoReason, Part, PeerAnswer, PeerRequest};
 
+use super::session::SessionId;
 use super::{Close, Common, count};
-use crate::node::{NodeEvent, NodeSender};
-use crate::share::offer::{Offer, Unserved};
+use crate::node::{Asked, NodeEvent, NodeSender};
+use crate::share::offer::{Offer, Piece, Unserved};
 
 /// How long a peer may take to say what it wants.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,28 +38,34 @@ const PIECE_BYTES: u32 = 256 * 1024;
 /// Why an answer ended early. Nobody is told but the peer, whose stream is reset.
 struct Abandoned;
 
+/// Who asks, and all that answering takes.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    /// The peer.
+    pub(super) peer: PublicKey,
+    /// Its connection.
+    pub(super) session: SessionId,
+    /// What it may ask for.
+    pub(super) common: Arc<Common>,
+    /// Turns of what is not bytes of chunks: the node gives those.
+    pub(super) turns: Arc<Semaphore>,
+    /// The node.
+    pub(super) node: NodeSender,
+}
+
 /// Answers the one request of this stream.
-pub(super) async fn serve(
-    send: SendStream,
-    receive: RecvStream,
-    common: Arc<Common>,
-    turns: Arc<Semaphore>,
-    node: NodeSender,
-) {
+pub(super) async fn serve(send: SendStream, receive: RecvStream, asker: Asker) {
     let mut reader = FrameReader::new(receive);
     reader.set_max_bytes(limits::HELLO_BYTES);
     let Ok(Ok(Some(request))) = timeout(REQUEST_TIMEOUT, reader.recv::<PeerRequest>()).await else {
         return;
     };
     // A peer may ask in the same breath in which it joins; its join comes on another stream.
-    let _ = timeout(JOIN_TIMEOUT, common.until_offered(alias_of(&request))).await;
-    let Ok(_turn) = turns.acquire().await else {
-        return;
-    };
+    let offered = asker.common.until_offered(alias_of(&request));
+    let _ = timeout(JOIN_TIMEOUT, offered).await;
     let mut answer = Answer {
         writer: FrameWriter::new(send),
-        common,
-        node,
+        asker,
     };
     if answer.give(request).await.is_err() {
         // The peer learns that no more comes; that it was told nothing wrong is what matters.
@@ -75,13 +84,12 @@ fn alias_of(request: &PeerRequest) -> u32 {
 
 struct Answer {
     writer: FrameWriter,
-    common: Arc<Common>,
-    node: NodeSender,
+    asker: Asker,
 }
 
 impl Answer {
     async fn give(&mut self, request: PeerRequest) -> Result<(), Abandoned> {
-        let Some(offer) = self.common.offered(alias_of(&request)) else {
+        let Some(offer) = self.asker.common.offered(alias_of(&request)) else {
             return self.refuse(NoReason::Unknown).await;
         };
         match request {
@@ -91,33 +99,84 @@ impl Answer {
                 offset,
                 len,
                 ..
-            } => self.give_chunk(offer, chunk, offset, len).await,
+            } => match offer.pieces(chunk, offset, len, PIECE_BYTES) {
+                Ok(pieces) => self.give_in_turn(offer, pieces).await,
+                Err(unserved) => self.explain(&offer, unserved).await,
+            },
+            other => self.give_metadata(offer, other).await,
+        }
+    }
+
+    async fn give_metadata(
+        &mut self,
+        offer: Arc<Offer>,
+        request: PeerRequest,
+    ) -> Result<(), Abandoned> {
+        let turns = self.asker.turns.clone();
+        let Ok(_turn) = turns.acquire().await else {
+            return Err(Abandoned);
+        };
+        let read = move |offer: &Offer| match request {
             PeerRequest::Grains {
                 part: Part::Content,
                 chunk,
                 ..
-            } => {
-                let grains = blocking(offer.clone(), move |offer| offer.grains(chunk)).await;
-                self.give_bytes(&offer, grains).await
-            }
-            other => {
-                let bytes = blocking(offer.clone(), move |offer| offer.metadata(&other)).await;
-                self.give_bytes(&offer, bytes).await
-            }
-        }
+            } => offer.grains(chunk),
+            other => offer.metadata(&other),
+        };
+        let bytes = blocking(offer.clone(), read).await;
+        self.give_bytes(&offer, bytes).await
+    }
+
+    /// Gives bytes of a chunk once the node says that it is its turn.
+    async fn give_in_turn(
+        &mut self,
+        offer: Arc<Offer>,
+        pieces: Vec<Piece>,
+    ) -> Result<(), Abandoned> {
+        let upload = self.asker.node.next_upload();
+        let Some(&(chunk, _, _)) = pieces.first() else {
+            return self.refuse(NoReason::Unknown).await;
+        };
+        let (turn, given) = oneshot::channel();
+        let asked = Asked {
+            upload,
+            peer: self.asker.peer,
+            session: self.asker.session,
+            swarm: offer.swarm,
+            chunk,
+            bytes: pieces.iter().map(|&(_, _, len)| len).sum(),
+            turn,
+        };
+        self.asker.node.send(NodeEvent::Asked(asked)).await;
+        let stopped = self.writer.stream().stopped();
+        let given = tokio::select! {
+            given = given => given.is_ok(),
+            _ = stopped => return self.end_turn(upload, Err(Abandoned)).await,
+        };
+        let answered = if given {
+            self.give_chunk(offer, upload, &pieces).await
+        } else {
+            self.refuse(NoReason::Busy).await
+        };
+        self.end_turn(upload, answered).await
+    }
+
+    async fn end_turn(
+        &mut self,
+        upload: UploadId,
+        answered: Result<(), Abandoned>,
+    ) -> Result<(), Abandoned> {
+        self.asker.node.send(NodeEvent::Answered { upload }).await;
+        answered
     }
 
     async fn give_chunk(
         &mut self,
         offer: Arc<Offer>,
-        chunk: u32,
-        offset: u32,
-        len: u32,
+        upload: UploadId,
+        pieces: &[Piece],
     ) -> Result<(), Abandoned> {
-        let pieces = match offer.pieces(chunk, offset, len, PIECE_BYTES) {
-            Ok(pieces) => pieces,
-            Err(unserved) => return self.explain(&offer, unserved).await,
-        };
         let mut begun = false;
         for (chunk, offset, len) in pieces.iter().copied() {
             let read = move |offer: &Offer| offer.read(chunk, offset, len);
@@ -129,6 +188,8 @@ impl Answer {
                         begun = true;
                     }
                     self.write(bytes.into()).await?;
+                    let sent = NodeEvent::Sent { upload, bytes: len };
+                    self.asker.node.send(sent).await;
                 }
                 Err(unserved) if begun => {
                     self.note(&offer, &unserved).await;
@@ -168,7 +229,8 @@ impl Answer {
     /// Tells the node of a share that can no longer be served.
     async fn note(&self, offer: &Arc<Offer>, unserved: &Unserved) {
         if let Unserved::Broken(error) = unserved {
-            self.node
+            self.asker
+                .node
                 .send(NodeEvent::OfferBroken {
                     offer: offer.clone(),
                     error: error.clone(),
@@ -190,7 +252,7 @@ impl Answer {
         let len = bytes.len();
         let written = timeout(PIECE_TIMEOUT, self.writer.stream().write_chunk(bytes)).await;
         written.map_err(|_| Abandoned)?.map_err(|_| Abandoned)?;
-        count(&self.common.up_bytes, len);
+        count(&self.asker.common.up_bytes, len);
         Ok(())
     }
 }

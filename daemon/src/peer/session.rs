@@ -14,15 +14,15 @@ use warren_proto::limits;
 use warren_proto::wire::tracker::VERSION;
 use warren_proto::wire::{Hello, PeerMessage};
 
-use super::{Close, Common, serve};
+use super::serve::{self, Asker};
+use super::{Close, Common};
 use crate::node::{NodeEvent, NodeSender};
 
 /// How long a peer may take to open its control stream and say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Requests answered at once; the others wait in their order. Serving few at a time brings whole
-/// chunks to the first of them sooner, who can then pass them on.
-const SERVED_AT_ONCE: usize = 4;
+/// Requests for hashes and the like answered at once; the others wait in their order.
+const ANSWERED_AT_ONCE: usize = 4;
 
 /// Which of the connections with a peer something is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,7 +96,7 @@ async fn talk(
         common.until_proven().await;
         tokio::select! {
             ended = read(connection, id, node) => ended,
-            ended = answer(connection, common, node) => ended,
+            ended = answer(connection, id, common, node) => ended,
         }
     };
     tokio::select! {
@@ -166,17 +166,23 @@ async fn write(
 /// Answers requests; their number is bounded by the streams that QUIC lets the peer open.
 async fn answer(
     connection: &Connection,
+    session: SessionId,
     common: &Arc<Common>,
     node: &NodeSender,
 ) -> Result<(), SessionError> {
-    let turns = Arc::new(Semaphore::new(SERVED_AT_ONCE));
+    let asker = Asker {
+        peer: connection.peer_key(),
+        session,
+        common: common.clone(),
+        turns: Arc::new(Semaphore::new(ANSWERED_AT_ONCE)),
+        node: node.clone(),
+    };
     let mut answers = JoinSet::new();
     loop {
         tokio::select! {
             stream = connection.quinn().accept_bi() => {
                 let (send, receive) = stream?;
-                let (common, turns, node) = (common.clone(), turns.clone(), node.clone());
-                answers.spawn(serve::serve(send, receive, common, turns, node));
+                answers.spawn(serve::serve(send, receive, asker.clone()));
             }
             Some(_) = answers.join_next() => (),
         }

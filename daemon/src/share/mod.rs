@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use warren_proto::content::ChunkIndex;
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::{Download, RequestId};
 use warren_proto::wire::{MemberState, Paths};
@@ -55,8 +54,6 @@ pub(crate) struct Share {
     pub(crate) received_bytes: u64,
     /// How fast they come.
     pub(crate) rate: Rate,
-    /// Chunks that peers have not been told of yet.
-    pub(crate) fresh: Vec<ChunkIndex>,
 }
 
 /// Metadata → Preparing → Downloading → Finishing → Seeding; a registered share begins as Seeding,
@@ -105,8 +102,6 @@ pub(crate) struct Learning {
 /// A download under way.
 #[derive(Debug)]
 pub(crate) struct Active {
-    /// Decides what to ask of whom.
-    pub(crate) download: Download,
     /// Takes in what comes.
     pub(crate) writer: Arc<Writer>,
     /// Requests under way.
@@ -176,7 +171,6 @@ impl Share {
             watchers: Vec::new(),
             received_bytes: 0,
             rate: Rate::default(),
-            fresh: Vec::new(),
         }
     }
 
@@ -213,8 +207,9 @@ impl Share {
         }
     }
 
-    /// Verified bytes and bytes in all, the latter 0 while they are not known.
-    pub(crate) fn bytes(&self) -> (u64, u64) {
+    /// Verified bytes and bytes in all, the latter 0 while they are not known. `download` is what is
+    /// fetched of it.
+    pub(crate) fn bytes(&self, download: Option<&Download>) -> (u64, u64) {
         match &self.phase {
             Phase::Metadata(_) | Phase::Stopped { .. } => (0, 0),
             Phase::Preparing {
@@ -224,20 +219,20 @@ impl Share {
             } => (verified_bytes.load(Ordering::Relaxed), *bytes),
             Phase::Downloading(active) => {
                 let bytes = active.writer.offer.content.size;
-                (active.download.verified_bytes(), bytes)
+                (download.map_or(0, Download::verified_bytes), bytes)
             }
             Phase::Finishing(writer) => (writer.offer.content.size, writer.offer.content.size),
             Phase::Seeding(offer) => (offer.content.size, offer.content.size),
         }
     }
 
-    /// The word for where it stands.
-    pub(crate) fn state(&self) -> ShareState {
+    /// The word for where it stands. `download` is what is fetched of it.
+    pub(crate) fn state(&self, download: Option<&Download>) -> ShareState {
         match &self.phase {
             Phase::Metadata(learning) if learning.asking.is_some() => ShareState::Metadata,
             Phase::Metadata(_) => ShareState::Waiting,
             Phase::Preparing { .. } => ShareState::Hashing,
-            Phase::Downloading(active) if is_starved(active) => ShareState::Waiting,
+            Phase::Downloading(active) if is_starved(active, download) => ShareState::Waiting,
             Phase::Downloading(_) | Phase::Finishing(_) => ShareState::Downloading,
             Phase::Seeding(_) => ShareState::Seeding,
             Phase::Stopped { changed: true, .. } => ShareState::Changed,
@@ -246,8 +241,8 @@ impl Share {
     }
 }
 
-fn is_starved(active: &Active) -> bool {
-    active.fetches.is_empty() && !active.download.has_source()
+fn is_starved(active: &Active, download: Option<&Download>) -> bool {
+    active.fetches.is_empty() && !download.is_some_and(Download::has_source)
 }
 
 /// A token and the guard that cancels it.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use warren_proto::content::tree::grain_cvs;
-use warren_proto::content::{ChunkIndex, ChunkSet, Content, HashList, Layout, Run, tree};
+use warren_proto::content::{ChunkIndex, ChunkSet, Content, HashList, Layout, tree};
 use warren_proto::id::SwarmId;
 use warren_proto::wire::{NoReason, Part, PeerRequest};
 
@@ -78,11 +78,6 @@ impl Offer {
     /// Offers one chunk more.
     pub(crate) fn add(&self, chunk: ChunkIndex) {
         self.have().insert(chunk);
-    }
-
-    /// The chunks offered, as runs.
-    pub(crate) fn runs(&self) -> Vec<Run> {
-        self.have().runs()
     }
 
     /// Size and name that go into a description: of a tree, the size of its encoded listing.

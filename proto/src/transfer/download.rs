@@ -205,6 +205,11 @@ impl Download {
         peer.map_or(0, |peer| self.have.len() - peer.holds.count())
     }
 
+    /// Whether no peer is joined.
+    pub fn is_alone(&self) -> bool {
+        self.peers.is_empty()
+    }
+
     /// How many joined peers lack something.
     pub(super) fn leeches(&self) -> usize {
         let lacks = |peer: &&Peer| peer.holds.count() < self.have.len();

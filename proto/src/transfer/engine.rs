@@ -122,19 +122,10 @@ pub enum Action {
         /// Which upload.
         upload: UploadId,
     },
-    /// Tell every peer of the swarm.
+    /// Tell every peer of the swarm. Who joins is told [`Engine::greeting`] before.
     Announce {
         /// Which swarm.
         swarm: SwarmId,
-        /// What.
-        news: News,
-    },
-    /// Tell one peer, who has just joined, what we have and what is on its way to us.
-    Greet {
-        /// Which swarm.
-        swarm: SwarmId,
-        /// Whom.
-        peer: PublicKey,
         /// What.
         news: News,
     },
@@ -228,6 +219,13 @@ impl Engine {
         self.shares.get(swarm).map(|share| &share.download)
     }
 
+    /// What a peer that joins is to be told first of an open share: what we have, and what is on its
+    /// way to us.
+    pub fn greeting(&self, swarm: &SwarmId) -> News {
+        let share = self.shares.get(swarm);
+        share.map(Share::greeting).unwrap_or_default()
+    }
+
     fn open(&mut self, swarm: SwarmId, content: Arc<Content>, have: ChunkSet) {
         self.close(&swarm);
         let share = Share::new(content, have, self.rng.random());
@@ -252,15 +250,7 @@ impl Engine {
         let Some(share) = self.shares.get_mut(&swarm) else {
             return Ok(());
         };
-        let joined = match &event {
-            super::Event::PeerJoined { peer, .. } => Some(*peer),
-            _ => None,
-        };
         share.handle(now, event)?;
-        if let Some(peer) = joined {
-            let news = share.greeting();
-            self.actions.push_back(Action::Greet { swarm, peer, news });
-        }
         self.changed.insert(swarm);
         Ok(())
     }

@@ -26,6 +26,7 @@ const HAVE: u16 = 0x0043;
 const STARTED: u16 = 0x0044;
 const LOST: u16 = 0x0045;
 const LEAVE: u16 = 0x0046;
+const SUGGEST: u16 = 0x004a;
 const CHUNK: u16 = 0x0050;
 const HASHES: u16 = 0x0051;
 const GRAINS: u16 = 0x0052;
@@ -67,15 +68,22 @@ pub enum PeerMessage {
         /// Runs of chunk indexes.
         chunks: Bounded<Run, RUNS_PER_FRAME>,
     },
-    /// We are receiving these chunks; grains can be asked for already.
+    /// We have asked for these chunks.
     Started {
         /// Our number for the swarm.
         alias: u32,
         /// Runs of chunk indexes.
         chunks: Bounded<Run, RUNS_PER_FRAME>,
     },
-    /// We no longer have, or no longer receive, these chunks.
+    /// We no longer have these chunks, or will not get them for now.
     Lost {
+        /// Our number for the swarm.
+        alias: u32,
+        /// Runs of chunk indexes.
+        chunks: Bounded<Run, RUNS_PER_FRAME>,
+    },
+    /// We would rather be asked for these chunks than for any others (BEP 6, Suggest Piece).
+    Suggest {
         /// Our number for the swarm.
         alias: u32,
         /// Runs of chunk indexes.
@@ -171,6 +179,7 @@ impl Message for PeerMessage {
             PeerMessage::Started { .. } => STARTED,
             PeerMessage::Lost { .. } => LOST,
             PeerMessage::Leave { .. } => LEAVE,
+            PeerMessage::Suggest { .. } => SUGGEST,
         }
     }
 
@@ -186,7 +195,8 @@ impl Message for PeerMessage {
             PeerMessage::Describe { alias, size, name } => encode_fields(&(alias, size, name)),
             PeerMessage::Have { alias, chunks }
             | PeerMessage::Started { alias, chunks }
-            | PeerMessage::Lost { alias, chunks } => encode_fields(&(alias, chunks)),
+            | PeerMessage::Lost { alias, chunks }
+            | PeerMessage::Suggest { alias, chunks } => encode_fields(&(alias, chunks)),
             PeerMessage::Leave { alias } => encode_fields(alias),
         }
     }
@@ -224,6 +234,10 @@ impl Message for PeerMessage {
             LOST => {
                 let (alias, chunks) = decode_fields(kind, body)?;
                 PeerMessage::Lost { alias, chunks }
+            }
+            SUGGEST => {
+                let (alias, chunks) = decode_fields(kind, body)?;
+                PeerMessage::Suggest { alias, chunks }
             }
             LEAVE => PeerMessage::Leave {
                 alias: decode_fields(kind, body)?,

@@ -428,6 +428,7 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
         (alias, runs()).prop_map(|(alias, chunks)| PeerMessage::Have { alias, chunks }),
         (alias, runs()).prop_map(|(alias, chunks)| PeerMessage::Started { alias, chunks }),
         (alias, runs()).prop_map(|(alias, chunks)| PeerMessage::Lost { alias, chunks }),
+        (alias, runs()).prop_map(|(alias, chunks)| PeerMessage::Suggest { alias, chunks }),
         alias.prop_map(|alias| PeerMessage::Leave { alias }),
     ]
 }

@@ -198,7 +198,12 @@ fn control_stream_between_peers() {
             chunks: chunks.clone(),
         },
     );
-    check("lost", &PeerMessage::Lost { alias: 7, chunks });
+    let lost = PeerMessage::Lost {
+        alias: 7,
+        chunks: chunks.clone(),
+    };
+    check("lost", &lost);
+    check("suggest", &PeerMessage::Suggest { alias: 7, chunks });
     check("leave alias", &PeerMessage::Leave { alias: 7 });
 }
 
