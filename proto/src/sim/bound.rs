@@ -33,9 +33,17 @@ impl Bound {
         let needed: Vec<&Member> = plan.peers.iter().filter(|peer| peer.is_needed()).collect();
         let downlinks = needed.iter().map(|peer| own(peer, bytes));
         Bound {
-            seeds: time_for(bytes, plan.peers.iter().filter(|peer| peer.is_seed && helps(peer)), bytes),
+            seeds: time_for(
+                bytes,
+                plan.peers.iter().filter(|peer| peer.is_seed && helps(peer)),
+                bytes,
+            ),
             downlink: downlinks.fold(0.0, f64::max),
-            uplinks: time_for(bytes * needed.len() as f64, plan.peers.iter().filter(|peer| helps(peer)), bytes),
+            uplinks: time_for(
+                bytes * needed.len() as f64,
+                plan.peers.iter().filter(|peer| helps(peer)),
+                bytes,
+            ),
             chunks: generations(plan, &needed),
         }
     }
@@ -53,10 +61,22 @@ fn helps(peer: &Member) -> bool {
 }
 
 fn generations(plan: &Plan, needed: &[&Member]) -> f64 {
-    let seeds: f64 = plan.peers.iter().filter(|peer| peer.is_seed).map(|peer| peer.up).sum();
+    let seeds: f64 = plan
+        .peers
+        .iter()
+        .filter(|peer| peer.is_seed)
+        .map(|peer| peer.up)
+        .sum();
     let is_equal = needed.iter().all(|peer| peer.up == seeds);
-    let is_still = plan.peers.iter().all(|peer| peer.presence.len() == 1 && peer.presence[0].0.is_zero());
-    let Some(generations) = needed.len().checked_ilog2().filter(|_| is_equal && is_still) else {
+    let is_still = plan
+        .peers
+        .iter()
+        .all(|peer| peer.presence.len() == 1 && peer.presence[0].0.is_zero());
+    let Some(generations) = needed
+        .len()
+        .checked_ilog2()
+        .filter(|_| is_equal && is_still)
+    else {
         return 0.0;
     };
     plan.bytes() as f64 / seeds * (1.0 + f64::from(generations) / f64::from(plan.chunks))
@@ -67,7 +87,9 @@ fn time_for<'a>(bytes: f64, peers: impl Iterator<Item = &'a Member>, share: f64)
     // Time, and by how much more all send from then on.
     let mut changes: Vec<(f64, f64)> = Vec::new();
     for peer in peers {
-        let mut left = peer.sends_at_most.map_or(f64::INFINITY, |times| times * share);
+        let mut left = peer
+            .sends_at_most
+            .map_or(f64::INFINITY, |times| times * share);
         for (start, end) in spans(peer) {
             let end = end.min(start + left / peer.up);
             left -= (end - start) * peer.up;
@@ -86,12 +108,19 @@ fn time_for<'a>(bytes: f64, peers: impl Iterator<Item = &'a Member>, share: f64)
         left -= rate * (at - now);
         (now, rate) = (at, rate + change);
     }
-    if rate > 0.0 { now + left / rate } else { f64::INFINITY }
+    if rate > 0.0 {
+        now + left / rate
+    } else {
+        f64::INFINITY
+    }
 }
 
 /// When the downlink of a peer has brought it everything.
 fn own(peer: &Member, bytes: f64) -> f64 {
-    let last_empty = peer.presence.iter().rposition(|(_, change)| *change == Change::ComesEmpty);
+    let last_empty = peer
+        .presence
+        .iter()
+        .rposition(|(_, change)| *change == Change::ComesEmpty);
     let since = peer.presence[last_empty.unwrap_or(0)].0.as_secs_f64();
     let mut left = bytes / peer.down;
     for (start, end) in spans(peer).into_iter().filter(|(start, _)| *start >= since) {

@@ -67,7 +67,11 @@ impl Fluid {
             self.flows.push(Flow::default());
             (self.flows.len() - 1) as FlowId
         });
-        self.flows[id as usize] = Flow { links: links.to_vec(), cap, rate: 0.0 };
+        self.flows[id as usize] = Flow {
+            links: links.to_vec(),
+            cap,
+            rate: 0.0,
+        };
         for &link in links {
             self.links[link as usize].flows.push(id);
             self.soil(link);
@@ -166,7 +170,10 @@ impl Fluid {
         for at in 0..self.flows[flow as usize].links.len() {
             let link = self.flows[flow as usize].links[at];
             let of = &self.links[link as usize];
-            if link != from && of.level.is_finite() && before.min(level) < of.level * (1.0 + EPSILON) {
+            if link != from
+                && of.level.is_finite()
+                && before.min(level) < of.level * (1.0 + EPSILON)
+            {
                 self.soil(link);
             }
         }
@@ -176,7 +183,9 @@ impl Fluid {
     fn demand(&self, flow: FlowId, but: LinkId) -> f64 {
         let flow = &self.flows[flow as usize];
         let others = flow.links.iter().filter(|link| **link != but);
-        others.fold(flow.cap, |least, link| least.min(self.links[*link as usize].level))
+        others.fold(flow.cap, |least, link| {
+            least.min(self.links[*link as usize].level)
+        })
     }
 
     fn level(&mut self, id: LinkId) -> f64 {

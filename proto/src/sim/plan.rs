@@ -116,12 +116,18 @@ impl Member {
 
     /// The same with everything.
     pub fn seed(up: f64, down: f64) -> Member {
-        Member { is_seed: true, ..Member::new(up, down) }
+        Member {
+            is_seed: true,
+            ..Member::new(up, down)
+        }
     }
 
     /// Whether it is to have everything in the end.
     pub fn is_needed(&self) -> bool {
-        let stays = self.presence.last().is_some_and(|(_, last)| *last != Change::Goes);
+        let stays = self
+            .presence
+            .last()
+            .is_some_and(|(_, last)| *last != Change::Goes);
         !self.is_seed && self.fault == Fault::None && stays
     }
 }

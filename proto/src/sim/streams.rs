@@ -116,7 +116,14 @@ impl Streams {
             self.streams.resize_with(id as usize + 1, || None);
         }
         let queue = VecDeque::from([upload]);
-        self.streams[id as usize] = Some(Stream { from, to, queue, done: 0.0, since: now, told: 0 });
+        self.streams[id as usize] = Some(Stream {
+            from,
+            to,
+            queue,
+            done: 0.0,
+            since: now,
+            told: 0,
+        });
         self.settle(now);
     }
 
@@ -175,7 +182,9 @@ impl Streams {
     }
 
     fn go_on(&mut self, now: Nanos, id: FlowId) {
-        let is_idle = self.streams[id as usize].as_ref().is_none_or(|stream| stream.queue.is_empty());
+        let is_idle = self.streams[id as usize]
+            .as_ref()
+            .is_none_or(|stream| stream.queue.is_empty());
         if is_idle {
             self.end(now, id);
         } else {
@@ -195,7 +204,8 @@ impl Streams {
     /// Brings the rates up to date, and what follows from them.
     fn settle(&mut self, now: Nanos) {
         let mut changed = std::mem::take(&mut self.changed);
-        self.fluid.settle(|flow, before| changed.push((flow, before)));
+        self.fluid
+            .settle(|flow, before| changed.push((flow, before)));
         for (id, before) in changed.drain(..) {
             if let Some(stream) = &mut self.streams[id as usize] {
                 // A second change within one moment adds nothing.

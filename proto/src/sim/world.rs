@@ -56,7 +56,12 @@ pub struct Outcome {
 impl Outcome {
     /// When the last had everything; `None` if somebody never had.
     pub fn last(&self) -> Option<Duration> {
-        self.finished.iter().copied().collect::<Option<Vec<_>>>()?.into_iter().max()
+        self.finished
+            .iter()
+            .copied()
+            .collect::<Option<Vec<_>>>()?
+            .into_iter()
+            .max()
     }
 
     /// The mean of those who had everything.
@@ -105,8 +110,16 @@ impl<'a> World<'a> {
         let bound = Bound::of(plan);
         let look_every = nanos(bound.limit()) / u64::from(LOOKS);
         let mut streams = Streams::new(plan.pieces);
-        let up = plan.peers.iter().map(|peer| streams.link(peer.up)).collect();
-        let down = plan.peers.iter().map(|peer| streams.link(peer.down)).collect();
+        let up = plan
+            .peers
+            .iter()
+            .map(|peer| streams.link(peer.up))
+            .collect();
+        let down = plan
+            .peers
+            .iter()
+            .map(|peer| streams.link(peer.down))
+            .collect();
         let relay = streams.link(plan.relay);
         let have = |is_seed| match is_seed {
             true => ChunkSet::full(plan.chunks),
@@ -203,13 +216,21 @@ impl<'a> World<'a> {
     fn connect(&mut self, number: u32) {
         for other in self.graph.neighbours(&number) {
             let is_known = |peer: &Option<Box<Peer>>| {
-                peer.as_ref().is_some_and(|peer| peer.links.contains_key(&other))
+                peer.as_ref()
+                    .is_some_and(|peer| peer.links.contains_key(&other))
             };
             if is_known(&self.peers[number as usize]) {
                 continue;
             }
-            let (rtt, reach) = (self.plan.rtt_of(number, other), self.plan.reach(number, other));
-            let at = if self.now == 0 { 0 } else { self.now + nanos(rtt) };
+            let (rtt, reach) = (
+                self.plan.rtt_of(number, other),
+                self.plan.reach(number, other),
+            );
+            let at = if self.now == 0 {
+                0
+            } else {
+                self.now + nanos(rtt)
+            };
             self.post(at, other, number, What::Joined { rtt, reach });
             self.post(at, number, other, What::Joined { rtt, reach });
         }
@@ -247,12 +268,25 @@ impl<'a> World<'a> {
         while let Some(piece) = self.streams.poll(self.now) {
             let (from, to, upload) = (piece.from, piece.to, piece.upload);
             let is_last = piece.is_last;
-            let sent = What::Sent { upload: upload.id, bytes: piece.bytes, is_last };
+            let sent = What::Sent {
+                upload: upload.id,
+                bytes: piece.bytes,
+                is_last,
+            };
             self.post(self.now, from, from, sent);
             let end = Some(upload.fate).filter(|fate| is_last && *fate != Fate::Silent);
             let (request, bytes) = (upload.request, piece.bytes);
             let arrives = self.now + nanos(self.plan.rtt_of(from, to)) / 2;
-            self.post(arrives, from, to, What::Payload { request, bytes, end });
+            self.post(
+                arrives,
+                from,
+                to,
+                What::Payload {
+                    request,
+                    bytes,
+                    end,
+                },
+            );
             self.book(from, to, bytes);
         }
     }
@@ -269,7 +303,9 @@ impl<'a> World<'a> {
             self.gauge.seed_payload += bytes;
         }
         self.sent[from as usize] += bytes;
-        let most = member.sends_at_most.map(|times| (times * self.plan.bytes() as f64) as u64);
+        let most = member
+            .sends_at_most
+            .map(|times| (times * self.plan.bytes() as f64) as u64);
         if most.is_some_and(|most| self.sent[from as usize] >= most) {
             self.go(from);
         }
@@ -306,8 +342,13 @@ impl<'a> World<'a> {
             Effect::Tell(to, what) => self.tell(number, to, what),
             Effect::TellAll(what) => {
                 let links = self.peers[number as usize].as_ref().map(|peer| &peer.links);
-                let others: Vec<u32> = links.into_iter().flat_map(|links| links.keys().copied()).collect();
-                others.into_iter().for_each(|to| self.tell(number, to, what.clone()));
+                let others: Vec<u32> = links
+                    .into_iter()
+                    .flat_map(|links| links.keys().copied())
+                    .collect();
+                others
+                    .into_iter()
+                    .for_each(|to| self.tell(number, to, what.clone()));
             }
             Effect::Later(after, what) => self.post(self.now + after, number, number, what),
             Effect::Serve(to, upload) => {
@@ -334,7 +375,13 @@ impl<'a> World<'a> {
         match &what {
             What::Ask { chunk, .. } => {
                 if std::env::var("DBG").is_ok() && self.plan.peers[to as usize].is_seed {
-                    eprintln!("A {} {} {} {}", self.now as f64 / 1e9, from, chunk.value(), self.gauge.copies[chunk.value() as usize]);
+                    eprintln!(
+                        "A {} {} {} {}",
+                        self.now as f64 / 1e9,
+                        from,
+                        chunk.value(),
+                        self.gauge.copies[chunk.value() as usize]
+                    );
                 }
                 self.gauge.requests += 1;
                 self.note(1, from, to, chunk.value().into());
@@ -345,8 +392,16 @@ impl<'a> World<'a> {
             }
             What::Refused { .. } => self.note(3, from, to, 0),
             What::News(news) => {
-                let count = |runs: &[crate::content::Run]| runs.iter().fold(0, |sum, run| sum * 31 + u64::from(run.start));
-                self.note(4, from, to, count(&news.have) ^ count(&news.started).rotate_left(32));
+                let count = |runs: &[crate::content::Run]| {
+                    runs.iter()
+                        .fold(0, |sum, run| sum * 31 + u64::from(run.start))
+                };
+                self.note(
+                    4,
+                    from,
+                    to,
+                    count(&news.have) ^ count(&news.started).rotate_left(32),
+                );
             }
             What::Suggestion(runs) if std::env::var("DBG").is_ok() => {
                 eprintln!("G {} {} {:?}", self.now as f64 / 1e9, to, runs);
@@ -369,7 +424,12 @@ impl<'a> World<'a> {
             return;
         };
         self.letters += 1;
-        peer.deliver(Letter { at, number: self.letters, from, what });
+        peer.deliver(Letter {
+            at,
+            number: self.letters,
+            from,
+            what,
+        });
         if self.wakes.of(to).is_none_or(|wake| wake > at) {
             self.wake(to, Some(at));
         }
@@ -380,7 +440,11 @@ impl<'a> World<'a> {
             return;
         }
         let links = [self.up[from as usize], self.down[to as usize], self.relay];
-        let count = if self.plan.reach(from, to) == Reach::Relayed { 3 } else { 2 };
+        let count = if self.plan.reach(from, to) == Reach::Relayed {
+            3
+        } else {
+            2
+        };
         let path = (&links[..count], self.plan.cap(from, to));
         self.streams.serve(self.now, (from, to), upload, path);
     }
@@ -389,7 +453,9 @@ impl<'a> World<'a> {
         let index = number as usize;
         self.gauge.trace(&[self.now, index as u64, chunk.into()]);
         self.gauge.copies[chunk as usize] += 1;
-        let have = self.peers[index].as_ref().and_then(|peer| peer.have(&self.common));
+        let have = self.peers[index]
+            .as_ref()
+            .and_then(|peer| peer.have(&self.common));
         let is_done = have.is_some_and(ChunkSet::is_full);
         if is_done && self.gauge.done[index].is_none() && self.plan.peers[index].is_needed() {
             self.gauge.done[index] = Some(self.now);
@@ -408,7 +474,9 @@ impl<'a> World<'a> {
     fn look(&mut self) {
         let all = f64::from(self.plan.chunks.max(1));
         let part = |index: usize| {
-            let have = self.peers[index].as_ref().and_then(|peer| peer.have(&self.common));
+            let have = self.peers[index]
+                .as_ref()
+                .and_then(|peer| peer.have(&self.common));
             f64::from(have.unwrap_or(&self.kept[index]).count()) / all
         };
         let members = self.plan.peers.iter().enumerate();
@@ -442,7 +510,9 @@ impl<'a> World<'a> {
         let gauge = &self.gauge;
         Outcome {
             bound: self.bound,
-            finished: needed.map(|(_, done)| done.map(Duration::from_nanos)).collect(),
+            finished: needed
+                .map(|(_, done)| done.map(Duration::from_nanos))
+                .collect(),
             seed_bytes: gauge.seed_payload,
             payload_bytes: gauge.payload,
             wasted_bytes: gauge.wasted,
@@ -475,7 +545,10 @@ fn common(plan: &Plan) -> Common {
         origin: Instant::now(),
         swarm: SwarmId([1; 32]),
         content: Arc::new(content(plan)),
-        keys: (0..).zip(&plan.peers).map(|(number, _)| key(number, plan.seed)).collect(),
+        keys: (0..)
+            .zip(&plan.peers)
+            .map(|(number, _)| key(number, plan.seed))
+            .collect(),
     }
 }
 
@@ -484,5 +557,9 @@ fn content(plan: &Plan) -> Content {
     let hashes: HashList = [[7; 32]].into_iter().collect();
     let name = ShareName::parse("simulated").expect("a name without special characters");
     let file = Content::file(name, 1, hashes).expect("one hash for one chunk");
-    Content { size: plan.bytes(), layout: Layout::even(plan.chunks, plan.chunk_bytes), ..file }
+    Content {
+        size: plan.bytes(),
+        layout: Layout::even(plan.chunks, plan.chunk_bytes),
+        ..file
+    }
 }

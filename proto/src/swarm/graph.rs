@@ -100,11 +100,19 @@ impl<K: Copy + Ord> Graph<K> {
             return Vec::new();
         };
         if self.len() <= FULL_MESH {
-            return self.seats.keys().filter(|other| *other != key).copied().collect();
+            return self
+                .seats
+                .keys()
+                .filter(|other| *other != key)
+                .copied()
+                .collect();
         }
         let seats = self.rings.iter().flat_map(|ring| ring.beside(seat));
         let seats = seats.filter(|other| *other != seat);
-        let mut keys: Vec<K> = seats.filter_map(|seat| self.members[seat]).map(|(key, _)| key).collect();
+        let mut keys: Vec<K> = seats
+            .filter_map(|seat| self.members[seat])
+            .map(|(key, _)| key)
+            .collect();
         keys.sort_unstable();
         keys.dedup();
         keys
@@ -134,7 +142,11 @@ impl Ring {
         let len = self.after.len().max(seat + 1);
         self.after.resize(len, seat);
         self.before.resize(len, seat);
-        let next = if seat == beside { seat } else { self.after[beside] };
+        let next = if seat == beside {
+            seat
+        } else {
+            self.after[beside]
+        };
         self.join(beside, seat);
         self.join(seat, next);
     }
