@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::plan::Fault;
+use super::plan::{Fault, mix, nanos};
 use super::queue::Nanos;
 use super::streams::{Fate, Upload};
 use crate::content::{ChunkIndex, ChunkSet, Content, Run};
@@ -58,6 +58,23 @@ impl What {
             What::Payload { .. } | What::Verdict { .. } | What::Sent { .. } => return 0,
         };
         MESSAGE_BYTES + RUN_BYTES * runs as u64
+    }
+
+    /// Its kind, and something of what it says, for the trace.
+    pub(super) fn digest(&self) -> (u64, u64) {
+        let sum = |sum: u64, runs: &[Run]| {
+            runs.iter().fold(sum, |sum, run| sum * 31 % (1 << 32) + u64::from(run.start))
+        };
+        match self {
+            What::Joined { .. } | What::Left => (1, 0),
+            What::News(news) => (2, sum(sum(sum(1, &news.have), &news.started), &news.lost)),
+            What::Suggestion(runs) => (3, sum(1, runs)),
+            What::Ask { chunk, .. } => (4, chunk.value().into()),
+            What::Cancel { .. } => (5, 0),
+            What::Refused { reason, .. } => (6, *reason as u64),
+            What::Payload { bytes, .. } | What::Sent { bytes, .. } => (7, (*bytes).into()),
+            What::Verdict { is_right, .. } => (8, (*is_right).into()),
+        }
     }
 }
 
@@ -255,6 +272,8 @@ impl Peer {
     fn read_joined(&mut self, common: &Common, from: u32, rtt: Duration, reach: Reach) {
         self.links.insert(from, reach);
         let peer = common.key(from);
+        let greeting = self.engine.greeting(&common.swarm);
+        self.effects.push(Effect::Tell(from, What::News(Arc::new(greeting))));
         self.handle_share(common, transfer::Event::PeerJoined { peer, rtt, reach });
     }
 
@@ -320,7 +339,7 @@ impl Peer {
         };
         let takes = VERDICT + Duration::from_secs_f64(hashing);
         let verdict = What::Verdict { request, is_right };
-        self.effects.push(Effect::Later(super::plan::nanos(takes), verdict));
+        self.effects.push(Effect::Later(nanos(takes), verdict));
     }
 
     fn read_verdict(&mut self, common: &Common, request: RequestId, is_right: bool) {
@@ -373,9 +392,6 @@ impl Peer {
             Action::Announce { news, .. } => {
                 self.effects.push(Effect::TellAll(What::News(Arc::new(news))));
             }
-            Action::Greet { peer, news, .. } => {
-                self.effects.push(Effect::Tell(index(&peer), What::News(Arc::new(news))));
-            }
             Action::Suggest { peer, runs, .. } => {
                 self.effects.push(Effect::Tell(index(&peer), What::Suggestion(Arc::new(runs))));
             }
@@ -425,7 +441,7 @@ impl Common {
     }
 
     fn nanos(&self, at: Instant) -> Nanos {
-        super::plan::nanos(at.saturating_duration_since(self.origin))
+        nanos(at.saturating_duration_since(self.origin))
     }
 
     fn key(&self, peer: u32) -> PublicKey {
@@ -436,7 +452,7 @@ impl Common {
 /// The key of a peer: its number behind bytes that put the keys into an order of their own.
 pub(super) fn key(peer: u32, seed: u64) -> PublicKey {
     let mut key = [0; 32];
-    key[..8].copy_from_slice(&super::plan::mix(seed ^ u64::from(peer)).to_be_bytes());
+    key[..8].copy_from_slice(&mix(seed ^ u64::from(peer)).to_be_bytes());
     key[28..].copy_from_slice(&peer.to_be_bytes());
     PublicKey(key)
 }
