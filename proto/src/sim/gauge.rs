@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::plan::mix;
 use super::queue::Nanos;
 
 /// Columns of the heat map: chunks are put together into at most so many groups.
@@ -57,7 +58,7 @@ impl Gauge {
     /// Adds to what two equal runs have in common.
     pub(super) fn trace(&mut self, words: &[u64]) {
         for word in words {
-            self.trace = super::plan::mix(self.trace ^ word);
+            self.trace = mix(self.trace ^ word);
         }
     }
 

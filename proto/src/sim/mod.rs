@@ -9,7 +9,7 @@
 //! * `streams`: the uploads of one connection go one after the other, and are told in pieces;
 //! * `world`: time, round trips, who is connected to whom, who comes and goes;
 //! * `plan`, `scenario`: what is simulated; `bound`: the least time it takes;
-//! * `gauge`, `report`, `picture`: what is seen of it.
+//! * `gauge`, `outcome`, `picture`: what is seen of it.
 //!
 //! What is left out: slow start and the other doings of congestion control (a connection has its fair
 //! rate at once), the bytes of control messages on the links (they are counted), headers, disks, and
@@ -18,15 +18,21 @@
 mod bound;
 mod fluid;
 mod gauge;
+mod outcome;
 mod peer;
+mod picture;
 mod plan;
 mod queue;
 mod scenario;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod world;
 
 pub use bound::Bound;
 pub use gauge::Look;
-pub use plan::{Change, Class, Fault, Member, Plan};
+pub use outcome::Outcome;
+pub use picture::picture;
+pub use plan::{Change, Class, Fault, Has, Member, Plan, Topology};
 pub use scenario::{SCENARIOS, Scenario};
-pub use world::{Outcome, run};
+pub use world::{Observer, run, run_before};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::queue::Nanos;
+use crate::content::ChunkSet;
 use crate::transfer::Reach;
 
 /// A maximum segment, for the rate that loss allows.
@@ -26,8 +27,10 @@ pub struct Plan {
     /// Part of the packets that are lost. Each path then carries no more than
     /// 1.22 segments / (round trip x sqrt(loss)) (Mathis et al. 1997); 0 for no such bound.
     pub loss: f64,
-    /// Bytes per second of the line that all relayed paths share.
+    /// Bytes per second of the line that all relayed paths share; 0 when there is no relay.
     pub relay: f64,
+    /// Who is connected to whom, where that is possible.
+    pub topology: Topology,
     /// What happens to one peer within this time is told to its engine together.
     pub tick: Duration,
     /// Bytes each engine may have outstanding; `None` leaves it at its default.
@@ -47,8 +50,8 @@ pub struct Member {
     pub up: f64,
     /// Bytes per second it can receive.
     pub down: f64,
-    /// Whether it has everything from the start.
-    pub is_seed: bool,
+    /// What it has from the start.
+    pub has: Has,
     /// What it does wrong.
     pub fault: Fault,
     /// How it can be reached.
@@ -59,10 +62,38 @@ pub struct Member {
     pub sends_at_most: Option<f64>,
 }
 
+/// What a peer has at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Has {
+    /// Nothing.
+    Nothing,
+    /// Everything.
+    Everything,
+    /// The chunks of which the number leaves `rest` when divided by `every`.
+    Some {
+        /// At least 1.
+        every: u32,
+        /// Less than that.
+        rest: u32,
+    },
+}
+
+/// Who is connected to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// As a tracker has it: [`crate::swarm::Graph`].
+    Tracker,
+    /// Each peer to so many, at most, of those with a lower number, at random.
+    Random {
+        /// At least 1, or nobody is connected.
+        links: u32,
+    },
+}
+
 /// A coming or going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It comes, the first time with nothing unless it is a seed, else with what it had.
+    /// It comes with what it had.
     Comes,
     /// It comes and has nothing any more.
     ComesEmpty,
@@ -106,7 +137,7 @@ impl Member {
         Member {
             up,
             down,
-            is_seed: false,
+            has: Has::Nothing,
             fault: Fault::None,
             class: Class::Open,
             presence: vec![(Duration::ZERO, Change::Comes)],
@@ -116,19 +147,34 @@ impl Member {
 
     /// The same with everything.
     pub fn seed(up: f64, down: f64) -> Member {
-        Member {
-            is_seed: true,
-            ..Member::new(up, down)
-        }
+        Member { has: Has::Everything, ..Member::new(up, down) }
     }
 
-    /// Whether it is to have everything in the end.
+    /// Whether it has everything from the start.
+    pub fn is_seed(&self) -> bool {
+        self.has == Has::Everything
+    }
+
+    /// Whether it is to have everything in the end: it stays, and does nothing wrong.
     pub fn is_needed(&self) -> bool {
-        let stays = self
-            .presence
-            .last()
-            .is_some_and(|(_, last)| *last != Change::Goes);
-        !self.is_seed && self.fault == Fault::None && stays
+        let stays = self.presence.last().is_some_and(|(_, last)| *last != Change::Goes);
+        !self.is_seed() && self.fault == Fault::None && stays
+    }
+
+    /// The chunks it has at first.
+    pub(super) fn first_chunks(&self, chunks: u32) -> ChunkSet {
+        let mut have = ChunkSet::empty(chunks);
+        let has = |chunk: &u32| match self.has {
+            Has::Nothing => false,
+            Has::Everything => true,
+            Has::Some { every, rest } => chunk % every.max(1) == rest,
+        };
+        for chunk in (0..chunks).filter(has) {
+            if let Some(chunk) = have.index(chunk) {
+                have.insert(chunk);
+            }
+        }
+        have
     }
 }
 
@@ -145,14 +191,15 @@ impl Plan {
         self.rtt.mul_f64(1.0 + self.rtt_spread * (2.0 * part - 1.0))
     }
 
-    /// How two peers reach each other.
-    pub(super) fn reach(&self, a: u32, b: u32) -> Reach {
+    /// How two peers reach each other, if they can.
+    pub(super) fn reach(&self, a: u32, b: u32) -> Option<Reach> {
         use Class::{Blocked, Easy, Hard, Open};
         let class = |peer: u32| self.peers[peer as usize].class;
         match (class(a), class(b)) {
-            (Blocked, _) | (_, Blocked) => Reach::Relayed,
-            (Open, _) | (_, Open) | (Easy, Easy) => Reach::Direct,
-            (Hard, Easy | Hard) | (Easy, Hard) => Reach::Relayed,
+            (Open | Easy, Open | Easy) | (Open, Hard) | (Hard, Open) => Some(Reach::Direct),
+            (Blocked, _) | (_, Blocked) | (Hard, Easy | Hard) | (Easy, Hard) => {
+                (self.relay > 0.0).then_some(Reach::Relayed)
+            }
         }
     }
 

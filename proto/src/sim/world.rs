@@ -4,82 +4,58 @@
 //! of them were asked, in the order of their numbers, so that it does not matter in which order or on
 //! how many threads they were asked.
 
+mod presence;
+
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
 use super::bound::Bound;
 use super::fluid::LinkId;
 use super::gauge::{Gauge, LOOKS, Look, quarters};
+use super::outcome::Outcome;
 use super::peer::{Common, Effect, Letter, Peer, What, key};
 use super::plan::{Change, Fault, Plan, nanos};
 use super::queue::{Nanos, Wakes};
-use super::streams::{Fate, Streams};
+use super::streams::{Fate, Streams, Upload};
 use crate::content::{ChunkSet, Content, HashList, Layout, ShareName};
 use crate::id::SwarmId;
 use crate::swarm::Graph;
-use crate::transfer::{self, Reach};
+use crate::transfer::Reach;
 
-/// What came of a run.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// The least time it could have taken.
-    pub bound: Bound,
-    /// When each peer had everything, those who were to have it only; `None` for never.
-    pub finished: Vec<Option<Duration>>,
-    /// Payload that the seeds sent.
-    pub seed_bytes: u64,
-    /// Payload that was received.
-    pub payload_bytes: u64,
-    /// That of it that was of no use: of copies, wrong, or broken off.
-    pub wasted_bytes: u64,
-    /// That of it that went through a relay.
-    pub relayed_bytes: u64,
-    /// Everything else that was said, as estimated.
-    pub control_bytes: u64,
-    /// Chunks asked for.
-    pub requests: u64,
-    /// Peers that were banned, once for each that banned them.
-    pub bans: u64,
-    /// Those of them that had done nothing wrong.
-    pub unjust_bans: u64,
-    /// Steps of the simulation, and what was told to engines.
-    pub events: (u64, u64),
-    /// Of every action of every engine, and when.
-    pub trace: u64,
-    /// The swarm over time.
-    pub looks: Vec<Look>,
-}
-
-impl Outcome {
-    /// When the last had everything; `None` if somebody never had.
-    pub fn last(&self) -> Option<Duration> {
-        self.finished
-            .iter()
-            .copied()
-            .collect::<Option<Vec<_>>>()?
-            .into_iter()
-            .max()
+/// Somebody who looks on.
+pub trait Observer {
+    /// A peer is about to read what came and to ask its engine what to do: all of that is `work`,
+    /// which has to be called once.
+    fn step(&mut self, _peer: u32, work: &mut dyn FnMut()) {
+        work();
     }
 
-    /// The mean of those who had everything.
-    pub fn mean(&self) -> Duration {
-        let done: Vec<Duration> = self.finished.iter().flatten().copied().collect();
-        done.iter().sum::<Duration>() / (done.len() as u32).max(1)
-    }
+    /// A peer tells another something.
+    fn told(&mut self, _at: Duration, _from: u32, _to: u32, _what: &dyn fmt::Debug) {}
 }
+
+impl Observer for () {}
 
 /// Runs a plan to its end.
 pub fn run(plan: &Plan) -> Outcome {
-    let mut world = World::new(plan);
+    run_before(plan, &mut ())
+}
+
+/// The same while somebody looks on.
+pub fn run_before(plan: &Plan, observer: &mut dyn Observer) -> Outcome {
+    let mut world = World::new(plan, observer);
     world.run();
     world.outcome()
 }
 
 struct World<'a> {
     plan: &'a Plan,
+    observer: &'a mut dyn Observer,
     bound: Bound,
     common: Common,
     now: Nanos,
@@ -91,6 +67,10 @@ struct World<'a> {
     sent: Vec<u64>,
     wakes: Wakes,
     graph: Graph<u32>,
+    /// Neighbours of each peer, unless the graph says them.
+    fixed: Vec<Vec<u32>>,
+    /// Pairs that are connected or soon will be, the lower number first.
+    connected: BTreeSet<(u32, u32)>,
     up: Vec<LinkId>,
     down: Vec<LinkId>,
     relay: LinkId,
@@ -106,53 +86,45 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    fn new(plan: &'a Plan) -> World<'a> {
+    fn new(plan: &'a Plan, observer: &'a mut dyn Observer) -> World<'a> {
         let bound = Bound::of(plan);
         let look_every = nanos(bound.limit()) / u64::from(LOOKS);
         let mut streams = Streams::new(plan.pieces);
-        let up = plan
-            .peers
-            .iter()
-            .map(|peer| streams.link(peer.up))
-            .collect();
-        let down = plan
-            .peers
-            .iter()
-            .map(|peer| streams.link(peer.down))
-            .collect();
+        let up = plan.peers.iter().map(|peer| streams.link(peer.up)).collect();
+        let down = plan.peers.iter().map(|peer| streams.link(peer.down)).collect();
         let relay = streams.link(plan.relay);
-        let have = |is_seed| match is_seed {
-            true => ChunkSet::full(plan.chunks),
-            false => ChunkSet::empty(plan.chunks),
-        };
+        let mut rng = StdRng::seed_from_u64(plan.seed);
         World {
             bound,
             common: common(plan),
             now: 0,
             streams,
             peers: plan.peers.iter().map(|_| None).collect(),
-            kept: plan.peers.iter().map(|peer| have(peer.is_seed)).collect(),
+            kept: plan.peers.iter().map(|peer| peer.first_chunks(plan.chunks)).collect(),
             sent: vec![0; plan.peers.len()],
             wakes: Wakes::default(),
             graph: Graph::default(),
             up,
             down,
             relay,
-            timeline: timeline(plan),
+            timeline: presence::timeline(plan),
+            fixed: presence::fixed(plan, &mut rng),
+            connected: BTreeSet::new(),
             gauge: Gauge::new(plan.peers.len(), plan.chunks),
             letters: 0,
             needed: plan.peers.iter().filter(|peer| peer.is_needed()).count(),
             done: 0,
-            rng: StdRng::seed_from_u64(plan.seed),
+            rng,
             next_look: 0,
             look_every: look_every.max(1),
             plan,
+            observer,
         }
     }
 
     fn run(&mut self) {
         let end = nanos(self.plan.patience);
-        while self.done < self.needed {
+        while self.done < self.needed || !self.timeline.is_empty() {
             let piece = self.streams.first();
             let wake = self.wakes.first().map(|(at, _)| at);
             let change = self.timeline.last().map(|(at, ..)| *at);
@@ -174,119 +146,16 @@ impl<'a> World<'a> {
         self.look();
     }
 
-    fn change(&mut self) {
-        let mut comers = Vec::new();
-        while let Some((_, peer, change)) = self.timeline.pop_if(|(at, ..)| *at <= self.now) {
-            match change {
-                Change::Goes => self.go(peer),
-                Change::ComesEmpty => {
-                    self.kept[peer as usize] = ChunkSet::empty(self.plan.chunks);
-                    comers.push(peer);
-                }
-                Change::Comes => comers.push(peer),
-            }
-        }
-        comers.iter().for_each(|peer| self.come(*peer));
-        comers.into_iter().for_each(|peer| self.connect(peer));
-    }
-
-    /// A daemon starts, with what it had.
-    fn come(&mut self, number: u32) {
-        let index = number as usize;
-        let member = &self.plan.peers[index];
-        let claimed = match member.fault {
-            Fault::None => self.kept[index].clone(),
-            // Who does wrong claims to have everything, so as to be asked.
-            _ => ChunkSet::full(self.plan.chunks),
-        };
-        let seed = self.rng.random();
-        let mut peer = Peer::new(&self.common, self.now, member.fault, claimed, seed);
-        if let Some(bytes) = self.plan.budget {
-            peer.handle_share(&self.common, transfer::Event::Budget { bytes });
-        }
-        if member.fault == Fault::None {
-            self.count(index, 1);
-        }
-        self.peers[index] = Some(Box::new(peer));
-        self.graph.join(number, 0, &mut self.rng);
-        self.wakes.set(number, Some(self.now));
-    }
-
-    /// It hears of its neighbours, and they of it. At the beginning all are connected already.
-    fn connect(&mut self, number: u32) {
-        for other in self.graph.neighbours(&number) {
-            let is_known = |peer: &Option<Box<Peer>>| {
-                peer.as_ref()
-                    .is_some_and(|peer| peer.links.contains_key(&other))
-            };
-            if is_known(&self.peers[number as usize]) {
-                continue;
-            }
-            let (rtt, reach) = (
-                self.plan.rtt_of(number, other),
-                self.plan.reach(number, other),
-            );
-            let at = if self.now == 0 {
-                0
-            } else {
-                self.now + nanos(rtt)
-            };
-            self.post(at, other, number, What::Joined { rtt, reach });
-            self.post(at, number, other, What::Joined { rtt, reach });
-        }
-    }
-
-    fn go(&mut self, number: u32) {
-        let index = number as usize;
-        let Some(peer) = self.peers[index].take() else {
-            return;
-        };
-        self.wakes.set(number, None);
-        self.graph.leave(&number);
-        if self.plan.peers[index].fault == Fault::None {
-            if let Some(have) = peer.have(&self.common) {
-                self.kept[index] = have.clone();
-            }
-            self.count(index, -1);
-        }
-        for &other in peer.links.keys() {
-            self.streams.stop_all(self.now, (number, other));
-            self.streams.stop_all(self.now, (other, number));
-            let at = self.now + nanos(self.plan.rtt_of(number, other)) / 2;
-            self.post(at, number, other, What::Left);
-        }
-    }
-
-    fn count(&mut self, index: usize, by: i32) {
-        for chunk in self.kept[index].iter() {
-            let copies = &mut self.gauge.copies[chunk.value() as usize];
-            *copies = copies.saturating_add_signed(by);
-        }
-    }
-
     fn send_pieces(&mut self) {
         while let Some(piece) = self.streams.poll(self.now) {
             let (from, to, upload) = (piece.from, piece.to, piece.upload);
             let is_last = piece.is_last;
-            let sent = What::Sent {
-                upload: upload.id,
-                bytes: piece.bytes,
-                is_last,
-            };
+            let sent = What::Sent { upload: upload.id, bytes: piece.bytes, is_last };
             self.post(self.now, from, from, sent);
             let end = Some(upload.fate).filter(|fate| is_last && *fate != Fate::Silent);
             let (request, bytes) = (upload.request, piece.bytes);
             let arrives = self.now + nanos(self.plan.rtt_of(from, to)) / 2;
-            self.post(
-                arrives,
-                from,
-                to,
-                What::Payload {
-                    request,
-                    bytes,
-                    end,
-                },
-            );
+            self.post(arrives, from, to, What::Payload { request, bytes, end });
             self.book(from, to, bytes);
         }
     }
@@ -295,37 +164,35 @@ impl<'a> World<'a> {
     fn book(&mut self, from: u32, to: u32, bytes: u32) {
         let bytes = u64::from(bytes);
         self.gauge.payload += bytes;
-        if self.plan.reach(from, to) == Reach::Relayed {
+        if self.plan.reach(from, to) == Some(Reach::Relayed) {
             self.gauge.relayed += bytes;
         }
         let member = &self.plan.peers[from as usize];
-        if member.is_seed && member.fault == Fault::None {
+        if member.is_seed() && member.fault == Fault::None {
             self.gauge.seed_payload += bytes;
         }
         self.sent[from as usize] += bytes;
-        let most = member
-            .sends_at_most
-            .map(|times| (times * self.plan.bytes() as f64) as u64);
+        let most = member.sends_at_most.map(|times| (times * self.plan.bytes() as f64) as u64);
         if most.is_some_and(|most| self.sent[from as usize] >= most) {
             self.go(from);
         }
     }
 
     fn ask_engines(&mut self) {
+        let mut all = Vec::new();
         let mut effects = Vec::new();
         while let Some((_, number)) = self.wakes.first().filter(|(at, _)| *at <= self.now) {
             self.wakes.set(number, None);
-            if let Some(peer) = &mut self.peers[number as usize] {
-                let from = effects.len();
-                let mut own = Vec::new();
-                self.gauge.letters += peer.step(&self.common, self.now, &mut own);
-                effects.extend(own.into_iter().map(|effect| (number, effect)));
-                debug_assert!(from <= effects.len());
-                let wake = peer.wake(&self.common);
-                self.wake(number, wake);
-            }
+            let Some(peer) = &mut self.peers[number as usize] else {
+                continue;
+            };
+            let (common, now, letters) = (&self.common, self.now, &mut self.gauge.letters);
+            self.observer.step(number, &mut || *letters += peer.step(common, now, &mut effects));
+            all.extend(effects.drain(..).map(|effect| (number, effect)));
+            let wake = peer.wake(&self.common);
+            self.wake(number, wake);
         }
-        for (number, effect) in effects {
+        for (number, effect) in all {
             self.put_into_effect(number, effect);
         }
     }
@@ -341,21 +208,15 @@ impl<'a> World<'a> {
         match effect {
             Effect::Tell(to, what) => self.tell(number, to, what),
             Effect::TellAll(what) => {
-                let links = self.peers[number as usize].as_ref().map(|peer| &peer.links);
-                let others: Vec<u32> = links
-                    .into_iter()
-                    .flat_map(|links| links.keys().copied())
-                    .collect();
-                others
-                    .into_iter()
-                    .for_each(|to| self.tell(number, to, what.clone()));
+                let peer = self.peers[number as usize].as_ref();
+                let links = peer.into_iter().flat_map(|peer| peer.links.keys().copied());
+                for to in links.collect::<Vec<u32>>() {
+                    self.tell(number, to, what.clone());
+                }
             }
             Effect::Later(after, what) => self.post(self.now + after, number, number, what),
             Effect::Serve(to, upload) => {
-                if std::env::var("DBG").is_ok() && self.plan.peers[number as usize].is_seed {
-                    eprintln!("S {} {} {}", self.now as f64 / 1e9, to, upload.id.0);
-                }
-                self.note(5, number, to, upload.id.0);
+                self.note(0, number, to, upload.id.0);
                 self.serve(number, to, upload);
             }
             Effect::Stop(to, upload) => drop(self.streams.stop(self.now, (number, to), upload)),
@@ -371,44 +232,11 @@ impl<'a> World<'a> {
     }
 
     fn tell(&mut self, from: u32, to: u32, what: What) {
+        self.observer.told(Duration::from_nanos(self.now), from, to, &what);
         self.gauge.control += what.control_bytes();
-        match &what {
-            What::Ask { chunk, .. } => {
-                if std::env::var("DBG").is_ok() && self.plan.peers[to as usize].is_seed {
-                    eprintln!(
-                        "A {} {} {} {}",
-                        self.now as f64 / 1e9,
-                        from,
-                        chunk.value(),
-                        self.gauge.copies[chunk.value() as usize]
-                    );
-                }
-                self.gauge.requests += 1;
-                self.note(1, from, to, chunk.value().into());
-            }
-            What::Cancel { .. } => self.note(2, from, to, 0),
-            What::Refused { reason, .. } if std::env::var("DBG").is_ok() => {
-                eprintln!("R {} {} {} {:?}", self.now as f64 / 1e9, from, to, reason);
-            }
-            What::Refused { .. } => self.note(3, from, to, 0),
-            What::News(news) => {
-                let count = |runs: &[crate::content::Run]| {
-                    runs.iter()
-                        .fold(0, |sum, run| sum * 31 + u64::from(run.start))
-                };
-                self.note(
-                    4,
-                    from,
-                    to,
-                    count(&news.have) ^ count(&news.started).rotate_left(32),
-                );
-            }
-            What::Suggestion(runs) if std::env::var("DBG").is_ok() => {
-                eprintln!("G {} {} {:?}", self.now as f64 / 1e9, to, runs);
-            }
-            What::Suggestion(runs) => self.note(6, from, to, runs.len() as u64),
-            _ => (),
-        }
+        self.gauge.requests += u64::from(matches!(what, What::Ask { .. }));
+        let (kind, which) = what.digest();
+        self.note(kind, from, to, which);
         let at = self.now + nanos(self.plan.rtt_of(from, to)) / 2;
         self.post(at, from, to, what);
     }
@@ -424,27 +252,18 @@ impl<'a> World<'a> {
             return;
         };
         self.letters += 1;
-        peer.deliver(Letter {
-            at,
-            number: self.letters,
-            from,
-            what,
-        });
+        peer.deliver(Letter { at, number: self.letters, from, what });
         if self.wakes.of(to).is_none_or(|wake| wake > at) {
             self.wake(to, Some(at));
         }
     }
 
-    fn serve(&mut self, from: u32, to: u32, upload: super::streams::Upload) {
+    fn serve(&mut self, from: u32, to: u32, upload: Upload) {
         if self.peers[to as usize].is_none() {
             return;
         }
         let links = [self.up[from as usize], self.down[to as usize], self.relay];
-        let count = if self.plan.reach(from, to) == Reach::Relayed {
-            3
-        } else {
-            2
-        };
+        let count = if self.plan.reach(from, to) == Some(Reach::Relayed) { 3 } else { 2 };
         let path = (&links[..count], self.plan.cap(from, to));
         self.streams.serve(self.now, (from, to), upload, path);
     }
@@ -453,9 +272,7 @@ impl<'a> World<'a> {
         let index = number as usize;
         self.gauge.trace(&[self.now, index as u64, chunk.into()]);
         self.gauge.copies[chunk as usize] += 1;
-        let have = self.peers[index]
-            .as_ref()
-            .and_then(|peer| peer.have(&self.common));
+        let have = self.peers[index].as_ref().and_then(|peer| peer.have(&self.common));
         let is_done = have.is_some_and(ChunkSet::is_full);
         if is_done && self.gauge.done[index].is_none() && self.plan.peers[index].is_needed() {
             self.gauge.done[index] = Some(self.now);
@@ -474,9 +291,7 @@ impl<'a> World<'a> {
     fn look(&mut self) {
         let all = f64::from(self.plan.chunks.max(1));
         let part = |index: usize| {
-            let have = self.peers[index]
-                .as_ref()
-                .and_then(|peer| peer.have(&self.common));
+            let have = self.peers[index].as_ref().and_then(|peer| peer.have(&self.common));
             f64::from(have.unwrap_or(&self.kept[index]).count()) / all
         };
         let members = self.plan.peers.iter().enumerate();
@@ -494,7 +309,7 @@ impl<'a> World<'a> {
     fn use_of_uplinks(&self, seeds: bool) -> f64 {
         let there = self.plan.peers.iter().zip(&self.peers).enumerate();
         let there = there.filter(|(_, (member, peer))| {
-            member.is_seed == seeds && member.fault == Fault::None && peer.is_some()
+            member.is_seed() == seeds && member.fault == Fault::None && peer.is_some()
         });
         let (mut used, mut all) = (0.0, 0.0);
         for (index, (member, _)) in there {
@@ -510,9 +325,9 @@ impl<'a> World<'a> {
         let gauge = &self.gauge;
         Outcome {
             bound: self.bound,
-            finished: needed
-                .map(|(_, done)| done.map(Duration::from_nanos))
-                .collect(),
+            finished: needed.map(|(_, done)| done.map(Duration::from_nanos)).collect(),
+            bytes: self.plan.bytes(),
+            chunks: self.plan.chunks,
             seed_bytes: gauge.seed_payload,
             payload_bytes: gauge.payload,
             wasted_bytes: gauge.wasted,
@@ -521,23 +336,12 @@ impl<'a> World<'a> {
             requests: gauge.requests,
             bans: gauge.bans,
             unjust_bans: gauge.unjust,
-            events: (gauge.events, gauge.letters),
+            events: gauge.events,
+            letters: gauge.letters,
             trace: gauge.trace_hash(),
             looks: self.gauge.looks,
         }
     }
-}
-
-fn timeline(plan: &Plan) -> Vec<(Nanos, u32, Change)> {
-    let members = (0..).zip(&plan.peers);
-    let changes = members.flat_map(|(number, member)| {
-        let presence = member.presence.iter();
-        presence.map(move |(at, change)| (nanos(*at), number, *change))
-    });
-    let mut timeline: Vec<_> = changes.collect();
-    timeline.sort_by_key(|(at, number, _)| (*at, *number));
-    timeline.reverse();
-    timeline
 }
 
 fn common(plan: &Plan) -> Common {
@@ -545,10 +349,7 @@ fn common(plan: &Plan) -> Common {
         origin: Instant::now(),
         swarm: SwarmId([1; 32]),
         content: Arc::new(content(plan)),
-        keys: (0..)
-            .zip(&plan.peers)
-            .map(|(number, _)| key(number, plan.seed))
-            .collect(),
+        keys: (0..).zip(&plan.peers).map(|(number, _)| key(number, plan.seed)).collect(),
     }
 }
 
@@ -557,9 +358,5 @@ fn content(plan: &Plan) -> Content {
     let hashes: HashList = [[7; 32]].into_iter().collect();
     let name = ShareName::parse("simulated").expect("a name without special characters");
     let file = Content::file(name, 1, hashes).expect("one hash for one chunk");
-    Content {
-        size: plan.bytes(),
-        layout: Layout::even(plan.chunks, plan.chunk_bytes),
-        ..file
-    }
+    Content { size: plan.bytes(), layout: Layout::even(plan.chunks, plan.chunk_bytes), ..file }
 }
