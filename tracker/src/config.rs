@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use warren_net::{BindError, IdentityError};
 
+use crate::alternate::{AltAddress, AltAddressError};
+
 /// The port of QUIC and STUN, and of TLS over TCP.
 pub const DEFAULT_PORT: u16 = 59000;
 
@@ -25,6 +27,8 @@ pub struct Config {
     pub tcp_listen: Vec<SocketAddr>,
     /// Where to listen for STUN only.
     pub stun_listen: Vec<SocketAddr>,
+    /// Where else to answer STUN: at most one address of each family.
+    pub alt_addresses: Vec<AltAddress>,
     /// The address that daemons should put into links, as `host:port`.
     pub public: Option<String>,
     /// What is passed on in all between daemons that do not reach each other, in bits per second;
@@ -42,6 +46,7 @@ impl Config {
             listen: vec![any(DEFAULT_PORT)],
             tcp_listen: Vec::new(),
             stun_listen: vec![any(DEFAULT_STUN_PORT)],
+            alt_addresses: Vec::new(),
             public: None,
             relay_bits_per_s: Some(DEFAULT_RELAY_BITS_PER_S),
             home,
@@ -64,6 +69,9 @@ pub enum StartError {
     /// An address for STUN is not to be had.
     #[error("cannot serve STUN on its second port")]
     StunListen(#[source] BindError),
+    /// A second address for STUN is none.
+    #[error("no second address")]
+    AltAddress(#[from] AltAddressError),
     /// There is no address to listen on.
     #[error("no address to listen on")]
     NoAddress,
@@ -104,6 +112,7 @@ impl StartError {
                  tracker --stun-listen [::]:59011"
                     .to_owned(),
             ),
+            Self::AltAddress(error) => Some(error.hint()),
             Self::Public { .. } => {
                 Some("For example: tracker --public tracker.example.org:59000".to_owned())
             }

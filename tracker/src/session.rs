@@ -3,7 +3,7 @@
 //! Two queues feed the one writer. Answers wait for room, which slows down a daemon that asks
 //! faster than it reads. News from others never wait (`state`).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,6 +88,8 @@ pub(crate) struct Place {
     pub(crate) public: Option<String>,
     /// The port at which it answers STUN alone.
     pub(crate) stun_port: Option<u16>,
+    /// Where it answers STUN at another IP address, one of each family at most.
+    pub(crate) alternates: Vec<SocketAddr>,
 }
 
 /// What a session needs of the tracker.
@@ -164,10 +166,14 @@ async fn greet(link: &Link) -> Result<(LinkReader, LinkWriter), SessionError> {
 }
 
 fn welcome(link: &Link, state: &State, place: Place) -> FromTracker {
+    let observed = link.remote_address();
+    let is_ipv4 = observed.ip().to_canonical().is_ipv4();
+    let mut alternates = place.alternates.into_iter();
     FromTracker::Welcome {
-        observed: link.remote_address(),
+        observed,
         public: place.public,
         stun_port: place.stun_port,
+        alternate: alternates.find(|addr| addr.is_ipv4() == is_ipv4),
         announce_interval_s: u32::try_from(ANNOUNCE_INTERVAL.as_secs()).unwrap_or(u32::MAX),
         retry_after_s: state.retry_after_s(),
     }

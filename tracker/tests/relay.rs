@@ -318,6 +318,7 @@ fn start(relay_bits_per_s: Option<u64>) -> Running {
         listen: vec![any()],
         tcp_listen: Vec::new(),
         stun_listen: vec![any()],
+        alt_addresses: vec![],
         public: None,
         relay_bits_per_s,
         home: home.path().to_owned(),

@@ -428,6 +428,7 @@ fn config(home: &std::path::Path, public: Option<&str>) -> Config {
         listen: vec![any()],
         tcp_listen: Vec::new(),
         stun_listen: vec![any()],
+        alt_addresses: vec![],
         public: public.map(str::to_owned),
         relay_bits_per_s: None,
         home: home.to_owned(),

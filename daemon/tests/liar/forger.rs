@@ -257,6 +257,7 @@ async fn greet(connection: &Connection) -> (FrameReader, FrameWriter) {
             observed: connection.remote_address(),
             public: None,
             stun_port: None,
+            alternate: None,
             announce_interval_s: 60,
             retry_after_s: 1,
         },

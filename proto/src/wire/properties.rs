@@ -354,18 +354,23 @@ fn from_tracker() -> impl Strategy<Value = FromTracker> {
     let sample = prop::collection::vec(member(), 0..=PEERS_PER_ANSWER);
     prop_oneof![
         hello().prop_map(FromTracker::Hello),
-        (address(), public, any::<(Option<u16>, u32, u32)>()).prop_map(
-            |(observed, public, rest)| {
+        (
+            address(),
+            public,
+            prop::option::of(address()),
+            any::<(Option<u16>, u32, u32)>()
+        )
+            .prop_map(|(observed, public, alternate, rest)| {
                 let (stun_port, announce_interval_s, retry_after_s) = rest;
                 FromTracker::Welcome {
                     observed,
                     public,
                     stun_port,
+                    alternate,
                     announce_interval_s,
                     retry_after_s,
                 }
-            }
-        ),
+            }),
         (swarm(), any::<(u32, u32)>(), sample).prop_map(|(swarm, (seeds, leeches), sample)| {
             FromTracker::Peers {
                 swarm,

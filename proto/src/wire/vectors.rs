@@ -267,10 +267,12 @@ fn every_vector_of_the_document_is_checked() {
 
 fn welcome(public: Option<String>) -> FromTracker {
     let observed = SocketAddr::from(([203, 0, 113, 7], 5000));
+    let alternate = public.is_some().then(|| ([192, 0, 2, 2], 59001).into());
     FromTracker::Welcome {
         observed,
         public,
         stun_port: Some(59001),
+        alternate,
         announce_interval_s: 60,
         retry_after_s: 5,
     }
