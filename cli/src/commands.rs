@@ -423,10 +423,16 @@ fn tracker_line(tracker: &Tracker) -> String {
     // Where it was not measured there may be no tracker, and nothing to say.
     let nat = match tracker.mapping.as_str() {
         "unknown" => String::new(),
-        mapping => format!(
-            "  (our NAT: {mapping} mapping, {} filtering)",
-            tracker.filtering
-        ),
+        mapping => {
+            let by = match tracker.mapping_depends_on.as_deref() {
+                Some("address") => " by address",
+                _ => "",
+            };
+            format!(
+                "  (our NAT: {mapping} mapping{by}, {} filtering)",
+                tracker.filtering
+            )
+        }
     };
     printable(&format!(
         "tracker {}{key}  {state}{note}{nat}",

@@ -258,6 +258,7 @@ impl Control for FakeControl {
             way: None,
             note: None,
             mapping: "unknown".into(),
+            mapping_depends_on: None,
             filtering: "unknown".into(),
         })]
     }

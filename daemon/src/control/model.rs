@@ -330,6 +330,10 @@ pub struct Tracker {
     pub note: Option<String>,
     /// How our NAT picks outside ports, in one word.
     pub mapping: String,
+    /// What of a destination that depends on, where it was shown: `nothing`, `address` or
+    /// `address-and-port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping_depends_on: Option<String>,
     /// What our NAT lets in, in one word.
     pub filtering: String,
 }
@@ -671,11 +675,12 @@ mod tests {
             }),
             note: None,
             mapping: "endpoint-independent".into(),
+            mapping_depends_on: Some("nothing".into()),
             filtering: "port-dependent".into(),
         });
         check(
             event,
-            r#"{"v":1,"type":"tracker","address":"example.org:59000","key":"abc","connected":true,"way":{"transport":"tcp","port":443},"mapping":"endpoint-independent","filtering":"port-dependent"}"#,
+            r#"{"v":1,"type":"tracker","address":"example.org:59000","key":"abc","connected":true,"way":{"transport":"tcp","port":443},"mapping":"endpoint-independent","mapping_depends_on":"nothing","filtering":"port-dependent"}"#,
         );
     }
 

@@ -9,7 +9,7 @@ use warren_proto::id::SwarmId;
 use super::Node;
 use super::meeting::{OWN, TrackerState};
 use super::peers::Peer;
-use crate::control::attempt::{Attempt, filtering_word, mapping_word};
+use crate::control::attempt::{Attempt, dependence_word, filtering_word, mapping_word};
 use crate::control::doctor::Snapshot;
 use crate::control::model::{
     self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareState,
@@ -158,6 +158,7 @@ impl Node {
             way: tracker.way(),
             note: tracker.cause.clone(),
             mapping: mapping_word(self.nat.mapping).to_owned(),
+            mapping_depends_on: self.nat.dependence.map(|it| dependence_word(it).to_owned()),
             filtering: filtering_word(self.nat.filtering).to_owned(),
         })
     }

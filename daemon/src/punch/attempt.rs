@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use warren_proto::id::PublicKey;
 use warren_proto::nat::{Path, PunchAttempt, PunchEvent};
 use warren_proto::proof::Side;
-use warren_proto::wire::{Rendezvous, Technique};
+use warren_proto::wire::{NatFiltering, NatMapping, Rendezvous, Technique};
 
 use super::Meeting;
 use super::record::Record;
@@ -130,6 +130,15 @@ impl Attempt {
             self.record.relayed = Some(SystemTime::now());
             self.record.outcome = Outcome::Connected;
         }
+    }
+
+    /// Whether the peer says that it lets in whom it has not sent to, at one address for all.
+    pub(super) fn meets_open(&self) -> bool {
+        let nat = (self.record.mapping, self.record.filtering);
+        nat == (
+            NatMapping::EndpointIndependent,
+            NatFiltering::PortIndependent,
+        )
     }
 
     /// Which side of the connection we are.

@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use warren_net::{Connection, Endpoint};
 use warren_proto::id::PublicKey;
+use warren_proto::nat::Dependence;
 use warren_proto::proof::Side;
 use warren_proto::wire::{Candidate, NatFiltering, NatMapping, Rendezvous, Technique};
 
@@ -51,6 +52,8 @@ pub(crate) struct Nat {
     pub(crate) mapping: NatMapping,
     /// What it lets in.
     pub(crate) filtering: NatFiltering,
+    /// What of a destination a mapping depends on, where two IP addresses or two ports have shown it.
+    pub(crate) dependence: Option<Dependence>,
 }
 
 impl Default for Nat {
@@ -58,6 +61,7 @@ impl Default for Nat {
         Nat {
             mapping: NatMapping::Unknown,
             filtering: NatFiltering::Unknown,
+            dependence: None,
         }
     }
 }
@@ -152,6 +156,8 @@ pub(crate) struct StunServer {
     pub(crate) main: SocketAddr,
     /// Its other port, if it has one.
     pub(crate) other: Option<SocketAddr>,
+    /// Where it answers at another IP address, if it does. Whose that is, only the tracker says.
+    pub(crate) alternate: Option<SocketAddr>,
 }
 
 /// The way to the task.

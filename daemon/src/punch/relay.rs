@@ -80,6 +80,7 @@ pub(super) fn head_start(ours: &Nat, rendezvous: &Rendezvous) -> Duration {
     let theirs = &Nat {
         mapping: rendezvous.mapping,
         filtering: rendezvous.filtering,
+        ..Nat::default()
     };
     let meets = |one: &Nat, other: &Nat| !maps_by_destination(one) || lets_in(other);
     let is_likely = meets(ours, theirs) && meets(theirs, ours);
@@ -162,6 +163,7 @@ mod tests {
         let nat = Nat {
             mapping: ours.0,
             filtering: ours.1,
+            ..Nat::default()
         };
         let head_start = head_start(&nat, &rendezvous(theirs, candidates));
         assert_eq!(head_start, expected, "{ours:?} {theirs:?}");

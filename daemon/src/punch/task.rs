@@ -231,7 +231,7 @@ impl Puncher {
         let keepers = self.keepers.values().map(Keeper::poll_timeout);
         let keepers = keepers.chain(relayed);
         let fading = self.fading.values().map(|(at, _)| *at);
-        let survey = self.survey.poll_timeout();
+        let survey = self.survey.poll_timeout(Instant::now());
         let turns = self.turnstile.poll_timeout();
         let all = attempts.chain(keepers).chain(fading);
         let all = all.chain(survey).chain(turns);
@@ -245,7 +245,7 @@ impl Puncher {
         self.let_through(now).await;
         self.time_keepers(now).await;
         self.time_relays(now).await;
-        if self.survey.poll_timeout().is_some_and(|due| due <= now) {
+        if self.survey.poll_timeout(now).is_some_and(|due| due <= now) {
             self.survey.handle_timeout(now);
             self.settle_survey().await;
         }
@@ -373,10 +373,12 @@ impl Puncher {
 
     /// Whether nobody at this address has shown that our packets are welcome there. An answer goes
     /// where somebody has asked, a keeper's checks to who has answered before, those of the survey to
-    /// the tracker.
+    /// the tracker, or to where that says it has another address.
     fn is_unasked(&self, to: SocketAddr, bytes: &[u8], owner: Owner) -> bool {
-        let Owner::Attempt(id) = owner else {
-            return false;
+        let id = match owner {
+            Owner::Attempt(id) => id,
+            Owner::Survey => return self.survey.is_hearsay(to),
+            Owner::Keeper(_) => return false,
         };
         let peer = self.attempts.get(&id).map(|attempt| attempt.peer);
         let keeper = peer.and_then(|peer| self.keepers.get(&peer));

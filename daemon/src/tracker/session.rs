@@ -79,6 +79,7 @@ pub(super) struct Welcomed {
     writer: LinkWriter,
     public: Option<HostPort>,
     stun_port: Option<u16>,
+    alternate: Option<SocketAddr>,
     announce_interval: Duration,
     retry_after: Duration,
 }
@@ -165,6 +166,8 @@ impl Session {
         let stun = StunServer {
             main: SocketAddr::new(ip, stun_port),
             other: welcomed.stun_port.map(|port| SocketAddr::new(ip, port)),
+            // We may be connected to that very one.
+            alternate: welcomed.alternate.filter(|it| it.ip() != ip),
         };
         self.tell(TrackerEvent::Connected {
             pin,
@@ -303,6 +306,7 @@ async fn greet(way: Way, link: Link) -> Result<Welcomed, SessionError> {
     let Some(FromTracker::Welcome {
         public,
         stun_port,
+        alternate,
         announce_interval_s,
         retry_after_s,
         ..
@@ -317,6 +321,7 @@ async fn greet(way: Way, link: Link) -> Result<Welcomed, SessionError> {
         writer,
         public: public.and_then(|public| public.parse().ok()),
         stun_port,
+        alternate,
         // Whatever a tracker says, it gets no more than one round of announces in 5 s.
         announce_interval: Duration::from_secs(u64::from(announce_interval_s.clamp(5, 3600))),
         retry_after: Duration::from_secs(u64::from(retry_after_s)),

@@ -51,7 +51,8 @@ pub use filtering::FilteringProbe;
 pub use guess::{Guessing, Turn, possible};
 pub use keeper::{KeeperEvent, PathKeeper};
 pub use probe::{
-    Confidence, Dependence, Hairpinning, MappingProbe, Measured, Sample, Verdict, classify,
+    Confidence, Dependence, Hairpinning, MappingProbe, Measured, Observation, Observers, Sample,
+    Verdict, classify,
 };
 pub use punch::{Path, PunchAttempt, PunchEvent};
 pub use stun::Transaction;

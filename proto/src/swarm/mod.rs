@@ -26,3 +26,4 @@ pub use relay::{
 };
 pub use table::{AnnounceOutcome, SwarmConfig, SwarmTable};
 pub use techniques::TechniqueMemory;
+pub(crate) use techniques::prefix;

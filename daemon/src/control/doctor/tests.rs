@@ -103,6 +103,23 @@ fn what_to_do_about_the_router_is_said_once_and_helps() {
         "Switch UPnP or NAT-PMP on at the router.",
     );
     says(
+        |it| {
+            hard(it, "random", PortMappingState::Silent);
+            it.trackers[0].mapping_depends_on = Some("address".into());
+        },
+        "NET-02",
+        "Your router, or your provider's, gives every IP address that this daemon sends to another \
+         port, at random, so that peers behind such a router or a strict one are hard to reach \
+         directly.",
+        "Switch UPnP or NAT-PMP on at the router.",
+    );
+    says(
+        |it| it.trackers[0].mapping_depends_on = Some("nothing".into()),
+        "NET-01",
+        "Every destination sees this daemon at the same port.",
+        "",
+    );
+    says(
         |it| hard(it, "sequential", PortMappingState::Open),
         "NET-03",
         "Your router, or your provider's, gives every destination another port, each a fixed step \
@@ -478,6 +495,7 @@ fn tracker() -> Tracker {
         }),
         note: None,
         mapping: EIM.into(),
+        mapping_depends_on: None,
         filtering: "port-dependent".into(),
     }
 }

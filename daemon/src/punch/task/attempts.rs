@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 use warren_net::{Class, ConnectError, Expect, Protocol};
 use warren_proto::id::PublicKey;
-use warren_proto::nat::{Path, PunchEvent, Transmit};
+use warren_proto::nat::{MAIN, Observation, Path, PunchEvent, Transmit};
 use warren_proto::proof::Side;
 
 use super::{Arrival, Dialled, Puncher};
@@ -160,6 +160,7 @@ impl Puncher {
             PunchEvent::Proven(path) => self.handle_proven(id, path).await,
             PunchEvent::AlsoProven(path) => {
                 self.allowance.answered(path.remote.ip());
+                self.note_observed(id, &path);
                 self.admit_proven(route, &path);
                 self.follow_nomination(id).await;
             }
@@ -204,6 +205,7 @@ impl Puncher {
         let (peer, route, side) = (attempt.peer, attempt.route, attempt.side());
         attempt.tell_outcome(true);
         self.records.note(id, attempt.record());
+        self.note_observed(id, &path);
         self.allowance.answered(path.remote.ip());
         self.admit_proven(route, &path);
         self.records.expect(route, path.rtt);
@@ -218,6 +220,18 @@ impl Puncher {
             self.dial(id);
         }
         self.follow_nomination(id).await;
+    }
+
+    /// A peer that lets everybody in sees us as another server would.
+    fn note_observed(&mut self, id: u64, path: &Path) {
+        let is_open = self.attempts.get(&id).is_some_and(Attempt::meets_open);
+        if is_open && path.via == MAIN {
+            let observation = Observation {
+                observer: path.remote,
+                mapped: path.observed,
+            };
+            self.survey.observed_by(Instant::now(), observation);
+        }
     }
 
     /// As client: opens a connection on the path that is proven.

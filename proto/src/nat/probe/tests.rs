@@ -224,20 +224,48 @@ fn both_families_are_measured() {
 
 #[test]
 fn an_open_peer_shows_what_two_ports_of_one_address_cannot() {
-    let mut bench = Thorough::new(&[FIRST, OTHER_PORT]);
-    bench.answer_all(|via, _| 5_000 + via);
-    bench.run();
-    let measured = bench.probe.poll_measured().unwrap();
-    assert_eq!(measured.confidence, Confidence::Low);
-    let observer = OTHER_IP.parse().unwrap();
-    let same = measured
-        .clone()
-        .observed_by(observer, measured.samples[0].mapped);
-    assert_eq!(same.mapping, NatMapping::EndpointIndependent);
-    assert_eq!(same.confidence, Confidence::High);
-    let other = measured.observed_by(observer, ([203, 0, 113, 7], 40_000).into());
-    assert_eq!(other.dependence, Some(Dependence::AddressDependent));
-    assert_ne!(other.mapping, NatMapping::EndpointIndependent);
+    let measured = |observed: Option<u16>| {
+        let mut bench = Thorough::new(&[FIRST, OTHER_PORT]);
+        let observation = observed.map(|port| Observation {
+            observer: OTHER_IP.parse().unwrap(),
+            mapped: ([203, 0, 113, 7], port).into(),
+        });
+        bench.probe = bench.probe.observed_by(observation.into_iter().collect());
+        // The ports of a range, in no order.
+        bench.answer_all(|via, _| 5_000 + via * 769 % 1_000);
+        bench.run();
+        let measured = bench.probe.poll_measured().unwrap();
+        (measured.mapping, measured.confidence, measured.dependence)
+    };
+    let (mapping, confidence, _) = measured(None);
+    assert_eq!(mapping, NatMapping::EndpointIndependent);
+    assert_eq!(confidence, Confidence::Low);
+    let (mapping, confidence, _) = measured(Some(5_000));
+    assert_eq!(mapping, NatMapping::EndpointIndependent);
+    assert_eq!(confidence, Confidence::High);
+    let (mapping, confidence, dependence) = measured(Some(40_000));
+    assert!(matches!(mapping, NatMapping::Random { .. }), "{mapping:?}");
+    assert_eq!(confidence, Confidence::High);
+    assert_eq!(dependence, Some(Dependence::AddressDependent));
+}
+
+#[test]
+fn a_second_address_that_is_silent_holds_up_what_is_known_for_half_a_second() {
+    let (mut probe, start) = probe(&[FIRST, OTHER_PORT, OTHER_IP]);
+    for server in [FIRST, OTHER_PORT] {
+        reply(&mut probe, start, server, server, 5000);
+    }
+    while let Some(now) = probe.poll_timeout() {
+        assert_eq!(probe.poll_measured(), None);
+        assert!(now <= start + ALTERNATE_WAIT);
+        probe.handle_timeout(now);
+    }
+    let asked = std::iter::from_fn(|| probe.poll_transmit());
+    let second = OTHER_IP.parse().unwrap();
+    assert_eq!(asked.filter(|transmit| transmit.to == second).count(), 3);
+    let measured = probe.poll_measured().unwrap();
+    assert_eq!(measured.mapping, NatMapping::EndpointIndependent);
+    assert!(!measured.compares_addresses());
 }
 
 #[test]
