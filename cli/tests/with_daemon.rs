@@ -272,6 +272,7 @@ fn status() -> Vec<Event> {
             way: None,
             note: None,
             mapping: "unknown".into(),
+            mapping_depends_on: None,
             filtering: "unknown".into(),
         }),
         Event::PortMapping(PortMapping {

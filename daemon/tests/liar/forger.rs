@@ -54,6 +54,34 @@ async fn forged_introductions_cost_a_victim_3_kb_at_most() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_forged_second_address_costs_a_victim_3_kb_at_most() {
+    let place = tempfile::Builder::new().prefix("w").tempdir().unwrap();
+    let identity = Identity::generate().unwrap();
+    let any = (Ipv4Addr::LOCALHOST, 0).into();
+    let endpoint = Endpoint::bind(any, &identity, &[Protocol::Tracker], Profile::Tracker).unwrap();
+    let victim = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    let alternate = victim.local_addr().unwrap();
+    let served = endpoint.clone();
+    // Each connection has the daemon measure anew.
+    let serving = tokio::spawn(async move {
+        for _ in 0..16 {
+            let connection = served.accept().await.unwrap().complete().await.unwrap();
+            let _streams = greet_with(&connection, Some(alternate)).await;
+            sleep(Duration::from_millis(800)).await;
+            connection.close(0, "again");
+        }
+    });
+    let pin = TrackerPin::of(&identity.public_key());
+    let address = endpoint.local_addr().to_string();
+    let daemon = Daemon::start_with(place.path(), 1, (address, pin), Paths::Any).await;
+    let bytes = count(victim).await;
+    serving.await.unwrap();
+    assert!(bytes > VICTIM_BYTES / 2, "it was hardly believed: {bytes}");
+    assert!(bytes <= VICTIM_BYTES, "{bytes} bytes");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_check_is_answered_only_if_it_is_authenticated() {
     let mut forger = Forger::start().await;
     let stranger = victim().await;
@@ -246,6 +274,14 @@ async fn serve(
 }
 
 async fn greet(connection: &Connection) -> (FrameReader, FrameWriter) {
+    greet_with(connection, None).await
+}
+
+/// Says that there is a second address.
+async fn greet_with(
+    connection: &Connection,
+    alternate: Option<SocketAddr>,
+) -> (FrameReader, FrameWriter) {
     let (send, receive) = connection.quinn().accept_bi().await.unwrap();
     let (reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
     for message in [
@@ -257,7 +293,7 @@ async fn greet(connection: &Connection) -> (FrameReader, FrameWriter) {
             observed: connection.remote_address(),
             public: None,
             stun_port: None,
-            alternate: None,
+            alternate,
             announce_interval_s: 60,
             retry_after_s: 1,
         },

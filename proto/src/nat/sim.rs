@@ -16,8 +16,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::{
-    Allowance, Charge, MAIN, MappingProbe, Measured, PunchAttempt, PunchEvent, Transmit, TurnEnd,
-    Turnstile,
+    Allowance, Charge, MAIN, MappingProbe, Measured, Observation, PunchAttempt, PunchEvent,
+    Transmit, TurnEnd, Turnstile,
 };
 use crate::id::{PublicKey, SwarmId};
 use crate::proof::Side;
@@ -317,10 +317,15 @@ impl SimNet {
         self.now = end;
     }
 
-    /// Measures the mapping of the host's NAT.
-    pub(super) fn measure(&mut self, host: usize, servers: &[SocketAddr]) -> Measured {
+    /// Measures the mapping of the host's NAT. `observations` are what peers have seen.
+    pub(super) fn measure(
+        &mut self,
+        host: usize,
+        servers: &[SocketAddr],
+        observations: Vec<Observation>,
+    ) -> Measured {
         let seed = self.rng.random();
-        let probe = MappingProbe::thorough(self.now, servers, seed);
+        let probe = MappingProbe::thorough(self.now, servers, seed).observed_by(observations);
         self.hosts[host].machine = Machine::Probe(Box::new(probe));
         self.drain(host);
         loop {
