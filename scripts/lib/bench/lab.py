@@ -1,10 +1,12 @@
-"""Network namespaces of our own, without root: peers around a bridge, each behind links of its own.
+"""Network namespaces of our own, without root: peers, each behind links of its own.
 
     peer 0   peer 1   peer 2 ..       10.77.0.1, .2, .3: one namespace each, with `e0`
        |        |        |            `e0` is shaped to what the peer may send
       p0       p1       p2            shaped to what the peer may receive
        '--------+--------'
-              bridge                  10.77.255.254: where trackers are, and where we are
+              core                    a bridge, or the switch that takes its time
+                |
+               us                     10.77.255.254: where trackers are, and this program
 
 All of it, processes and data included, ends with the program that made it.
 """
@@ -14,12 +16,16 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 
+import switch
 from process import Process
 
 FOLDER = "/run/bench"
 
-BRIDGE_ADDRESS = "10.77.255.254"
+OUR_ADDRESS = "10.77.255.254"
+
+CORE = "core"
 
 # What there is inside, beyond the variables of whoever called.
 INSIDE = "BENCH_INSIDE"
@@ -85,6 +91,22 @@ def run(*command):
     return done.stdout
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What a lab is to be. Each link has `up` and `down`, in Mbit/s; those of the seeds come first."""
+
+    links: list
+    seeds: int
+    # What a full link holds before it drops.
+    queue_ms: float = 50.0
+    rtt_ms: float = 0.0
+    loss_percent: float = 0.0
+    # Of TCP, where it is not to be what the kernel begins with.
+    congestion: str | None = None
+    # The program of proto/net/examples/switch.rs, for rtt_ms and loss_percent.
+    switch: str | None = None
+
+
 class Peer:
     """One machine of the swarm."""
 
@@ -104,54 +126,68 @@ class Peer:
 
 
 class Lab:
-    """A bridge and the peers around it."""
+    """The peers, what is between them, and the links."""
 
-    def __init__(self, links, seeds, queue_ms, congestion=None):
-        """Takes what each peer may send and receive; the first of them are the seeds."""
-        self.peers = [Peer(number, link, number < seeds) for number, link in enumerate(links)]
-        self.folder = f"{FOLDER}/bridge"
+    def __init__(self, setting):
+        self.setting = setting
+        self.peers = [Peer(number, link, number < setting.seeds) for number, link in enumerate(setting.links)]
+        self.folder, self.processes = f"{FOLDER}/core", []
         os.makedirs(self.folder)
-        self.processes = []
+        run("ip", "netns", "add", CORE)
         run("ip", "link", "set", "lo", "up")
-        run("ip", "link", "add", "name", "bridge", "type", "bridge")
-        run("ip", "addr", "add", f"{BRIDGE_ADDRESS}/16", "dev", "bridge")
-        run("ip", "link", "set", "bridge", "up")
+        join("us", CORE, "port-us")
+        run("ip", "addr", "add", f"{OUR_ADDRESS}/16", "dev", "us")
         for peer in self.peers:
-            self.attach(peer, queue_ms, congestion)
+            self.attach(peer)
+        self.table = switch.within(CORE, lambda: open("/proc/thread-self/net/dev"))
+        self.connect([peer.port for peer in self.peers] + ["port-us"])
 
-    def attach(self, peer, queue_ms, congestion):
+    def attach(self, peer):
         run("ip", "netns", "add", peer.namespace)
-        ip = ("ip", "-n", peer.namespace)
-        run("ip", "link", "add", peer.port, "type", "veth", "peer", "name", "e0", "netns", peer.namespace)
-        run("ip", "link", "set", peer.port, "master", "bridge", "up")
-        run(*ip, "addr", "add", f"{peer.address}/16", "dev", "e0")
-        run(*ip, "link", "set", "lo", "up")
-        run(*ip, "link", "set", "e0", "up")
-        shape(("tc", "-n", peer.namespace), "e0", peer.link.up, queue_ms)
-        shape(("tc",), peer.port, peer.link.down, queue_ms)
-        if congestion:
+        run("ip", "-n", peer.namespace, "link", "set", "lo", "up")
+        join("e0", CORE, peer.port, peer.namespace)
+        run("ip", "-n", peer.namespace, "addr", "add", f"{peer.address}/16", "dev", "e0")
+        shape(peer.namespace, "e0", peer.link.up, self.setting.queue_ms)
+        shape(CORE, peer.port, peer.link.down, self.setting.queue_ms)
+        if self.setting.loss_percent:
+            switch.send_no_batches(peer.namespace, "e0")
+        if self.setting.congestion:
             file = "/proc/sys/net/ipv4/tcp_congestion_control"
-            run("nsenter", f"--net=/run/netns/{peer.namespace}", "sh", "-c", f"echo {congestion} > {file}")
+            within = ("nsenter", f"--net=/run/netns/{peer.namespace}", "sh", "-c")
+            run(*within, f"echo {self.setting.congestion} >{file}")
+
+    def connect(self, ports):
+        """The kernel's bridge has no delay. Ours costs processor time, and is for what needs it."""
+        if self.setting.rtt_ms or self.setting.loss_percent:
+            # Between any two hosts a frame passes once each way.
+            wanted = (self.setting.rtt_ms / 2, self.setting.loss_percent)
+            self.switch = switch.Switch(self.setting.switch, f"{self.folder}/switch", CORE, ports, *wanted)
+            return
+        self.switch = None
+        run("ip", "-n", CORE, "link", "add", "name", "bridge", "type", "bridge")
+        for port in ports:
+            run("ip", "-n", CORE, "link", "set", port, "master", "bridge")
+        run("ip", "-n", CORE, "link", "set", "bridge", "up")
 
     def spawn(self, name, *command):
-        """Where the bridge is."""
+        """In our own namespace, where trackers are."""
         process = Process(command, f"{self.folder}/{name}")
         self.processes.append(process)
         return process
 
     def all_processes(self):
+        """Of the program that is measured."""
         return self.processes + [process for peer in self.peers for process in peer.processes]
 
     def counters(self):
         """Bytes that each peer has sent and received so far. What was cut up for the network card, or
         put together by it, counts with one header."""
+        self.table.seek(0)
         found = {}
-        with open("/proc/self/net/dev") as table:
-            for line in table:
-                name, _, numbers = line.partition(":")
-                numbers = numbers.split()
-                found[name.strip()] = (int(numbers[0]), int(numbers[8])) if numbers else None
-        return [found[peer.port] for peer in self.peers]
+        for line in self.table:
+            name, _, numbers = line.partition(":")
+            found[name.strip()] = numbers.split()
+        return [(int(found[peer.port][0]), int(found[peer.port][8])) for peer in self.peers]
 
     def wire_bytes(self, peer):
         """What its uplink has carried, with all headers of Ethernet and above."""
@@ -165,16 +201,34 @@ class Lab:
 
     def close(self):
         Process.end_all()
-        for namespace in os.listdir("/run/netns"):
-            run("ip", "netns", "del", namespace)
-        run("ip", "link", "del", "bridge")
-        for entry in os.scandir(FOLDER):
-            if entry.is_dir():
-                shutil.rmtree(entry.path)
+        if self.switch:
+            self.switch.close()
+        self.table.close()
+        clear()
 
 
-def shape(tc, device, mbit, queue_ms):
+def clear():
+    """Takes away what there is of a lab, and of one that could not be made."""
+    Process.end_all()
+    for namespace in os.listdir("/run/netns"):
+        run("ip", "netns", "del", namespace)
+    # A device that goes with the namespace of its other end may take a moment.
+    subprocess.run(["ip", "link", "del", "us"], capture_output=True)
+    shutil.rmtree(FOLDER)
+    os.makedirs(FOLDER)
+
+
+def join(device, other_namespace, other, namespace=None):
+    """A cable between two devices that are up."""
+    ends = ("type", "veth", "peer", "name", other, "netns", other_namespace)
+    ip = ("ip", "-n", namespace) if namespace else ("ip",)
+    run(*ip, "link", "add", "name", device, *ends)
+    run(*ip, "link", "set", device, "up")
+    run("ip", "-n", other_namespace, "link", "set", other, "up")
+
+
+def shape(namespace, device, mbit, queue_ms):
     # A millisecond of the rate, that a timer which is late costs nothing.
     burst = max(BURST_BYTES, mbit * 125)
     limits = ("rate", f"{mbit}mbit", "burst", f"{burst:.0f}", "latency", f"{queue_ms}ms")
-    run(*tc, "qdisc", "add", "dev", device, "root", "tbf", *limits)
+    run("tc", "-n", namespace, "qdisc", "add", "dev", device, "root", "tbf", *limits)

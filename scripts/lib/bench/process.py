@@ -11,7 +11,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 class Process:
     live = []
 
-    def __init__(self, command, log, namespace=None):
+    def __init__(self, command, log, namespace=None, stdin=subprocess.PIPE):
         """Runs a command; `log`.out and `log`.err get what it says."""
         self.command, self.log = list(map(str, command)), log
         self.code, self.usage, self.peak_kib = None, None, 0
@@ -19,7 +19,7 @@ class Process:
         with open(f"{log}.out", "ab") as out, open(f"{log}.err", "ab") as err:
             self.child = subprocess.Popen(
                 into + self.command,
-                stdin=subprocess.PIPE,
+                stdin=stdin,
                 stdout=out,
                 stderr=err,
                 cwd=os.path.dirname(log),
@@ -39,7 +39,8 @@ class Process:
                 # Waited for here, and so not by subprocess.
                 self.child.returncode = self.code
                 self.peak_kib = max(self.peak_kib, usage.ru_maxrss)
-                self.child.stdin.close()
+                if self.child.stdin:
+                    self.child.stdin.close()
                 Process.live.remove(self)
         return self.code is None
 

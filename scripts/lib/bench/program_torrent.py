@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import torrent
-from lab import BRIDGE_ADDRESS
+from lab import OUR_ADDRESS
 from program import Program
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -18,11 +18,11 @@ LISTEN_PORT = 6881
 
 class Torrent(Program):
     def prepare(self):
-        tracker = self.lab.spawn("tracker", sys.executable, f"{HERE}/torrent_tracker.py", BRIDGE_ADDRESS, 6969)
+        tracker = self.lab.spawn("tracker", sys.executable, f"{HERE}/torrent_tracker.py", OUR_ADDRESS, 6969)
         tracker.wait_for(lambda: "ready" in tracker.said())
         self.torrent = f"{self.lab.folder}/file.torrent"
         with open(self.torrent, "wb") as file:
-            file.write(torrent.metainfo(self.source, f"http://{BRIDGE_ADDRESS}:6969/announce"))
+            file.write(torrent.metainfo(self.source, f"http://{OUR_ADDRESS}:6969/announce"))
         self.asked = {}
 
     def received(self, peer):

@@ -3,7 +3,7 @@
 import json
 import os
 
-from lab import BRIDGE_ADDRESS
+from lab import OUR_ADDRESS
 from natlab_daemon import Control
 from program import Program
 
@@ -22,12 +22,12 @@ class Warren(Program):
         return None
 
     def prepare(self):
-        listen = ("--listen", f"{BRIDGE_ADDRESS}:59000", "--stun-listen", f"{BRIDGE_ADDRESS}:59001")
+        listen = ("--listen", f"{OUR_ADDRESS}:59000", "--stun-listen", f"{OUR_ADDRESS}:59001")
         home = ("--home", f"{self.lab.folder}/home", "--json")
         self.tracker = self.lab.spawn("tracker", f"{self.bin}/tracker", *listen, *home)
         self.tracker.wait_for(lambda: '"address"' in self.tracker.said())
         key = json.loads(self.tracker.said().splitlines()[0])["key"]
-        self.contact = f"{BRIDGE_ADDRESS}:59000#{key}"
+        self.contact = f"{OUR_ADDRESS}:59000#{key}"
         self.manifest = f"{self.lab.folder}/file.p2p"
         self.asked, self.sent = {}, {}
 

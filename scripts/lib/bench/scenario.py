@@ -25,6 +25,7 @@ class Scenario:
     down: tuple = (200.0,)
     seed_up: float = 50.0
     rtt_ms: float = 0.0
+    loss_percent: float = 0.0
     # The last so many of the leechers come after so many seconds.
     late: tuple = (0, 0.0)
     # The seeds end once they have sent so many times the file.
@@ -54,6 +55,7 @@ class Scenario:
             f"{ups} up {downs} down, {self.size_mib} MiB"
         )
         words += f", RTT {self.rtt_ms:g} ms" if self.rtt_ms else ""
+        words += f", {self.loss_percent:g} % lost" if self.loss_percent else ""
         words += f", {self.late[0]} of them after {self.late[1]:g} s" if self.late[0] else ""
         return words + (f", seed leaves after {self.seed_leaves:g} F" if self.seed_leaves else "")
 

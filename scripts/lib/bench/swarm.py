@@ -35,10 +35,13 @@ def main(arguments):
     options = parsed(arguments)
     lab.enter()
     Warren.bin = options.bin
+    scenario = chosen(options)
+    if (scenario.rtt_ms or scenario.loss_percent) and not os.access(options.switch, os.X_OK):
+        hint = "cargo build --release --package warren-net --example switch, or name it with --switch."
+        raise lab.Cannot(f"there is no program {options.switch}, for a delay", hint)
     kinds = available(options.programs.split(","))
     if not kinds:
         raise lab.Cannot("none of the programs is here", "See the lines above.")
-    scenario = chosen(options)
     os.makedirs(os.path.dirname(SOURCE))
     digest = make_source(scenario.bytes)
     if not options.json:
@@ -56,10 +59,22 @@ def main(arguments):
 
 def measured(kind, scenario, digest, options):
     try:
-        return swarm_run.run(kind, scenario, SOURCE, digest, options.queue, options.congestion)
+        return swarm_run.run(kind, scenario, SOURCE, digest, setting(scenario, options))
     except (RuntimeError, OSError) as error:
         print(f"{kind.name}: {error}", file=sys.stderr)
         return {"program": kind.name, "complete": False, "intact": False, "error": str(error)}
+
+
+def setting(scenario, options):
+    return lab.Setting(
+        links=scenario.links(),
+        seeds=scenario.seeds,
+        queue_ms=options.queue,
+        rtt_ms=scenario.rtt_ms,
+        loss_percent=scenario.loss_percent,
+        congestion=options.congestion,
+        switch=options.switch,
+    )
 
 
 def conclude(scenario, results, options):
@@ -109,16 +124,19 @@ def parsed(arguments):
     add("--up", type=scenarios.rates, metavar="MBIT,..", help="of leechers; each of an equal share of them")
     add("--down", type=scenarios.rates, metavar="MBIT,..", help="the same; seeds have the fastest of it")
     add("--seed-up", type=float, metavar="MBIT", help="of each seed")
+    add("--rtt", type=float, dest="rtt_ms", metavar="MS", help="between any two")
+    add("--loss", type=float, dest="loss_percent", metavar="PERCENT", help="of all packets")
     add("--late", type=scenarios.late, metavar="N,SECONDS", help="so many leechers come so late")
     add("--seed-leaves", type=float, metavar="F", help="seeds end after so many times the file")
     add("--queue", type=float, default=50, metavar="MS", help="what a full link holds [50]")
     add("--congestion", metavar="NAME", help="what TCP goes by [what the kernel begins with]")
     add("--bin", default=default_bin(), metavar="DIR", help="where tracker and client are [target/release]")
+    add("--switch", default=default_switch(), metavar="FILE", help="for --rtt and --loss [target/release/examples/switch]")
     add("--record", metavar="FILE.md", help="adds a table to it")
     add("--picture", metavar="FILE.svg", help="bytes had over time, and which uplinks were busy")
     add("--json", action="store_true", help="one JSON object a run")
     options = parser.parse_args(arguments)
-    options.bin = os.path.abspath(options.bin)
+    options.bin, options.switch = os.path.abspath(options.bin), os.path.abspath(options.switch)
     for problem in problems(options):
         parser.error(problem)
     return options
@@ -146,10 +164,18 @@ def problems(options):
 def chosen(options):
     """The preset, and what differs from it."""
     names = {"size_mib": options.size}
-    names |= {name: getattr(options, name) for name in ("seeds", "leechers", "up", "down", "seed_up", "late", "seed_leaves")}
+    names |= {name: getattr(options, name) for name in ("seeds", "leechers", "up", "down", "seed_up", "rtt_ms", "loss_percent", "late", "seed_leaves")}
     return dataclasses.replace(PRESETS[options.preset], **{name: value for name, value in names.items() if value is not None})
 
 
 def default_bin():
+    return f"{target()}/release"
+
+
+def default_switch():
+    return f"{target()}/release/examples/switch"
+
+
+def target():
     project = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../..")
-    return os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(project, "target")), "release")
+    return os.environ.get("CARGO_TARGET_DIR", os.path.join(project, "target"))

@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 
 import bound
-from lab import Lab
+from lab import Lab, clear
 from process import machine_busy_s
 
 POLL_S = 0.02
@@ -165,15 +165,17 @@ def share(before, after, number, mbit):
     return 8 * (after["sent"][number] - before["sent"][number]) / (1e6 * mbit * seconds)
 
 
-def run(kind, scenario, source, digest, queue_ms, congestion):
-    lab = Lab(scenario.links(), scenario.seeds, queue_ms, congestion)
+def run(kind, scenario, source, digest, setting):
     try:
+        lab = Lab(setting)
         one = Run(lab, kind(lab, source), scenario)
         one.prepare()
         one.measure()
-        return one.result(digest)
-    finally:
+        result = one.result(digest)
         lab.close()
+        return result
+    finally:
+        clear()
 
 
 def sha256(path):
