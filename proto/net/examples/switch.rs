@@ -221,7 +221,11 @@ impl Switch {
 
     /// Sends what is due.
     fn release(&mut self, now: Instant) {
-        while let Some(held) = self.held.pop_front_if(|held| held.due <= now) {
+        while let Some(held) = self.held.pop_front() {
+            if held.due > now {
+                self.held.push_front(held);
+                return;
+            }
             self.held_bytes -= held.frame.len();
             match held.to {
                 To::Port(port) => self.send(port, &held.frame),

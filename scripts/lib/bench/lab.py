@@ -194,6 +194,12 @@ class Lab:
         words = run("tc", "-n", peer.namespace, "-s", "qdisc", "show", "dev", "e0").split()
         return int(words[words.index("Sent") + 1])
 
+    def switch_figures(self):
+        """Processor time of what delays, which no program is to blame for, and frames that it missed."""
+        if not self.switch:
+            return {"switch_cpu_s": None, "switch_missed": None}
+        return {"switch_cpu_s": round(self.switch.process.cpu_s(), 3), "switch_missed": self.switch.missed()}
+
     def congestion(self):
         """What TCP goes by here."""
         file = "/proc/sys/net/ipv4/tcp_congestion_control"

@@ -13,6 +13,7 @@ import scenario as scenarios
 import swarm_picture
 import swarm_report
 import swarm_run
+from options import add_network, network, target
 from program_warren import Warren
 from scenario import PRESETS, RESERVED
 
@@ -36,9 +37,7 @@ def main(arguments):
     lab.enter()
     Warren.bin = options.bin
     scenario = chosen(options)
-    if (scenario.rtt_ms or scenario.loss_percent) and not os.access(options.switch, os.X_OK):
-        hint = "cargo build --release --package warren-net --example switch, or name it with --switch."
-        raise lab.Cannot(f"there is no program {options.switch}, for a delay", hint)
+    setting = network(options, scenario.links(), scenario.seeds, scenario.rtt_ms, scenario.loss_percent)
     kinds = available(options.programs.split(","))
     if not kinds:
         raise lab.Cannot("none of the programs is here", "See the lines above.")
@@ -50,31 +49,19 @@ def main(arguments):
     # In turn, that what else the machine does befalls all of them.
     for number in range(options.runs):
         for kind in kinds:
-            result = measured(kind, scenario, digest, options)
+            result = measured(kind, scenario, digest, setting)
             results.append({"preset": options.preset, "run": number, **dataclasses.asdict(scenario), **result})
             print(json.dumps(results[-1]) if options.json else swarm_report.line(results[-1]), flush=True)
     conclude(scenario, results, options)
     sys.exit(0 if all(result["complete"] and result["intact"] for result in results) else 1)
 
 
-def measured(kind, scenario, digest, options):
+def measured(kind, scenario, digest, setting):
     try:
-        return swarm_run.run(kind, scenario, SOURCE, digest, setting(scenario, options))
+        return swarm_run.run(kind, scenario, SOURCE, digest, setting)
     except (RuntimeError, OSError) as error:
         print(f"{kind.name}: {error}", file=sys.stderr)
         return {"program": kind.name, "complete": False, "intact": False, "error": str(error)}
-
-
-def setting(scenario, options):
-    return lab.Setting(
-        links=scenario.links(),
-        seeds=scenario.seeds,
-        queue_ms=options.queue,
-        rtt_ms=scenario.rtt_ms,
-        loss_percent=scenario.loss_percent,
-        congestion=options.congestion,
-        switch=options.switch,
-    )
 
 
 def conclude(scenario, results, options):
@@ -124,19 +111,15 @@ def parsed(arguments):
     add("--up", type=scenarios.rates, metavar="MBIT,..", help="of leechers; each of an equal share of them")
     add("--down", type=scenarios.rates, metavar="MBIT,..", help="the same; seeds have the fastest of it")
     add("--seed-up", type=float, metavar="MBIT", help="of each seed")
-    add("--rtt", type=float, dest="rtt_ms", metavar="MS", help="between any two")
-    add("--loss", type=float, dest="loss_percent", metavar="PERCENT", help="of all packets")
     add("--late", type=scenarios.late, metavar="N,SECONDS", help="so many leechers come so late")
     add("--seed-leaves", type=float, metavar="F", help="seeds end after so many times the file")
-    add("--queue", type=float, default=50, metavar="MS", help="what a full link holds [50]")
-    add("--congestion", metavar="NAME", help="what TCP goes by [what the kernel begins with]")
-    add("--bin", default=default_bin(), metavar="DIR", help="where tracker and client are [target/release]")
-    add("--switch", default=default_switch(), metavar="FILE", help="for --rtt and --loss [target/release/examples/switch]")
+    add("--bin", default=f"{target()}/release", metavar="DIR", help="where tracker and client are [target/release]")
     add("--record", metavar="FILE.md", help="adds a table to it")
     add("--picture", metavar="FILE.svg", help="bytes had over time, and which uplinks were busy")
     add("--json", action="store_true", help="one JSON object a run")
+    add_network(parser)
     options = parser.parse_args(arguments)
-    options.bin, options.switch = os.path.abspath(options.bin), os.path.abspath(options.switch)
+    options.bin = os.path.abspath(options.bin)
     for problem in problems(options):
         parser.error(problem)
     return options
@@ -166,16 +149,3 @@ def chosen(options):
     names = {"size_mib": options.size}
     names |= {name: getattr(options, name) for name in ("seeds", "leechers", "up", "down", "seed_up", "rtt_ms", "loss_percent", "late", "seed_leaves")}
     return dataclasses.replace(PRESETS[options.preset], **{name: value for name, value in names.items() if value is not None})
-
-
-def default_bin():
-    return f"{target()}/release"
-
-
-def default_switch():
-    return f"{target()}/release/examples/switch"
-
-
-def target():
-    project = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../..")
-    return os.environ.get("CARGO_TARGET_DIR", os.path.join(project, "target"))

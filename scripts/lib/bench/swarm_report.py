@@ -50,6 +50,9 @@ def remarks(run):
         yield f"bound by the processors, which were {100 * run['busy_share']:.0f} % busy"
     if run["others_cpu_s"] > 0.15 * run["cpu_s"] + 2:
         yield f"disturbed: {run['others_cpu_s']:.1f} s of the processors went to the kernel and to others"
+    if run["switch_cpu_s"] is not None:
+        missed = f", and missed {run['switch_missed']} frames" if run["switch_missed"] else ""
+        yield f"the delay took {run['switch_cpu_s']:.1f} s of the processors{missed}"
     if run["seed_left_s"]:
         yield f"the seed left after {run['seed_left_s']:.1f} s"
     idle = [f"{'seed' if peer < run['seeds'] else 'leech'} {peer}: {spans(some)}" for peer, some in enumerate(run["idle"]) if some]

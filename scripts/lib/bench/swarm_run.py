@@ -141,6 +141,7 @@ class Run:
             "others_cpu_s": rounded(max(0.0, self.busy - self.cpu)),
             "cpu_bound": busy > CPU_BOUND_SHARE,
             "peak_rss_mib": rounded(max(self.peaks()) / 1024),
+            **self.lab.switch_figures(),
             "congestion": self.lab.congestion(),
             "idle": self.idle(),
             "samples": [rounded_sample(one) for one in self.samples],
