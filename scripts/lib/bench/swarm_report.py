@@ -1,8 +1,10 @@
 """What `scripts/bench swarm` says of its runs, to people."""
 
+import dataclasses
 import statistics
 
 import bound
+from scenario import Scenario
 
 # Name, width, what is shown of a run or of the median of several.
 COLUMNS = (
@@ -49,15 +51,36 @@ def remarks(run):
     if run["cpu_bound"]:
         yield f"bound by the processors, which were {100 * run['busy_share']:.0f} % busy"
     if run["others_cpu_s"] > 0.15 * run["cpu_s"] + 2:
-        yield f"disturbed: {run['others_cpu_s']:.1f} s of the processors went to the kernel and to others"
+        yield f"{run['others_cpu_s']:.1f} s of the processors went to the kernel and to other programs"
     if run["switch_cpu_s"] is not None:
         missed = f", and missed {run['switch_missed']} frames" if run["switch_missed"] else ""
         yield f"the delay took {run['switch_cpu_s']:.1f} s of the processors{missed}"
     if run["seed_left_s"]:
         yield f"the seed left after {run['seed_left_s']:.1f} s"
-    idle = [f"{'seed' if peer < run['seeds'] else 'leech'} {peer}: {spans(some)}" for peer, some in enumerate(run["idle"]) if some]
-    if idle:
-        yield "uplinks idle in seconds " + "; ".join(idle)
+    if run["seeds"] > 1 and run["complete"]:
+        yield f"the file came at {run['goodput_over_seeds']:.3f} of what the seeds may send in sum"
+    yield "uplinks used: " + "; ".join(uplinks(run))
+
+
+def uplinks(run):
+    """Of the seeds, and of leechers with the same rate, how much was used, and when nothing was."""
+    rates = [link.up for link in links(run)]
+    use, idle = run["uplink_use"], run["idle"]
+    for number in range(run["seeds"]):
+        never = f", idle in seconds {spans(idle[number])}" if idle[number] else ""
+        yield f"seed {number} {100 * use[number]:.0f} %{never}"
+    for rate in dict.fromkeys(rates[run["seeds"] :]):
+        some = [peer for peer in range(run["seeds"], len(rates)) if rates[peer] == rate]
+        parts = sorted(100 * use[peer] for peer in some)
+        seconds = sum(len(idle[peer]) for peer in some)
+        of = len(some) * max(1, len(run["samples"]) - 1)
+        words = f"{statistics.mean(parts):.0f} % ({parts[0]:.0f} to {parts[-1]:.0f})"
+        yield f"leechers with {rate:g} Mbit/s {words}, idle in {100 * seconds / of:.0f} % of the seconds"
+
+
+def links(run):
+    names = [field.name for field in dataclasses.fields(Scenario)]
+    return Scenario(**{name: run[name] for name in names}).links()
 
 
 def spans(seconds):

@@ -16,6 +16,9 @@ SAMPLE_S = 1.0
 # Of the rate of an uplink: what carries less than this in a second was idle.
 IDLE_SHARE = 0.2
 
+# A run in which nothing has come to anybody for so long has come to its end.
+STALLED_S = 30.0
+
 # Of all processors: above it the machine decided, and not the links.
 CPU_BOUND_SHARE = 0.85
 
@@ -55,7 +58,7 @@ class Run:
         self.counted, self.before = self.lab.counters(), self.payload()
         self.began = time.monotonic()
         patience = max(PATIENCE_S, PATIENCE * bound.limit(self.scenario))
-        while len(self.finished) < len(self.leechers) and self.elapsed() < patience:
+        while len(self.finished) < len(self.leechers) and self.elapsed() < patience and not self.stalled():
             self.step()
             time.sleep(POLL_S)
         self.took = self.elapsed()
@@ -75,6 +78,13 @@ class Run:
             self.sample()
         if self.scenario.seed_leaves and not self.left:
             self.leave_when_enough()
+
+    def stalled(self):
+        """Since the last of the late ones was asked."""
+        now = self.elapsed()
+        some = [one for one in self.samples if one.at >= now - STALLED_S]
+        waited = now - max(self.scenario.joins())
+        return waited > STALLED_S and all(one.had == some[0].had for one in some)
 
     def sample(self):
         counts = [tuple(now - then for now, then in zip(*pair)) for pair in zip(self.lab.counters(), self.counted)]
@@ -117,7 +127,7 @@ class Run:
         seed_sent = sum(self.wire_sent[: len(self.seeds)])
         payload = None if self.seed_payload is None else self.seed_payload - self.before
         counted = sum(self.samples[-1].sent[: len(self.seeds)])
-        busy = self.busy / cores / self.took
+        busy, switched = min(1.0, self.busy / cores / self.took), self.lab.switch_figures()
         return {
             "program": self.program.name,
             "complete": last is not None,
@@ -138,10 +148,11 @@ class Run:
             "cpu_s": rounded(self.cpu),
             "cpu_limit_s": rounded(self.cpu / cores),
             "busy_share": rounded(busy),
-            "others_cpu_s": rounded(max(0.0, self.busy - self.cpu)),
+            "others_cpu_s": rounded(max(0.0, self.busy - self.cpu - (switched["switch_cpu_s"] or 0.0))),
             "cpu_bound": busy > CPU_BOUND_SHARE,
             "peak_rss_mib": rounded(max(self.peaks()) / 1024),
-            **self.lab.switch_figures(),
+            **switched,
+            "uplink_use": [rounded(one) for one in self.uplink_use()],
             "congestion": self.lab.congestion(),
             "idle": self.idle(),
             "samples": [rounded_sample(one) for one in self.samples],
@@ -150,13 +161,20 @@ class Run:
     def peaks(self):
         return [process.peak_rss_kib() for peer in self.lab.peers for process in peer.processes]
 
+    def uplink_use(self):
+        """What each peer has sent, of what its link could have carried while it was there."""
+        ends = [self.left or self.took] * len(self.seeds) + [self.took] * len(self.leechers)
+        joins = [0.0] * len(self.seeds) + self.scenario.joins()
+        for peer, sent, join, end in zip(self.lab.peers, self.wire_sent, joins, ends):
+            yield 8 * sent / (1e6 * peer.link.up * max(end - join, POLL_S))
+
     def idle(self):
         """For each peer the seconds in which its uplink carried next to nothing while somebody still
         lacked something."""
         found = []
         for number, peer in enumerate(self.lab.peers):
-            pairs = zip(self.samples, self.samples[1:])
-            found.append([int(a.at) for a, b in pairs if share(asdict(a), asdict(b), number, peer.link.up) < IDLE_SHARE])
+            pairs = [(asdict(a), asdict(b)) for a, b in zip(self.samples, self.samples[1:]) if b.at - a.at > SAMPLE_S / 2]
+            found.append([int(a["at"]) for a, b in pairs if share(a, b, number, peer.link.up) < IDLE_SHARE])
         return found
 
 
