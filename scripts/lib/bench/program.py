@@ -1,5 +1,8 @@
 """What the bench needs to know of a program that distributes files."""
 
+import re
+import subprocess
+
 
 class Program:
     """One run of one program. All of its services run before the clock does; `ask` starts the clock
@@ -14,6 +17,19 @@ class Program:
     def missing(cls):
         """Why it cannot be run here, or nothing."""
         return None
+
+    @classmethod
+    def version_command(cls):
+        raise NotImplementedError
+
+    @classmethod
+    def version(cls):
+        """The number that the program says of itself."""
+        if cls.missing():
+            return None
+        said = subprocess.run(cls.version_command(), capture_output=True, text=True)
+        number = re.search(r"\d+(\.\d+)+", said.stdout + said.stderr)
+        return number and number[0]
 
     def __init__(self, lab, source):
         self.lab, self.source = lab, source
@@ -45,6 +61,10 @@ class Program:
     def payload_sent(self, peer):
         """Bytes of the file that it has sent, when the program tells."""
         return None
+
+    def paths(self, peer):
+        """How others are reached, when there is more than one way and the program tells."""
+        return {}
 
     def leave(self, peer):
         """The peer goes away, in good order."""

@@ -58,6 +58,10 @@ class Aria2(Torrent):
     def missing(cls):
         return None if shutil.which("aria2c") else "there is no program aria2c"
 
+    @classmethod
+    def version_command(cls):
+        return ["aria2c", "--version"]
+
     def seed(self, peer):
         process = self.start(peer, os.path.dirname(self.source), "--check-integrity=true", "--console-log-level=info")
         process.wait_for(lambda: "Verification finished successfully" in process.said())
@@ -79,6 +83,10 @@ class Transmission(Torrent):
     def missing(cls):
         gone = [one for one in ("transmission-daemon", "transmission-remote") if not shutil.which(one)]
         return f"there is no program {gone[0]}" if gone else None
+
+    @classmethod
+    def version_command(cls):
+        return ["transmission-daemon", "--version"]
 
     def seed(self, peer):
         process = self.start(peer, os.path.dirname(self.source))
@@ -131,6 +139,10 @@ class Libtorrent(Torrent):
                 return None
         return "no python3 has the module libtorrent"
 
+    @classmethod
+    def version_command(cls):
+        return [cls.python, "-c", "import libtorrent; print(libtorrent.version)"]
+
     def seed(self, peer):
         process = self.start(peer, os.path.dirname(self.source))
         process.tell("add")
@@ -165,6 +177,10 @@ class Rqbit(Torrent):
     @classmethod
     def missing(cls):
         return None if shutil.which("rqbit") else "there is no program rqbit"
+
+    @classmethod
+    def version_command(cls):
+        return ["rqbit", "--version"]
 
     def seed(self, peer):
         process = self.start(peer, os.path.dirname(self.source))

@@ -21,6 +21,10 @@ class Warren(Program):
                 return f"there is no program {cls.bin}/{program}: cargo build --release, or --bin"
         return None
 
+    @classmethod
+    def version_command(cls):
+        return [f"{cls.bin}/client", "--version"]
+
     def prepare(self):
         listen = ("--listen", f"{OUR_ADDRESS}:59000", "--stun-listen", f"{OUR_ADDRESS}:59001")
         home = ("--home", f"{self.lab.folder}/home", "--json")

@@ -69,7 +69,8 @@ def conclude(scenario, results, options):
         print(swarm_report.summary(results))
     if options.record:
         with open(options.record, "a") as file:
-            file.write(swarm_report.record(scenario, results))
+            versions = {name: PROGRAMS[name].version() for name in options.programs.split(",")}
+            file.write(swarm_report.record(scenario, results, versions))
     if options.picture:
         with open(options.picture, "w") as file:
             file.write(swarm_picture.picture(scenario, results))
@@ -146,6 +147,7 @@ def problems(options):
 
 def chosen(options):
     """The preset, and what differs from it."""
-    names = {"size_mib": options.size}
-    names |= {name: getattr(options, name) for name in ("seeds", "leechers", "up", "down", "seed_up", "rtt_ms", "loss_percent", "late", "seed_leaves")}
-    return dataclasses.replace(PRESETS[options.preset], **{name: value for name, value in names.items() if value is not None})
+    names = ("seeds", "leechers", "up", "down", "seed_up", "rtt_ms", "loss_percent", "late", "seed_leaves")
+    given = {"size_mib": options.size, **{name: getattr(options, name) for name in names}}
+    given = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(PRESETS[options.preset], **given)

@@ -1,6 +1,7 @@
 """What `scripts/bench swarm` says of its runs, to people."""
 
 import dataclasses
+import os
 import statistics
 
 import bound
@@ -55,6 +56,8 @@ def remarks(run):
     if run["switch_cpu_s"] is not None:
         missed = f", and missed {run['switch_missed']} frames" if run["switch_missed"] else ""
         yield f"the delay took {run['switch_cpu_s']:.1f} s of the processors{missed}"
+    if run["paths"].get("relay"):
+        yield f"{run['paths']['relay']} of {sum(run['paths'].values())} paths led through the tracker"
     if run["seed_left_s"]:
         yield f"the seed left after {run['seed_left_s']:.1f} s"
     if run["seeds"] > 1 and run["complete"]:
@@ -96,7 +99,8 @@ def spans(seconds):
 
 def summary(results):
     lines = ["medians:"]
-    return "\n".join(lines + [" ".join(f"{shown(one):>{width}}" for _, width, shown in COLUMNS) for one in medians(results)])
+    lines += [" ".join(f"{shown(one):>{width}}" for _, width, shown in COLUMNS) for one in medians(results)]
+    return "\n".join(lines)
 
 
 def medians(results):
@@ -116,14 +120,15 @@ def median(runs):
     return {name: statistics.median(some) for name, some in values.items() if some}
 
 
-def record(scenario, results):
+def record(scenario, results, versions):
     """A table in Markdown."""
     rows = [[*(shown(one) for _, _, shown in COLUMNS), f"{one['good']}/{one['of']}"] for one in medians(results)]
     names = [*(name for name, _, _ in COLUMNS), "runs"]
     lines = [
         f"### {results[0]['preset']}",
         "",
-        heading(scenario).splitlines()[0] + f"; TCP goes by {next((one['congestion'] for one in results if 'congestion' in one), '-')}.",
+        f"{heading(scenario).splitlines()[0]}. {machine(results)}",
+        "Versions: " + ", ".join(f"{name} {number}" for name, number in versions.items() if number) + ".",
         "",
         "| " + " | ".join(names) + " |",
         "|" + "---|" * len(names),
@@ -132,6 +137,12 @@ def record(scenario, results):
         "Medians of the runs that were complete and intact. " + NOTES.replace("\n", " ").replace("*", "\\*"),
     ]
     return "\n".join(lines) + "\n\n"
+
+
+def machine(results):
+    """What else the figures depend on."""
+    controls = sorted({one["congestion"] for one in results if "congestion" in one})
+    return f"{os.cpu_count()} processors, Linux {os.uname().release}; TCP goes by {' and '.join(controls)}."
 
 
 def number(run, name, digits, factor=1):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 
 import bound
@@ -64,6 +65,8 @@ class Run:
         self.took = self.elapsed()
         self.cpu, self.busy = self.cpu_s() - cpu, machine_busy_s() - busy
         self.sample()
+        here = [peer for peer in self.lab.peers if not (self.left and peer.is_seed)]
+        self.paths = sum((Counter(self.program.paths(peer)) for peer in here), Counter())
         self.wire_sent = [now - then for now, then in zip(self.wire(), wire)]
 
     def step(self):
@@ -152,6 +155,7 @@ class Run:
             "cpu_bound": busy > CPU_BOUND_SHARE,
             "peak_rss_mib": rounded(max(self.peaks()) / 1024),
             **switched,
+            "paths": dict(self.paths),
             "uplink_use": [rounded(one) for one in self.uplink_use()],
             "congestion": self.lab.congestion(),
             "idle": self.idle(),
