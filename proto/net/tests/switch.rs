@@ -3,6 +3,11 @@
 //! Where the machine allows no such networks the test says so on the terminal and passes; with
 //! `NATLAB=required` it fails instead.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests; a panic is a failed test"
+)]
+
 use std::env;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
