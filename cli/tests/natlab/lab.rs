@@ -1,16 +1,13 @@
 //! Runs `scripts/natlab` and reads what it prints.
 
 use std::{
-    io::{self, Write},
     path::{Path, PathBuf},
-    process::{Command, Output},
-    sync::OnceLock,
+    process::Command,
 };
 
 use serde::Deserialize;
 
-/// Exit code of the script where the kernel forbids what it needs.
-const NOT_POSSIBLE: i32 = 77;
+use crate::namespaces::{programs, repository, skipped};
 
 /// Size of the file that is downloaded.
 const FILE_KIB: u64 = 1024;
@@ -191,28 +188,6 @@ fn natlab() -> Command {
     natlab
 }
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// Whether the lab is not possible here. Said past the test harness, which shows nothing of a test
-/// that passes.
-#[track_caller]
-fn skipped(output: &Output) -> bool {
-    if output.status.code() != Some(NOT_POSSIBLE) {
-        return false;
-    }
-    let why = String::from_utf8_lossy(&output.stderr);
-    assert_ne!(
-        std::env::var("NATLAB").as_deref(),
-        Ok("required"),
-        "the NAT lab is not possible here: {why}"
-    );
-    // A terminal that is gone has no reader.
-    let _ = writeln!(io::stderr(), "SKIPPED, nothing was tested: {why}");
-    true
-}
-
 /// What all programs of the runs said.
 fn messages(logs: &Path) -> String {
     let mut all = String::new();
@@ -233,36 +208,4 @@ fn messages(logs: &Path) -> String {
         }
     }
     all
-}
-
-/// The folder with `client` and `tracker`. Tests of the whole workspace have built both; those of
-/// this package alone have not.
-fn programs() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let client = Path::new(env!("CARGO_BIN_EXE_client"));
-        let folder = client.parent().unwrap();
-        if !folder.join("tracker").exists() {
-            build_tracker(folder);
-        }
-        folder.to_owned()
-    })
-}
-
-fn build_tracker(folder: &Path) {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args([
-        "build",
-        "--quiet",
-        "-p",
-        "warren-tracker",
-        "--bin",
-        "tracker",
-    ]);
-    cargo.arg("--target-dir").arg(folder.parent().unwrap());
-    if folder.ends_with("release") {
-        cargo.arg("--release");
-    }
-    let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status();
-    assert!(status.unwrap().success(), "the tracker does not build");
 }

@@ -12,6 +12,8 @@
 )]
 
 mod lab;
+#[path = "../lab/namespaces.rs"]
+mod namespaces;
 
 use lab::{Cell, Dials, cells};
 
