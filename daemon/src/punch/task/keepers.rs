@@ -143,6 +143,7 @@ impl Puncher {
                 self.set_silent(peer, true);
                 // It may be our own address that is another one. The peer must not look for the old.
                 self.survey.hurry(Instant::now());
+                self.hurry_relay(Instant::now(), peer);
                 self.tell(PathNews::Silent { peer, session }).await;
             }
             KeeperEvent::Alive => {
