@@ -38,6 +38,7 @@ impl Puncher {
             return self.tell_over(peer).await;
         }
         self.make_room(peer).await;
+        self.end_guesses(now, peer, meeting.line.tracker()).await;
         let route = self.endpoint.socket().route(&peer, Class::Direct);
         let head_start = self.head_start(meeting);
         let own = self.survey.guessing(meeting.advice);

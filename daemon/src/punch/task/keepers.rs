@@ -59,6 +59,8 @@ impl Puncher {
         let Some(keeper) = self.keepers.remove(&peer) else {
             return;
         };
+        self.led
+            .note(Instant::now(), peer, keeper.machine.path().ip());
         self.owners.forget(Owner::Keeper(peer));
         self.records.forget(&peer);
         self.let_fade(peer, keeper.route);
