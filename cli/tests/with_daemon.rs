@@ -236,6 +236,7 @@ fn diagnosis(exit: u8) -> Vec<Event> {
             relayed: 0,
             failed: 2,
             under_way: 0,
+            techniques: Techniques::default(),
             median_ms: None,
             exit,
         }),

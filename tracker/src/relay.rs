@@ -79,6 +79,11 @@ impl Relay {
         }))
     }
 
+    /// Whether there is one.
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// A session for two daemons that are being introduced, if there is a relay and room.
     pub(crate) fn open(&self, now: Instant, a: PublicKey, b: PublicKey) -> Option<RelayId> {
         self.lock()?.table.open(now, a, b)
@@ -210,7 +215,7 @@ impl Inner {
             && let Some(daemon) = self.daemons.get(&peer)
         {
             tracing::debug!(%peer, "a daemon has moved, and is to connect again");
-            Close::Done.apply(&daemon.link);
+            Close::Moved.apply(&daemon.link);
         }
     }
 }

@@ -15,7 +15,9 @@ use tokio::sync::mpsc;
 use warren_net::{Link, Relayed};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::limits::PEERS_PER_ANSWER;
-use warren_proto::swarm::{IntroduceError, Introducer, Situation, SwarmConfig, SwarmTable};
+use warren_proto::swarm::{
+    IntroduceError, Introducer, Situation, SwarmConfig, SwarmTable, Transport,
+};
 use warren_proto::wire::{
     Bounded, FromTracker, Member, MemberState, NatFiltering, NatMapping, Paths, Rendezvous,
     ToTracker,
@@ -55,8 +57,18 @@ struct Tables {
 struct Session {
     id: SessionId,
     link: Link,
+    /// Where it began its handshake.
+    from: IpAddr,
     news: mpsc::Sender<FromTracker>,
     situation: Situation,
+}
+
+impl Session {
+    /// Whether it has another IP address than when it connected.
+    fn has_moved(&self) -> bool {
+        let is_udp = self.link.transport() == Transport::Udp;
+        is_udp && self.link.remote_address().ip() != self.from.to_canonical()
+    }
 }
 
 impl State {
@@ -99,6 +111,7 @@ impl State {
         let session = Session {
             id,
             link: link.clone(),
+            from,
             news,
             situation,
         };
@@ -223,6 +236,9 @@ impl Tables {
     /// Ends a daemon's session, if it has one, and its memberships, and tells the others.
     fn end_session(&mut self, peer: PublicKey) -> Option<Session> {
         let session = self.sessions.remove(&peer)?;
+        if session.has_moved() {
+            self.introducer.moved(peer);
+        }
         self.introducer.forget(peer);
         for (swarm, told) in self.swarms.disconnect(peer) {
             self.tell_all(&told, &FromTracker::Left { swarm, peer });
@@ -291,6 +307,9 @@ impl Tables {
         if !self.swarms.contains(swarm, peer) || !self.swarms.contains(swarm, other) {
             return vec![FromTracker::NoSuchPeer { swarm, peer: other }];
         }
+        if relay.is_on() && self.send_away_moved([peer, other]) {
+            return Vec::new();
+        }
         match self.introduce(now, swarm, (peer, other), relay) {
             Ok(answers) => answers,
             // After a moment ago, the earlier rendezvous still stands.
@@ -304,6 +323,17 @@ impl Tables {
                 vec![FromTracker::NoSuchPeer { swarm, peer: other }]
             }
         }
+    }
+
+    /// Has those of the two who have moved connect again, since nothing can be relayed to them before;
+    /// returns whether one has. Once it is back the two are introduced.
+    fn send_away_moved(&self, peers: [PublicKey; 2]) -> bool {
+        let sessions = peers.iter().filter_map(|peer| self.sessions.get(peer));
+        let moved: Vec<&Session> = sessions.filter(|session| session.has_moved()).collect();
+        moved
+            .iter()
+            .for_each(|session| Close::Moved.apply(&session.link));
+        !moved.is_empty()
     }
 
     /// Introduces two: tells `other`, and returns what to tell `peer`, in order.

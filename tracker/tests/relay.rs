@@ -29,6 +29,9 @@ use warren_tracker::{Config, RelayCounts, Tracker};
 const SWARM: SwarmId = SwarmId([7; 32]);
 const RATE: u64 = 100_000_000;
 
+/// Close code for who has moved.
+const MOVED: u64 = 4;
+
 /// What takes the longest to say something here.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -247,11 +250,41 @@ async fn nothing_is_relayed_to_another_ip_address_before_a_new_handshake() {
     };
     within(sending).await;
     within(closed).await.unwrap();
+    assert_eq!(b.link.close_code(), Some(MOVED));
     until(|| running.tracker.relay_counts().sessions == 0).await;
     while b.relayed.try_recv().is_ok() {}
     a.send(id, b"elsewhere");
     until(|| running.tracker.relay_counts().datagrams.unknown_session > 0).await;
     assert!(b.relayed.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn who_has_moved_connects_again_and_is_introduced_at_once() {
+    let running = start(Some(RATE));
+    let detour = Detour::start(running.tracker.local_addrs()[0]).await;
+    let mut a = running.daemon(Transport::Udp).await;
+    let identity = Identity::generate().unwrap();
+    let mut b = Daemon::connect(&running, Transport::Udp, detour.address, &identity).await;
+    introduce(&mut a, &mut b).await.unwrap();
+
+    detour.has_moved.store(true, Ordering::Relaxed);
+    let asked = ToTracker::Introduce {
+        swarm: SWARM,
+        peer: a.key,
+    };
+    b.say(&asked).await;
+    within(b.link.closed()).await;
+    assert_eq!(b.link.close_code(), Some(MOVED));
+
+    // Sooner than two seconds after the first time.
+    let mut b = Daemon::connect(&running, Transport::Udp, detour.address, &identity).await;
+    b.announce(0).await;
+    b.say(&asked).await;
+    let (for_a, for_b) = (a.rendezvous().await, b.rendezvous().await);
+    assert_eq!(for_a.relay, for_b.relay);
+    let id = for_b.relay.unwrap();
+    a.send(id, b"at the new place");
+    assert_eq!(b.receive().await, relayed(id, *b"at the new place"));
 }
 
 /// Introduces two by an announce of the second, and returns what each is told.

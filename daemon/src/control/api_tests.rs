@@ -280,6 +280,7 @@ impl Control for FakeControl {
             relayed: 0,
             failed: 0,
             under_way: 0,
+            techniques: Techniques::default(),
             median_ms: None,
             exit: exit::OK,
         };

@@ -14,7 +14,7 @@ use warren_proto::swarm;
 
 pub use super::attempt::Attempt;
 use super::attempt::{CandidateKind, Role};
-pub use super::doctor::{Finding, Severity, Summary};
+pub use super::doctor::{Finding, Severity, Summary, Techniques};
 use crate::tracker;
 
 /// The version every event carries as `"v"`.
@@ -742,12 +742,17 @@ mod tests {
             relayed: 2,
             failed: 1,
             under_way: 4,
+            techniques: Techniques {
+                checks: 1,
+                mutual_prediction: 2,
+                ..Techniques::default()
+            },
             median_ms: Some(104),
             exit: exit::OK,
         });
         check(
             summary,
-            r#"{"v":1,"type":"summary","tried":6,"direct":3,"relayed":2,"failed":1,"under_way":4,"median_ms":104,"exit":0}"#,
+            r#"{"v":1,"type":"summary","tried":6,"direct":3,"relayed":2,"failed":1,"under_way":4,"techniques":{"checks":1,"mutual-prediction":2},"median_ms":104,"exit":0}"#,
         );
     }
 

@@ -122,6 +122,15 @@ impl Node {
         }
     }
 
+    /// The same for all peers whose paths do not answer: a tracker, or a peer, is back that may know more.
+    pub(super) fn seek_silent(&mut self) {
+        let silent = self.peers.iter().filter(|(_, peer)| !peer.is_heard());
+        let silent: Vec<_> = silent.map(|(key, peer)| (*key, peer.session)).collect();
+        for (key, session) in silent {
+            self.handle_silent(key, session);
+        }
+    }
+
     /// Says something without meaning on a path that has just been found: QUIC would wait longer and
     /// longer before it tries again, and what we have received without the peer knowing goes along.
     fn nudge(&mut self, key: PublicKey, session: SessionId) {
@@ -278,14 +287,14 @@ impl Node {
 
     /// Whether a connection is of no use beside the one that there is: a relayed one beside a direct
     /// one that is heard. The QUIC client knows best, since it has dialled both. If the direct one is
-    /// not new, the client has found it dead.
+    /// not new, or was silent meanwhile, the client has found it dead.
     pub(super) fn is_superfluous(&self, connection: &Connection) -> bool {
         let Some(present) = self.peers.get(&connection.peer_key()) else {
             return false;
         };
         let is_relay = connection.class() == Class::Relay;
         let is_well = present.reach() == Reach::Direct && present.is_heard();
-        let is_new = present.since.elapsed() < RACE;
+        let is_new = present.since.elapsed() < RACE && !present.has_been_silent;
         is_relay && is_well && (connection.side() == Side::Client || is_new)
     }
 

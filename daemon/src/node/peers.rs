@@ -47,6 +47,8 @@ pub(super) struct Peer {
     silent: bool,
     /// Since when there is this connection.
     pub(super) since: Instant,
+    /// Its path did not answer at some time.
+    pub(super) has_been_silent: bool,
     /// When a better path is looked for.
     pub(super) upgrade: Upgrade,
 }
@@ -113,6 +115,7 @@ impl Peer {
     /// Notes that its path does not answer, or does again.
     pub(super) fn set_silent(&mut self, silent: bool) {
         self.silent = silent;
+        self.has_been_silent |= silent;
     }
 
     /// Our number for the swarm, when we may ask the peer for chunks.
@@ -300,6 +303,7 @@ impl Node {
             stranger_since: Some(Instant::now()),
             silent: false,
             since: Instant::now(),
+            has_been_silent: false,
             upgrade: Upgrade::new(Instant::now()),
         }
     }

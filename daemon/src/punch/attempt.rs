@@ -163,6 +163,13 @@ impl Attempt {
         }
     }
 
+    /// The connection that was kept instead is no more: what was proven is of use after all.
+    pub(super) fn reopen(&mut self) {
+        if self.record.outcome == Outcome::Kept {
+            self.record.outcome = Outcome::NoPath;
+        }
+    }
+
     /// What is known of it by now.
     pub(super) fn record(&self) -> Record {
         let mut record = self.record.clone();

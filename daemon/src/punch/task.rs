@@ -20,10 +20,11 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
 use warren_net::{Class, Datagram, Endpoint, Via};
 use warren_proto::id::PublicKey;
-use warren_proto::nat::{Allowance, MAIN, Path, Transmit, Turnstile, check};
+use warren_proto::nat::{Allowance, Flows, MAIN, Path, Transmit, Turnstile, check};
 use warren_proto::wire::Candidate;
 
 use super::attempt::Attempt;
+use super::guess::Led;
 use super::keeper::Keeper;
 use super::owners::{Owner, Owners};
 use super::survey::{Finding, Survey};
@@ -63,6 +64,9 @@ pub(super) struct Puncher {
     vias: Vias,
     allowance: Allowance,
     turnstile: Turnstile,
+    flows: Flows<Via>,
+    /// Where connections with peers led that are no more, and until when that counts.
+    led: Led,
     survey: Survey,
     /// Routes that end then, unless their peers are back.
     fading: BTreeMap<SocketAddr, (Instant, PublicKey)>,
@@ -108,6 +112,8 @@ impl Puncher {
             vias: Vias::default(),
             allowance: Allowance::new(),
             turnstile: Turnstile::new(),
+            flows: Flows::new(),
+            led: Led::default(),
             survey: Survey::default(),
             fading: BTreeMap::new(),
             candidates,
@@ -232,7 +238,7 @@ impl Puncher {
         let keepers = keepers.chain(relayed);
         let fading = self.fading.values().map(|(at, _)| *at);
         let survey = self.survey.poll_timeout(Instant::now());
-        let turns = self.turnstile.poll_timeout();
+        let turns = self.turnstile.poll_timeout(&self.flows);
         let all = attempts.chain(keepers).chain(fading);
         let all = all.chain(survey).chain(turns);
         all.fold(self.next_interfaces, Instant::min)
@@ -397,6 +403,11 @@ impl Puncher {
         let Some(via) = self.via_for(transmit, owner, heard) else {
             return;
         };
+        let (now, guess) = (Instant::now(), self.turnstile.technique());
+        if !self.flows.take(now, (via, *to), transmit.charge, guess) {
+            tracing::debug!(%to, "no more flows through our nat for now");
+            return;
+        }
         let socket = self.endpoint.socket();
         match (ttl, heard) {
             (None, Some((from, local_ip, at))) if (from, at) == (*to, via) => {

@@ -24,6 +24,11 @@ impl Line {
         self.tracker == tracker && self.id == *id
     }
 
+    /// The tracker.
+    pub(crate) fn tracker(&self) -> TrackerId {
+        self.tracker
+    }
+
     /// Tells the other peer of an outside port of ours.
     pub(crate) fn trickle(&self, port: u16, mapping: NatMapping) {
         let id = self.id;

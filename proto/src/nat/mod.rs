@@ -12,7 +12,8 @@
 //! [`echo`] is what a tracker sends to show that a port of our router is open.
 //!
 //! [`Allowance`] bounds what all attempts together send to an address that does not answer,
-//! [`Turnstile`] what they send when they guess ports.
+//! [`Turnstile`] what they send when they guess ports, [`Flows`] what all that a machine does takes up in
+//! the NATs it is behind.
 //!
 //! Guessing takes further sockets. Machines number them: 0, [`MAIN`], is the one that QUIC uses; for
 //! any other number whoever drives the machine opens a socket the first time that a [`Transmit`]
@@ -31,6 +32,7 @@ mod allowance;
 pub mod check;
 pub mod echo;
 mod filtering;
+mod flows;
 mod guess;
 mod keeper;
 mod probe;
@@ -48,6 +50,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use allowance::Allowance;
 pub use filtering::FilteringProbe;
+pub use flows::Flows;
 pub use guess::{Guessing, Turn, possible};
 pub use keeper::{KeeperEvent, PathKeeper};
 pub use probe::{

@@ -323,6 +323,14 @@ impl PunchAttempt {
         }
     }
 
+    /// Guesses no more: there is a later rendezvous with the same peer, which knows better where we are.
+    pub fn stop_guessing(&mut self, now: Instant) {
+        if let Some(guess) = &mut self.guess {
+            guess.stop();
+            self.send_due(now);
+        }
+    }
+
     /// Advances to `now`: chooses a path that has waited, sends the checks that are due, or gives
     /// up.
     pub fn handle_timeout(&mut self, now: Instant) {

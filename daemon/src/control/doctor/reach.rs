@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::network::Mapping;
-use super::{Code, Finding, Severity, Snapshot, Summary, count};
-use crate::control::attempt::{Attempt, Outcome};
+use super::{Code, Finding, Severity, Snapshot, Summary, Techniques, count};
+use crate::control::attempt::{Attempt, Outcome, Technique};
 use crate::control::model::PeerPath;
 
 /// How far we came with a peer, best last.
@@ -72,6 +72,7 @@ pub(super) struct Reach {
     failed: usize,
     under_way: usize,
     obstacles: BTreeMap<Obstacle, usize>,
+    techniques: Techniques,
     median_ms: Option<u64>,
 }
 
@@ -81,8 +82,12 @@ impl Reach {
             median_ms: median_ms(snapshot),
             ..Reach::default()
         };
-        for (fate, obstacle) in fates(snapshot).into_values() {
+        let found = techniques(snapshot);
+        for (peer, (fate, obstacle)) in fates(snapshot) {
             reach.add(fate, obstacle);
+            if let (Fate::Direct, Some(technique)) = (fate, found.get(peer)) {
+                reach.techniques.add(*technique);
+            }
         }
         reach
     }
@@ -113,6 +118,7 @@ impl Reach {
             relayed: self.relayed,
             failed: self.failed,
             under_way: self.under_way,
+            techniques: self.techniques,
             median_ms: self.median_ms,
             exit,
         }
@@ -170,8 +176,25 @@ impl Reach {
 
     fn all_direct(&self) -> String {
         match self.direct {
-            1 => "The one peer that was tried was reached directly.".to_owned(),
-            direct => format!("All {direct} peers that were tried were reached directly."),
+            1 => format!(
+                "The one peer that was tried was reached directly{}.",
+                self.guessed()
+            ),
+            direct => format!(
+                "All {direct} peers that were tried were reached directly{}.",
+                self.guessed()
+            ),
+        }
+    }
+
+    /// How many of those that are reached directly that took guesses.
+    fn guessed(&self) -> String {
+        match (self.direct, self.techniques.guessed()) {
+            (_, 0) => String::new(),
+            (1, _) => ", by a guessed port".to_owned(),
+            (all, guessed) if all == guessed => ", all of them by guessed ports".to_owned(),
+            (_, 1) => ", 1 of them by a guessed port".to_owned(),
+            (_, guessed) => format!(", {guessed} of them by guessed ports"),
         }
     }
 
@@ -185,10 +208,11 @@ impl Reach {
     fn counts(&self) -> String {
         let of_all = format!("of {}", count(self.tried(), "peer"));
         match self.relayed {
-            0 => format!("Direct with {} {of_all}", self.direct),
+            0 => format!("Direct with {} {of_all}{}", self.direct, self.guessed()),
             relayed => format!(
-                "Direct with {} {of_all}, through the tracker with {relayed}",
-                self.direct
+                "Direct with {} {of_all}{}, through the tracker with {relayed}",
+                self.direct,
+                self.guessed()
             ),
         }
     }
@@ -276,6 +300,15 @@ fn fates(snapshot: &Snapshot) -> BTreeMap<&str, (Fate, Option<Obstacle>)> {
         fates.insert(&*peer.peer, (fate, None));
     }
     fates
+}
+
+/// What found the latest path to each peer, of those that were proven.
+fn techniques(snapshot: &Snapshot) -> BTreeMap<&str, Technique> {
+    let attempts = snapshot.attempts.iter().chain(&snapshot.under_way);
+    let proven = attempts.filter(|attempt| attempt.proven_unix_ms.is_some());
+    proven
+        .map(|attempt| (&*attempt.peer, attempt.technique))
+        .collect()
 }
 
 /// Over all attempts that came to a proven path.

@@ -233,6 +233,50 @@ fn who_was_reached_is_told_in_numbers() {
 }
 
 #[test]
+fn what_was_found_by_guessed_ports_is_told_and_counted() {
+    let guessed = |peer: &str, technique| Attempt {
+        technique,
+        ..reached(peer, 50)
+    };
+    let mut snapshot = healthy();
+    snapshot.attempts = vec![guessed("a", Technique::Prediction)];
+    let text = |snapshot: &Snapshot| {
+        let (findings, _) = examine(snapshot);
+        findings.into_iter().map(|it| it.text).collect::<String>()
+    };
+    assert!(text(&snapshot).contains("reached directly, by a guessed port."));
+    snapshot.attempts.push(reached("b", 50));
+    assert!(text(&snapshot).contains("reached directly, 1 of them by a guessed port."));
+    snapshot.attempts.push(guessed("c", Technique::Birthday));
+    snapshot.attempts.push(failed("d", EIM));
+    // What failed was found by nothing.
+    snapshot.attempts.push(Attempt {
+        technique: Technique::BlockSpray,
+        ..failed("e", EIM)
+    });
+    // The latest path counts.
+    snapshot
+        .attempts
+        .push(guessed("b", Technique::MutualPrediction));
+    let said = text(&snapshot);
+    assert!(
+        said.contains("Direct with 3 of 5 peers, all of them by guessed ports; 2 were"),
+        "{said}"
+    );
+    let techniques = examine(&snapshot).1.techniques;
+    let expected = Techniques {
+        prediction: 1,
+        mutual_prediction: 1,
+        birthday: 1,
+        ..Techniques::default()
+    };
+    assert_eq!(techniques, expected);
+    // Through the tracker no port is guessed.
+    snapshot.peers = vec![peer("a", PeerPath::Relay)];
+    assert_eq!(examine(&snapshot).1.techniques.guessed(), 2);
+}
+
+#[test]
 fn a_peer_counts_once_as_it_is_reached_now_or_else_at_its_best() {
     let numbers = |change: &dyn Fn(&mut Snapshot)| {
         let mut snapshot = healthy();

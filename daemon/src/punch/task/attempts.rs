@@ -38,6 +38,7 @@ impl Puncher {
             return self.tell_over(peer).await;
         }
         self.make_room(peer).await;
+        self.end_guesses(now, peer, meeting.line.tracker()).await;
         let route = self.endpoint.socket().route(&peer, Class::Direct);
         let head_start = self.head_start(meeting);
         let own = self.survey.guessing(meeting.advice);
@@ -55,10 +56,10 @@ impl Puncher {
         }
     }
 
-    /// How long a direct path has before the relay is taken. One that is in use and does not answer
-    /// may be slow, and no more.
+    /// How long a direct path has before the relay is taken. One that is in use and well is given time.
     fn head_start(&self, meeting: &Meeting) -> Duration {
-        match self.keepers.contains_key(&meeting.rendezvous.peer) {
+        let keeper = self.keepers.get(&meeting.rendezvous.peer);
+        match keeper.is_some_and(|keeper| !keeper.is_silent) {
             true => relay::HEAD_START,
             false => relay::head_start(&self.nat, &meeting.rendezvous),
         }
@@ -314,6 +315,10 @@ impl Puncher {
     /// The connection that we had is no more: the client opens another on a path that was proven
     /// meanwhile, the server awaits it there.
     pub(super) async fn meet_anew(&mut self, peer: PublicKey) {
+        if !self.keepers.contains_key(&peer) {
+            let its = self.attempts.values_mut().filter(|it| it.peer == peer);
+            its.for_each(Attempt::reopen);
+        }
         let is_proven = |it: &Attempt| it.peer == peer && it.is_open();
         let latest = self.attempts.iter().rev().find(|(_, it)| is_proven(it));
         match latest.map(|(id, it)| (*id, it.side())) {

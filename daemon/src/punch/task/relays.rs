@@ -9,7 +9,7 @@ use warren_proto::id::PublicKey;
 use warren_proto::proof::Side;
 
 use super::{Dialled, Puncher};
-use crate::punch::relay::RelaySession;
+use crate::punch::relay::{HEAD_START, RelaySession};
 use crate::punch::watch::{Sight, Watch};
 use crate::punch::{Kept, PathNews};
 use crate::tracker::TrackerId;
@@ -37,6 +37,7 @@ impl Puncher {
         chosen.point(socket, route);
         self.records.expect(route, chosen.rtt);
         let is_new = present.is_some_and(|it| it.id != chosen.id);
+        self.dial_anew(peer, &chosen);
         if let Some(watch) = self.relayed.get_mut(&peer).filter(|_| is_new) {
             watch.repointed(now, chosen);
             let session = watch.kept.session;
@@ -69,6 +70,33 @@ impl Puncher {
         let rtt = self.records.rtt(route);
         let dialling = self.dial_route(id, peer, (route, Class::Relay), rtt);
         self.dialling_relay.insert(peer, (id, dialling));
+    }
+
+    /// Dials by the session that is chosen now what is being dialled by another: that may lead nowhere any
+    /// more, and QUIC tries ever more rarely.
+    fn dial_anew(&mut self, peer: PublicKey, chosen: &RelaySession) {
+        let is_by = |id: &u64| {
+            let relay = self.attempts.get(id).and_then(|it| it.relay.as_ref());
+            relay.is_some_and(|relay| relay.id == chosen.id)
+        };
+        let dialled = self.dialling_relay.get(&peer);
+        if dialled.is_none_or(|(id, _)| is_by(id)) {
+            return;
+        }
+        let its = self.attempts.keys().rev().find(|id| is_by(id)).copied();
+        if let (Some(id), Some((_, dialling))) = (its, self.dialling_relay.remove(&peer)) {
+            dialling.abort();
+            self.dial_relay(id);
+        }
+    }
+
+    /// The direct path of a peer does not answer: the way through a tracker that there is already is
+    /// taken in a moment.
+    pub(super) fn hurry_relay(&mut self, now: Instant, peer: PublicKey) {
+        let its = self.attempts.values_mut().filter(|it| it.peer == peer);
+        for attempt in its.filter(|it| it.may_relay() && it.relay_due.is_none()) {
+            attempt.relay_due = Some(now + HEAD_START);
+        }
     }
 
     fn needs_relay(&self, peer: PublicKey) -> bool {
