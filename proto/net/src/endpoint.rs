@@ -160,8 +160,7 @@ impl Endpoint {
         // Of one port each: who is told that a connection is no more at one of our ports learns
         // nothing that would end one at another (RFC 9000 §21.11).
         let ids = |local: SocketAddr| LocalIds::new(&identity.derive(IDS_PURPOSE, local.port()));
-        let socket =
-            Socket::bind_as(addr, payload_bytes, unsolicited, ids).map_err(failed)?;
+        let socket = Socket::bind_as(addr, payload_bytes, unsolicited, ids).map_err(failed)?;
         let server = match serves {
             [] => None,
             _ => Some(Server::new(identity, serves, profile)?),

@@ -13,9 +13,7 @@ use tokio::net::UdpSocket;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use warren_net::{
-    Class, Connection, Endpoint, Expect, Identity, Profile, Protocol, Unsolicited,
-};
+use warren_net::{Class, Connection, Endpoint, Expect, Identity, Profile, Protocol, Unsolicited};
 
 mod common;
 
@@ -50,7 +48,9 @@ async fn a_daemon_that_was_started_anew_says_so_though_it_takes_in_no_strangers(
         let peer = endpoint(&client, Unsolicited::OnlyAdmitted);
         let from = peer.local_addr();
         let before = Life::start(&server, any(), Profile::Daemon, |listening| {
-            let back = listening.socket().route(&client.public_key(), Class::Direct);
+            let back = listening
+                .socket()
+                .route(&client.public_key(), Class::Direct);
             open(listening, back, from);
         });
         let route = peer.socket().route(&server.public_key(), Class::Direct);
@@ -174,7 +174,10 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
+        self.runtime
+            .take()
+            .into_iter()
+            .for_each(Runtime::shutdown_background);
     }
 }
 
