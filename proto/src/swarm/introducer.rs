@@ -279,7 +279,7 @@ mod tests {
         let error = IntroduceError::TooSoon {
             wait: PAIR_INTERVAL,
         };
-        assert_eq!(reconnect_and_meet(now), Err(error.clone()));
+        assert_eq!(reconnect_and_meet(now), Err(error));
         assert_eq!(reconnect_and_meet(now), Err(error));
         assert_eq!(reconnect_and_meet(now + PAIR_INTERVAL), Ok(()));
     }
