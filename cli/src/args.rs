@@ -130,7 +130,7 @@ pub(crate) struct DaemonArgs {
     /// The tracker, as it printed itself; its key is remembered when it is not given
     #[arg(value_name = "TRACKER:PORT[#KEY]")]
     pub(crate) tracker: TrackerArg,
-    /// UDP address and port for other peers [default: any address, a free port]
+    /// UDP address and port for other peers [default: any address, a port of its own]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) listen: Option<SocketAddr>,
     /// Never talk to peers through the tracker, even where there is no direct path

@@ -41,7 +41,8 @@ pub struct Config {
     pub tracker: String,
     /// What the tracker's key must match, when given.
     pub tracker_pin: Option<TrackerPin>,
-    /// Where to listen for peers; any address and a free port when not given.
+    /// Where to listen for peers; when not given, any address and the port that the key stands for, or
+    /// a free one where that is taken.
     pub listen: Option<SocketAddr>,
     /// By which paths peers may reach it.
     pub paths: Paths,
@@ -159,11 +160,15 @@ fn bind(identity: &Identity, listen: Option<SocketAddr>) -> Result<Endpoint, Api
     let serves = [Protocol::Peer];
     let only = Unsolicited::OnlyAdmitted;
     let bind = |addr| Endpoint::bind_with(addr, identity, &serves, Profile::Daemon, only);
+    // A machine without IPv6 still has the other.
+    let bind_any = |port: u16| {
+        bind((Ipv6Addr::UNSPECIFIED, port).into())
+            .or_else(|_| bind((Ipv4Addr::UNSPECIFIED, port).into()))
+    };
     let bound = match listen {
         Some(addr) => bind(addr),
-        // A machine without IPv6 still has the other.
-        None => bind((Ipv6Addr::UNSPECIFIED, 0).into())
-            .or_else(|_| bind((Ipv4Addr::UNSPECIFIED, 0).into())),
+        // Started anew, it is where its peers knew it, and can tell them so.
+        None => bind_any(identity.usual_port()).or_else(|_| bind_any(0)),
     };
     bound.map_err(|error| bind_error(&error))
 }

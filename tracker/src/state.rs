@@ -103,7 +103,9 @@ impl State {
         let id = SessionId(tables.next_session);
         tables.next_session += 1;
         let peer = link.peer_key();
-        if let Some(older) = self.end_session(&mut tables, peer) {
+        // What is relayed goes on by the new connection. To a new process it means nothing, which
+        // that says by itself.
+        if let Some(older) = tables.end_session(peer) {
             Close::Replaced.apply(&older.link);
         }
         let situation = first_situation(link);
@@ -123,14 +125,9 @@ impl State {
     pub(crate) fn disconnect(&self, peer: PublicKey, id: SessionId) {
         let mut tables = self.lock();
         if tables.is_current(&peer, id) {
-            self.end_session(&mut tables, peer);
+            tables.end_session(peer);
+            self.relay.disconnect(&peer);
         }
-    }
-
-    fn end_session(&self, tables: &mut Tables, peer: PublicKey) -> Option<Session> {
-        let ended = tables.end_session(peer)?;
-        self.relay.disconnect(&peer);
-        Some(ended)
     }
 
     /// Takes in what a daemon said and returns what to answer, in order; `None` if the session is

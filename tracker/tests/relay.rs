@@ -75,6 +75,24 @@ async fn introducing_the_same_two_again_prolongs_their_session() {
 }
 
 #[tokio::test]
+async fn who_comes_back_by_another_way_goes_on_with_the_same_session() {
+    use Transport::{Tcp, Udp};
+    for [before, after] in [[Tcp, Udp], [Udp, Tcp], [Udp, Udp]] {
+        let running = start(Some(RATE));
+        let identity = Identity::generate().unwrap();
+        let mut a = running.daemon_as(before, &identity).await;
+        let mut b = running.daemon(Udp).await;
+        let id = introduce(&mut a, &mut b).await.unwrap();
+        let mut again = running.daemon_as(after, &identity).await;
+        // It has neither announced nor been introduced since.
+        again.send(id, &[7; 1200]);
+        assert_eq!(b.receive().await, relayed(id, vec![7; 1200]));
+        b.send(id, &[8; 1200]);
+        assert_eq!(again.receive().await, relayed(id, vec![8; 1200]));
+    }
+}
+
+#[tokio::test]
 async fn what_names_no_session_or_comes_from_elsewhere_is_not_passed_on() {
     let running = start(Some(RATE));
     let [mut a, mut b] = running.daemons([Transport::Udp; 2]).await;

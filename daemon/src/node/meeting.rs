@@ -41,7 +41,7 @@ pub(super) const FIRST_TRY: Duration = Duration::from_secs(3);
 const LONGEST_TRY: Duration = Duration::from_secs(60);
 
 /// How long after the first connection to a tracker nothing is announced, unless our NAT is known
-/// before. Peers that are introduced should know how to approach it.
+/// before, or turns out not to be soon. Peers that are introduced should know how to approach it.
 const SURVEY_TIME: Duration = Duration::from_millis(1500);
 
 /// Whether trackers are told of our shares. Closed → Open once, when our NAT is known or a moment
@@ -206,7 +206,7 @@ impl Node {
                 self.note_carrier(id, stun.main, rtt, tunnel);
                 self.handle_tracker_connected(id, pin, public, way);
                 if id == OWN {
-                    self.config.punch.survey(stun);
+                    self.config.punch.survey(stun, rtt);
                 }
             }
             TrackerEvent::Lost { cause, mismatch } => self.handle_tracker_lost(id, cause, mismatch),
@@ -297,6 +297,7 @@ impl Node {
             FromTracker::Peers { swarm, sample, .. } => {
                 for member in sample.into_vec() {
                     self.note_member(id, swarm, member);
+                    self.meet_if_silent(member.peer, &swarm);
                 }
             }
             FromTracker::Joined { swarm, member } => {
@@ -306,6 +307,7 @@ impl Node {
                 }
                 self.note_member(id, swarm, member);
                 self.seek_silent();
+                self.meet_newcomer(member, &swarm);
             }
             FromTracker::Left { swarm, peer } | FromTracker::NoSuchPeer { swarm, peer } => {
                 // Another tracker may know better.
@@ -361,6 +363,33 @@ impl Node {
         }
         if wants {
             self.join_if_connected(member.peer, swarm);
+        }
+    }
+
+    /// Asks a tracker that was started anew, or a peer that was, for what we have lost with it.
+    fn meet_if_silent(&mut self, peer: PublicKey, swarm: &SwarmId) {
+        if self.peers.get(&peer).is_some_and(|it| !it.is_heard()) {
+            self.meet_soon(peer, swarm);
+        }
+    }
+
+    /// A seed that comes asks for nobody, so there is nothing to wait for; a leech has asked with its
+    /// announce to be introduced.
+    fn meet_newcomer(&mut self, member: Member, swarm: &SwarmId) {
+        match self.peers.contains_key(&member.peer) {
+            true => self.meet_if_silent(member.peer, swarm),
+            false if member.state == MemberState::Seed => self.meet_soon(member.peer, swarm),
+            false => (),
+        }
+    }
+
+    /// What is under way with a peer that has just come leads to what it was before.
+    fn meet_soon(&mut self, peer: PublicKey, swarm: &SwarmId) {
+        self.meeting.remove(&peer);
+        let share = self.shares.get_mut(swarm);
+        if let Some(known) = share.and_then(|share| share.members.get_mut(&peer)) {
+            known.next_try = Instant::now();
+            self.next_tick = known.next_try;
         }
     }
 
@@ -464,7 +493,7 @@ impl Node {
 
     fn situation(&self) -> Situation {
         let mut nat = self.nat;
-        if self.port.candidate().is_some() {
+        if self.port.is_open() {
             // At that port everybody is let in, so nobody need wait for us to send first.
             nat.filtering = NatFiltering::PortIndependent;
         }
@@ -527,6 +556,13 @@ impl Node {
 }
 
 impl TrackerState {
+    /// Has it come back soon, if there is no connection.
+    pub(super) fn hurry(&self) {
+        if !self.connected {
+            self.handle.hurry();
+        }
+    }
+
     /// How it is reached now.
     pub(super) fn way(&self) -> Option<model::Way> {
         self.way.filter(|_| self.connected).map(model::Way::from)
@@ -549,6 +585,13 @@ impl Share {
         if let Some(known) = self.members.get_mut(peer) {
             known.tries = known.tries.saturating_add(1);
             known.next_try = now + wait_after(known.tries);
+        }
+    }
+
+    /// A member was started anew, and can be met again now.
+    pub(super) fn meet_anew(&mut self, peer: &PublicKey, now: Instant) {
+        if let Some(known) = self.members.get_mut(peer) {
+            (known.tries, known.next_try) = (0, now);
         }
     }
 

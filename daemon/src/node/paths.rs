@@ -119,6 +119,9 @@ impl Node {
                 known.next_try = now + FIRST_TRY;
                 return;
             }
+            if let Some(tracker) = self.trackers.get(&known.tracker) {
+                tracker.hurry();
+            }
         }
     }
 
@@ -180,7 +183,8 @@ impl Node {
             None => Carrier::Udp(tracker),
         };
         if let Some(state) = self.trackers.get_mut(&id) {
-            state.carrier = Some((carrier, rtt));
+            state.carrier = Some((carrier.clone(), rtt));
+            self.config.punch.carry(id, carrier, rtt);
         }
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use quinn::ConnectionError;
 use tokio::sync::mpsc;
 use warren_net::{Class, Connection};
 use warren_proto::id::{PublicKey, SwarmId};
@@ -315,9 +316,23 @@ impl Node {
             .is_some_and(|peer| peer.session == session)
         {
             tracing::debug!(peer = %key, "peer gone");
-            self.drop_peer(key, Close::Done);
+            self.drop_gone(key);
         }
         self.handle_drained_closed(key, session);
+    }
+
+    /// Lets go of a peer whose connection has ended. One that was started anew is met at once.
+    fn drop_gone(&mut self, key: PublicKey) {
+        let peer = self.peers.get(&key);
+        let ended = peer.and_then(|peer| peer.connection.quinn().close_reason());
+        self.drop_peer(key, Close::Done);
+        if ended == Some(ConnectionError::Reset) {
+            let now = Instant::now();
+            for share in self.shares.values_mut() {
+                share.meet_anew(&key, now);
+            }
+            self.next_tick = now;
+        }
     }
 
     /// Ends the connection with a peer and whatever was under way on it.

@@ -38,7 +38,7 @@ use crate::portmap::PortHandle;
 use crate::tracker::{Line, TrackerId};
 use guess::Word;
 pub(crate) use record::Records;
-use relay::RelaySession;
+use relay::{Carrier, RelaySession};
 use task::Puncher;
 
 /// Orders that may wait. The node gives up on one that finds no room: a tracker that introduces
@@ -120,7 +120,8 @@ enum Order {
     Hear(Box<Word>),
     Keep(Box<Kept>),
     Suspect(PublicKey),
-    Survey(StunServer),
+    Survey(StunServer, Duration),
+    Carry(TrackerId, Carrier, Duration),
 }
 
 /// One introduction.
@@ -226,10 +227,17 @@ impl PunchHandle {
         let _ = self.orders.try_send(Order::Suspect(peer));
     }
 
-    /// Finds out how our NAT looks to this tracker, now and from time to time.
-    pub(crate) fn survey(&self, server: StunServer) {
+    /// Finds out how our NAT looks to this tracker, now and from time to time. A round trip to it
+    /// takes `rtt`.
+    pub(crate) fn survey(&self, server: StunServer, rtt: Duration) {
         // Without it, we are told of as of unknown kind.
-        let _ = self.orders.try_send(Order::Survey(server));
+        let _ = self.orders.try_send(Order::Survey(server, rtt));
+    }
+
+    /// From now on this takes relayed datagrams to a tracker, to which a round trip takes `rtt`.
+    pub(crate) fn carry(&self, tracker: TrackerId, carrier: Carrier, rtt: Duration) {
+        // Connections there turn out to be silent, and are introduced anew.
+        let _ = self.orders.try_send(Order::Carry(tracker, carrier, rtt));
     }
 
     /// The round trip of the path that was proven on a route, for the handshake.

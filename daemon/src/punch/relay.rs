@@ -1,6 +1,6 @@
 //! The way to a peer through a tracker: what carries it, and when it is worth taking.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -58,6 +58,20 @@ impl RelaySession {
         })
     }
 
+    /// From now on this takes datagrams to the tracker, to which a round trip takes `rtt`; whether it
+    /// is something else than before.
+    pub(super) fn carry(&mut self, carrier: &Carrier, rtt: Duration) -> bool {
+        let is_same = match (&self.carrier, carrier) {
+            (Carrier::Udp(before), Carrier::Udp(now)) => before == now,
+            (Carrier::Tunnel(before), Carrier::Tunnel(now)) => before.same_channel(now),
+            (Carrier::Udp(_), Carrier::Tunnel(_)) | (Carrier::Tunnel(_), Carrier::Udp(_)) => false,
+        };
+        if !is_same {
+            (self.carrier, self.rtt) = (carrier.clone(), self.rtt.max(rtt * 2));
+        }
+        !is_same
+    }
+
     /// Sends what goes out on a relay route by this session from now on.
     pub(super) fn point(&self, socket: &Socket, route: SocketAddr) {
         let pointed = match &self.carrier {
@@ -71,7 +85,8 @@ impl RelaySession {
 }
 
 /// How long to wait for a direct path before the relay is taken: not at all where a direct one is not
-/// likely to be there within about a round trip.
+/// likely to be there within about a round trip. Where it is not known how a NAT behaves, mostly since
+/// hardly any UDP is let through, it is not, unless both are in one network.
 ///
 /// A NAT that maps by destination shows a peer another port than the one the peer was told of. That
 /// does no harm where the peer lets in what comes from ports it has not sent to, at the port that we
@@ -83,12 +98,26 @@ pub(super) fn head_start(ours: &Nat, rendezvous: &Rendezvous) -> Duration {
         ..Nat::default()
     };
     let meets = |one: &Nat, other: &Nat| !maps_by_destination(one) || lets_in(other);
-    let is_likely = meets(ours, theirs) && meets(theirs, ours);
+    let is_known = |nat: &Nat| nat.mapping != NatMapping::Unknown;
+    let is_near = rendezvous
+        .candidates
+        .iter()
+        .any(|it| is_local(it.address.ip()));
+    let are_known = is_near || (is_known(ours) && is_known(theirs));
+    let is_likely = are_known && meets(ours, theirs) && meets(theirs, ours);
     let clashes = |nat: &Nat| nat.filtering == NatFiltering::Clashing;
     match is_likely && !rendezvous.candidates.is_empty() {
         true if clashes(ours) || clashes(theirs) => HEAD_START_HELD,
         true => HEAD_START,
         false => Duration::ZERO,
+    }
+}
+
+/// Whether only somebody in our network, or on this machine, is told of such an address.
+fn is_local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
     }
 }
 
@@ -130,13 +159,27 @@ mod tests {
         let usual = (ALIKE, PortDependent);
         let unknown = (NatMapping::Unknown, NatFiltering::Unknown);
         check(usual, usual, 1, HEAD_START);
-        check(unknown, usual, 1, HEAD_START);
-        check(usual, unknown, 1, HEAD_START);
+        check(unknown, usual, 1, Duration::ZERO);
+        check(usual, unknown, 1, Duration::ZERO);
+        check(unknown, unknown, 1, Duration::ZERO);
         check(usual, usual, 0, Duration::ZERO);
         let clashing = (ALIKE, NatFiltering::Clashing);
         check(clashing, usual, 1, HEAD_START_HELD);
         check(usual, clashing, 1, HEAD_START_HELD);
         check((random, NatFiltering::Clashing), usual, 1, Duration::ZERO);
+    }
+
+    #[test]
+    fn in_one_network_a_direct_path_is_likely_whatever_is_known() {
+        let unknown = (NatMapping::Unknown, NatFiltering::Unknown);
+        let mut told = rendezvous(unknown, 1);
+        let near = Candidate {
+            kind: CandidateKind::Host,
+            address: ([192, 168, 1, 9], 5000).into(),
+        };
+        let candidates = told.candidates.into_vec().into_iter().chain([near]);
+        told.candidates = Bounded::truncated(candidates);
+        assert_eq!(head_start(&Nat::default(), &told), HEAD_START);
     }
 
     #[test]

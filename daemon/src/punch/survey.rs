@@ -23,6 +23,9 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// Least time between two thorough probes because of what peers have seen: one opens 32 sockets.
 const LOOK_PAUSE: Duration = Duration::from_secs(60);
+/// How long nothing waits for a survey without answers: in round trips to the tracker, and at least.
+const PATIENCE_RTTS: u32 = 3;
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long the probe of the filtering may take; it gives up by itself before.
 const LONGEST_PROBE: Duration = Duration::from_secs(10);
@@ -59,6 +62,8 @@ pub(super) struct Survey {
     next: Option<Instant>,
     /// When the last probe was.
     begun: Instant,
+    /// When it is told that nothing is known, unless something is by then.
+    patient_until: Option<Instant>,
     reflexive: Option<SocketAddr>,
     mapping: Option<NatMapping>,
     dependence: Option<Dependence>,
@@ -86,6 +91,7 @@ impl Default for Survey {
             depth: Depth::Check,
             next: None,
             begun: Instant::now(),
+            patient_until: None,
             reflexive: None,
             mapping: None,
             dependence: None,
@@ -102,8 +108,14 @@ impl Default for Survey {
 }
 
 impl Survey {
-    /// Begins anew, with this server.
-    pub(super) fn start(&mut self, now: Instant, server: StunServer) {
+    /// Begins anew, with this server, to which a round trip takes so long.
+    pub(super) fn start_within(&mut self, now: Instant, server: StunServer, rtt: Duration) {
+        let patience = LEAST_PATIENCE.max(rtt * PATIENCE_RTTS);
+        self.patient_until = Some(now + patience).filter(|_| self.nat.is_none());
+        self.start(now, server);
+    }
+
+    fn start(&mut self, now: Instant, server: StunServer) {
         self.server = Some(server);
         // They may have seen another network.
         self.observers = Observers::new();
@@ -223,7 +235,7 @@ impl Survey {
     /// When to call [`Survey::handle_timeout`].
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let probe = self.probe.as_ref().and_then(MappingProbe::poll_timeout);
-        let dues = [probe, self.next, self.next_look(now)];
+        let dues = [probe, self.next, self.next_look(now), self.patient_until];
         dues.into_iter().flatten().min()
     }
 
@@ -252,6 +264,18 @@ impl Survey {
 
     /// What the probe found out, once it is over.
     pub(super) fn poll_finding(&mut self, now: Instant) -> Option<Finding> {
+        self.poll_measured(now).or_else(|| self.poll_unknown(now))
+    }
+
+    /// That nothing is known, for those who wait, where not even the quick questions are answered in
+    /// time: what cannot be reached is not waited for.
+    fn poll_unknown(&mut self, now: Instant) -> Option<Finding> {
+        self.patient_until.take_if(|until| *until <= now)?;
+        let is_unanswered = self.probe.is_some() && self.depth == Depth::Quick;
+        (is_unanswered && self.nat.is_none()).then(|| Finding::Nat(Nat::default()))
+    }
+
+    fn poll_measured(&mut self, now: Instant) -> Option<Finding> {
         let measured = self.probe.as_mut()?.poll_measured()?;
         self.probe = None;
         let Some(reflexive) = self.reflexive_of(&measured) else {
@@ -406,6 +430,34 @@ mod tests {
         assert!(!bench.survey.is_deep());
         let own = bench.survey.guessing(None).map(|own| own.mapping);
         assert_eq!(own, Some(nat.mapping));
+    }
+
+    #[tokio::test]
+    async fn nothing_waits_for_a_port_that_cannot_be_reached() {
+        let (mut bench, now) = (Bench::default(), Instant::now());
+        let rtt = Duration::from_millis(50);
+        bench.survey.start_within(now, bench.server(), rtt);
+        let told = Some(Finding::Nat(Nat::default()));
+        let late = now + rtt * PATIENCE_RTTS;
+        assert_eq!(bench.survey.poll_finding(late - rtt / 2), None);
+        assert!(bench.survey.poll_timeout().is_some_and(|due| due <= late));
+        assert_eq!(bench.survey.poll_finding(late), told);
+        assert_eq!(bench.survey.poll_finding(late), None, "once");
+        // What is learned later is told later.
+        bench.answer_all(late);
+        bench.survey.handle_filtered(NatFiltering::PortDependent);
+        let found = bench.survey.poll_finding(late);
+        assert!(matches!(found, Some(Finding::Nat(nat)) if nat != Nat::default()));
+    }
+
+    #[tokio::test]
+    async fn where_the_quick_questions_are_answered_the_filtering_is_waited_for() {
+        let (mut bench, now) = (Bench::default(), Instant::now());
+        bench
+            .survey
+            .start_within(now, bench.server(), Duration::ZERO);
+        bench.answer_all(now);
+        assert_eq!(bench.survey.poll_finding(now + LEAST_PATIENCE), None);
     }
 
     #[tokio::test]

@@ -176,14 +176,15 @@ impl Puncher {
                 }
                 self.ask_relayed(peer).await;
             }
-            Order::Survey(server) => self.survey(now, server).await,
+            Order::Survey(server, rtt) => self.survey(now, server, rtt).await,
+            Order::Carry(tracker, carrier, rtt) => self.carry(tracker, &carrier, rtt).await,
         }
     }
 
-    async fn survey(&mut self, now: Instant, server: StunServer) {
+    async fn survey(&mut self, now: Instant, server: StunServer, rtt: Duration) {
         // There was no connection to the tracker: the router may have been started anew.
         self.ports.network_changed();
-        self.survey.start(now, server);
+        self.survey.start_within(now, server, rtt);
         self.settle_survey().await;
     }
 

@@ -105,12 +105,22 @@ impl Socket {
         payload_bytes: u16,
         unsolicited: Unsolicited,
     ) -> io::Result<Arc<Self>> {
+        Self::bind_as(addr, payload_bytes, unsolicited, |_| LocalIds::default())
+    }
+
+    /// The same, with connection ids that depend on the address it is bound to.
+    pub(crate) fn bind_as(
+        addr: SocketAddr,
+        payload_bytes: u16,
+        unsolicited: Unsolicited,
+        ids: impl FnOnce(SocketAddr) -> LocalIds,
+    ) -> io::Result<Arc<Self>> {
         let io = tokio::net::UdpSocket::from_std(open::open(addr)?)?;
         let state = UdpSocketState::new((&io).into())?;
         let state_named = UdpSocketState::new((&io).into())?;
         let local = canonical(io.local_addr()?);
         let segments = MAX_RECEIVE_BYTES.div_ceil(usize::from(payload_bytes).max(1));
-        let local_ids = LocalIds::default();
+        let local_ids = ids(local);
         let (taker, counters) = <(Arc<Taker>, Arc<Counters>)>::default();
         let extras = Extras::new(local, Arc::clone(&taker), Arc::clone(&counters));
         Ok(Arc::new(Self {

@@ -214,7 +214,8 @@ fn port(snapshot: &Snapshot) -> Option<Finding> {
         PortMappingState::BehindNat => (
             Code::RouterBehindNat,
             Severity::Note,
-            "Your router is itself behind another one, so the port that it has opened lets nobody in.",
+            "Your router is itself behind another one, so the port that it has opened lets in nobody \
+             but those behind that one, too.",
         ),
         PortMappingState::Shut => (
             Code::PortShut,

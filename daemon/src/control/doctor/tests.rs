@@ -25,7 +25,9 @@ fn a_tracker_that_is_not_reached_is_told_with_its_cause_and_what_to_look_at() {
     says(
         |it| by(&mut it.trackers[0], Transport::Udp, 443),
         "TRK-04",
-        "The tracker t.example:59000 is reached by QUIC over UDP at port 443.",
+        "The tracker t.example:59000 is reached by QUIC over UDP at port 443, since UDP to port 59000 \
+         does not get through; where it gets out to few ports, most peers are reached through the \
+         tracker.",
         "",
     );
 }

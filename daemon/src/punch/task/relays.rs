@@ -2,14 +2,14 @@
 //! sessions come and go, left when there is a direct one.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use warren_net::Class;
 use warren_proto::id::PublicKey;
 use warren_proto::proof::Side;
 
 use super::{Dialled, Puncher};
-use crate::punch::relay::{HEAD_START, RelaySession};
+use crate::punch::relay::{Carrier, HEAD_START, RelaySession};
 use crate::punch::watch::{Sight, Watch};
 use crate::punch::{Kept, PathNews};
 use crate::tracker::TrackerId;
@@ -41,6 +41,28 @@ impl Puncher {
         if let Some(watch) = self.relayed.get_mut(&peer).filter(|_| is_new) {
             watch.repointed(now, chosen);
             let session = watch.kept.session;
+            self.tell(PathNews::Moved { peer, session }).await;
+        }
+    }
+
+    /// Sends what goes out by the sessions at a tracker the way by which it is reached now: they are
+    /// the daemon's, whatever connection it has.
+    pub(super) async fn carry(&mut self, tracker: TrackerId, carrier: &Carrier, rtt: Duration) {
+        let attempts = self.attempts.values_mut();
+        let offered = attempts.filter_map(|it| it.relay.as_mut());
+        for session in offered.filter(|session| session.tracker == tracker) {
+            session.carry(carrier, rtt);
+        }
+        let watched = self.relayed.iter_mut();
+        let its = watched.filter_map(|(peer, watch)| {
+            let session = watch.session.as_mut();
+            let session = session.filter(|session| session.tracker == tracker)?;
+            let is_other = session.carry(carrier, rtt);
+            is_other.then(|| (*peer, watch.kept.session, watch.route, session.clone()))
+        });
+        let moved: Vec<_> = its.collect();
+        for (peer, session, route, relay) in moved {
+            relay.point(self.endpoint.socket(), route);
             self.tell(PathNews::Moved { peer, session }).await;
         }
     }
