@@ -210,7 +210,7 @@ impl Inner {
             && let Some(daemon) = self.daemons.get(&peer)
         {
             tracing::debug!(%peer, "a daemon has moved, and is to connect again");
-            Close::Done.apply(&daemon.link);
+            Close::Moved.apply(&daemon.link);
         }
     }
 }

@@ -44,6 +44,8 @@ pub(crate) enum Close {
     TooSlow,
     /// The same daemon has connected again.
     Replaced,
+    /// The daemon has another IP address than when it connected, and is to connect again at once.
+    Moved,
 }
 
 impl Close {
@@ -54,6 +56,7 @@ impl Close {
             Self::Protocol => 1,
             Self::TooSlow => 2,
             Self::Replaced => 3,
+            Self::Moved => 4,
         }
     }
 
@@ -63,6 +66,7 @@ impl Close {
             Self::Protocol => "protocol violation",
             Self::TooSlow => "news not read",
             Self::Replaced => "connected again",
+            Self::Moved => "moved",
         };
         link.close(self.code(), reason);
     }
@@ -142,7 +146,7 @@ async fn serve(
         id,
         state: Arc::clone(&state),
     };
-    let probe = |port, token| echo::answer(link, &admission, port, token);
+    let probe = |port, token| echo::answer(link, from, &admission, (port, token));
     tokio::select! {
         ended = read(&mut reader, &present, answers_in, probe) => ended,
         ended = write(&mut writer, answers, news) => ended,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -55,8 +55,18 @@ struct Tables {
 struct Session {
     id: SessionId,
     link: Link,
+    /// Where it began its handshake, and has shown by completing it that it receives.
+    from: IpAddr,
     news: mpsc::Sender<FromTracker>,
     situation: Situation,
+}
+
+impl Session {
+    /// Where the daemon is seen; `None` if that is another IP address than it has proven to be at.
+    /// QUIC goes by the last packet, and whoever writes a source address could point others there.
+    fn observed(&self) -> Option<SocketAddr> {
+        proven(&self.link, self.from)
+    }
 }
 
 impl State {
@@ -99,6 +109,7 @@ impl State {
         let session = Session {
             id,
             link: link.clone(),
+            from,
             news,
             situation,
         };
@@ -121,7 +132,7 @@ impl State {
     }
 
     /// Takes in what a daemon said and returns what to answer, in order; `None` if the session is
-    /// not the daemon's current one.
+    /// not the daemon's current one, or over since the daemon has moved.
     pub(crate) fn handle(
         &self,
         now: Instant,
@@ -130,7 +141,7 @@ impl State {
         message: ToTracker,
     ) -> Option<Vec<FromTracker>> {
         let mut tables = self.lock();
-        if !tables.is_current(&peer, id) {
+        if !tables.is_current(&peer, id) || !tables.refresh_situation(peer) {
             return None;
         }
         Some(match message {
@@ -351,21 +362,30 @@ impl Tables {
         let Some(session) = self.sessions.get(&peer) else {
             return;
         };
-        let from = (&peer, session.link.remote_address());
+        let from = (&peer, session.situation.observed);
         if let Some((to, news)) = self.followup.trickle(now, from, word) {
             self.tell(&to, news);
         }
     }
 
-    /// Addresses and round-trip times change while a daemon is connected.
-    fn refresh_situation(&mut self, peer: PublicKey) {
-        if let Some(session) = self.sessions.get_mut(&peer) {
-            let now = first_situation(&session.link);
-            session.situation.observed = now.observed;
-            session.situation.tracker_is_loopback = now.tracker_is_loopback;
-            session.situation.rtt = now.rtt;
-            self.introducer.situation(peer, session.situation.clone());
-        }
+    /// Addresses and round-trip times change while a daemon is connected. False if it has moved: then
+    /// nobody is told of it, and it has to connect again.
+    fn refresh_situation(&mut self, peer: PublicKey) -> bool {
+        let Some(session) = self.sessions.get_mut(&peer) else {
+            return false;
+        };
+        let Some(observed) = session.observed() else {
+            tracing::debug!(%peer, "a daemon has moved, and is to connect again");
+            Close::Moved.apply(&session.link);
+            self.introducer.moved(peer);
+            self.introducer.forget(peer);
+            return false;
+        };
+        session.situation.observed = observed;
+        session.situation.tracker_is_loopback = observed.ip().is_loopback();
+        session.situation.rtt = session.link.rtt();
+        self.introducer.situation(peer, session.situation.clone());
+        true
     }
 
     fn tell_all(&self, peers: &[PublicKey], news: &FromTracker) {
@@ -383,6 +403,12 @@ impl Tables {
             Close::TooSlow.apply(&session.link);
         }
     }
+}
+
+/// Where a daemon is seen, if it began its handshake at that IP address.
+pub(crate) fn proven(link: &Link, from: IpAddr) -> Option<SocketAddr> {
+    let observed = link.remote_address();
+    (observed.ip() == from.to_canonical()).then_some(observed)
 }
 
 /// What the connection alone says about where a daemon is.

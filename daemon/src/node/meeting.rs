@@ -247,6 +247,7 @@ impl Node {
         }
         // Only now is it known whose tracker this is.
         self.announce_all();
+        self.seek_silent();
     }
 
     fn announce_all(&mut self) {
@@ -304,6 +305,7 @@ impl Node {
                     self.config.punch.suspect(member.peer);
                 }
                 self.note_member(id, swarm, member);
+                self.seek_silent();
             }
             FromTracker::Left { swarm, peer } | FromTracker::NoSuchPeer { swarm, peer } => {
                 // Another tracker may know better.

@@ -122,6 +122,15 @@ impl Node {
         }
     }
 
+    /// The same for all peers whose paths do not answer: a tracker, or a peer, is back that may know more.
+    pub(super) fn seek_silent(&mut self) {
+        let silent = self.peers.iter().filter(|(_, peer)| !peer.is_heard());
+        let silent: Vec<_> = silent.map(|(key, peer)| (*key, peer.session)).collect();
+        for (key, session) in silent {
+            self.handle_silent(key, session);
+        }
+    }
+
     /// Says something without meaning on a path that has just been found: QUIC would wait longer and
     /// longer before it tries again, and what we have received without the peer knowing goes along.
     fn nudge(&mut self, key: PublicKey, session: SessionId) {

@@ -28,6 +28,12 @@ use crate::punch::StunServer;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(20);
 
+/// The tracker's close code for who has moved and is to connect again at once (PROTOCOL.md, Close codes).
+const MOVED: u64 = 4;
+
+/// A session that was shorter gave no reason to hurry.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 /// How long a tracker may take from the handshake to its welcome.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -91,7 +97,9 @@ impl Session {
             let (error, wait) = match connect(&self.reach(), &self.ways()).await {
                 Ok(welcomed) => {
                     backoff.reset();
-                    let (error, advised) = self.stay(welcomed).await;
+                    let Some((error, advised)) = self.stay(welcomed).await else {
+                        continue;
+                    };
                     let wait = advised.clamp(FIRST_RETRY, LONGEST_RETRY);
                     (error, jittered(wait, &mut rand::rng()))
                 }
@@ -134,8 +142,9 @@ impl Session {
     }
 
     /// Talks for as long as there is a session, by ever better ways. Returns why there is none, and
-    /// how long the tracker wants us to wait.
-    async fn stay(&mut self, mut welcomed: Welcomed) -> (SessionError, Duration) {
+    /// how long the tracker wants us to wait; nothing if it wants us back at once.
+    async fn stay(&mut self, mut welcomed: Welcomed) -> Option<(SessionError, Duration)> {
+        let since = Instant::now();
         loop {
             self.arrived(&welcomed).await;
             let mut better = Better::new(self.reach(), welcomed.way);
@@ -143,10 +152,12 @@ impl Session {
                 Ok(next) => Ok(next),
                 Err(error) => better.last().await.ok_or(error),
             };
+            let has_moved = welcomed.link.close_code() == Some(MOVED);
             welcomed.link.close(0, "done");
             match next {
                 Ok(next) => welcomed = next,
-                Err(error) => return (error, welcomed.retry_after),
+                Err(_) if has_moved && since.elapsed() >= SHORTEST => return None,
+                Err(error) => return Some((error, welcomed.retry_after)),
             }
         }
     }
@@ -243,7 +254,8 @@ impl Session {
                     let message = situation_message(&situation.borrow_and_update());
                     writer.send(&message).await?;
                 }
-                Some((swarm, peer)) = introductions.recv() => {
+                // Who is in no swarm yet is introduced to nobody.
+                Some((swarm, peer)) = introductions.recv(), if !said.has_more() => {
                     writer.send(&ToTracker::Introduce { swarm, peer }).await?;
                     answer_due.get_or_insert_with(|| Instant::now() + ANSWER_TIMEOUT);
                 }

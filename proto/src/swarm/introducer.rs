@@ -85,6 +85,12 @@ impl Introducer {
         }
     }
 
+    /// `peer` was seen at another address than that of its connection, which ends for that: its pairs may
+    /// be introduced once more before their time.
+    pub fn moved(&mut self, peer: PublicKey) {
+        self.quota.forget_pairs(peer);
+    }
+
     /// `peer` is no longer connected. What it used of its quota stays used.
     pub fn forget(&mut self, peer: PublicKey) {
         self.situations.remove(&peer);
