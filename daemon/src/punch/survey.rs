@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep_until, timeout};
 use warren_proto::nat::{Dependence, FilteringProbe, Guessing, MappingProbe, Measured};
 use warren_proto::wire::{NatFiltering, NatMapping, Technique};
@@ -15,7 +16,8 @@ use super::{Nat, StunServer};
 /// for as long as the least patient NATs do.
 const REFRESH: Duration = Duration::from_secs(20);
 
-/// Least time between two such questions.
+/// Least time between two such questions; in the long run between two times that our NAT is taken for
+/// rebound, too. Two may come in a row: one where we have moved, and one for what was asked meanwhile.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// How long the probe of the filtering may take; it gives up by itself before.
@@ -59,6 +61,11 @@ pub(super) struct Survey {
     /// What was found last, all in all.
     nat: Option<Nat>,
     filtering: Option<NatFiltering>,
+    /// What finds out about that.
+    probing: Option<AbortHandle>,
+    /// Up to when our NAT was rebound as often as it may be, and when it is taken for rebound again.
+    rebound_until: Option<Instant>,
+    rebound_due: Option<Instant>,
     filtered: (mpsc::Sender<NatFiltering>, mpsc::Receiver<NatFiltering>),
 }
 
@@ -75,6 +82,9 @@ impl Default for Survey {
             dependence: None,
             nat: None,
             filtering: None,
+            probing: None,
+            rebound_until: None,
+            rebound_due: None,
             filtered: mpsc::channel(1),
         }
     }
@@ -92,11 +102,14 @@ impl Survey {
             return;
         };
         let found = self.filtered.0.clone();
-        tokio::spawn(async move {
+        let probing = tokio::spawn(async move {
             let filtering = probe_filtering(server.main, other).await;
             // The one before is as good where there is no room.
             let _ = found.try_send(filtering.unwrap_or(NatFiltering::Unknown));
         });
+        if let Some(before) = self.probing.replace(probing.abort_handle()) {
+            before.abort();
+        }
     }
 
     /// Begins anew with the server there is: something has changed.
@@ -162,7 +175,8 @@ impl Survey {
     /// When to call [`Survey::handle_timeout`].
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let probe = self.probe.as_ref().and_then(MappingProbe::poll_timeout);
-        probe.into_iter().chain(self.next).min()
+        let dues = self.next.into_iter().chain(self.rebound_due);
+        probe.into_iter().chain(dues).min()
     }
 
     /// Advances to `now`.
@@ -187,6 +201,9 @@ impl Survey {
 
     /// What the probe found out, once it is over.
     pub(super) fn poll_finding(&mut self, now: Instant) -> Option<Finding> {
+        if self.rebound_due.is_some_and(|due| due <= now) {
+            return self.note_rebound(now);
+        }
         let measured = self.probe.as_mut()?.poll_measured()?;
         self.probe = None;
         let Some(reflexive) = measured.reflexive() else {
@@ -198,7 +215,7 @@ impl Survey {
         let before = self.reflexive.replace(reflexive);
         let is_other = before.is_some_and(|before| before != reflexive);
         if is_other {
-            return Some(Finding::Rebound);
+            return self.note_rebound(now);
         }
         match self.depth {
             Depth::Check => return None,
@@ -210,6 +227,18 @@ impl Survey {
             }
         }
         self.combine()
+    }
+
+    /// Our NAT was rebound, or somebody answers with another address each time, whom we would ask without
+    /// end: what comes too early counts later, once.
+    fn note_rebound(&mut self, now: Instant) -> Option<Finding> {
+        let until = self.rebound_until.map_or(now, |until| until.max(now));
+        if until > now + PAUSE {
+            self.rebound_due = Some(until - PAUSE);
+            return None;
+        }
+        (self.rebound_until, self.rebound_due) = (Some(until + PAUSE), None);
+        Some(Finding::Rebound)
     }
 
     /// Notes what was found quickly, and finds out the rest. A pattern that was found before stands
@@ -342,11 +371,48 @@ mod tests {
         assert_eq!(survey.poll_timeout(), Some(start + PAUSE));
     }
 
+    #[tokio::test]
+    async fn a_nat_that_is_rebound_all_the_time_is_asked_twice_and_then_every_2_s() {
+        let (mut bench, start) = (Bench::default(), Instant::now());
+        bench.survey.start(start, bench.server());
+        let (mut now, mut rebounds) = (start, Vec::new());
+        while now < start + PAUSE * 4 {
+            if bench.survey.probe().is_some() {
+                bench.ports.clear();
+                bench.shift += 100;
+                bench.answer_all(now);
+            }
+            if bench.survey.poll_finding(now) == Some(Finding::Rebound) {
+                rebounds.push((now - start).as_secs());
+                bench.survey.restart(now);
+            } else {
+                now += Duration::from_millis(100);
+                bench.survey.handle_timeout(now);
+            }
+        }
+        assert_eq!(rebounds, [0, 0, 2, 4, 6]);
+    }
+
+    #[tokio::test]
+    async fn one_socket_at_a_time_asks_for_the_filtering() {
+        let (mut bench, now) = (Bench::default(), Instant::now());
+        bench.survey.start(now, bench.server());
+        let first = bench.survey.probing.clone().expect("it asks");
+        bench.survey.restart(now);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        // By itself it takes seconds.
+        assert!(first.is_finished());
+    }
+
     /// A NAT that gives each socket and destination the next port.
     #[derive(Default)]
     struct Bench {
         survey: Survey,
         ports: BTreeMap<(u16, SocketAddr), u16>,
+        /// Of all ports, since it was rebound.
+        shift: u16,
     }
 
     impl Bench {
@@ -364,7 +430,7 @@ mod tests {
             let mut asked = Vec::new();
             let probe = self.survey.probe().expect("one is under way");
             while let Some(transmit) = probe.poll_transmit() {
-                let next = 40_000 + self.ports.len() as u16;
+                let next = 40_000 + self.shift + self.ports.len() as u16;
                 let flow = (transmit.via, transmit.to);
                 let port = *self.ports.entry(flow).or_insert(next);
                 let transaction = check::request_transaction_of(&transmit.bytes).unwrap();
