@@ -1,6 +1,6 @@
 //! Trackers, the peers they tell of, and introductions to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use warren_proto::content::{HostPort, TrackerAddress};
@@ -40,6 +40,10 @@ const INTRODUCTIONS_PER_TICK: usize = 16;
 pub(super) const FIRST_TRY: Duration = Duration::from_secs(3);
 const LONGEST_TRY: Duration = Duration::from_secs(60);
 
+/// Advice of one tracker remembered, of introductions that have not come yet: what an announce brings
+/// may come between the advice and the introduction of somebody else.
+const ADVICE: usize = 64;
+
 /// How long after the first connection to a tracker nothing is announced, unless our NAT is known
 /// before. Peers that are introduced should know how to approach it.
 const SURVEY_TIME: Duration = Duration::from_millis(1500);
@@ -77,8 +81,8 @@ pub(super) struct TrackerState {
     way: Option<Way>,
     /// What takes datagrams there that are to be relayed, and how far it is.
     pub(super) carrier: Option<(Carrier, Duration)>,
-    /// What it said last about how two could meet: it introduces them next.
-    advice: Option<([u8; 10], Technique)>,
+    /// What it said last about how two could meet, newest first: it introduces them soon.
+    advice: VecDeque<([u8; 10], Technique)>,
     /// Why there is no connection.
     pub(super) cause: Option<String>,
     handle: TrackerHandle,
@@ -105,7 +109,7 @@ impl Node {
             was_connected: false,
             way: None,
             carrier: None,
-            advice: None,
+            advice: VecDeque::new(),
             cause: None,
             handle: tracker::start(
                 self.config.endpoint.clone(),
@@ -328,8 +332,10 @@ impl Node {
                 id: rendezvous,
                 techniques,
             } => {
-                if let Some(tracker) = self.trackers.get_mut(&id) {
-                    tracker.advice = techniques.first().map(|first| (rendezvous, *first));
+                if let (Some(tracker), Some(first)) =
+                    (self.trackers.get_mut(&id), techniques.first())
+                {
+                    tracker.note_advice(rendezvous, *first);
                 }
             }
             FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),
@@ -428,9 +434,7 @@ impl Node {
             return;
         };
         let line = tracker.handle.line(id, rendezvous.id);
-        let advice = tracker.advice.take();
-        let advice = advice.filter(|(about, _)| *about == rendezvous.id);
-        let advice = advice.map(|(_, first)| first);
+        let advice = tracker.take_advice(&rendezvous.id);
         if self
             .config
             .punch
@@ -527,6 +531,16 @@ impl Node {
 }
 
 impl TrackerState {
+    fn note_advice(&mut self, rendezvous: [u8; 10], first: Technique) {
+        self.advice.truncate(ADVICE - 1);
+        self.advice.push_front((rendezvous, first));
+    }
+
+    fn take_advice(&mut self, rendezvous: &[u8; 10]) -> Option<Technique> {
+        let at = self.advice.iter().position(|(id, _)| id == rendezvous)?;
+        self.advice.remove(at).map(|(_, first)| first)
+    }
+
     /// How it is reached now.
     pub(super) fn way(&self) -> Option<model::Way> {
         self.way.filter(|_| self.connected).map(model::Way::from)
