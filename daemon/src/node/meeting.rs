@@ -441,6 +441,7 @@ impl Node {
             .meet(rendezvous, side, relay, is_direct, line, advice)
         {
             self.meeting.insert(peer);
+            self.introduced.entry(peer).or_default().insert(swarm);
         }
     }
 
