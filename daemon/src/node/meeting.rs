@@ -81,8 +81,8 @@ pub(super) struct TrackerState {
     way: Option<Way>,
     /// What takes datagrams there that are to be relayed, and how far it is.
     pub(super) carrier: Option<(Carrier, Duration)>,
-    /// What it said last about how two could meet, newest first: it introduces them soon.
-    advice: VecDeque<([u8; 10], Technique)>,
+    /// What it said last about how two could meet: it introduces them soon.
+    advice: Advice,
     /// Why there is no connection.
     pub(super) cause: Option<String>,
     handle: TrackerHandle,
@@ -109,7 +109,7 @@ impl Node {
             was_connected: false,
             way: None,
             carrier: None,
-            advice: VecDeque::new(),
+            advice: Advice::default(),
             cause: None,
             handle: tracker::start(
                 self.config.endpoint.clone(),
@@ -335,7 +335,7 @@ impl Node {
                 if let (Some(tracker), Some(first)) =
                     (self.trackers.get_mut(&id), techniques.first())
                 {
-                    tracker.note_advice(rendezvous, *first);
+                    tracker.advice.note(rendezvous, *first);
                 }
             }
             FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),
@@ -434,7 +434,7 @@ impl Node {
             return;
         };
         let line = tracker.handle.line(id, rendezvous.id);
-        let advice = tracker.take_advice(&rendezvous.id);
+        let advice = tracker.advice.take(&rendezvous.id);
         if self
             .config
             .punch
@@ -531,17 +531,23 @@ impl Node {
     }
 }
 
+/// What to try first in rendezvous that have not come yet, newest first.
+#[derive(Debug, Default)]
+struct Advice(VecDeque<([u8; 10], Technique)>);
+
+impl Advice {
+    fn note(&mut self, rendezvous: [u8; 10], first: Technique) {
+        self.0.truncate(ADVICE - 1);
+        self.0.push_front((rendezvous, first));
+    }
+
+    fn take(&mut self, rendezvous: &[u8; 10]) -> Option<Technique> {
+        let at = self.0.iter().position(|(id, _)| id == rendezvous)?;
+        self.0.remove(at).map(|(_, first)| first)
+    }
+}
+
 impl TrackerState {
-    fn note_advice(&mut self, rendezvous: [u8; 10], first: Technique) {
-        self.advice.truncate(ADVICE - 1);
-        self.advice.push_front((rendezvous, first));
-    }
-
-    fn take_advice(&mut self, rendezvous: &[u8; 10]) -> Option<Technique> {
-        let at = self.advice.iter().position(|(id, _)| id == rendezvous)?;
-        self.advice.remove(at).map(|(_, first)| first)
-    }
-
     /// How it is reached now.
     pub(super) fn way(&self) -> Option<model::Way> {
         self.way.filter(|_| self.connected).map(model::Way::from)
@@ -608,6 +614,20 @@ fn wrong_key(address: &HostPort, expected: Option<TrackerPin>, presented: Tracke
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advice_is_kept_until_its_rendezvous_comes_and_the_oldest_is_forgotten() {
+        let (mut advice, id) = (Advice::default(), |n| [n; 10]);
+        advice.note(id(0), Technique::Checks);
+        advice.note(id(1), Technique::Birthday);
+        assert_eq!(advice.take(&id(0)), Some(Technique::Checks));
+        assert_eq!(advice.take(&id(0)), None);
+        (2..=ADVICE as u8).for_each(|n| advice.note(id(n), Technique::Prediction));
+        assert_eq!(advice.take(&id(1)), Some(Technique::Birthday));
+        advice.note(id(1), Technique::Birthday);
+        (100..100 + ADVICE as u8).for_each(|n| advice.note(id(n), Technique::Prediction));
+        assert_eq!((advice.take(&id(1)), advice.0.len()), (None, ADVICE));
+    }
 
     #[test]
     fn waits_between_introductions_double_up_to_a_minute() {
