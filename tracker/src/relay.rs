@@ -101,6 +101,7 @@ impl Relay {
             proven: proven.to_canonical(),
             tunnel,
         };
+        inner.table.locate(link.peer_key(), daemon.proven);
         inner.daemons.insert(link.peer_key(), daemon);
         incoming
     }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -15,9 +15,7 @@ use tokio::sync::mpsc;
 use warren_net::{Link, Relayed};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::limits::PEERS_PER_ANSWER;
-use warren_proto::swarm::{
-    IntroduceError, Introducer, Situation, SwarmConfig, SwarmTable, Transport,
-};
+use warren_proto::swarm::{IntroduceError, Introducer, Situation, SwarmConfig, SwarmTable};
 use warren_proto::wire::{
     Bounded, FromTracker, Member, MemberState, NatFiltering, NatMapping, Paths, Rendezvous,
     ToTracker,
@@ -57,17 +55,22 @@ struct Tables {
 struct Session {
     id: SessionId,
     link: Link,
-    /// Where it began its handshake.
+    /// Where it began its handshake, and has shown by completing it that it receives.
     from: IpAddr,
     news: mpsc::Sender<FromTracker>,
     situation: Situation,
 }
 
 impl Session {
-    /// Whether it has another IP address than when it connected.
+    /// Whether it is seen at another IP address than when it connected.
     fn has_moved(&self) -> bool {
-        let is_udp = self.link.transport() == Transport::Udp;
-        is_udp && self.link.remote_address().ip() != self.from.to_canonical()
+        self.observed().is_none()
+    }
+
+    /// Where the daemon is seen; `None` if that is another IP address than it has proven to be at.
+    /// QUIC goes by the last packet, and whoever writes a source address could point others there.
+    fn observed(&self) -> Option<SocketAddr> {
+        proven(&self.link, self.from)
     }
 }
 
@@ -131,7 +134,7 @@ impl State {
     }
 
     /// Takes in what a daemon said and returns what to answer, in order; `None` if the session is
-    /// not the daemon's current one.
+    /// not the daemon's current one, or over since the daemon has moved.
     pub(crate) fn handle(
         &self,
         now: Instant,
@@ -140,7 +143,7 @@ impl State {
         message: ToTracker,
     ) -> Option<Vec<FromTracker>> {
         let mut tables = self.lock();
-        if !tables.is_current(&peer, id) {
+        if !tables.is_current(&peer, id) || !tables.refresh_situation(peer) {
             return None;
         }
         Some(match message {
@@ -378,21 +381,30 @@ impl Tables {
         let Some(session) = self.sessions.get(&peer) else {
             return;
         };
-        let from = (&peer, session.link.remote_address());
+        let from = (&peer, session.situation.observed);
         if let Some((to, news)) = self.followup.trickle(now, from, word) {
             self.tell(&to, news);
         }
     }
 
-    /// Addresses and round-trip times change while a daemon is connected.
-    fn refresh_situation(&mut self, peer: PublicKey) {
-        if let Some(session) = self.sessions.get_mut(&peer) {
-            let now = first_situation(&session.link);
-            session.situation.observed = now.observed;
-            session.situation.tracker_is_loopback = now.tracker_is_loopback;
-            session.situation.rtt = now.rtt;
-            self.introducer.situation(peer, session.situation.clone());
-        }
+    /// Addresses and round-trip times change while a daemon is connected. False if it has moved: then
+    /// nobody is told of it, and it has to connect again.
+    fn refresh_situation(&mut self, peer: PublicKey) -> bool {
+        let Some(session) = self.sessions.get_mut(&peer) else {
+            return false;
+        };
+        let Some(observed) = session.observed() else {
+            tracing::debug!(%peer, "a daemon has moved, and is to connect again");
+            Close::Moved.apply(&session.link);
+            self.introducer.moved(peer);
+            self.introducer.forget(peer);
+            return false;
+        };
+        session.situation.observed = observed;
+        session.situation.tracker_is_loopback = observed.ip().is_loopback();
+        session.situation.rtt = session.link.rtt();
+        self.introducer.situation(peer, session.situation.clone());
+        true
     }
 
     fn tell_all(&self, peers: &[PublicKey], news: &FromTracker) {
@@ -410,6 +422,12 @@ impl Tables {
             Close::TooSlow.apply(&session.link);
         }
     }
+}
+
+/// Where a daemon is seen, if it began its handshake at that IP address.
+pub(crate) fn proven(link: &Link, from: IpAddr) -> Option<SocketAddr> {
+    let observed = link.remote_address();
+    (observed.ip() == from.to_canonical()).then_some(observed)
 }
 
 /// What the connection alone says about where a daemon is.

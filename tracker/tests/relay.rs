@@ -1,4 +1,5 @@
-//! A tracker passes datagrams between daemons over real sockets, and those that nobody should.
+//! A tracker passes datagrams between daemons over real sockets, and those that nobody should. A
+//! daemon that has moved is nobody before it has proven where it is.
 
 #![expect(
     clippy::unwrap_used,
@@ -239,6 +240,77 @@ async fn a_tracker_without_a_relay_passes_nothing_on() {
     assert_eq!(running.tracker.relay_counts(), RelayCounts::default());
 }
 
+/// From 127.0.0.2, whence anybody could write that they send.
+#[tokio::test]
+async fn nobody_is_told_of_another_ip_address_before_a_new_handshake() {
+    let running = start(Some(RATE));
+    let mut a = running.daemon(Transport::Udp).await;
+    for asked_by_the_other in [false, true] {
+        let (mut b, detour, identity) = running.mobile().await;
+        let [for_a, _] = meet(&mut a, &mut b).await;
+        assert!(addresses(&for_a).all(|ip| ip == IpAddr::from([127, 0, 0, 1])));
+        detour.has_moved.store(true, Ordering::Relaxed);
+        if asked_by_the_other {
+            // Only the acknowledgement of what b is told then comes from elsewhere.
+            while b.link.close_code().is_none() {
+                a.say(&introduction_to(&b)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        } else {
+            b.say(&introduction_to(&a)).await;
+            within(b.link.closed()).await;
+        }
+        assert_eq!(b.link.close_code(), Some(MOVED));
+
+        // Sooner than two seconds after the first time.
+        let mut b = Daemon::connect(&running, Transport::Udp, detour.address, &identity).await;
+        b.announce(0).await;
+        b.say(&introduction_to(&a)).await;
+        let for_b = b.rendezvous().await;
+        let for_a = loop {
+            let told = a.rendezvous().await;
+            if told.id == for_b.id {
+                break told;
+            }
+            assert!(addresses(&told).all(|ip| ip != IpAddr::from([127, 0, 0, 2])));
+        };
+        assert!(addresses(&for_a).all(|ip| ip == IpAddr::from([127, 0, 0, 2])));
+        b.leave().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_from_another_ip_address_points_nobody_there() {
+    let running = start(Some(RATE));
+    let mut a = running.daemon(Transport::Udp).await;
+    let elsewhere = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    let port = elsewhere.local_addr().unwrap().port();
+    for is_echo in [true, false] {
+        let (mut b, detour, _) = running.mobile().await;
+        let [for_a, _] = meet(&mut a, &mut b).await;
+        detour.has_moved.store(true, Ordering::Relaxed);
+        let said = match is_echo {
+            true => ToTracker::Echo {
+                port,
+                token: [1; 12],
+            },
+            false => ToTracker::Trickle {
+                id: for_a.id,
+                port,
+                mapping: NatMapping::Unknown,
+            },
+        };
+        b.say(&said).await;
+        within(b.link.closed()).await;
+        assert_eq!(b.link.close_code(), Some(MOVED));
+        // Left is the last that is said of it.
+        let heard = a.next_of(&[0x0027, 0x0023]).await;
+        assert_eq!(warren_proto::wire::Message::kind(&heard), 0x0023);
+    }
+    let mut bytes = [0; 64];
+    assert!(elsewhere.try_recv(&mut bytes).is_err(), "a probe");
+}
+
 #[tokio::test]
 async fn nothing_is_relayed_to_another_ip_address_before_a_new_handshake() {
     let running = start(Some(RATE));
@@ -252,7 +324,8 @@ async fn nothing_is_relayed_to_another_ip_address_before_a_new_handshake() {
 
     // From now on its packets come from another address, as anybody could make theirs.
     detour.has_moved.store(true, Ordering::Relaxed);
-    b.say(&situation(Paths::Any)).await;
+    // The acknowledgement of what it is told then is the first.
+    a.say(&ToTracker::Leave { swarm: SWARM }).await;
     let over = b.link.clone();
     let closed = tokio::spawn(async move { over.closed().await });
     let sending = async {
@@ -323,6 +396,17 @@ async fn introduce(a: &mut Daemon, b: &mut Daemon) -> Option<RelayId> {
     for_a.relay
 }
 
+fn addresses(told: &Rendezvous) -> impl Iterator<Item = IpAddr> {
+    told.candidates.iter().map(|it| it.address.ip())
+}
+
+fn introduction_to(other: &Daemon) -> ToTracker {
+    ToTracker::Introduce {
+        swarm: SWARM,
+        peer: other.key,
+    }
+}
+
 fn situation(paths: Paths) -> ToTracker {
     ToTracker::Situation {
         candidates: Bounded::new(),
@@ -387,6 +471,14 @@ impl Running {
 
     async fn daemon(&self, by: Transport) -> Daemon {
         self.daemon_as(by, &Identity::generate().unwrap()).await
+    }
+
+    /// A daemon that can move to another address.
+    async fn mobile(&self) -> (Daemon, Detour, Identity) {
+        let detour = Detour::start(self.tracker.local_addrs()[0]).await;
+        let identity = Identity::generate().unwrap();
+        let daemon = Daemon::connect(self, Transport::Udp, detour.address, &identity).await;
+        (daemon, detour, identity)
     }
 
     async fn daemon_as(&self, by: Transport, identity: &Identity) -> Daemon {

@@ -24,11 +24,20 @@ use crate::share::offer::Offer;
 const REFUSALS: u32 = 256;
 
 impl Node {
-    /// Sends our proof for the swarm, unless that was done or the peer is not connected.
+    /// Sends our proof for the swarm, unless that was done or the peer is not connected, or has yet to
+    /// prove its key.
     pub(super) fn join_if_connected(&mut self, key: PublicKey, swarm: SwarmId) {
         let (Some(share), Some(peer)) = (self.shares.get(&swarm), self.peers.get_mut(&key)) else {
             return;
         };
+        let introduced = self.introduced.get(&key);
+        let is_introduced = introduced.is_some_and(|swarms| swarms.contains(&swarm));
+        let is_private = share.record.secret.is_some();
+        // Somebody on the path may be there in its place: they shall not learn what else we have in
+        // common, and of what is private nothing.
+        if peer.connection.is_early() && (is_private || !is_introduced) {
+            return;
+        }
         let joint = peer.joints.entry(swarm).or_default();
         if joint.ours.is_some() || share.banned.contains(&key) {
             return;

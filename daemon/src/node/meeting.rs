@@ -1,6 +1,6 @@
 //! Trackers, the peers they tell of, and introductions to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use warren_proto::content::{HostPort, TrackerAddress};
@@ -40,6 +40,10 @@ const INTRODUCTIONS_PER_TICK: usize = 16;
 pub(super) const FIRST_TRY: Duration = Duration::from_secs(3);
 const LONGEST_TRY: Duration = Duration::from_secs(60);
 
+/// Advice of one tracker remembered, of introductions that have not come yet: what an announce brings
+/// may come between the advice and the introduction of somebody else.
+const ADVICE: usize = 64;
+
 /// How long after the first connection to a tracker nothing is announced, unless our NAT is known
 /// before, or turns out not to be soon. Peers that are introduced should know how to approach it.
 const SURVEY_TIME: Duration = Duration::from_millis(1500);
@@ -77,8 +81,8 @@ pub(super) struct TrackerState {
     way: Option<Way>,
     /// What takes datagrams there that are to be relayed, and how far it is.
     pub(super) carrier: Option<(Carrier, Duration)>,
-    /// What it said last about how two could meet: it introduces them next.
-    advice: Option<([u8; 10], Technique)>,
+    /// What it said last about how two could meet: it introduces them soon.
+    advice: Advice,
     /// Why there is no connection.
     pub(super) cause: Option<String>,
     handle: TrackerHandle,
@@ -105,7 +109,7 @@ impl Node {
             was_connected: false,
             way: None,
             carrier: None,
-            advice: None,
+            advice: Advice::default(),
             cause: None,
             handle: tracker::start(
                 self.config.endpoint.clone(),
@@ -330,8 +334,10 @@ impl Node {
                 id: rendezvous,
                 techniques,
             } => {
-                if let Some(tracker) = self.trackers.get_mut(&id) {
-                    tracker.advice = techniques.first().map(|first| (rendezvous, *first));
+                if let (Some(tracker), Some(first)) =
+                    (self.trackers.get_mut(&id), techniques.first())
+                {
+                    tracker.advice.note(rendezvous, *first);
                 }
             }
             FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),
@@ -457,15 +463,14 @@ impl Node {
             return;
         };
         let line = tracker.handle.line(id, rendezvous.id);
-        let advice = tracker.advice.take();
-        let advice = advice.filter(|(about, _)| *about == rendezvous.id);
-        let advice = advice.map(|(_, first)| first);
+        let advice = tracker.advice.take(&rendezvous.id);
         if self
             .config
             .punch
             .meet(rendezvous, side, relay, is_direct, line, advice)
         {
             self.meeting.insert(peer);
+            self.introduced.entry(peer).or_default().insert(swarm);
         }
     }
 
@@ -555,6 +560,22 @@ impl Node {
     }
 }
 
+/// What to try first in rendezvous that have not come yet, newest first.
+#[derive(Debug, Default)]
+struct Advice(VecDeque<([u8; 10], Technique)>);
+
+impl Advice {
+    fn note(&mut self, rendezvous: [u8; 10], first: Technique) {
+        self.0.truncate(ADVICE - 1);
+        self.0.push_front((rendezvous, first));
+    }
+
+    fn take(&mut self, rendezvous: &[u8; 10]) -> Option<Technique> {
+        let at = self.0.iter().position(|(id, _)| id == rendezvous)?;
+        self.0.remove(at).map(|(_, first)| first)
+    }
+}
+
 impl TrackerState {
     /// Has it come back soon, if there is no connection.
     pub(super) fn hurry(&self) {
@@ -636,6 +657,20 @@ fn wrong_key(address: &HostPort, expected: Option<TrackerPin>, presented: Tracke
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advice_is_kept_until_its_rendezvous_comes_and_the_oldest_is_forgotten() {
+        let (mut advice, id) = (Advice::default(), |n| [n; 10]);
+        advice.note(id(0), Technique::Checks);
+        advice.note(id(1), Technique::Birthday);
+        assert_eq!(advice.take(&id(0)), Some(Technique::Checks));
+        assert_eq!(advice.take(&id(0)), None);
+        (2..=ADVICE as u8).for_each(|n| advice.note(id(n), Technique::Prediction));
+        assert_eq!(advice.take(&id(1)), Some(Technique::Birthday));
+        advice.note(id(1), Technique::Birthday);
+        (100..100 + ADVICE as u8).for_each(|n| advice.note(id(n), Technique::Prediction));
+        assert_eq!((advice.take(&id(1)), advice.0.len()), (None, ADVICE));
+    }
 
     #[test]
     fn waits_between_introductions_double_up_to_a_minute() {

@@ -6,7 +6,7 @@
 //! full is disconnected. So the queue to the node always drains, and the tasks may wait on it.
 //!
 //! By concern: [`commands`] what the person asks, [`shares`] how shares begin and end,
-//! [`downloads`] fetching, [`peers`] connections and joining swarms on them, [`paths`] what becomes
+//! [`downloads`] fetching, [`peers`] connections, [`joins`] swarms on them, [`paths`] what becomes
 //! of them, [`meeting`] trackers and introductions, [`report`] what is shown.
 
 pub(crate) mod commands;
@@ -242,6 +242,8 @@ pub(crate) struct Node {
     drained: BTreeMap<PublicKey, Drained>,
     /// Peers to whom a path is looked for.
     meeting: BTreeSet<PublicKey>,
+    /// The swarms by which we were introduced to those.
+    introduced: BTreeMap<PublicKey, BTreeSet<SwarmId>>,
     /// How our NAT behaves.
     nat: Nat,
     /// Whether our router lets peers in.
@@ -278,6 +280,7 @@ impl Node {
             peers: BTreeMap::new(),
             drained: BTreeMap::new(),
             meeting: BTreeSet::new(),
+            introduced: BTreeMap::new(),
             nat: Nat::default(),
             port: PortState::default(),
             gate: Gate::Closed(None),

@@ -35,6 +35,11 @@ const LONGEST_UPGRADE: Duration = Duration::from_secs(300);
 /// For how long a direct connection is so new that a relayed one was dialled before it was there.
 const RACE: Duration = Duration::from_secs(3);
 
+/// The same where nobody has proven yet who is at the other end, at least, and in round trips, of which
+/// that takes one.
+const LEAST_RACE: Duration = Duration::from_millis(500);
+const RACE_RTTS: u32 = 3;
+
 /// A relayed connection that a direct one has taken over from.
 #[derive(Debug)]
 pub(super) struct Drained {
@@ -73,6 +78,7 @@ impl Node {
         match news {
             PathNews::MeetingOver(peer) => {
                 self.meeting.remove(&peer);
+                self.introduced.remove(&peer);
             }
             PathNews::Silent { peer, session } => self.handle_silent(peer, session),
             PathNews::Moved { peer, session } => self.nudge(peer, session),
@@ -298,7 +304,8 @@ impl Node {
         };
         let is_relay = connection.class() == Class::Relay;
         let is_well = present.reach() == Reach::Direct && present.is_heard();
-        let is_new = present.since.elapsed() < RACE && !present.has_been_silent;
+        let race = race(present.common.is_proven(), present.connection.rtt());
+        let is_new = present.since.elapsed() < race && !present.has_been_silent;
         is_relay && is_well && (connection.side() == Side::Client || is_new)
     }
 
@@ -407,10 +414,31 @@ impl Node {
     }
 }
 
+/// For how long a direct connection is new.
+fn race(is_proven: bool, rtt: Duration) -> Duration {
+    match is_proven {
+        true => RACE,
+        false => LEAST_RACE.max(rtt * RACE_RTTS).min(RACE),
+    }
+}
+
 impl Drained {
     /// Closes it; what has not come by now is asked again.
     pub(super) fn end(self) {
         let close = Close::Replaced;
         self.peer.connection.close(close.code(), close.reason());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_not_proven_its_key_refuses_a_relayed_connection_for_a_moment_only() {
+        let ms = Duration::from_millis;
+        assert_eq!(race(false, ms(40)), ms(500));
+        assert_eq!(race(false, ms(300)), ms(900));
+        assert_eq!(race(false, ms(5_000)), race(true, ms(40)));
     }
 }

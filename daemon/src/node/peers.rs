@@ -191,8 +191,9 @@ impl Node {
         self.peers.len() + self.meeting.len() < PEERS
     }
 
-    /// A peer is about to prove its key. What we want can be said to it already, unless there is
-    /// another connection with it: nobody may end that before they have proven who they are.
+    /// A peer is about to prove its key. Of the swarm by which we were introduced can be said already
+    /// what we want, unless there is another connection with it: nobody may end that before they have
+    /// proven who they are.
     pub(super) fn handle_connecting(&mut self, connection: Connection) {
         let key = connection.peer_key();
         if !self.peers.contains_key(&key) && self.may_connect(&connection) {
@@ -247,6 +248,12 @@ impl Node {
         peer.joints = known;
         let session = peer.session;
         self.peers.insert(key, peer);
+        self.join_wanted(key);
+        session
+    }
+
+    /// Joins what we want of a peer, as far as that may be said yet.
+    fn join_wanted(&mut self, key: PublicKey) {
         let wanted = |share: &&Share| share.wants() && share.members.contains_key(&key);
         let swarms: Vec<_> = self
             .shares
@@ -257,7 +264,6 @@ impl Node {
         swarms
             .into_iter()
             .for_each(|swarm| self.join_if_connected(key, swarm));
-        session
     }
 
     /// The peer has proven its key: from now on it is listened to, and its path kept.
@@ -270,6 +276,8 @@ impl Node {
         tracing::debug!(peer = %key, path = peer.path().word(), "peer connected");
         peer.common.prove();
         let common = peer.common.clone();
+        self.introduced.remove(&key);
+        self.join_wanted(key);
         let kept = self.config.punch.keep(Kept {
             session,
             connection: connection.clone(),

@@ -17,6 +17,10 @@ use crate::tracker::Line;
 /// How long an attempt is kept: its five seconds, and what a peer that started late needs.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// How long the relay waits for a direct dial, at least, and in round trips: a handshake takes two.
+const LEAST_DIAL: Duration = Duration::from_secs(1);
+const DIAL_RTTS: u32 = 6;
+
 /// How long it goes on answering the peer once there is a connection.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -116,6 +120,14 @@ impl Attempt {
     pub(super) fn is_open(&self) -> bool {
         let is_kept = matches!(self.record.outcome, Outcome::Kept | Outcome::NoHandshake);
         self.record.connected.is_none() && !is_kept && !self.proven.is_empty()
+    }
+
+    /// A path with this round trip is dialled: returns until when the relay waits for that. The attempt
+    /// lives on for a while after that, or nobody would take the relay.
+    pub(super) fn dialled(&mut self, now: Instant, rtt: Duration) -> Instant {
+        let patience = now + LEAST_DIAL.max(rtt * DIAL_RTTS);
+        self.ends = self.ends.max(patience + FAREWELL);
+        patience
     }
 
     /// Whether there may be a connection through the tracker that was not there before.

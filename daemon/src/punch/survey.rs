@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep_until, timeout};
 use warren_proto::nat::{
     Confidence, Dependence, FilteringProbe, Guessing, MappingProbe, Measured, Observation,
@@ -18,7 +19,8 @@ use super::{Nat, StunServer};
 /// for as long as the least patient NATs do.
 const REFRESH: Duration = Duration::from_secs(20);
 
-/// Least time between two such questions.
+/// Least time between two such questions; in the long run between two times that our NAT is taken for
+/// rebound, too. Two may come in a row: one where we have moved, and one for what was asked meanwhile.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Least time between two thorough probes because of what peers have seen: one opens 32 sockets.
@@ -80,6 +82,11 @@ pub(super) struct Survey {
     /// What was found last, all in all.
     nat: Option<Nat>,
     filtering: Option<NatFiltering>,
+    /// What finds out about that.
+    probing: Option<AbortHandle>,
+    /// Up to when our NAT was rebound as often as it may be, and when it is taken for rebound again.
+    rebound_until: Option<Instant>,
+    rebound_due: Option<Instant>,
     filtered: (mpsc::Sender<NatFiltering>, mpsc::Receiver<NatFiltering>),
 }
 
@@ -102,6 +109,9 @@ impl Default for Survey {
             looked: None,
             nat: None,
             filtering: None,
+            probing: None,
+            rebound_until: None,
+            rebound_due: None,
             filtered: mpsc::channel(1),
         }
     }
@@ -127,11 +137,14 @@ impl Survey {
             return;
         };
         let found = self.filtered.0.clone();
-        tokio::spawn(async move {
+        let probing = tokio::spawn(async move {
             let filtering = probe_filtering(server.main, other).await;
             // The one before is as good where there is no room.
             let _ = found.try_send(filtering.unwrap_or(NatFiltering::Unknown));
         });
+        if let Some(before) = self.probing.replace(probing.abort_handle()) {
+            before.abort();
+        }
     }
 
     /// Begins anew with the server there is: something has changed.
@@ -235,7 +248,13 @@ impl Survey {
     /// When to call [`Survey::handle_timeout`].
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let probe = self.probe.as_ref().and_then(MappingProbe::poll_timeout);
-        let dues = [probe, self.next, self.next_look(now), self.patient_until];
+        let dues = [
+            probe,
+            self.next,
+            self.next_look(now),
+            self.patient_until,
+            self.rebound_due,
+        ];
         dues.into_iter().flatten().min()
     }
 
@@ -276,6 +295,9 @@ impl Survey {
     }
 
     fn poll_measured(&mut self, now: Instant) -> Option<Finding> {
+        if self.rebound_due.is_some_and(|due| due <= now) {
+            return self.note_rebound(now);
+        }
         let measured = self.probe.as_mut()?.poll_measured()?;
         self.probe = None;
         let Some(reflexive) = self.reflexive_of(&measured) else {
@@ -287,7 +309,7 @@ impl Survey {
         let before = self.reflexive.replace(reflexive);
         let is_other = before.is_some_and(|before| before != reflexive);
         if is_other {
-            return Some(Finding::Rebound);
+            return self.note_rebound(now);
         }
         match self.depth {
             Depth::Check => return None,
@@ -308,6 +330,18 @@ impl Survey {
         let mut samples = measured.samples.iter();
         let sample = samples.find(|sample| sample.server.ip() == main);
         sample.map(|sample| sample.mapped)
+    }
+
+    /// Our NAT was rebound, or somebody answers with another address each time, whom we would ask without
+    /// end: what comes too early counts later, once.
+    fn note_rebound(&mut self, now: Instant) -> Option<Finding> {
+        let until = self.rebound_until.map_or(now, |until| until.max(now));
+        if until > now + PAUSE {
+            self.rebound_due = Some(until - PAUSE);
+            return None;
+        }
+        (self.rebound_until, self.rebound_due) = (Some(until + PAUSE), None);
+        Some(Finding::Rebound)
     }
 
     /// Notes what was found quickly, and finds out the rest. A pattern that was found before stands
@@ -589,6 +623,41 @@ mod tests {
         assert_eq!(survey.poll_timeout(start), Some(start + PAUSE));
     }
 
+    #[tokio::test]
+    async fn a_nat_that_is_rebound_all_the_time_is_asked_twice_and_then_every_2_s() {
+        let (mut bench, start) = (Bench::default(), Instant::now());
+        bench.survey.start(start, bench.server());
+        let (mut now, mut rebounds) = (start, Vec::new());
+        while now < start + PAUSE * 4 {
+            if bench.survey.probe().is_some() {
+                bench.ports.clear();
+                bench.shift += 100;
+                bench.answer_all(now);
+            }
+            if bench.survey.poll_finding(now) == Some(Finding::Rebound) {
+                rebounds.push((now - start).as_secs());
+                bench.survey.restart(now);
+            } else {
+                now += Duration::from_millis(100);
+                bench.survey.handle_timeout(now);
+            }
+        }
+        assert_eq!(rebounds, [0, 0, 2, 4, 6]);
+    }
+
+    #[tokio::test]
+    async fn one_socket_at_a_time_asks_for_the_filtering() {
+        let (mut bench, now) = (Bench::default(), Instant::now());
+        bench.survey.start(now, bench.server());
+        let first = bench.survey.probing.clone().expect("it asks");
+        bench.survey.restart(now);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        // By itself it takes seconds.
+        assert!(first.is_finished());
+    }
+
     /// A NAT that gives each socket and destination the next port, or what else a mapping depends on
     /// a port of a range.
     #[derive(Default)]
@@ -596,6 +665,8 @@ mod tests {
         survey: Survey,
         ports: BTreeMap<(u16, SocketAddr), u16>,
         kind: Option<Dependence>,
+        /// Of all ports, since it was rebound.
+        shift: u16,
     }
 
     impl Bench {
@@ -662,7 +733,7 @@ mod tests {
             let mut asked = Vec::new();
             let probe = self.survey.probe().expect("one is under way");
             while let Some(transmit) = probe.poll_transmit() {
-                let count = self.ports.len() as u16;
+                let count = self.shift + self.ports.len() as u16;
                 let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
                 let (next, far) = match self.kind {
                     None => (40_000 + count, transmit.to),

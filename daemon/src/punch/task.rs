@@ -73,14 +73,24 @@ pub(super) struct Puncher {
     candidates: Vec<Candidate>,
     ports: PortHandle,
     next_interfaces: Instant,
-    /// Peers that are being dialled, and for which attempt.
-    dialling: BTreeMap<PublicKey, u64>,
-    /// The same through a tracker, and what dials.
+    /// Peers that are being dialled.
+    dialling: BTreeMap<PublicKey, Dialling>,
+    /// The same through a tracker: for which attempt, and what dials.
     dialling_relay: BTreeMap<PublicKey, (u64, AbortHandle)>,
     nat: Nat,
     dialled: mpsc::Receiver<Dialled>,
     dials: mpsc::Sender<Dialled>,
     counter: u64,
+}
+
+/// A peer is being dialled directly.
+#[derive(Debug)]
+struct Dialling {
+    attempt: u64,
+    /// What dials. Once it has ended, the node is about to take the connection in.
+    task: AbortHandle,
+    /// When the relay is taken beside it.
+    patience: Instant,
 }
 
 /// What came of dialling a peer.
@@ -288,7 +298,9 @@ impl Puncher {
         let owner = self.endpoint.socket().owner_of(route);
         meets
             || match owner.map(|(_, class)| class) {
-                Some(Class::Direct) => self.keepers.contains_key(peer),
+                Some(Class::Direct) => {
+                    self.keepers.contains_key(peer) || self.dialling.contains_key(peer)
+                }
                 Some(Class::Relay) => self.uses_relay(peer),
                 None => false,
             }
@@ -379,8 +391,8 @@ impl Puncher {
     }
 
     /// Whether nobody at this address has shown that our packets are welcome there. An answer goes
-    /// where somebody has asked, a keeper's checks to who has answered before, those of the survey to
-    /// the tracker, or to where that says it has another address.
+    /// where somebody has asked, a keeper's checks to who has answered before, the questions of the survey
+    /// to the tracker, but not to where that says it has another address.
     fn is_unasked(&self, to: SocketAddr, bytes: &[u8], owner: Owner) -> bool {
         let id = match owner {
             Owner::Attempt(id) => id,
@@ -418,3 +430,6 @@ impl Puncher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(tracker: TrackerId, id: [u8; 10], words: mpsc::Sender<ToTracker>) -> Line {
+    pub(crate) fn new(tracker: TrackerId, id: [u8; 10], words: mpsc::Sender<ToTracker>) -> Line {
         Line { tracker, id, words }
     }
 

@@ -18,7 +18,7 @@
 //!
 //! Answers are not authenticated. They are matched by transaction and source, so only somebody who
 //! sees our packets can forge one; what it gains is that our peers look for us in a wrong place, and
-//! six packets to an address it names.
+//! what the [`Allowance`](super::Allowance) leaves of six packets to an address it names.
 //!
 //! Not here: filtering, which only a packet from an address we never sent to can show
 //! ([`super::FilteringProbe`]).
@@ -37,7 +37,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::stun::{self, Message, Transaction};
-use super::{Charge, MAIN, Transmit, usable};
+use super::{Charge, MAIN, Transmit, usable, usable_server};
 use crate::wire::NatMapping;
 pub use classify::{Confidence, Dependence, Sample, Verdict, classify};
 pub use observers::{Observation, Observers};
@@ -216,7 +216,7 @@ impl MappingProbe {
             hairpinning: Hairpinning::Unknown,
             transmits: VecDeque::new(),
         };
-        for address in servers.iter().copied().filter_map(usable) {
+        for address in servers.iter().copied().filter_map(usable_server) {
             let known = &probe.questions;
             let fits = known
                 .first()
@@ -255,7 +255,7 @@ impl MappingProbe {
     /// Takes a datagram in, on whichever socket it came. What is not an answer of the server that
     /// was asked changes nothing.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        let (Some(from), Some(message)) = (usable(from), Message::parse(bytes)) else {
+        let (Some(from), Some(message)) = (usable_server(from), Message::parse(bytes)) else {
             return;
         };
         for question in &mut self.questions {
@@ -458,7 +458,8 @@ impl MappingProbe {
                 to,
                 bytes: encode_request(self.hairpin, &[]),
                 ttl: None,
-                charge: Charge::Free,
+                // Where the server says that we are, somebody else may be.
+                charge: Charge::Unasked,
             });
         }
     }

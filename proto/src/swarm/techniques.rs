@@ -107,7 +107,7 @@ fn pair(a: IpAddr, b: IpAddr) -> Pair {
     (a.min(b), a.max(b))
 }
 
-/// The network of an address: IPv4 /24, IPv6 /56.
+/// The network of an address, as far as such a thing shows: IPv4 /24, IPv6 /56.
 pub(crate) fn prefix(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {

@@ -1,16 +1,17 @@
 //! Attempts to reach peers: begun for an introduction, followed to a proven path, dialled on it,
 //! ended.
 
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
-use warren_net::{Class, ConnectError, Expect, Protocol};
+use warren_net::{Class, ConnectError, Expect, Protocol, Via};
 use warren_proto::id::PublicKey;
 use warren_proto::nat::{MAIN, Observation, Path, PunchEvent, Transmit};
 use warren_proto::proof::Side;
 
-use super::{Arrival, Dialled, Puncher};
+use super::{Arrival, Dialled, Dialling, Puncher};
 use crate::node::NodeEvent;
 use crate::punch::attempt::Attempt;
 use crate::punch::owners::Owner;
@@ -113,16 +114,16 @@ impl Puncher {
         if self.keepers.contains_key(&attempt.peer) {
             attempt.superfluous(Instant::now());
         }
-        let (peer, route, has_relay) = (attempt.peer, attempt.route, attempt.relay.is_some());
+        let (peer, route) = (attempt.peer, attempt.route);
         self.records.close(id, attempt.into_record(), route);
-        if self.dialling.get(&peer) == Some(&id) {
-            self.dialling.remove(&peer);
-        }
-        self.dialling_relay.retain(|_, (attempt, _)| *attempt != id);
-        if has_relay {
-            let relay_route = self.endpoint.socket().route(&peer, Class::Relay);
-            self.let_fade(peer, relay_route);
-        }
+        // A handshake that is under way goes on. A connection that the node does not want is forgotten.
+        self.dialling
+            .retain(|_, it| it.attempt != id || !it.task.is_finished());
+        self.dialling_relay
+            .retain(|_, (attempt, task)| *attempt != id || !task.is_finished());
+        // Also where this attempt had no relay: it may have kept the route of one that had.
+        let relay_route = self.endpoint.socket().route(&peer, Class::Relay);
+        self.let_fade(peer, relay_route);
         self.point_back(peer, route);
         self.let_fade(peer, route);
         self.tell_over(peer).await;
@@ -190,12 +191,25 @@ impl Puncher {
             return;
         };
         let (peer, route) = (attempt.peer, attempt.route);
-        let may = match self.keepers.get(&peer) {
-            Some(keeper) => keeper.is_silent && attempt.has_proven(number, remote),
-            None => true,
+        let is_proven = attempt.has_proven(number, remote);
+        match self.keepers.get(&peer) {
+            Some(keeper) if !(keeper.is_silent && is_proven) => (),
+            None if !is_proven => self.point_unproven(route, (via, remote)),
+            _ => self.point(peer, route, (via, remote)).await,
+        }
+    }
+
+    /// Sends to where a client says that it is, so that the handshake waits for nothing, unless another
+    /// peer is there: the sender may have written somebody's address. A further socket is the attempt's
+    /// own.
+    fn point_unproven(&self, route: SocketAddr, (via, remote): (Via, SocketAddr)) {
+        let socket = self.endpoint.socket();
+        let pointed = match via {
+            Via::MAIN => socket.admit_heard(route, remote) && socket.point(route, remote),
+            _ => socket.point_via(route, via, remote),
         };
-        if may {
-            self.point(peer, route, (via, remote)).await;
+        if !pointed {
+            tracing::debug!(%remote, "not gone there: somebody else's address, or a closed socket");
         }
     }
 
@@ -251,11 +265,19 @@ impl Puncher {
         let Some(via) = self.via_of_attempt(id, path.via) else {
             return;
         };
-        self.dialling.insert(peer, id);
         self.admit_proven(route, &path);
         let socket = self.endpoint.socket();
         socket.point_via(route, via, path.remote);
-        self.dial_route(id, peer, (route, Class::Direct), Some(path.rtt));
+        let task = self.dial_route(id, peer, (route, Class::Direct), Some(path.rtt));
+        let Some(attempt) = self.attempts.get_mut(&id) else {
+            return;
+        };
+        let dialling = Dialling {
+            attempt: id,
+            task,
+            patience: attempt.dialled(Instant::now(), path.rtt),
+        };
+        self.dialling.insert(peer, dialling);
     }
 
     /// Dials the peer at the end of a route, for an attempt; what comes of it is told to the node and
@@ -299,17 +321,27 @@ impl Puncher {
         if dialled.class == Class::Relay {
             return self.handle_relay_dialled(&dialled);
         }
+        let Dialled { attempt, peer, .. } = dialled;
         // Until the node has taken the connection in, the peer is not dialled for another attempt.
+        if dialled.is_connected && self.attempts.contains_key(&attempt) {
+            return;
+        }
+        if let Entry::Occupied(present) = self.dialling.entry(peer)
+            && present.get().attempt == attempt
+        {
+            present.remove();
+        }
         if dialled.is_connected {
             return;
         }
-        self.dialling.remove(&dialled.peer);
-        if let Some(attempt) = self.attempts.get_mut(&dialled.attempt) {
-            attempt.refused();
-            self.dial_relay(dialled.attempt);
-            self.close_attempt(dialled.attempt).await;
+        if let Some(refused) = self.attempts.get_mut(&attempt) {
+            refused.refused();
+            self.dial_relay(attempt);
+            self.close_attempt(attempt).await;
         }
-        self.meet_anew(dialled.peer).await;
+        let route = self.endpoint.socket().route(&peer, Class::Direct);
+        self.let_fade(peer, route);
+        self.meet_anew(peer).await;
     }
 
     /// The connection that we had is no more: the client opens another on a path that was proven

@@ -114,6 +114,7 @@ impl Puncher {
         match (charge, owner) {
             (Charge::Guess, Owner::Attempt(id)) => self.turnstile.take(now, id, *to),
             (Charge::Guess, _) => false,
+            (Charge::Unasked, Owner::Survey) => self.allowance.take(now, *to, bytes.len()),
             (Charge::Unasked | Charge::Free, _) => {
                 !self.is_unasked(*to, bytes, owner) || self.allowance.take(now, *to, bytes.len())
             }

@@ -129,7 +129,8 @@ impl Puncher {
                 self.endpoint.socket().admit_heard(route, remote);
             }
             KeeperEvent::Moved { remote, .. } => {
-                tracing::info!(%peer, %remote, "the path of a peer has changed");
+                tracing::info!(%peer, "the path of a peer has changed");
+                tracing::debug!(%peer, %remote, "its new path");
                 let answered = heard.filter(|(from, ..)| *from == remote);
                 let via = match answered {
                     Some((.., via)) => via,

@@ -2,6 +2,7 @@
 //! sessions come and go, left when there is a direct one.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
 use warren_net::Class;
@@ -78,7 +79,7 @@ impl Puncher {
     }
 
     /// As client: opens a connection through the tracker, unless there is one already or a direct
-    /// path is in use or about to be.
+    /// path is in use. One that is being dialled has a moment.
     pub(super) fn dial_relay(&mut self, id: u64) {
         let Some(attempt) = self.attempts.get_mut(&id) else {
             return;
@@ -86,6 +87,12 @@ impl Puncher {
         attempt.relay_due = None;
         let (peer, side, has_relay) = (attempt.peer, attempt.side(), attempt.relay.is_some());
         if side != Side::Client || !has_relay || !self.needs_relay(peer) {
+            return;
+        }
+        if let Some(patience) = self.awaits_dial(peer, Instant::now()) {
+            if let Some(attempt) = self.attempts.get_mut(&id) {
+                attempt.relay_due = Some(patience);
+            }
             return;
         }
         let route = self.endpoint.socket().route(&peer, Class::Relay);
@@ -123,16 +130,27 @@ impl Puncher {
 
     fn needs_relay(&self, peer: PublicKey) -> bool {
         let is_direct = self.keepers.get(&peer).is_some_and(|it| !it.is_silent);
-        let is_dialled = self.dialling.contains_key(&peer);
-        let is_relayed =
-            self.relayed.contains_key(&peer) || self.dialling_relay.contains_key(&peer);
-        !(is_direct || is_dialled || is_relayed)
+        !(is_direct || self.uses_relay(&peer))
+    }
+
+    /// Until when a direct dial may still take: what carries checks need not carry QUIC.
+    fn awaits_dial(&self, peer: PublicKey, now: Instant) -> Option<Instant> {
+        let patience = self.dialling.get(&peer).map(|it| it.patience);
+        patience.filter(|patience| now < *patience)
     }
 
     pub(super) fn handle_relay_dialled(&mut self, dialled: &Dialled) {
+        let Dialled { attempt, peer, .. } = *dialled;
         // Until the node has taken the connection in, the peer is not dialled for another attempt.
-        if !dialled.is_connected {
-            self.dialling_relay.remove(&dialled.peer);
+        if dialled.is_connected && self.attempts.contains_key(&attempt) {
+            return;
+        }
+        if let Entry::Occupied(present) = self.dialling_relay.entry(peer)
+            && present.get().0 == attempt
+        {
+            present.remove();
+            let route = self.endpoint.socket().route(&peer, Class::Relay);
+            self.let_fade(peer, route);
         }
     }
 

@@ -123,6 +123,18 @@ fn only_usable_servers_of_one_family_are_asked_each_once() {
 }
 
 #[test]
+fn a_tracker_at_the_port_of_https_is_asked_and_heard() {
+    let https = "192.0.2.1:443";
+    let (mut probe, now) = probe(&[https, OTHER_PORT]);
+    for server in [https, OTHER_PORT] {
+        reply(&mut probe, now, server, server, 5000);
+    }
+    let measured = probe.poll_measured().unwrap();
+    assert_eq!(measured.mapping, NatMapping::EndpointIndependent);
+    assert_eq!(measured.samples.len(), 2);
+}
+
+#[test]
 fn without_servers_the_result_is_there_at_once() {
     let (mut probe, _) = probe(&[]);
     assert_eq!(probe.poll_measured().unwrap().mapping, NatMapping::Unknown);
@@ -203,6 +215,8 @@ fn a_server_that_lies_about_our_address_has_six_packets_sent_there() {
     bench.run();
     let victim: SocketAddr = "192.0.2.66:7000".parse().unwrap();
     let sent = bench.sent.iter().filter(|(_, it)| it.to == victim);
+    // The allowance may refuse them.
+    assert!(sent.clone().all(|(_, it)| it.charge == Charge::Unasked));
     assert_eq!(sent.count(), 2 * HAIRPINS);
     let mut bench = Thorough::new(&[FIRST, OTHER_PORT]);
     bench.answer_with(|_, _| "192.0.2.66:53".to_owned());
