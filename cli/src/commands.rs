@@ -509,6 +509,8 @@ mod tests {
                 relay: 1,
                 ..PeerCounts::default()
             },
+            direct_bytes: 0,
+            relayed_bytes: 1024,
             note: None,
         };
         assert_eq!(

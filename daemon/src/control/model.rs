@@ -273,6 +273,12 @@ pub struct Share {
     /// Connected peers of it, by how they are reached.
     #[serde(default)]
     pub peers: PeerCounts,
+    /// Bytes of content received from peers that are reached directly, since the daemon began.
+    #[serde(default)]
+    pub direct_bytes: u64,
+    /// The same from peers that are reached through a relay.
+    #[serde(default)]
+    pub relayed_bytes: u64,
     /// One sentence for the person, such as why it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -651,11 +657,13 @@ mod tests {
                 direct: 2,
                 relay: 1,
             },
+            direct_bytes: 3,
+            relayed_bytes: 1,
             note: None,
         });
         check(
             event,
-            r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding","peers":{"lan":0,"direct":2,"relay":1}}"#,
+            r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding","peers":{"lan":0,"direct":2,"relay":1},"direct_bytes":3,"relayed_bytes":1}"#,
         );
     }
 

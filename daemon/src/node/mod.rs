@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use warren_net::{Connection, Endpoint};
 use warren_proto::content::{ChunkIndex, Content};
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::transfer::RequestId;
+use warren_proto::transfer::{Reach, RequestId};
 use warren_proto::wire::{Candidate, NoReason, Paths, PeerMessage};
 
 use crate::control::model::ApiError;
@@ -145,6 +145,8 @@ pub(crate) enum ShareEvent {
         request: RequestId,
         /// How many more.
         bytes: u32,
+        /// How they came.
+        reach: Reach,
     },
     /// A request is over.
     Fetched {
@@ -353,7 +355,11 @@ impl Node {
             _ if current != Some(epoch) => (),
             ShareEvent::Opened(result) => self.handle_opened(swarm, result),
             ShareEvent::Learnt { peer, result } => self.handle_learnt(swarm, peer, result),
-            ShareEvent::Received { request, bytes } => self.handle_received(swarm, request, bytes),
+            ShareEvent::Received {
+                request,
+                bytes,
+                reach,
+            } => self.handle_received(swarm, request, (bytes, reach)),
             ShareEvent::Fetched {
                 request,
                 chunk,
@@ -397,6 +403,10 @@ impl Node {
 
     fn tick(&mut self, now: Instant) {
         self.watch_gate(now);
+        let active = self.active.clone();
+        active
+            .into_iter()
+            .for_each(|swarm| self.tell_supplied(swarm, None));
         self.drop_strangers(now);
         self.seek_introductions(now);
         self.link_registrations();

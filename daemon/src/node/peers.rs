@@ -81,10 +81,7 @@ impl Peer {
 
     /// Whether it is reached through a tracker.
     pub(super) fn reach(&self) -> Reach {
-        match self.connection.class() {
-            Class::Direct => Reach::Direct,
-            Class::Relay => Reach::Relayed,
-        }
+        reach_of(self.connection.class())
     }
 
     /// The swarms that a connection which takes over has to know of, none joined yet; the download
@@ -178,6 +175,14 @@ impl Peer {
             self.stranger_since.get_or_insert_with(Instant::now);
         }
         joint.is_joined() || joint.is_source
+    }
+}
+
+/// How a peer is reached whose connection is of this class.
+pub(super) fn reach_of(class: Class) -> Reach {
+    match class {
+        Class::Direct => Reach::Direct,
+        Class::Relay => Reach::Relayed,
     }
 }
 

@@ -23,7 +23,7 @@ impl Node {
             let Some(share) = self.shares.get_mut(&swarm) else {
                 continue;
             };
-            share.rate.sample(now, share.received_bytes);
+            share.rate.sample(now, share.received.bytes());
             share.watchers.retain(|watcher| !watcher.events.is_closed());
             if share.watchers.is_empty() {
                 continue;
@@ -140,6 +140,8 @@ impl Node {
                 verified_bytes,
                 state: share.state(),
                 peers: self.peer_counts(&share.swarm()),
+                direct_bytes: share.received.direct_bytes,
+                relayed_bytes: share.received.relayed_bytes,
                 note: match &share.phase {
                     Phase::Stopped { error, .. } => Some(error.message.clone()),
                     _ => None,

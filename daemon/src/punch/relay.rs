@@ -77,18 +77,22 @@ impl RelaySession {
 /// does no harm where the peer lets in what comes from ports it has not sent to, at the port that we
 /// were told of.
 pub(super) fn head_start(ours: &Nat, rendezvous: &Rendezvous) -> Duration {
+    let clashes = [ours.filtering, rendezvous.filtering].contains(&NatFiltering::Clashing);
+    match is_direct_likely(ours, rendezvous) {
+        true if clashes => HEAD_START_HELD,
+        true => HEAD_START,
+        false => Duration::ZERO,
+    }
+}
+
+/// Whether a direct path is likely to be there within about a round trip.
+pub(crate) fn is_direct_likely(ours: &Nat, rendezvous: &Rendezvous) -> bool {
     let theirs = &Nat {
         mapping: rendezvous.mapping,
         filtering: rendezvous.filtering,
     };
     let meets = |one: &Nat, other: &Nat| !maps_by_destination(one) || lets_in(other);
-    let is_likely = meets(ours, theirs) && meets(theirs, ours);
-    let clashes = |nat: &Nat| nat.filtering == NatFiltering::Clashing;
-    match is_likely && !rendezvous.candidates.is_empty() {
-        true if clashes(ours) || clashes(theirs) => HEAD_START_HELD,
-        true => HEAD_START,
-        false => Duration::ZERO,
-    }
+    meets(ours, theirs) && meets(theirs, ours) && !rendezvous.candidates.is_empty()
 }
 
 fn maps_by_destination(nat: &Nat) -> bool {

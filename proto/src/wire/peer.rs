@@ -26,6 +26,7 @@ const HAVE: u16 = 0x0043;
 const STARTED: u16 = 0x0044;
 const LOST: u16 = 0x0045;
 const LEAVE: u16 = 0x0046;
+const SUPPLIED: u16 = 0x0047;
 const CHUNK: u16 = 0x0050;
 const HASHES: u16 = 0x0051;
 const GRAINS: u16 = 0x0052;
@@ -80,6 +81,13 @@ pub enum PeerMessage {
         alias: u32,
         /// Runs of chunk indexes.
         chunks: Bounded<Run, RUNS_PER_FRAME>,
+    },
+    /// Whether somebody whom we reach directly has everything that we lack of the swarm.
+    Supplied {
+        /// Our number for the swarm.
+        alias: u32,
+        /// Whether that is so; not, unless it was said.
+        supplied: bool,
     },
     /// We leave the swarm; the alias is free again.
     Leave {
@@ -170,6 +178,7 @@ impl Message for PeerMessage {
             PeerMessage::Have { .. } => HAVE,
             PeerMessage::Started { .. } => STARTED,
             PeerMessage::Lost { .. } => LOST,
+            PeerMessage::Supplied { .. } => SUPPLIED,
             PeerMessage::Leave { .. } => LEAVE,
         }
     }
@@ -187,6 +196,7 @@ impl Message for PeerMessage {
             PeerMessage::Have { alias, chunks }
             | PeerMessage::Started { alias, chunks }
             | PeerMessage::Lost { alias, chunks } => encode_fields(&(alias, chunks)),
+            PeerMessage::Supplied { alias, supplied } => encode_fields(&(alias, supplied)),
             PeerMessage::Leave { alias } => encode_fields(alias),
         }
     }
@@ -224,6 +234,10 @@ impl Message for PeerMessage {
             LOST => {
                 let (alias, chunks) = decode_fields(kind, body)?;
                 PeerMessage::Lost { alias, chunks }
+            }
+            SUPPLIED => {
+                let (alias, supplied) = decode_fields(kind, body)?;
+                PeerMessage::Supplied { alias, supplied }
             }
             LEAVE => PeerMessage::Leave {
                 alias: decode_fields(kind, body)?,

@@ -429,6 +429,8 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
         (alias, runs()).prop_map(|(alias, chunks)| PeerMessage::Started { alias, chunks }),
         (alias, runs()).prop_map(|(alias, chunks)| PeerMessage::Lost { alias, chunks }),
         alias.prop_map(|alias| PeerMessage::Leave { alias }),
+        (alias, any::<bool>())
+            .prop_map(|(alias, supplied)| PeerMessage::Supplied { alias, supplied }),
     ]
 }
 

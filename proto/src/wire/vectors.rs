@@ -199,6 +199,13 @@ fn control_stream_between_peers() {
         },
     );
     check("lost", &PeerMessage::Lost { alias: 7, chunks });
+    check(
+        "supplied",
+        &PeerMessage::Supplied {
+            alias: 7,
+            supplied: true,
+        },
+    );
     check("leave alias", &PeerMessage::Leave { alias: 7 });
 }
 
