@@ -57,6 +57,7 @@ pub(crate) async fn daemon(home: Option<PathBuf>, args: DaemonArgs) -> Result<()
         tracker_pin: args.tracker.pin,
         listen: args.listen,
         paths,
+        relay_for_swarm: args.relay_for_swarm.0,
         downloads: std::path::absolute(downloads).map_err(home::no_working_folder)?,
         port_mapping: match args.no_port_mapping {
             true => PortMapping::Off,
@@ -469,12 +470,14 @@ fn share_line(share: &Share) -> String {
 }
 
 fn peer_line(peer: &Peer) -> String {
+    let by = peer.relayed_by.as_ref().map(|by| format!(" by {by}"));
     let kind = peer.kind.map(|kind| format!(", {}", kind.word()));
     let reached = peer.reached_ms.map(|ms| format!(", reached in {ms} ms"));
     printable(&format!(
-        "{}  {}  {}  {:.1} ms  down {}  up {}  ({}{}{})",
+        "{}  {}{}  {}  {:.1} ms  down {}  up {}  ({}{}{})",
         peer.peer,
         peer.path.word(),
+        by.unwrap_or_default(),
         peer.address,
         peer.rtt_ms,
         text::bytes(peer.down_bytes),
@@ -526,6 +529,7 @@ mod tests {
             up_bytes: 1024,
             side: Role::Client,
             kind: Some(CandidateKind::ServerReflexive),
+            relayed_by: None,
             reached_ms: Some(104),
         };
         assert_eq!(
@@ -533,6 +537,12 @@ mod tests {
             "abcd  direct  203.0.113.9:4000  12.3 ms  down 0 B  up 1.0 KiB  \
              (we dialled, server-reflexive, reached in 104 ms)"
         );
+        let relayed = Peer {
+            path: PeerPath::Relay,
+            relayed_by: Some("peer wxyz".into()),
+            ..peer
+        };
+        assert!(peer_line(&relayed).starts_with("abcd  relay by peer wxyz  203.0.113.9:4000  "));
     }
 
     #[test]

@@ -86,10 +86,20 @@ run_swarm() {
   python natlab-counters server >/dev/null
   python natlab-swarm "$json" "$run" "$patience" "$bin/client" /run/lab/run /run/lab/file \
     "${types[@]}" >"$work/measured" || code=$?
+  [ "$alone" = no ] || measure_alone || code=1
   counted=$(python natlab-counters server)
   stop_all
   show_swarm
   [ $code = 0 ] || all_connected=no
+}
+
+# Has the second daemon get a file that the first alone has.
+measure_alone() {
+  head -c $((size << 10)) /dev/urandom >/run/lab/other
+  "$bin/client" --home "/run/lab/run/${swarm_sites[0]}" register /run/lab/other 1 \
+    -o /run/lab/run/other.p2p >/dev/null 2>"$work/register-other.log"
+  python natlab-alone "$json" "$patience" "$bin/client" "/run/lab/run/${swarm_sites[1]}" \
+    /run/lab/run/other.p2p /run/lab/other >"$work/alone"
 }
 
 # Options of the daemon at a site of this type, a line each.
@@ -100,9 +110,11 @@ daemon_options() {
 show_swarm() {
   local tracker="${counted//,/, }"
   if [ $json = yes ]; then
-    sed "s/^{/{$counted,/" "$work/measured" | tee -a "$results"
+    [ "$alone" = no ] || counted+=",\"alone\":$(cat "$work/alone")"
+    sed "s|^{|{$counted,|" "$work/measured" | tee -a "$results"
   else
     cat "$work/measured"
+    [ "$alone" = no ] || cat "$work/alone"
     echo "at the tracker: ${tracker//\"/}"
   fi
 }

@@ -229,6 +229,10 @@ pub struct Peer {
     /// How its address became known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<CandidateKind>,
+    /// Who passes datagrams on, when it is reached through a relay: `tracker`, or `peer` and its short
+    /// name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relayed_by: Option<String>,
     /// Milliseconds from the introduction to the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached_ms: Option<u64>,
@@ -636,6 +640,7 @@ mod tests {
             up_bytes: 2,
             side: Role::Client,
             kind: Some(CandidateKind::Host),
+            relayed_by: None,
             reached_ms: Some(7),
         });
         check(

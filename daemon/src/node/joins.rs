@@ -4,7 +4,7 @@
 //! the one that wants something first. Only then is anything said about the share, but for this: of a
 //! seed of a public share the first chunks are asked in the same breath, see [`Node::presume`].
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use warren_proto::content::Run;
 use warren_proto::id::{PublicKey, SwarmId};
@@ -135,7 +135,16 @@ impl Node {
                     self.unjoin(key, &swarm);
                 }
             }
-            PeerMessage::Hello(_) | PeerMessage::Started { .. } => (),
+            PeerMessage::Hello(hello) => self.handle_hello(key, hello.features),
+            PeerMessage::RelayAsk { alias, peer } => self.handle_relay_ask(key, alias, peer),
+            PeerMessage::RelayOpen { id, peer, rtt_ms } => {
+                let rtt = Duration::from_millis(rtt_ms.into());
+                self.handle_relay_open(key, (id, peer), rtt);
+            }
+            PeerMessage::RelayRefused { peer, reason } => {
+                self.handle_relay_refused(key, peer, reason);
+            }
+            PeerMessage::Started { .. } => (),
         }
     }
 
@@ -214,8 +223,9 @@ impl Node {
             let _ = active.download.handle(Instant::now(), event);
         }
         if !told {
-            self.drop_peer(key, Close::TooSlow);
+            return self.drop_peer(key, Close::TooSlow);
         }
+        self.use_relayer(key, swarm);
     }
 
     fn handle_refused(&mut self, key: PublicKey, swarm: SwarmId) {
@@ -239,6 +249,7 @@ impl Node {
             .is_some_and(|peer| peer.unjoin(swarm))
         {
             self.peer_left(*swarm, key);
+            self.end_sessions(key);
         }
     }
 

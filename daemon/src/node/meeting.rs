@@ -383,6 +383,7 @@ impl Node {
             tries: 0,
             paths: Paths::Any,
             obstacle: None,
+            is_unreached: false,
         });
     }
 
@@ -426,9 +427,12 @@ impl Node {
                     is_direct && (trusted || !candidate.address.ip().to_canonical().is_loopback())
                 }),
         );
-        if is_direct && relay::is_direct_likely(&self.nat, &rendezvous) {
+        let is_likely = is_direct && relay::is_direct_likely(&self.nat, &rendezvous);
+        if is_likely {
             self.expect_direct(swarm, peer);
         }
+        let is_connected = self.peers.contains_key(&peer);
+        let needs_relay = relay.is_none() && !is_likely && !is_connected;
         let Some(tracker) = self.trackers.get_mut(&id) else {
             return;
         };
@@ -442,6 +446,9 @@ impl Node {
             .meet(rendezvous, side, relay, is_direct, line, advice)
         {
             self.meeting.insert(peer);
+        }
+        if needs_relay {
+            self.seek_relay(peer);
         }
     }
 

@@ -7,7 +7,7 @@
 //!
 //! By concern: [`commands`] what the person asks, [`shares`] how shares begin and end,
 //! [`downloads`] fetching, [`peers`] connections and joining swarms on them, [`paths`] what becomes
-//! of them, [`meeting`] trackers and introductions, [`report`] what is shown.
+//! of them, [`relaying`] peers that relay, [`meeting`] trackers and introductions, [`report`] what is shown.
 
 pub(crate) mod commands;
 mod downloads;
@@ -15,6 +15,7 @@ mod joins;
 mod meeting;
 mod paths;
 mod peers;
+mod relaying;
 mod report;
 mod shares;
 
@@ -27,7 +28,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use warren_net::{Connection, Endpoint};
+use warren_net::{Connection, Endpoint, Relay};
 use warren_proto::content::{ChunkIndex, Content};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::{Reach, RequestId};
@@ -35,6 +36,7 @@ use warren_proto::wire::{Candidate, NoReason, Paths, PeerMessage};
 
 use crate::control::model::ApiError;
 use crate::control::source::Parsed;
+use crate::peer::seat::PeerSeat;
 use crate::peer::session::SessionId;
 use crate::portmap::{PortNews, PortState};
 use crate::punch::{Nat, PathNews, PunchHandle};
@@ -224,6 +226,8 @@ pub(crate) struct NodeConfig {
     pub(crate) downloads: PathBuf,
     /// By which paths we want to be reached.
     pub(crate) paths: Paths,
+    /// Passes datagrams between peers of our swarms, if we do that.
+    pub(crate) relay: Option<Arc<Relay<PeerSeat>>>,
     /// Where a peer in our network could reach us.
     pub(crate) candidates: Vec<Candidate>,
     /// Ends the node.
@@ -242,6 +246,8 @@ pub(crate) struct Node {
     peers: BTreeMap<PublicKey, Peer>,
     /// Relayed connections beside direct ones.
     drained: BTreeMap<PublicKey, Drained>,
+    /// Which peer is our relay to whom, or may be.
+    relayed_by: BTreeMap<PublicKey, PublicKey>,
     /// Peers to whom a path is looked for.
     meeting: BTreeSet<PublicKey>,
     /// How our NAT behaves.
@@ -279,6 +285,7 @@ impl Node {
             active: BTreeSet::new(),
             peers: BTreeMap::new(),
             drained: BTreeMap::new(),
+            relayed_by: BTreeMap::new(),
             meeting: BTreeSet::new(),
             nat: Nat::default(),
             port: PortState::default(),
@@ -408,6 +415,9 @@ impl Node {
             .into_iter()
             .for_each(|swarm| self.tell_supplied(swarm, None));
         self.drop_strangers(now);
+        if let Some(relay) = &self.config.relay {
+            relay.expire(now);
+        }
         self.seek_introductions(now);
         self.link_registrations();
         self.ask_again(now);

@@ -11,12 +11,14 @@ use warren_net::{Class, Connection};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::proof::{self, Proof, Side};
 use warren_proto::transfer::Reach;
+use warren_proto::wire::peer::RELAYS;
 use warren_proto::wire::{Bounded, MemberState, PeerMessage};
 
 use super::Node;
 use super::paths::{Drained, Upgrade};
+use super::relaying::Relaying;
 use crate::control::model::PeerPath;
-use crate::peer::session::{self, SessionId};
+use crate::peer::session::{self, SessionId, Voice};
 use crate::peer::{Close, Common, path_of};
 use crate::punch::Kept;
 use crate::share::Share;
@@ -49,6 +51,8 @@ pub(super) struct Peer {
     pub(super) since: Instant,
     /// When a better path is looked for.
     pub(super) upgrade: Upgrade,
+    /// What was said about relaying.
+    pub(super) relaying: Relaying,
 }
 
 /// A swarm on one connection: joined once both aliases are there.
@@ -280,19 +284,27 @@ impl Node {
             // Its session ends at once, and says so.
             connection.close(Close::Refused.code(), Close::Refused.reason());
         }
+        self.seat(key);
     }
 
     fn start_session(&mut self, connection: Connection) -> Peer {
         let session = SessionId(self.next_number());
         let (out, queue) = mpsc::channel(MESSAGES);
         let common = Arc::<Common>::default();
-        let (shared, node) = (common.clone(), self.me.clone());
+        let shared = common.clone();
+        let voice = Voice {
+            features: match self.config.relay {
+                Some(_) => RELAYS,
+                None => 0,
+            },
+            node: self.me.clone(),
+        };
         tokio::spawn(session::run(
             connection.clone(),
             session,
             shared,
             queue,
-            node,
+            voice,
         ));
         Peer {
             session,
@@ -306,6 +318,7 @@ impl Node {
             silent: false,
             since: Instant::now(),
             upgrade: Upgrade::new(Instant::now()),
+            relaying: Relaying::default(),
         }
     }
 
@@ -328,6 +341,9 @@ impl Node {
         };
         peer.connection.close(close.code(), close.reason());
         self.drained.remove(&key).into_iter().for_each(Drained::end);
+        self.unseat(&key);
+        self.relayed_by.remove(&key);
+        self.lose_relayer(key);
         let now = Instant::now();
         for swarm in peer.joints.keys() {
             self.peer_left(*swarm, key);

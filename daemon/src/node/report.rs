@@ -195,6 +195,7 @@ impl Node {
                 kind: made.as_ref().and_then(|made| made.kind),
                 side: peer.connection.side().into(),
                 reached_ms: made.as_ref().and_then(Attempt::reached_ms),
+                relayed_by: self.relayer_of(key, peer),
                 rtt_ms: peer.connection.rtt().as_secs_f64() * 1000.0,
                 down_bytes: peer.common.down_bytes.load(Ordering::Relaxed),
                 up_bytes: peer.common.up_bytes.load(Ordering::Relaxed),

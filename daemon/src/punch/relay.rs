@@ -1,11 +1,11 @@
-//! The way to a peer through a tracker: what carries it, and when it is worth taking.
+//! The way to a peer through a tracker or another peer: what carries it, and when it is worth taking.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use warren_net::{Relayed, Socket};
-use warren_proto::id::RelayId;
+use warren_proto::id::{PublicKey, RelayId};
 use warren_proto::wire::{NatFiltering, NatMapping, Rendezvous};
 
 use super::Nat;
@@ -18,22 +18,31 @@ pub(super) const HEAD_START: Duration = Duration::from_millis(300);
 /// The same where a NAT clashes: checks to it are held for 400 ms (PROTOCOL.md, Checks).
 const HEAD_START_HELD: Duration = Duration::from_millis(700);
 
-/// What takes datagrams to a tracker.
+/// Who passes datagrams on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Relayer {
+    /// A tracker.
+    Tracker(TrackerId),
+    /// A peer of a swarm.
+    Peer(PublicKey),
+}
+
+/// What takes datagrams to a relay.
 #[derive(Clone, Debug)]
 pub(crate) enum Carrier {
-    /// Our socket, to the port of QUIC of the tracker.
+    /// Our socket, to the port of QUIC of the tracker or the peer.
     Udp(SocketAddr),
     /// The connection to the tracker, where no UDP gets through.
     Tunnel(mpsc::Sender<Relayed>),
 }
 
-/// A session at a tracker by which a peer can be talked to.
+/// A session at a relay by which a peer can be talked to.
 #[derive(Clone, Debug)]
 pub(crate) struct RelaySession {
     /// Its name.
     pub(crate) id: RelayId,
-    /// At which tracker.
-    pub(crate) tracker: TrackerId,
+    /// Whose it is.
+    pub(crate) by: Relayer,
     /// What takes datagrams there.
     pub(crate) carrier: Carrier,
     /// What a packet to the peer and back takes, as far as is known.
@@ -52,10 +61,25 @@ impl RelaySession {
         let farther = Duration::from_millis(rendezvous.wait_ms.into()) * 2;
         Some(RelaySession {
             id: rendezvous.relay?,
-            tracker,
+            by: Relayer::Tracker(tracker),
             carrier,
             rtt: tracker_rtt * 2 + farther,
         })
+    }
+
+    /// The session that a peer has opened, to which a direct connection leads at `at`.
+    pub(crate) fn by_peer(
+        id: RelayId,
+        peer: PublicKey,
+        at: SocketAddr,
+        rtt: Duration,
+    ) -> RelaySession {
+        RelaySession {
+            id,
+            by: Relayer::Peer(peer),
+            carrier: Carrier::Udp(at),
+            rtt,
+        }
     }
 
     /// Sends what goes out on a relay route by this session from now on.
@@ -109,7 +133,7 @@ fn lets_in(nat: &Nat) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use warren_proto::id::{PublicKey, SwarmId};
+    use warren_proto::id::SwarmId;
     use warren_proto::wire::{Bounded, Candidate, CandidateKind, Paths};
 
     use super::*;

@@ -167,6 +167,8 @@ pub(crate) struct Known {
     pub(crate) paths: Paths,
     /// Why it is not reached whatever we do.
     pub(crate) obstacle: Option<Obstacle>,
+    /// An introduction came without a way through a tracker, or has led nowhere.
+    pub(crate) is_unreached: bool,
 }
 
 /// Why two daemons have no path in common, as they were started.

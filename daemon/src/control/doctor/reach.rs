@@ -69,6 +69,8 @@ impl Obstacle {
 pub(super) struct Reach {
     direct: usize,
     relayed: usize,
+    /// Of the relayed ones, those that another peer relays to.
+    by_peers: usize,
     failed: usize,
     under_way: usize,
     obstacles: BTreeMap<Obstacle, usize>,
@@ -79,6 +81,7 @@ impl Reach {
     pub(super) fn of(snapshot: &Snapshot) -> Reach {
         let mut reach = Reach {
             median_ms: median_ms(snapshot),
+            by_peers: by_peers(snapshot),
             ..Reach::default()
         };
         for (fate, obstacle) in fates(snapshot).into_values() {
@@ -184,13 +187,17 @@ impl Reach {
 
     fn counts(&self) -> String {
         let of_all = format!("of {}", count(self.tried(), "peer"));
-        match self.relayed {
-            0 => format!("Direct with {} {of_all}", self.direct),
-            relayed => format!(
-                "Direct with {} {of_all}, through the tracker with {relayed}",
-                self.direct
+        let ways = [
+            (
+                "through the tracker",
+                self.relayed.saturating_sub(self.by_peers),
             ),
-        }
+            ("through other peers", self.by_peers),
+        ];
+        let ways = ways.iter().filter(|(_, with)| *with > 0);
+        let ways = ways.map(|(way, with)| format!(", {way} with {with}"));
+        let ways: String = ways.collect();
+        format!("Direct with {} {of_all}{ways}", self.direct)
     }
 
     /// What is known of those that failed.
@@ -276,6 +283,15 @@ fn fates(snapshot: &Snapshot) -> BTreeMap<&str, (Fate, Option<Obstacle>)> {
         fates.insert(&*peer.peer, (fate, None));
     }
     fates
+}
+
+/// How many are reached through other peers now.
+fn by_peers(snapshot: &Snapshot) -> usize {
+    let relayers = snapshot
+        .peers
+        .iter()
+        .filter_map(|it| it.relayed_by.as_ref());
+    relayers.filter(|by| by.starts_with("peer ")).count()
 }
 
 /// Over all attempts that came to a proven path.
