@@ -241,6 +241,11 @@ impl Node {
         (id, other): (RelayId, PublicKey),
         rtt: Duration,
     ) {
+        if self.relayed_by.len() >= RELAYED_BY {
+            // Those who never were reached make room.
+            let peers = &self.peers;
+            self.relayed_by.retain(|other, _| peers.contains_key(other));
+        }
         let Some(session) = self.session_by(relayer, (id, other), rtt) else {
             return tracing::debug!(%relayer, peer = %other, "a session that we have no use for");
         };
