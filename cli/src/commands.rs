@@ -470,14 +470,16 @@ fn share_line(share: &Share) -> String {
 }
 
 fn peer_line(peer: &Peer) -> String {
-    let by = peer.relayed_by.as_ref().map(|by| format!(" by {by}"));
+    let by = peer
+        .relayed_by
+        .as_ref()
+        .map(|by| format!(", relayed by {by}"));
     let kind = peer.kind.map(|kind| format!(", {}", kind.word()));
     let reached = peer.reached_ms.map(|ms| format!(", reached in {ms} ms"));
     printable(&format!(
-        "{}  {}{}  {}  {:.1} ms  down {}  up {}  ({}{}{})",
+        "{}  {}  {}  {:.1} ms  down {}  up {}  ({}{}{}{})",
         peer.peer,
         peer.path.word(),
-        by.unwrap_or_default(),
         peer.address,
         peer.rtt_ms,
         text::bytes(peer.down_bytes),
@@ -488,6 +490,7 @@ fn peer_line(peer: &Peer) -> String {
         },
         kind.unwrap_or_default(),
         reached.unwrap_or_default(),
+        by.unwrap_or_default(),
     ))
 }
 
@@ -542,7 +545,7 @@ mod tests {
             relayed_by: Some("peer wxyz".into()),
             ..peer
         };
-        assert!(peer_line(&relayed).starts_with("abcd  relay by peer wxyz  203.0.113.9:4000  "));
+        assert!(peer_line(&relayed).ends_with(", reached in 104 ms, relayed by peer wxyz)"));
     }
 
     #[test]
