@@ -289,6 +289,8 @@ fn status() -> Vec<Event> {
             verified_bytes: 5,
             state: ShareState::Seeding,
             peers: warren_daemon::control::model::PeerCounts::default(),
+            direct_bytes: 0,
+            relayed_bytes: 0,
             note: None,
         }),
     ]

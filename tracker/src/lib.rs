@@ -21,7 +21,6 @@ mod stun;
 pub use alternate::{AltAddress, AltAddressError, outward_ip};
 pub use config::{
     Config, DEFAULT_PORT, DEFAULT_RELAY_BITS_PER_S, DEFAULT_STUN_PORT, StartError, checked_public,
-    parsed_relay,
 };
-pub use relay::RelayCounts;
 pub use server::Tracker;
+pub use warren_net::RelayCounts;

@@ -147,7 +147,7 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
 struct RelayRate(Option<u64>);
 
 fn relay_rate(text: &str) -> Result<RelayRate, String> {
-    warren_tracker::parsed_relay(text).map(RelayRate)
+    warren_proto::swarm::parsed_rate(text).map(RelayRate)
 }
 
 fn public_address(text: &str) -> Result<String, String> {

@@ -18,11 +18,12 @@ use warren_proto::swarm::SwarmConfig;
 use crate::admission::{Admission, Verdict};
 use crate::alternate::Alternates;
 use crate::config::{Config, StartError, checked_public};
-use crate::relay::{Relay, RelayCounts};
+use crate::relay::Relay;
 use crate::seats::{Seat, Seats};
 use crate::session::{self, ANNOUNCE_INTERVAL, Close, Desk, Place};
 use crate::state::State;
 use crate::stun;
+use warren_net::RelayCounts;
 
 /// How often memberships and token buckets are looked through.
 const TICK: Duration = Duration::from_secs(1);

@@ -38,6 +38,7 @@ fn who_wants_to_be_reached_through_the_tracker_alone_is_and_nobody_learns_where_
             };
             assert_eq!(peer.path, PeerPath::Relay);
             assert_eq!(peer.address, swarm.tracker.address);
+            assert_eq!(peer.relayed_by.as_deref(), Some("tracker"));
             assert!(peer.reached_ms.is_some());
             assert_eq!(daemon.share(&registered.content_id).peers.relay, 1);
             for attempt in daemon.attempts() {

@@ -151,28 +151,34 @@ impl Cell {
 
     #[track_caller]
     fn run_with(&self, dials: Dials, more: &[&str]) -> Option<(Vec<Run>, String)> {
-        let logs = tempfile::tempdir().unwrap();
-        let mut natlab = natlab();
-        natlab.args(["--json", "--a", self.a, "--b", self.b]);
-        natlab.args(["--patience", "30"]).args(more);
-        match dials {
-            Dials::A => natlab.args(["--dialer", "a"]),
-            Dials::B => natlab.args(["--dialer", "b"]),
-            Dials::Either => natlab.args(["--runs", "2"]),
+        let dialer = match dials {
+            Dials::A => ["--dialer", "a"],
+            Dials::B => ["--dialer", "b"],
+            Dials::Either => ["--runs", "2"],
         };
-        natlab.args(self.options).arg("--bin").arg(programs());
-        natlab.arg("--logs").arg(logs.path());
-        let output = natlab.output().unwrap();
-        if skipped(&output) {
-            return None;
-        }
-        let stdout = String::from_utf8(output.stdout).unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let said = format!("{stdout}{stderr}{}", messages(logs.path()));
+        let pair = ["--json", "--a", self.a, "--b", self.b, "--patience", "30"];
+        let options = [&pair, more, &dialer, self.options].concat();
+        let (stdout, said) = run_script(&options)?;
         let run = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}\n{said}"));
         let runs = stdout.lines().map(run).collect();
         Some((runs, said))
     }
+}
+
+/// What the script prints, and all that it and the programs say; `None` where there can be no lab.
+#[track_caller]
+pub(crate) fn run_script(options: &[&str]) -> Option<(String, String)> {
+    let logs = tempfile::tempdir().unwrap();
+    let mut natlab = natlab();
+    natlab.args(options).arg("--bin").arg(programs());
+    let output = natlab.arg("--logs").arg(logs.path()).output().unwrap();
+    if skipped(&output) {
+        return None;
+    }
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let said = format!("{stdout}{stderr}{}", messages(logs.path()));
+    Some((stdout, said))
 }
 
 /// Fails unless each NAT of the lab behaves as it is called.

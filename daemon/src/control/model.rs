@@ -229,6 +229,10 @@ pub struct Peer {
     /// How its address became known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<CandidateKind>,
+    /// Who passes datagrams on, when it is reached through a relay: `tracker`, or `peer` and its short
+    /// name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relayed_by: Option<String>,
     /// Milliseconds from the introduction to the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached_ms: Option<u64>,
@@ -273,6 +277,12 @@ pub struct Share {
     /// Connected peers of it, by how they are reached.
     #[serde(default)]
     pub peers: PeerCounts,
+    /// Bytes of content received from peers that are reached directly, since the daemon began.
+    #[serde(default)]
+    pub direct_bytes: u64,
+    /// The same from peers that are reached through a relay.
+    #[serde(default)]
+    pub relayed_bytes: u64,
     /// One sentence for the person, such as why it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -634,6 +644,7 @@ mod tests {
             up_bytes: 2,
             side: Role::Client,
             kind: Some(CandidateKind::Host),
+            relayed_by: None,
             reached_ms: Some(7),
         });
         check(
@@ -655,11 +666,13 @@ mod tests {
                 direct: 2,
                 relay: 1,
             },
+            direct_bytes: 3,
+            relayed_bytes: 1,
             note: None,
         });
         check(
             event,
-            r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding","peers":{"lan":0,"direct":2,"relay":1}}"#,
+            r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding","peers":{"lan":0,"direct":2,"relay":1},"direct_bytes":3,"relayed_bytes":1}"#,
         );
     }
 

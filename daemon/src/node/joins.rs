@@ -4,7 +4,7 @@
 //! the one that wants something first. Only then is anything said about the share, but for this: of a
 //! seed of a public share the first chunks are asked in the same breath, see [`Node::presume`].
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use warren_proto::content::Run;
 use warren_proto::id::{PublicKey, SwarmId};
@@ -131,12 +131,29 @@ impl Node {
                     self.handle_news(swarm, key, |peer| transfer::Event::Lacks { peer, runs });
                 }
             }
+            PeerMessage::Supplied { alias, supplied } => {
+                if let Some(swarm) = peer.swarm_of(alias) {
+                    self.handle_news(swarm, key, |peer| transfer::Event::Supplied {
+                        peer,
+                        supplied,
+                    });
+                }
+            }
             PeerMessage::Leave { alias } => {
                 if let Some(swarm) = peer.swarm_of(alias) {
                     self.unjoin(key, &swarm);
                 }
             }
-            PeerMessage::Hello(_) | PeerMessage::Started { .. } => (),
+            PeerMessage::Hello(hello) => self.handle_hello(key, hello.features),
+            PeerMessage::RelayAsk { alias, peer } => self.handle_relay_ask(key, alias, peer),
+            PeerMessage::RelayOpen { id, peer, rtt_ms } => {
+                let rtt = Duration::from_millis(rtt_ms.into());
+                self.handle_relay_open(key, (id, peer), rtt);
+            }
+            PeerMessage::RelayRefused { peer, reason } => {
+                self.handle_relay_refused(key, peer, reason);
+            }
+            PeerMessage::Started { .. } => (),
         }
     }
 
@@ -196,9 +213,11 @@ impl Node {
         if share.wants() {
             peer.connection.expect_content();
         }
+        let supplied = share.told_supplied();
         let told = share
             .offer()
-            .is_none_or(|offer| describe(peer, alias, offer));
+            .is_none_or(|offer| describe(peer, alias, offer))
+            && (!supplied || peer.say(PeerMessage::Supplied { alias, supplied }));
         // Whoever joins anew may say so twice: what was asked of it meanwhile is still under way.
         if let (Phase::Downloading(active), Some(joint)) =
             (&mut share.phase, peer.joints.get_mut(&swarm))
@@ -213,8 +232,9 @@ impl Node {
             let _ = active.download.handle(Instant::now(), event);
         }
         if !told {
-            self.drop_peer(key, Close::TooSlow);
+            return self.drop_peer(key, Close::TooSlow);
         }
+        self.use_relayer(key, swarm);
     }
 
     fn handle_refused(&mut self, key: PublicKey, swarm: SwarmId) {
@@ -238,6 +258,7 @@ impl Node {
             .is_some_and(|peer| peer.unjoin(swarm))
         {
             self.peer_left(*swarm, key);
+            self.end_sessions(key);
         }
     }
 
@@ -276,9 +297,10 @@ impl Node {
         with.map(|(key, _)| *key).collect()
     }
 
-    /// Tells all peers of chunks verified since the last time.
+    /// Tells all peers of chunks verified since the last time, and of who has the others.
     pub(super) fn tell_news(&mut self) {
         for swarm in self.active.clone() {
+            self.tell_supplied(swarm, Some(true));
             let Some(share) = self.shares.get_mut(&swarm) else {
                 continue;
             };
@@ -290,6 +312,32 @@ impl Node {
             let runs = merged(fresh.into_iter().map(single).collect());
             self.tell_all(&swarm, &runs);
         }
+    }
+
+    /// Tells all peers whether somebody whom we reach directly has all that we lack, if that is
+    /// something new; when it is so at once, and when it is no longer so not more often than four times
+    /// a second.
+    pub(super) fn tell_supplied(&mut self, swarm: SwarmId, only: Option<bool>) {
+        let Some(Phase::Downloading(active)) = self.shares.get_mut(&swarm).map(|it| &mut it.phase)
+        else {
+            return;
+        };
+        let supplied = active.download.is_supplied();
+        if supplied == active.told_supplied || only.is_some_and(|only| only != supplied) {
+            return;
+        }
+        active.told_supplied = supplied;
+        let joined = self.peers.iter();
+        let joined = joined.filter_map(|(key, peer)| Some((key, peer, peer.joined(&swarm)?)));
+        let deaf = joined
+            .filter(|(_, peer, alias)| {
+                let alias = *alias;
+                !peer.say(PeerMessage::Supplied { alias, supplied })
+            })
+            .map(|(key, ..)| *key);
+        let deaf: Vec<PublicKey> = deaf.collect();
+        deaf.into_iter()
+            .for_each(|key| self.drop_peer(key, Close::TooSlow));
     }
 
     fn tell_all(&mut self, swarm: &SwarmId, runs: &[Run]) {

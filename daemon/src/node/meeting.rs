@@ -7,6 +7,7 @@ use warren_proto::content::{HostPort, TrackerAddress};
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::proof::Side;
 use warren_proto::swarm::Transport;
+use warren_proto::transfer::Event;
 use warren_proto::wire::tracker::Rendezvous;
 use warren_proto::wire::{
     Bounded, Candidate, FromTracker, Member, MemberState, NatFiltering, Paths, Technique,
@@ -16,7 +17,7 @@ use super::Node;
 use super::peers::Peer;
 use crate::control::model::{self, ApiError, exit};
 use crate::portmap::PortNews;
-use crate::punch::relay::Carrier;
+use crate::punch::relay::{self, Carrier};
 use crate::share::{Known, Share};
 use crate::store::known::KnownTrackers;
 use crate::tracker::{self, Situation, TrackerConfig, TrackerEvent, TrackerHandle, TrackerId, Way};
@@ -47,6 +48,9 @@ const ADVICE: usize = 64;
 /// How long after the first connection to a tracker nothing is announced, unless our NAT is known
 /// before, or turns out not to be soon. Peers that are introduced should know how to approach it.
 const SURVEY_TIME: Duration = Duration::from_millis(1500);
+
+/// How long a peer that is likely to be reached directly is waited for, and for what it says.
+const EXPECTED: Duration = Duration::from_secs(1);
 
 /// Whether trackers are told of our shares. Closed → Open once, when our NAT is known or a moment
 /// after a tracker was reached.
@@ -416,6 +420,7 @@ impl Node {
             tries: 0,
             paths: Paths::Any,
             obstacle: None,
+            is_unreached: false,
         });
     }
 
@@ -459,6 +464,12 @@ impl Node {
                     is_direct && (trusted || !candidate.address.ip().to_canonical().is_loopback())
                 }),
         );
+        let is_likely = is_direct && relay::is_direct_likely(&self.nat, &rendezvous);
+        if is_likely {
+            self.expect_direct(swarm, peer);
+        }
+        let is_connected = self.peers.contains_key(&peer);
+        let needs_relay = relay.is_none() && !is_likely && !is_connected;
         let Some(tracker) = self.trackers.get_mut(&id) else {
             return;
         };
@@ -472,6 +483,23 @@ impl Node {
             self.meeting.insert(peer);
             self.introduced.entry(peer).or_default().insert(swarm);
         }
+        if needs_relay {
+            self.seek_relay(peer);
+        }
+    }
+
+    /// A peer of the swarm is about to be reached directly, unless that was tried before in vain.
+    fn expect_direct(&mut self, swarm: SwarmId, peer: PublicKey) {
+        let until = Instant::now() + EXPECTED;
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        let is_tried = share.members.get(&peer).is_none_or(|it| it.tries > 1);
+        if is_tried || self.peers.contains_key(&peer) {
+            return;
+        }
+        share.expected = Some(until);
+        self.tell_download(swarm, Event::Expected { until });
     }
 
     pub(super) fn handle_port(&mut self, news: PortNews) {

@@ -7,7 +7,8 @@
 //!
 //! By concern: [`commands`] what the person asks, [`shares`] how shares begin and end,
 //! [`downloads`] fetching, [`peers`] connections, [`joins`] swarms on them, [`paths`] what becomes
-//! of them, [`meeting`] trackers and introductions, [`report`] what is shown.
+//! of them, [`relaying`] peers that relay, [`meeting`] trackers and introductions, [`report`] what is
+//! shown.
 
 pub(crate) mod commands;
 mod downloads;
@@ -15,6 +16,7 @@ mod joins;
 mod meeting;
 mod paths;
 mod peers;
+mod relaying;
 mod report;
 mod shares;
 
@@ -27,14 +29,15 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use warren_net::{Connection, Endpoint};
+use warren_net::{Connection, Endpoint, Relay};
 use warren_proto::content::{ChunkIndex, Content};
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::transfer::RequestId;
+use warren_proto::transfer::{Reach, RequestId};
 use warren_proto::wire::{Candidate, NoReason, Paths, PeerMessage};
 
 use crate::control::model::ApiError;
 use crate::control::source::Parsed;
+use crate::peer::seat::PeerSeat;
 use crate::peer::session::SessionId;
 use crate::portmap::{PortNews, PortState};
 use crate::punch::{Nat, PathNews, PunchHandle};
@@ -145,6 +148,8 @@ pub(crate) enum ShareEvent {
         request: RequestId,
         /// How many more.
         bytes: u32,
+        /// How they came.
+        reach: Reach,
     },
     /// A request is over.
     Fetched {
@@ -222,6 +227,8 @@ pub(crate) struct NodeConfig {
     pub(crate) downloads: PathBuf,
     /// By which paths we want to be reached.
     pub(crate) paths: Paths,
+    /// Passes datagrams between peers of our swarms, if we do that.
+    pub(crate) relay: Option<Arc<Relay<PeerSeat>>>,
     /// Where a peer in our network could reach us.
     pub(crate) candidates: Vec<Candidate>,
     /// Ends the node.
@@ -240,6 +247,8 @@ pub(crate) struct Node {
     peers: BTreeMap<PublicKey, Peer>,
     /// Relayed connections beside direct ones.
     drained: BTreeMap<PublicKey, Drained>,
+    /// Which peer is our relay to whom, or may be.
+    relayed_by: BTreeMap<PublicKey, PublicKey>,
     /// Peers to whom a path is looked for.
     meeting: BTreeSet<PublicKey>,
     /// The swarms by which we were introduced to those.
@@ -279,6 +288,7 @@ impl Node {
             active: BTreeSet::new(),
             peers: BTreeMap::new(),
             drained: BTreeMap::new(),
+            relayed_by: BTreeMap::new(),
             meeting: BTreeSet::new(),
             introduced: BTreeMap::new(),
             nat: Nat::default(),
@@ -356,7 +366,11 @@ impl Node {
             _ if current != Some(epoch) => (),
             ShareEvent::Opened(result) => self.handle_opened(swarm, result),
             ShareEvent::Learnt { peer, result } => self.handle_learnt(swarm, peer, result),
-            ShareEvent::Received { request, bytes } => self.handle_received(swarm, request, bytes),
+            ShareEvent::Received {
+                request,
+                bytes,
+                reach,
+            } => self.handle_received(swarm, request, (bytes, reach)),
             ShareEvent::Fetched {
                 request,
                 chunk,
@@ -400,7 +414,14 @@ impl Node {
 
     fn tick(&mut self, now: Instant) {
         self.watch_gate(now);
+        let active = self.active.clone();
+        active
+            .into_iter()
+            .for_each(|swarm| self.tell_supplied(swarm, None));
         self.drop_strangers(now);
+        if let Some(relay) = &self.config.relay {
+            relay.expire(now);
+        }
         self.seek_introductions(now);
         self.link_registrations();
         self.ask_again(now);

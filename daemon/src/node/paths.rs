@@ -79,14 +79,22 @@ impl Node {
             PathNews::MeetingOver(peer) => {
                 self.meeting.remove(&peer);
                 self.introduced.remove(&peer);
+                if !self.peers.contains_key(&peer) {
+                    self.seek_relay(peer);
+                }
             }
             PathNews::Silent { peer, session } => self.handle_silent(peer, session),
-            PathNews::Moved { peer, session } => self.nudge(peer, session),
+            PathNews::Moved { peer, session } => {
+                self.nudge(peer, session);
+                self.renew_sessions(peer);
+            }
             PathNews::Alive { peer, session } => {
                 if let Some(peer) = self.peer_of_session(peer, session) {
                     peer.set_silent(false);
                 }
+                self.seat(peer);
                 self.nudge(peer, session);
+                self.renew_sessions(peer);
             }
             PathNews::Gone { peer, session } => {
                 if self.peer_of_session(peer, session).is_some() {
@@ -116,6 +124,10 @@ impl Node {
             return;
         };
         peer.set_silent(true);
+        self.seat(key);
+        if self.relayed_by.contains_key(&key) {
+            self.seek_relay(key);
+        }
         let now = Instant::now();
         for (swarm, share) in &mut self.shares {
             let Some(known) = share.members.get_mut(&key) else {

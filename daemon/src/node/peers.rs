@@ -12,12 +12,14 @@ use warren_net::{Class, Connection};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::proof::{self, Proof, Side};
 use warren_proto::transfer::Reach;
+use warren_proto::wire::peer::RELAYS;
 use warren_proto::wire::{Bounded, MemberState, PeerMessage};
 
 use super::Node;
 use super::paths::{Drained, Upgrade};
+use super::relaying::Relaying;
 use crate::control::model::PeerPath;
-use crate::peer::session::{self, SessionId};
+use crate::peer::session::{self, SessionId, Voice};
 use crate::peer::{Close, Common, path_of};
 use crate::punch::Kept;
 use crate::share::Share;
@@ -52,6 +54,8 @@ pub(super) struct Peer {
     pub(super) has_been_silent: bool,
     /// When a better path is looked for.
     pub(super) upgrade: Upgrade,
+    /// What was said about relaying.
+    pub(super) relaying: Relaying,
 }
 
 /// A swarm on one connection: joined once both aliases are there.
@@ -84,10 +88,7 @@ impl Peer {
 
     /// Whether it is reached through a tracker.
     pub(super) fn reach(&self) -> Reach {
-        match self.connection.class() {
-            Class::Direct => Reach::Direct,
-            Class::Relay => Reach::Relayed,
-        }
+        reach_of(self.connection.class())
     }
 
     /// The swarms that a connection which takes over has to know of, none joined yet; the download
@@ -182,6 +183,14 @@ impl Peer {
             self.stranger_since.get_or_insert_with(Instant::now);
         }
         joint.is_joined() || joint.is_source
+    }
+}
+
+/// How a peer is reached whose connection is of this class.
+pub(super) fn reach_of(class: Class) -> Reach {
+    match class {
+        Class::Direct => Reach::Direct,
+        Class::Relay => Reach::Relayed,
     }
 }
 
@@ -287,19 +296,27 @@ impl Node {
             // Its session ends at once, and says so.
             connection.close(Close::Refused.code(), Close::Refused.reason());
         }
+        self.seat(key);
     }
 
     fn start_session(&mut self, connection: Connection) -> Peer {
         let session = SessionId(self.next_number());
         let (out, queue) = mpsc::channel(MESSAGES);
         let common = Arc::<Common>::default();
-        let (shared, node) = (common.clone(), self.me.clone());
+        let shared = common.clone();
+        let voice = Voice {
+            features: match self.config.relay {
+                Some(_) => RELAYS,
+                None => 0,
+            },
+            node: self.me.clone(),
+        };
         tokio::spawn(session::run(
             connection.clone(),
             session,
             shared,
             queue,
-            node,
+            voice,
         ));
         Peer {
             session,
@@ -314,6 +331,7 @@ impl Node {
             since: Instant::now(),
             has_been_silent: false,
             upgrade: Upgrade::new(Instant::now()),
+            relaying: Relaying::default(),
         }
     }
 
@@ -350,6 +368,9 @@ impl Node {
         };
         peer.connection.close(close.code(), close.reason());
         self.drained.remove(&key).into_iter().for_each(Drained::end);
+        self.unseat(&key);
+        self.relayed_by.remove(&key);
+        self.lose_relayer(key);
         let now = Instant::now();
         for swarm in peer.joints.keys() {
             self.peer_left(*swarm, key);

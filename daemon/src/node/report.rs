@@ -23,7 +23,7 @@ impl Node {
             let Some(share) = self.shares.get_mut(&swarm) else {
                 continue;
             };
-            share.rate.sample(now, share.received_bytes);
+            share.rate.sample(now, share.received.bytes());
             share.watchers.retain(|watcher| !watcher.events.is_closed());
             if share.watchers.is_empty() {
                 continue;
@@ -140,6 +140,8 @@ impl Node {
                 verified_bytes,
                 state: share.state(),
                 peers: self.peer_counts(&share.swarm()),
+                direct_bytes: share.received.direct_bytes,
+                relayed_bytes: share.received.relayed_bytes,
                 note: match &share.phase {
                     Phase::Stopped { error, .. } => Some(error.message.clone()),
                     _ => None,
@@ -194,6 +196,7 @@ impl Node {
                 kind: made.as_ref().and_then(|made| made.kind),
                 side: peer.connection.side().into(),
                 reached_ms: made.as_ref().and_then(Attempt::reached_ms),
+                relayed_by: self.relayer_of(key, peer),
                 rtt_ms: peer.connection.rtt().as_secs_f64() * 1000.0,
                 down_bytes: peer.common.down_bytes.load(Ordering::Relaxed),
                 up_bytes: peer.common.up_bytes.load(Ordering::Relaxed),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use warren_proto::content::{ChunkSet, Content, Manifest};
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::transfer::Download;
+use warren_proto::transfer::{Download, Event};
 
 use super::report::tell_last;
 use super::{Node, ShareEvent, Stopping};
@@ -203,7 +203,11 @@ impl Node {
             return;
         };
         let (epoch, node) = (share.epoch, self.me.clone());
-        let download = Download::new(offer.content.clone(), have, self.rng.random());
+        let mut download = Download::new(offer.content.clone(), have, self.rng.random());
+        if let Some(until) = share.expected {
+            // Only claims of peers about chunks can be out of range.
+            let _ = download.handle(Instant::now(), Event::Expected { until });
+        }
         let writer = Arc::new(Writer::new(offer, journal));
         let (stop, guard) = guarded_token();
         let synced = writer.clone();
@@ -215,6 +219,7 @@ impl Node {
         });
         let active = Active {
             download,
+            told_supplied: false,
             writer,
             fetches: Default::default(),
             _syncing: guard,

@@ -122,6 +122,16 @@ enum Order {
     Suspect(PublicKey),
     Survey(StunServer, Duration),
     Carry(TrackerId, Carrier, Duration),
+    Offer(Box<Offer>),
+    Withdraw(PublicKey),
+}
+
+/// A way to a peer by another.
+#[derive(Debug)]
+struct Offer {
+    peer: PublicKey,
+    side: Side,
+    session: RelaySession,
 }
 
 /// One introduction.
@@ -219,6 +229,23 @@ impl PunchHandle {
     /// False when there is no room: then it must end, since nobody would follow the peer.
     pub(crate) fn keep(&self, kept: Kept) -> bool {
         self.orders.try_send(Order::Keep(Box::new(kept))).is_ok()
+    }
+
+    /// Takes a way to a peer that another has opened, unless a direct one is there; false when there is
+    /// no room.
+    pub(crate) fn offer(&self, peer: PublicKey, side: Side, session: RelaySession) -> bool {
+        let offer = Box::new(Offer {
+            peer,
+            side,
+            session,
+        });
+        self.orders.try_send(Order::Offer(offer)).is_ok()
+    }
+
+    /// The ways that a peer has opened are over.
+    pub(crate) fn withdraw(&self, relayer: PublicKey) {
+        // What is sent by them is lost, and that is noticed.
+        let _ = self.orders.try_send(Order::Withdraw(relayer));
     }
 
     /// Checks the path of the connection with a peer that may have been started anew.

@@ -1,11 +1,11 @@
-//! The way to a peer through a tracker: what carries it, and when it is worth taking.
+//! The way to a peer through a tracker or another peer: what carries it, and when it is worth taking.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use warren_net::{Relayed, Socket};
-use warren_proto::id::RelayId;
+use warren_proto::id::{PublicKey, RelayId};
 use warren_proto::wire::{NatFiltering, NatMapping, Rendezvous};
 
 use super::Nat;
@@ -18,22 +18,31 @@ pub(super) const HEAD_START: Duration = Duration::from_millis(300);
 /// The same where a NAT clashes: checks to it are held for 400 ms (PROTOCOL.md, Checks).
 const HEAD_START_HELD: Duration = Duration::from_millis(700);
 
-/// What takes datagrams to a tracker.
+/// Who passes datagrams on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Relayer {
+    /// A tracker.
+    Tracker(TrackerId),
+    /// A peer of a swarm.
+    Peer(PublicKey),
+}
+
+/// What takes datagrams to a relay.
 #[derive(Clone, Debug)]
 pub(crate) enum Carrier {
-    /// Our socket, to the port of QUIC of the tracker.
+    /// Our socket, to the port of QUIC of the tracker or the peer.
     Udp(SocketAddr),
     /// The connection to the tracker, where no UDP gets through.
     Tunnel(mpsc::Sender<Relayed>),
 }
 
-/// A session at a tracker by which a peer can be talked to.
+/// A session at a relay by which a peer can be talked to.
 #[derive(Clone, Debug)]
 pub(crate) struct RelaySession {
     /// Its name.
     pub(crate) id: RelayId,
-    /// At which tracker.
-    pub(crate) tracker: TrackerId,
+    /// Whose it is.
+    pub(crate) by: Relayer,
     /// What takes datagrams there.
     pub(crate) carrier: Carrier,
     /// What a packet to the peer and back takes, as far as is known.
@@ -52,7 +61,7 @@ impl RelaySession {
         let farther = Duration::from_millis(rendezvous.wait_ms.into()) * 2;
         Some(RelaySession {
             id: rendezvous.relay?,
-            tracker,
+            by: Relayer::Tracker(tracker),
             carrier,
             rtt: tracker_rtt * 2 + farther,
         })
@@ -70,6 +79,21 @@ impl RelaySession {
             (self.carrier, self.rtt) = (carrier.clone(), self.rtt.max(rtt * 2));
         }
         !is_same
+    }
+
+    /// The session that a peer has opened, to which a direct connection leads at `at`.
+    pub(crate) fn by_peer(
+        id: RelayId,
+        peer: PublicKey,
+        at: SocketAddr,
+        rtt: Duration,
+    ) -> RelaySession {
+        RelaySession {
+            id,
+            by: Relayer::Peer(peer),
+            carrier: Carrier::Udp(at),
+            rtt,
+        }
     }
 
     /// Sends what goes out on a relay route by this session from now on.
@@ -92,6 +116,16 @@ impl RelaySession {
 /// does no harm where the peer lets in what comes from ports it has not sent to, at the port that we
 /// were told of.
 pub(super) fn head_start(ours: &Nat, rendezvous: &Rendezvous) -> Duration {
+    let clashes = [ours.filtering, rendezvous.filtering].contains(&NatFiltering::Clashing);
+    match is_direct_likely(ours, rendezvous) {
+        true if clashes => HEAD_START_HELD,
+        true => HEAD_START,
+        false => Duration::ZERO,
+    }
+}
+
+/// Whether a direct path is likely to be there within about a round trip.
+pub(crate) fn is_direct_likely(ours: &Nat, rendezvous: &Rendezvous) -> bool {
     let theirs = &Nat {
         mapping: rendezvous.mapping,
         filtering: rendezvous.filtering,
@@ -99,18 +133,10 @@ pub(super) fn head_start(ours: &Nat, rendezvous: &Rendezvous) -> Duration {
     };
     let meets = |one: &Nat, other: &Nat| !maps_by_destination(one) || lets_in(other);
     let is_known = |nat: &Nat| nat.mapping != NatMapping::Unknown;
-    let is_near = rendezvous
-        .candidates
-        .iter()
-        .any(|it| is_local(it.address.ip()));
-    let are_known = is_near || (is_known(ours) && is_known(theirs));
-    let is_likely = are_known && meets(ours, theirs) && meets(theirs, ours);
-    let clashes = |nat: &Nat| nat.filtering == NatFiltering::Clashing;
-    match is_likely && !rendezvous.candidates.is_empty() {
-        true if clashes(ours) || clashes(theirs) => HEAD_START_HELD,
-        true => HEAD_START,
-        false => Duration::ZERO,
-    }
+    let mut addresses = rendezvous.candidates.iter().map(|it| it.address.ip());
+    let are_known = addresses.any(is_local) || (is_known(ours) && is_known(theirs));
+    let may_meet = meets(ours, theirs) && meets(theirs, ours);
+    are_known && may_meet && !rendezvous.candidates.is_empty()
 }
 
 /// Whether only somebody in our network, or on this machine, is told of such an address.
@@ -135,7 +161,7 @@ fn lets_in(nat: &Nat) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use warren_proto::id::{PublicKey, SwarmId};
+    use warren_proto::id::SwarmId;
     use warren_proto::wire::{Bounded, Candidate, CandidateKind, Paths};
 
     use super::*;

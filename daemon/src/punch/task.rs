@@ -34,6 +34,7 @@ use super::{Nat, Order, PathNews, Records, StunServer};
 use crate::node::{NodeEvent, NodeSender};
 use crate::peer::interfaces::host_candidates;
 use crate::portmap::PortHandle;
+use relays::Offered;
 
 /// Results of dialling that may wait; the tasks that dialled then wait too.
 const DIALLED: usize = 64;
@@ -58,8 +59,10 @@ pub(super) struct Puncher {
     records: Arc<Records>,
     attempts: BTreeMap<u64, Attempt>,
     keepers: BTreeMap<PublicKey, Keeper>,
-    /// Connections through trackers.
+    /// Connections through trackers or other peers.
     relayed: BTreeMap<PublicKey, Watch>,
+    /// Ways to peers that others have opened, by both, and until when they are of use.
+    offers: BTreeMap<(PublicKey, PublicKey), Offered>,
     owners: Owners,
     vias: Vias,
     allowance: Allowance,
@@ -118,6 +121,7 @@ impl Puncher {
             attempts: BTreeMap::new(),
             keepers: BTreeMap::new(),
             relayed: BTreeMap::new(),
+            offers: BTreeMap::new(),
             owners: Owners::default(),
             vias: Vias::default(),
             allowance: Allowance::new(),
@@ -188,6 +192,8 @@ impl Puncher {
             }
             Order::Survey(server, rtt) => self.survey(now, server, rtt).await,
             Order::Carry(tracker, carrier, rtt) => self.carry(tracker, &carrier, rtt).await,
+            Order::Offer(offer) => self.take_offer(now, *offer).await,
+            Order::Withdraw(relayer) => self.withdraw(&relayer),
         }
     }
 
@@ -250,7 +256,8 @@ impl Puncher {
         let fading = self.fading.values().map(|(at, _)| *at);
         let survey = self.survey.poll_timeout(Instant::now());
         let turns = self.turnstile.poll_timeout(&self.flows);
-        let all = attempts.chain(keepers).chain(fading);
+        let offers = self.offers.values().map(|it| it.until);
+        let all = attempts.chain(keepers).chain(fading).chain(offers);
         let all = all.chain(survey).chain(turns);
         all.fold(self.next_interfaces, Instant::min)
     }

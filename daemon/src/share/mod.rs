@@ -19,7 +19,7 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use warren_proto::content::ChunkIndex;
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::transfer::{Download, RequestId};
+use warren_proto::transfer::{Download, Reach, RequestId};
 use warren_proto::wire::{MemberState, Paths};
 
 use crate::control::model::{ApiError, Event, ShareState};
@@ -52,11 +52,36 @@ pub(crate) struct Share {
     /// Who waits for it to be complete.
     pub(crate) watchers: Vec<Watcher>,
     /// Content bytes received since the daemon began.
-    pub(crate) received_bytes: u64,
+    pub(crate) received: Received,
     /// How fast they come.
     pub(crate) rate: Rate,
     /// Chunks that peers have not been told of yet.
     pub(crate) fresh: Vec<ChunkIndex>,
+    /// Until when peers are being met who are likely to be reached directly.
+    pub(crate) expected: Option<Instant>,
+}
+
+/// Content bytes by how the peers are reached that sent them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Received {
+    pub(crate) direct_bytes: u64,
+    pub(crate) relayed_bytes: u64,
+}
+
+impl Received {
+    /// So many more have come.
+    pub(crate) fn add(&mut self, reach: Reach, bytes: u32) {
+        let counter = match reach {
+            Reach::Direct => &mut self.direct_bytes,
+            Reach::Relayed => &mut self.relayed_bytes,
+        };
+        *counter += u64::from(bytes);
+    }
+
+    /// All of them.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.direct_bytes + self.relayed_bytes
+    }
 }
 
 /// Metadata → Preparing → Downloading → Finishing → Seeding; a registered share begins as Seeding,
@@ -107,6 +132,8 @@ pub(crate) struct Learning {
 pub(crate) struct Active {
     /// Decides what to ask of whom.
     pub(crate) download: Download,
+    /// What peers were told of it: whether somebody whom we reach directly has all that we lack.
+    pub(crate) told_supplied: bool,
     /// Takes in what comes.
     pub(crate) writer: Arc<Writer>,
     /// Requests under way.
@@ -140,6 +167,8 @@ pub(crate) struct Known {
     pub(crate) paths: Paths,
     /// Why it is not reached whatever we do.
     pub(crate) obstacle: Option<Obstacle>,
+    /// An introduction came without a way through a tracker, or has led nowhere.
+    pub(crate) is_unreached: bool,
 }
 
 /// Why two daemons have no path in common, as they were started.
@@ -174,9 +203,10 @@ impl Share {
             members: BTreeMap::new(),
             banned: BTreeSet::new(),
             watchers: Vec::new(),
-            received_bytes: 0,
+            received: Received::default(),
             rate: Rate::default(),
             fresh: Vec::new(),
+            expected: None,
         }
     }
 
@@ -201,6 +231,11 @@ impl Share {
             Phase::Preparing { is_new, .. } => is_new,
             Phase::Finishing(_) | Phase::Seeding(_) | Phase::Stopped { .. } => false,
         }
+    }
+
+    /// Whether peers were told that somebody whom we reach directly has all that we lack.
+    pub(crate) fn told_supplied(&self) -> bool {
+        matches!(&self.phase, Phase::Downloading(active) if active.told_supplied)
     }
 
     /// What others may ask for.

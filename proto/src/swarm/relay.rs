@@ -1,4 +1,5 @@
-//! Passes datagrams between two daemons that were introduced: which, to whom, and how many.
+//! Passes datagrams between two daemons: which, to whom, and how many. A tracker does it for those
+//! that it introduces, a daemon for peers that are in a swarm with it.
 //!
 //! [`RelayTable`] holds the sessions. The shell opens one with an introduction, asks for every batch
 //! that arrives whether and to whom it goes, and says which daemons have left. Where a daemon is, the
@@ -12,6 +13,7 @@
 //! Not here: what is inside the datagrams, which only the two daemons can read; sockets.
 
 mod bucket;
+mod rate;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,6 +24,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use bucket::{Bucket, Limit};
+pub use rate::parsed_rate;
 
 use super::techniques::prefix;
 use crate::id::{PublicKey, RelayId};
@@ -66,6 +69,16 @@ impl RelayConfig {
             rate_bytes_per_s,
             sessions: 65_536,
             sessions_per_peer: 512,
+        }
+    }
+
+    /// The same of a daemon, for the others of its swarms: of 64 peers in each, a few cannot meet most
+    /// of the others.
+    pub fn of_peer(rate_bytes_per_s: u64) -> RelayConfig {
+        RelayConfig {
+            rate_bytes_per_s,
+            sessions: 1024,
+            sessions_per_peer: 64,
         }
     }
 }
@@ -226,6 +239,13 @@ impl RelayTable {
     /// this address from then on; those of a daemon of which no address is told count for none.
     pub fn locate(&mut self, peer: PublicKey, ip: IpAddr) {
         self.networks.insert(peer, prefix(ip));
+    }
+
+    /// Ends the session of two daemons.
+    pub fn close(&mut self, a: PublicKey, b: PublicKey) {
+        if let Some(id) = self.by_pair.get(&(a.min(b), a.max(b))).copied() {
+            self.remove(id);
+        }
     }
 
     /// A daemon has left: its sessions are over.

@@ -434,6 +434,18 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
         (alias, runs()).prop_map(|(alias, chunks)| PeerMessage::Started { alias, chunks }),
         (alias, runs()).prop_map(|(alias, chunks)| PeerMessage::Lost { alias, chunks }),
         alias.prop_map(|alias| PeerMessage::Leave { alias }),
+        (alias, peer()).prop_map(|(alias, peer)| PeerMessage::RelayAsk { alias, peer }),
+        (any::<[u8; 12]>(), peer(), any::<u16>()).prop_map(|(id, peer, rtt_ms)| {
+            let id = RelayId(id);
+            PeerMessage::RelayOpen { id, peer, rtt_ms }
+        }),
+        (
+            peer(),
+            prop::sample::select(vec![NoRelay::Off, NoRelay::NotConnected, NoRelay::Full])
+        )
+            .prop_map(|(peer, reason)| PeerMessage::RelayRefused { peer, reason }),
+        (alias, any::<bool>())
+            .prop_map(|(alias, supplied)| PeerMessage::Supplied { alias, supplied }),
     ]
 }
 

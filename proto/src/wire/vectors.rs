@@ -199,6 +199,35 @@ fn control_stream_between_peers() {
         },
     );
     check("lost", &PeerMessage::Lost { alias: 7, chunks });
+    check(
+        "relay ask",
+        &PeerMessage::RelayAsk {
+            alias: 7,
+            peer: PEER,
+        },
+    );
+    check(
+        "relay open",
+        &PeerMessage::RelayOpen {
+            id: RelayId([0x55; 12]),
+            peer: PEER,
+            rtt_ms: 300,
+        },
+    );
+    check(
+        "relay refused",
+        &PeerMessage::RelayRefused {
+            peer: PEER,
+            reason: NoRelay::NotConnected,
+        },
+    );
+    check(
+        "supplied",
+        &PeerMessage::Supplied {
+            alias: 7,
+            supplied: true,
+        },
+    );
     check("leave alias", &PeerMessage::Leave { alias: 7 });
 }
 

@@ -69,6 +69,8 @@ impl Obstacle {
 pub(super) struct Reach {
     direct: usize,
     relayed: usize,
+    /// Of the relayed ones, those that another peer relays to.
+    by_peers: usize,
     failed: usize,
     under_way: usize,
     obstacles: BTreeMap<Obstacle, usize>,
@@ -80,6 +82,7 @@ impl Reach {
     pub(super) fn of(snapshot: &Snapshot) -> Reach {
         let mut reach = Reach {
             median_ms: median_ms(snapshot),
+            by_peers: by_peers(snapshot),
             ..Reach::default()
         };
         let found = techniques(snapshot);
@@ -207,14 +210,21 @@ impl Reach {
 
     fn counts(&self) -> String {
         let of_all = format!("of {}", count(self.tried(), "peer"));
-        match self.relayed {
-            0 => format!("Direct with {} {of_all}{}", self.direct, self.guessed()),
-            relayed => format!(
-                "Direct with {} {of_all}{}, through the tracker with {relayed}",
-                self.direct,
-                self.guessed()
+        let ways = [
+            (
+                "through the tracker",
+                self.relayed.saturating_sub(self.by_peers),
             ),
-        }
+            ("through other peers", self.by_peers),
+        ];
+        let ways = ways.iter().filter(|(_, with)| *with > 0);
+        let ways = ways.map(|(way, with)| format!(", {way} with {with}"));
+        let ways: String = ways.collect();
+        format!(
+            "Direct with {} {of_all}{}{ways}",
+            self.direct,
+            self.guessed()
+        )
     }
 
     /// What is known of those that failed.
@@ -309,6 +319,15 @@ fn techniques(snapshot: &Snapshot) -> BTreeMap<&str, Technique> {
     proven
         .map(|attempt| (&*attempt.peer, attempt.technique))
         .collect()
+}
+
+/// How many are reached through other peers now.
+fn by_peers(snapshot: &Snapshot) -> usize {
+    let relayers = snapshot
+        .peers
+        .iter()
+        .filter_map(|it| it.relayed_by.as_ref());
+    relayers.filter(|by| by.starts_with("peer ")).count()
 }
 
 /// Over all attempts that came to a proven path.

@@ -225,6 +225,16 @@ fn who_was_reached_is_told_in_numbers() {
     );
     says(
         |it| {
+            let mut by_peer = peer("c", PeerPath::Relay);
+            by_peer.relayed_by = Some("peer a".into());
+            it.peers.extend([peer("b", PeerPath::Relay), by_peer]);
+        },
+        "PEER-02",
+        "Direct with 1 of 3 peers, through the tracker with 1, through other peers with 1.",
+        "",
+    );
+    says(
+        |it| {
             it.attempts.clear();
             it.under_way = vec![failed("b", EIM), failed("c", EIM)];
         },
@@ -602,6 +612,7 @@ fn peer(name: &str, path: PeerPath) -> Peer {
         up_bytes: 0,
         side: Role::Server,
         kind: None,
+        relayed_by: None,
         reached_ms: None,
     }
 }

@@ -1,4 +1,4 @@
-//! Connections through trackers: dialled where a direct path is not there in time, kept going while
+//! Connections through trackers and other peers: dialled where a direct path is not there in time, kept going while
 //! sessions come and go, left when there is a direct one.
 
 use std::collections::BTreeMap;
@@ -10,10 +10,25 @@ use warren_proto::id::PublicKey;
 use warren_proto::proof::Side;
 
 use super::{Dialled, Puncher};
-use crate::punch::relay::{Carrier, HEAD_START, RelaySession};
+use crate::punch::relay::{Carrier, HEAD_START, RelaySession, Relayer};
 use crate::punch::watch::{Sight, Watch};
-use crate::punch::{Kept, PathNews};
+use crate::punch::{Kept, Offer, PathNews};
 use crate::tracker::TrackerId;
+
+/// Ways to peers that others have opened, at once.
+const OFFERS: usize = 256;
+
+/// How long such a way is of use that is not taken: the handshake of whoever hears of it last.
+const OFFERED: Duration = Duration::from_secs(30);
+
+/// A way to a peer that another has opened.
+#[derive(Debug)]
+pub(in crate::punch) struct Offered {
+    session: RelaySession,
+    /// Which side of a connection by it we are.
+    side: Side,
+    pub(in crate::punch) until: Instant,
+}
 
 impl Puncher {
     /// Points the relay route of a peer at the session that both sides will choose.
@@ -26,9 +41,7 @@ impl Puncher {
         let present = watch.and_then(|it| it.session.as_ref());
         let stays = watch.is_some_and(|it| !it.is_silent());
         let newest = self.newest_sessions(peer);
-        let own = present
-            .and_then(|it| newest.get(&it.tracker))
-            .filter(|_| stays);
+        let own = present.and_then(|it| newest.get(&it.by)).filter(|_| stays);
         let least = || newest.values().min_by_key(|it| it.id).filter(|_| !stays);
         let Some(chosen) = own.or_else(least).cloned() else {
             return;
@@ -51,13 +64,13 @@ impl Puncher {
     pub(super) async fn carry(&mut self, tracker: TrackerId, carrier: &Carrier, rtt: Duration) {
         let attempts = self.attempts.values_mut();
         let offered = attempts.filter_map(|it| it.relay.as_mut());
-        for session in offered.filter(|session| session.tracker == tracker) {
+        for session in offered.filter(|session| session.by == Relayer::Tracker(tracker)) {
             session.carry(carrier, rtt);
         }
         let watched = self.relayed.iter_mut();
         let its = watched.filter_map(|(peer, watch)| {
             let session = watch.session.as_mut();
-            let session = session.filter(|session| session.tracker == tracker)?;
+            let session = session.filter(|session| session.by == Relayer::Tracker(tracker))?;
             let is_other = session.carry(carrier, rtt);
             is_other.then(|| (*peer, watch.kept.session, watch.route, session.clone()))
         });
@@ -68,14 +81,68 @@ impl Puncher {
         }
     }
 
-    /// The newest session of a peer at each tracker.
-    fn newest_sessions(&self, peer: PublicKey) -> BTreeMap<TrackerId, RelaySession> {
+    /// The newest session of a peer at each relay.
+    fn newest_sessions(&self, peer: PublicKey) -> BTreeMap<Relayer, RelaySession> {
         let attempts = self.attempts.values().filter(|it| it.peer == peer);
         let sessions = attempts.filter_map(|it| it.relay.as_ref());
+        let offers = self.offers.iter().filter(|((to, _), _)| *to == peer);
+        let offers = offers.map(|(_, offered)| &offered.session);
         // Later ones come last, and stay.
         sessions
-            .map(|session| (session.tracker, session.clone()))
+            .chain(offers)
+            .map(|session| (session.by, session.clone()))
             .collect()
+    }
+
+    /// Takes a way to a peer that another has opened. As client it is dialled at once: everything else
+    /// was in vain.
+    pub(in crate::punch) async fn take_offer(&mut self, now: Instant, offer: Offer) {
+        let Offer {
+            peer,
+            side,
+            session,
+        } = offer;
+        let Relayer::Peer(relayer) = session.by else {
+            return;
+        };
+        if self.is_direct(&peer) || self.offers.len() >= OFFERS {
+            return;
+        }
+        let offered = Offered {
+            session,
+            side,
+            until: now + OFFERED,
+        };
+        self.offers.insert((peer, relayer), offered);
+        self.point_relay(now, peer).await;
+        self.dial_offered(peer);
+    }
+
+    /// As client: opens a connection by a way that another peer has opened, if there is one.
+    fn dial_offered(&mut self, peer: PublicKey) {
+        let mut offers = self.offers.iter();
+        let may = offers.any(|((to, _), it)| *to == peer && it.side == Side::Client);
+        let waits = self.awaits_dial(peer, Instant::now()).is_some();
+        if may && !waits && self.needs_relay(peer) {
+            self.counter += 1;
+            self.dial_session(self.counter, peer);
+        }
+    }
+
+    /// The ways that a peer has opened are over.
+    pub(in crate::punch) fn withdraw(&mut self, relayer: &PublicKey) {
+        self.end_offers(|by, _| by == relayer);
+    }
+
+    fn end_offers(&mut self, is_over: impl Fn(&PublicKey, Instant) -> bool) {
+        let over = self
+            .offers
+            .extract_if(.., |(_, by), it| is_over(by, it.until));
+        let over: Vec<PublicKey> = over.map(|((peer, _), _)| peer).collect();
+        for peer in over {
+            let route = self.endpoint.socket().route(&peer, Class::Relay);
+            self.let_fade(peer, route);
+        }
     }
 
     /// As client: opens a connection through the tracker, unless there is one already or a direct
@@ -95,6 +162,10 @@ impl Puncher {
             }
             return;
         }
+        self.dial_session(id, peer);
+    }
+
+    fn dial_session(&mut self, id: u64, peer: PublicKey) {
         let route = self.endpoint.socket().route(&peer, Class::Relay);
         let rtt = self.records.rtt(route);
         let dialling = self.dial_route(id, peer, (route, Class::Relay), rtt);
@@ -129,14 +200,19 @@ impl Puncher {
     }
 
     fn needs_relay(&self, peer: PublicKey) -> bool {
-        let is_direct = self.keepers.get(&peer).is_some_and(|it| !it.is_silent);
-        !(is_direct || self.uses_relay(&peer))
+        let is_relayed =
+            self.relayed.contains_key(&peer) || self.dialling_relay.contains_key(&peer);
+        !(self.is_direct(&peer) || is_relayed)
     }
 
     /// Until when a direct dial may still take: what carries checks need not carry QUIC.
     fn awaits_dial(&self, peer: PublicKey, now: Instant) -> Option<Instant> {
         let patience = self.dialling.get(&peer).map(|it| it.patience);
         patience.filter(|patience| now < *patience)
+    }
+
+    fn is_direct(&self, peer: &PublicKey) -> bool {
+        self.keepers.get(peer).is_some_and(|it| !it.is_silent)
     }
 
     pub(super) fn handle_relay_dialled(&mut self, dialled: &Dialled) {
@@ -189,6 +265,7 @@ impl Puncher {
     }
 
     pub(super) async fn time_relays(&mut self, now: Instant) {
+        self.end_offers(|_, until| until <= now);
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         let due = self.attempts.iter().filter(|(_, it)| is_due(it.relay_due));
         let due: Vec<u64> = due.map(|(id, _)| *id).collect();
@@ -244,12 +321,14 @@ impl Puncher {
             attempt.is_some_and(|it| it.peer == peer && it.may_relay())
         };
         if let Some(id) = self.attempts.keys().rev().find(may).copied() {
-            self.dial_relay(id);
+            return self.dial_relay(id);
         }
+        self.dial_offered(peer);
     }
 
     /// Whether the relay route of a peer leads, or is about to lead, to somebody.
     pub(super) fn uses_relay(&self, peer: &PublicKey) -> bool {
-        self.relayed.contains_key(peer) || self.dialling_relay.contains_key(peer)
+        let is_offered = self.offers.keys().any(|(to, _)| to == peer);
+        is_offered || self.relayed.contains_key(peer) || self.dialling_relay.contains_key(peer)
     }
 }

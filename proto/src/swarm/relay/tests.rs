@@ -23,6 +23,20 @@ fn each_of_the_two_reaches_the_other_and_nobody_else() {
 }
 
 #[test]
+fn a_session_that_is_closed_is_over_and_others_are_not() {
+    let (mut table, now) = (table(), Instant::now());
+    let other = PublicKey([3; 32]);
+    let closed = table.open(now, A, B).unwrap();
+    let open = table.open(now, A, other).unwrap();
+    table.close(B, A);
+    table.close(B, other);
+    let refused = table.forward(now, &batch(closed, at(A)), places);
+    assert_eq!(refused, Err(Refusal::UnknownSession));
+    assert!(table.forward(now, &batch(open, at(A)), places).is_ok());
+    assert_eq!(table.session_count(), 1);
+}
+
+#[test]
 fn an_id_that_nobody_was_given_leads_nowhere() {
     let (mut table, now) = (table(), Instant::now());
     let id = table.open(now, A, B).unwrap();

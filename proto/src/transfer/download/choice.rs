@@ -20,6 +20,7 @@ const WASTE_CHUNKS: u64 = 4;
 impl Download {
     /// Cancels what has stalled and lets peers go on whose time has come.
     pub(super) fn handle_timeouts(&mut self, now: Instant) {
+        self.patience.handle_timeout(now);
         let due = |peer: &Peer| peer.deadline().is_some_and(|deadline| deadline <= now);
         let due = self.peers.iter().filter(|(_, peer)| due(peer));
         for key in due.map(|(key, _)| *key).collect::<Vec<_>>() {
@@ -93,9 +94,11 @@ impl Download {
         let asked = self.peers.values().filter(|peer| !peer.has_no_requests());
         let asked = asked.count() as u64;
         let budget = &self.budget;
+        let restraint = self.patience.restraint(|| self.has_supplier());
         let has_room = |peer: &Peer| {
             let first = peer.has_no_requests();
-            (first || budget.has_room_beside(chunk_bytes, asked, unasked))
+            (peer.reach == Reach::Direct || restraint.allows(!first))
+                && (first || budget.has_room_beside(chunk_bytes, asked, unasked))
                 && peer.has_room(now, chunk_bytes)
         };
         ready()
