@@ -63,7 +63,14 @@ fn command(words: &[String]) -> Result<(), String> {
         [] => Err("no scenario".to_owned()),
         [flag] if flag == "--help" || flag == "-h" => Ok(println!("{USAGE}")),
         [flag] if flag == "--list" => {
-            for Scenario { name, about, leeches, chunks, .. } in SCENARIOS {
+            for Scenario {
+                name,
+                about,
+                leeches,
+                chunks,
+                ..
+            } in SCENARIOS
+            {
                 println!("{name:12} N={leeches:<6} M={chunks:<5} {about}");
             }
             Ok(())
@@ -81,7 +88,9 @@ fn options(words: &[String]) -> Result<Options, String> {
             "--json" => options.json = true,
             "--course" => options.course = true,
             _ => {
-                let value = words.next().ok_or(format!("{flag} is nothing, or lacks a value"))?;
+                let value = words
+                    .next()
+                    .ok_or(format!("{flag} is nothing, or lacks a value"))?;
                 set(&mut options, flag, value)?;
             }
         }
@@ -90,8 +99,16 @@ fn options(words: &[String]) -> Result<Options, String> {
 }
 
 fn set(options: &mut Options, flag: &str, value: &str) -> Result<(), String> {
-    let number = || value.parse::<u64>().map_err(|_| format!("{flag} takes a number"));
-    let small = || value.parse::<u32>().map_err(|_| format!("{flag} takes a number"));
+    let number = || {
+        value
+            .parse::<u64>()
+            .map_err(|_| format!("{flag} takes a number"))
+    };
+    let small = || {
+        value
+            .parse::<u32>()
+            .map_err(|_| format!("{flag} takes a number"))
+    };
     match flag {
         "--seed" => options.seed = Some(number()?),
         "--peers" => options.peers = Some(small()?),
@@ -130,8 +147,14 @@ fn one(name: &str, options: &Options) -> Result<(), String> {
     let measured = measure(&plan, options)?;
     let outcome = &measured.outcome;
     if let Some(file) = &options.picture {
-        let title = format!("{name}: {} leeches, {} chunks; {}", outcome.finished.len(), plan.chunks, scenario.about);
-        std::fs::write(file, picture(&title, outcome)).map_err(|problem| format!("{file}: {problem}"))?;
+        let title = format!(
+            "{name}: {} leeches, {} chunks; {}",
+            outcome.finished.len(),
+            plan.chunks,
+            scenario.about
+        );
+        std::fs::write(file, picture(&title, outcome))
+            .map_err(|problem| format!("{file}: {problem}"))?;
     }
     let mut figures = outcome.figures();
     figures.push(("wall_s", format!("{:.1}", measured.wall.as_secs_f64())));
@@ -142,8 +165,17 @@ fn one(name: &str, options: &Options) -> Result<(), String> {
     if options.json {
         println!("{}", json(name, &plan, &figures));
     } else {
-        println!("{name}: {}; {} leeches, {} chunks of {} bytes, seed {}", scenario.about, outcome.finished.len(), plan.chunks, plan.chunk_bytes, plan.seed);
-        figures.iter().for_each(|(figure, value)| println!("  {figure:18} {value:>12}"));
+        println!(
+            "{name}: {}; {} leeches, {} chunks of {} bytes, seed {}",
+            scenario.about,
+            outcome.finished.len(),
+            plan.chunks,
+            plan.chunk_bytes,
+            plan.seed
+        );
+        figures
+            .iter()
+            .for_each(|(figure, value)| println!("  {figure:18} {value:>12}"));
     }
     if options.course {
         print!("{}", outcome.course(40));
@@ -152,7 +184,12 @@ fn one(name: &str, options: &Options) -> Result<(), String> {
 }
 
 fn json(name: &str, plan: &Plan, figures: &[(&str, String)]) -> String {
-    let mut line = format!("{{\"name\":\"{name}\",\"seed\":{},\"peers\":{},\"chunks\":{}", plan.seed, plan.peers.len(), plan.chunks);
+    let mut line = format!(
+        "{{\"name\":\"{name}\",\"seed\":{},\"peers\":{},\"chunks\":{}",
+        plan.seed,
+        plan.peers.len(),
+        plan.chunks
+    );
     for (figure, value) in figures {
         let quote = if *figure == "trace" { "\"" } else { "" };
         let _ = write!(line, ",\"{figure}\":{quote}{value}{quote}");
@@ -173,9 +210,24 @@ fn record(file: &str, options: &Options) -> Result<(), String> {
             let found = figures.iter().find(|(other, _)| *other == name);
             found.map_or("", |(_, value)| value.as_str())
         };
-        let columns = ["last_ratio", "mean_ratio", "seed_ratio", "wasted_percent", "control_percent", "relayed_percent", "unfinished"];
+        let columns = [
+            "last_ratio",
+            "mean_ratio",
+            "seed_ratio",
+            "wasted_percent",
+            "control_percent",
+            "relayed_percent",
+            "unfinished",
+        ];
         let values: Vec<&str> = columns.iter().map(|name| figure(name)).collect();
-        let row = format!("| {} | {} | {} | {} | {:.0} |", scenario.name, outcome.finished.len(), plan.chunks, values.join(" | "), cpu.as_secs_f64());
+        let row = format!(
+            "| {} | {} | {} | {} | {:.0} |",
+            scenario.name,
+            outcome.finished.len(),
+            plan.chunks,
+            values.join(" | "),
+            cpu.as_secs_f64()
+        );
         println!("{row}");
         table += &row;
         table.push('\n');
@@ -220,18 +272,34 @@ impl Observer for Watch {
 
 fn measure(plan: &Plan, options: &Options) -> Result<Measured, String> {
     let create = |file: &String| File::create(file).map_err(|problem| format!("{file}: {problem}"));
-    let log = options.log.as_ref().map(create).transpose()?.map(BufWriter::new);
-    let mut watch = Watch { in_one: Duration::ZERO, log };
+    let log = options
+        .log
+        .as_ref()
+        .map(create)
+        .transpose()?
+        .map(BufWriter::new);
+    let mut watch = Watch {
+        in_one: Duration::ZERO,
+        log,
+    };
     let (start, cpu) = (Instant::now(), cpu_time());
     let outcome = run_before(plan, &mut watch);
     let (wall, cpu) = (start.elapsed(), cpu_time().saturating_sub(cpu));
-    Ok(Measured { outcome, wall, cpu, in_one: watch.in_one })
+    Ok(Measured {
+        outcome,
+        wall,
+        cpu,
+        in_one: watch.in_one,
+    })
 }
 
 /// What this process has used of processors, where Linux tells.
 fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    let nanos = stat.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
+    let nanos = stat
+        .split_whitespace()
+        .next()
+        .and_then(|nanos| nanos.parse().ok());
     Duration::from_nanos(nanos.unwrap_or(0))
 }
 
@@ -243,7 +311,10 @@ fn cost(plan: &Plan, measured: &Measured) -> Vec<(&'static str, String)> {
     let core = measured.in_one.as_secs_f64() * had / last;
     vec![
         ("engine_core_percent", format!("{:.3}", 100.0 * core)),
-        ("idle_peer_bytes", idle_peer_bytes(plan.chunks).map_or("null".to_owned(), |bytes| bytes.to_string())),
+        (
+            "idle_peer_bytes",
+            idle_peer_bytes(plan.chunks).map_or("null".to_owned(), |bytes| bytes.to_string()),
+        ),
     ]
 }
 
@@ -257,10 +328,23 @@ fn idle_peer_bytes(chunks: u32) -> Option<u64> {
     let content = Arc::new(Content::file(name, size, hashes).ok()?);
     let len = content.layout.chunk_count();
     let mut have = ChunkSet::empty(len);
-    have.insert_runs(&[Run { start: 0, count: len / 2 }]).ok()?;
+    have.insert_runs(&[Run {
+        start: 0,
+        count: len / 2,
+    }])
+    .ok()?;
     let (now, swarm) = (Instant::now(), SwarmId([1; 32]));
     let mut engine = Engine::new(now, 1);
-    engine.handle(now, Event::Opened { swarm, content, have }).ok()?;
+    engine
+        .handle(
+            now,
+            Event::Opened {
+                swarm,
+                content,
+                have,
+            },
+        )
+        .ok()?;
     let mut tell = |event| engine.handle(now, Event::Share { swarm, event });
     tell(transfer::Event::Budget { bytes: 0 }).ok()?;
     let before = resident_bytes()?;
@@ -268,7 +352,10 @@ fn idle_peer_bytes(chunks: u32) -> Option<u64> {
         let mut key = [0; 32];
         key[..4].copy_from_slice(&number.to_be_bytes());
         let (peer, rtt, reach) = (PublicKey(key), Duration::from_millis(50), Reach::Direct);
-        let runs = vec![Run { start: 0, count: len }];
+        let runs = vec![Run {
+            start: 0,
+            count: len,
+        }];
         tell(transfer::Event::PeerJoined { peer, rtt, reach }).ok()?;
         tell(transfer::Event::Has { peer, runs }).ok()?;
     }

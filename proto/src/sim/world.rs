@@ -90,8 +90,16 @@ impl<'a> World<'a> {
         let bound = Bound::of(plan);
         let look_every = nanos(bound.limit()) / u64::from(LOOKS);
         let mut streams = Streams::new(plan.pieces);
-        let up = plan.peers.iter().map(|peer| streams.link(peer.up)).collect();
-        let down = plan.peers.iter().map(|peer| streams.link(peer.down)).collect();
+        let up = plan
+            .peers
+            .iter()
+            .map(|peer| streams.link(peer.up))
+            .collect();
+        let down = plan
+            .peers
+            .iter()
+            .map(|peer| streams.link(peer.down))
+            .collect();
         let relay = streams.link(plan.relay);
         let mut rng = StdRng::seed_from_u64(plan.seed);
         World {
@@ -100,7 +108,11 @@ impl<'a> World<'a> {
             now: 0,
             streams,
             peers: plan.peers.iter().map(|_| None).collect(),
-            kept: plan.peers.iter().map(|peer| peer.first_chunks(plan.chunks)).collect(),
+            kept: plan
+                .peers
+                .iter()
+                .map(|peer| peer.first_chunks(plan.chunks))
+                .collect(),
             sent: vec![0; plan.peers.len()],
             wakes: Wakes::default(),
             graph: Graph::default(),
@@ -150,12 +162,25 @@ impl<'a> World<'a> {
         while let Some(piece) = self.streams.poll(self.now) {
             let (from, to, upload) = (piece.from, piece.to, piece.upload);
             let is_last = piece.is_last;
-            let sent = What::Sent { upload: upload.id, bytes: piece.bytes, is_last };
+            let sent = What::Sent {
+                upload: upload.id,
+                bytes: piece.bytes,
+                is_last,
+            };
             self.post(self.now, from, from, sent);
             let end = Some(upload.fate).filter(|fate| is_last && *fate != Fate::Silent);
             let (request, bytes) = (upload.request, piece.bytes);
             let arrives = self.now + nanos(self.plan.rtt_of(from, to)) / 2;
-            self.post(arrives, from, to, What::Payload { request, bytes, end });
+            self.post(
+                arrives,
+                from,
+                to,
+                What::Payload {
+                    request,
+                    bytes,
+                    end,
+                },
+            );
             self.book(from, to, bytes);
         }
     }
@@ -172,7 +197,9 @@ impl<'a> World<'a> {
             self.gauge.seed_payload += bytes;
         }
         self.sent[from as usize] += bytes;
-        let most = member.sends_at_most.map(|times| (times * self.plan.bytes() as f64) as u64);
+        let most = member
+            .sends_at_most
+            .map(|times| (times * self.plan.bytes() as f64) as u64);
         if most.is_some_and(|most| self.sent[from as usize] >= most) {
             self.go(from);
         }
@@ -187,7 +214,9 @@ impl<'a> World<'a> {
                 continue;
             };
             let (common, now, letters) = (&self.common, self.now, &mut self.gauge.letters);
-            self.observer.step(number, &mut || *letters += peer.step(common, now, &mut effects));
+            self.observer.step(number, &mut || {
+                *letters += peer.step(common, now, &mut effects)
+            });
             all.extend(effects.drain(..).map(|effect| (number, effect)));
             let wake = peer.wake(&self.common);
             self.wake(number, wake);
@@ -232,7 +261,8 @@ impl<'a> World<'a> {
     }
 
     fn tell(&mut self, from: u32, to: u32, what: What) {
-        self.observer.told(Duration::from_nanos(self.now), from, to, &what);
+        self.observer
+            .told(Duration::from_nanos(self.now), from, to, &what);
         self.gauge.control += what.control_bytes();
         self.gauge.requests += u64::from(matches!(what, What::Ask { .. }));
         let (kind, which) = what.digest();
@@ -252,7 +282,12 @@ impl<'a> World<'a> {
             return;
         };
         self.letters += 1;
-        peer.deliver(Letter { at, number: self.letters, from, what });
+        peer.deliver(Letter {
+            at,
+            number: self.letters,
+            from,
+            what,
+        });
         if self.wakes.of(to).is_none_or(|wake| wake > at) {
             self.wake(to, Some(at));
         }
@@ -263,7 +298,11 @@ impl<'a> World<'a> {
             return;
         }
         let links = [self.up[from as usize], self.down[to as usize], self.relay];
-        let count = if self.plan.reach(from, to) == Some(Reach::Relayed) { 3 } else { 2 };
+        let count = if self.plan.reach(from, to) == Some(Reach::Relayed) {
+            3
+        } else {
+            2
+        };
         let path = (&links[..count], self.plan.cap(from, to));
         self.streams.serve(self.now, (from, to), upload, path);
     }
@@ -272,7 +311,9 @@ impl<'a> World<'a> {
         let index = number as usize;
         self.gauge.trace(&[self.now, index as u64, chunk.into()]);
         self.gauge.copies[chunk as usize] += 1;
-        let have = self.peers[index].as_ref().and_then(|peer| peer.have(&self.common));
+        let have = self.peers[index]
+            .as_ref()
+            .and_then(|peer| peer.have(&self.common));
         let is_done = have.is_some_and(ChunkSet::is_full);
         if is_done && self.gauge.done[index].is_none() && self.plan.peers[index].is_needed() {
             self.gauge.done[index] = Some(self.now);
@@ -291,7 +332,9 @@ impl<'a> World<'a> {
     fn look(&mut self) {
         let all = f64::from(self.plan.chunks.max(1));
         let part = |index: usize| {
-            let have = self.peers[index].as_ref().and_then(|peer| peer.have(&self.common));
+            let have = self.peers[index]
+                .as_ref()
+                .and_then(|peer| peer.have(&self.common));
             f64::from(have.unwrap_or(&self.kept[index]).count()) / all
         };
         let members = self.plan.peers.iter().enumerate();
@@ -325,7 +368,9 @@ impl<'a> World<'a> {
         let gauge = &self.gauge;
         Outcome {
             bound: self.bound,
-            finished: needed.map(|(_, done)| done.map(Duration::from_nanos)).collect(),
+            finished: needed
+                .map(|(_, done)| done.map(Duration::from_nanos))
+                .collect(),
             bytes: self.plan.bytes(),
             chunks: self.plan.chunks,
             seed_bytes: gauge.seed_payload,
@@ -349,7 +394,10 @@ fn common(plan: &Plan) -> Common {
         origin: Instant::now(),
         swarm: SwarmId([1; 32]),
         content: Arc::new(content(plan)),
-        keys: (0..).zip(&plan.peers).map(|(number, _)| key(number, plan.seed)).collect(),
+        keys: (0..)
+            .zip(&plan.peers)
+            .map(|(number, _)| key(number, plan.seed))
+            .collect(),
     }
 }
 
@@ -358,5 +406,9 @@ fn content(plan: &Plan) -> Content {
     let hashes: HashList = [[7; 32]].into_iter().collect();
     let name = ShareName::parse("simulated").expect("a name without special characters");
     let file = Content::file(name, 1, hashes).expect("one hash for one chunk");
-    Content { size: plan.bytes(), layout: Layout::even(plan.chunks, plan.chunk_bytes), ..file }
+    Content {
+        size: plan.bytes(),
+        layout: Layout::even(plan.chunks, plan.chunk_bytes),
+        ..file
+    }
 }
