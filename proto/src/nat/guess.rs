@@ -70,10 +70,6 @@ const PATIENCE: Duration = Duration::from_millis(2_500);
 /// How long the hard side of a birthday waits for the other, which has to get its turn.
 const OPEN: Duration = Duration::from_secs(4);
 
-/// After which the other side has sent to all ports that it will, and what comes to its own by way of
-/// these does not take that from it.
-const SPRAYED: Duration = Duration::from_millis(1_500);
-
 /// How long to wait for an answer to what was sent before it is called a miss: a bad round trip.
 const REST: Duration = Duration::from_millis(1_000);
 
@@ -199,8 +195,6 @@ pub(super) struct Guess {
     next_via: u16,
     /// The socket that is easy for the peer: the main one, or one whose port we found out.
     easy_via: u16,
-    /// Where many sockets were opened towards.
-    opened: Option<SocketAddr>,
     shots: VecDeque<Shot>,
     last_shot: Instant,
     has_acted: bool,
@@ -242,7 +236,6 @@ impl Guess {
             rounds: 0,
             next_via: MAIN + 1,
             easy_via: MAIN,
-            opened: None,
             shots: VecDeque::new(),
             last_shot: start,
             has_acted: false,
@@ -594,7 +587,14 @@ impl Guess {
                 let vias: Vec<u16> = (0..AIMED).map(|_| self.new_via()).collect();
                 shots::volleys(&vias, address)
             }
-            (Role::Opening, _) => self.open_many(address),
+            (Role::Opening, _) => {
+                let Class::Ranged(range) = self.own else {
+                    return Vec::new();
+                };
+                let first = self.next_via;
+                self.next_via += shots::openings(range) as u16;
+                shots::open_many(first..self.next_via, address, self.filtering)
+            }
             (Role::Spraying, Class::Ranged(range)) => {
                 shots::birthday(self.easy_via, address.ip(), range, &mut self.rng)
             }
@@ -613,40 +613,12 @@ impl Guess {
         }
     }
 
-    /// Opens many sockets towards the peer; those it has opened before, when they were.
-    fn open_many(&mut self, address: SocketAddr) -> Vec<Shot> {
-        let Class::Ranged(range) = self.own else {
-            return Vec::new();
-        };
-        let count = shots::openings(range) as u16;
-        let filtering = match self.opened.replace(address) {
-            None => {
-                self.next_via += count;
-                self.filtering
-            }
-            Some(_) => NatFiltering::PortDependent,
-        };
-        shots::open_many(self.next_via - count..self.next_via, address, filtering)
-    }
-
-    /// Where primers must not reach the peer they may not open all NATs of ours either: a carrier's is
-    /// farther away. Once the peer has sent to the ports that it guesses, all may come as far as that.
-    fn open_anew(&mut self, now: Instant, address: SocketAddr) {
-        self.rounds += 1;
-        self.shots = self.open_many(address).into();
-        self.last_shot = now;
-        self.stage = Stage::Firing;
-        self.handle_timeout(now);
-    }
-
     fn handle_fired(&mut self, now: Instant) {
         let until = match self.role {
-            Role::Opening if self.rounds == 0 => {
+            Role::Opening => {
                 self.say_place();
-                let is_primed = self.filtering == NatFiltering::Clashing;
-                now + if is_primed { SPRAYED } else { OPEN }
+                now + OPEN
             }
-            Role::Opening => now + OPEN,
             Role::Predicting => self.ends,
             _ => now + REST,
         };
@@ -656,12 +628,6 @@ impl Guess {
     fn handle_rested(&mut self, now: Instant) {
         match self.role {
             Role::Predicted | Role::Mutual if self.rounds < ROUNDS => self.begin_round(now),
-            Role::Opening if self.rounds == 0 && self.filtering == NatFiltering::Clashing => {
-                match self.opened {
-                    Some(address) => self.open_anew(now, address),
-                    None => self.stop(),
-                }
-            }
             _ => self.stop(),
         }
     }
