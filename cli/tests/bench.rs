@@ -41,9 +41,10 @@ fn every_leecher_gets_the_file_and_none_before_the_limit() {
         return;
     };
     assert_eq!(run.finished_s.len(), 3, "{run:?}");
-    // Somebody has to send each byte for the first time, headers and all.
+    // Somebody has to send each byte for the first time, headers and all. What was cancelled on its
+    // way counts as payload and never gets onto the wire.
     assert!(run.seed_payload_over_f >= 1.0, "{run:?}");
-    assert!(run.seed_wire_over_f > run.seed_payload_over_f, "{run:?}");
+    assert!(run.seed_wire_over_f > 1.0, "{run:?}");
 }
 
 #[test]
