@@ -35,4 +35,4 @@ pub use outcome::Outcome;
 pub use picture::picture;
 pub use plan::{Change, Class, Fault, Has, Member, Plan, Topology};
 pub use scenario::{SCENARIOS, Scenario};
-pub use world::{Observer, run, run_before};
+pub use world::{Job, Observer, run, run_before};

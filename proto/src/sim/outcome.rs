@@ -59,7 +59,8 @@ impl Outcome {
 
     /// The time of the last peer over the least possible; infinite if somebody never had everything.
     pub fn last_ratio(&self) -> f64 {
-        self.last().map_or(f64::INFINITY, |last| self.over_limit(last))
+        self.last()
+            .map_or(f64::INFINITY, |last| self.over_limit(last))
     }
 
     /// The mean time over the least possible.
@@ -88,7 +89,10 @@ impl Outcome {
         let percent = |bytes| format!("{:.3}", 100.0 * self.part(bytes));
         let never = self.finished.iter().filter(|done| done.is_none()).count();
         vec![
-            ("limit_s", format!("{:.3}", self.bound.limit().as_secs_f64())),
+            (
+                "limit_s",
+                format!("{:.3}", self.bound.limit().as_secs_f64()),
+            ),
             ("last_ratio", number(self.last_ratio())),
             ("mean_ratio", number(self.mean_ratio())),
             ("unfinished", never.to_string()),
@@ -108,8 +112,14 @@ impl Outcome {
     /// How the swarm went, one line for each of `lines` moments: time, progress of the least, the
     /// quarters and the most, and what part of the uplinks was used.
     pub fn course(&self, lines: usize) -> String {
-        let mut course = String::from("    time     progress of the least, quarters, most    leeches' and seeds' uplinks\n");
-        for look in self.looks.iter().step_by((self.looks.len() / lines.max(1)).max(1)) {
+        let mut course = String::from(
+            "    time     progress of the least, quarters, most    leeches' and seeds' uplinks\n",
+        );
+        for look in self
+            .looks
+            .iter()
+            .step_by((self.looks.len() / lines.max(1)).max(1))
+        {
             let [least, first, middle, third, most] = look.progress;
             let written = writeln!(
                 course,
@@ -126,5 +136,9 @@ impl Outcome {
 
 /// With what a reader compares; JSON has no infinity.
 fn number(value: f64) -> String {
-    if value.is_finite() { format!("{value:.4}") } else { "null".to_owned() }
+    if value.is_finite() {
+        format!("{value:.4}")
+    } else {
+        "null".to_owned()
+    }
 }

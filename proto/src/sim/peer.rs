@@ -34,17 +34,31 @@ pub(super) enum What {
     /// Chunks to ask for.
     Suggestion(Arc<Vec<Run>>),
     /// A request.
-    Ask { request: RequestId, chunk: ChunkIndex },
+    Ask {
+        request: RequestId,
+        chunk: ChunkIndex,
+    },
     /// It is not needed any more.
     Cancel { request: RequestId },
     /// It is not served.
-    Refused { request: RequestId, reason: NoReason },
+    Refused {
+        request: RequestId,
+        reason: NoReason,
+    },
     /// Payload, and how it ends if it does.
-    Payload { request: RequestId, bytes: u32, end: Option<Fate> },
+    Payload {
+        request: RequestId,
+        bytes: u32,
+        end: Option<Fate>,
+    },
     /// A chunk is hashed.
     Verdict { request: RequestId, is_right: bool },
     /// Bytes went out, perhaps the last.
-    Sent { upload: UploadId, bytes: u32, is_last: bool },
+    Sent {
+        upload: UploadId,
+        bytes: u32,
+        is_last: bool,
+    },
 }
 
 impl What {
@@ -63,7 +77,8 @@ impl What {
     /// Its kind, and something of what it says, for the trace.
     pub(super) fn digest(&self) -> (u64, u64) {
         let sum = |sum: u64, runs: &[Run]| {
-            runs.iter().fold(sum, |sum, run| sum * 31 % (1 << 32) + u64::from(run.start))
+            runs.iter()
+                .fold(sum, |sum, run| sum * 31 % (1 << 32) + u64::from(run.start))
         };
         match self {
             What::Joined { .. } | What::Left => (1, 0),
@@ -173,7 +188,13 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(common: &Common, now: Nanos, fault: Fault, have: ChunkSet, seed: u64) -> Peer {
+    pub(super) fn new(
+        common: &Common,
+        now: Nanos,
+        fault: Fault,
+        have: ChunkSet,
+        seed: u64,
+    ) -> Peer {
         let mut peer = Peer {
             engine: Engine::new(common.instant(now), seed),
             fault,
@@ -187,13 +208,22 @@ impl Peer {
             effects: Vec::new(),
         };
         let (swarm, content) = (common.swarm, common.content.clone());
-        peer.handle(common, Event::Opened { swarm, content, have });
+        peer.handle(
+            common,
+            Event::Opened {
+                swarm,
+                content,
+                have,
+            },
+        );
         peer
     }
 
     /// What it has verified.
     pub(super) fn have<'a>(&'a self, common: &Common) -> Option<&'a ChunkSet> {
-        self.engine.download(&common.swarm).map(transfer::Download::have)
+        self.engine
+            .download(&common.swarm)
+            .map(transfer::Download::have)
     }
 
     /// Puts a letter into its inbox.
@@ -205,7 +235,12 @@ impl Peer {
     pub(super) fn wake(&self, common: &Common) -> Option<Nanos> {
         let deadline = self.engine.deadline();
         let deadline = deadline.map(|at| common.nanos(at));
-        self.inbox.peek().map(|letter| letter.at).into_iter().chain(deadline).min()
+        self.inbox
+            .peek()
+            .map(|letter| letter.at)
+            .into_iter()
+            .chain(deadline)
+            .min()
     }
 
     /// Tells the engine something about the share.
@@ -242,7 +277,9 @@ impl Peer {
         match what {
             What::Joined { rtt, reach } => self.read_joined(common, from, rtt, reach),
             What::Left => self.part(common, from),
-            What::News(news) if self.links.contains_key(&from) => self.read_news(common, from, &news),
+            What::News(news) if self.links.contains_key(&from) => {
+                self.read_news(common, from, &news)
+            }
             What::Suggestion(runs) if self.links.contains_key(&from) => {
                 let (peer, runs) = (common.key(from), runs.to_vec());
                 self.handle_share(common, transfer::Event::Suggested { peer, runs });
@@ -257,9 +294,17 @@ impl Peer {
                     self.handle_share(common, transfer::Event::Refused { request, reason });
                 }
             }
-            What::Payload { request, bytes, end } => self.read_payload(common, request, bytes, end),
+            What::Payload {
+                request,
+                bytes,
+                end,
+            } => self.read_payload(common, request, bytes, end),
             What::Verdict { request, is_right } => self.read_verdict(common, request, is_right),
-            What::Sent { upload, bytes, is_last } => {
+            What::Sent {
+                upload,
+                bytes,
+                is_last,
+            } => {
                 self.handle(common, Event::Sent { upload, bytes });
                 if is_last {
                     self.forget(upload);
@@ -273,7 +318,8 @@ impl Peer {
         self.links.insert(from, reach);
         let peer = common.key(from);
         let greeting = self.engine.greeting(&common.swarm);
-        self.effects.push(Effect::Tell(from, What::News(Arc::new(greeting))));
+        self.effects
+            .push(Effect::Tell(from, What::News(Arc::new(greeting))));
         self.handle_share(common, transfer::Event::PeerJoined { peer, rtt, reach });
     }
 
@@ -302,16 +348,34 @@ impl Peer {
             _ => None,
         };
         if let Some(reason) = refusal {
-            self.effects.push(Effect::Tell(from, What::Refused { request, reason }));
+            self.effects
+                .push(Effect::Tell(from, What::Refused { request, reason }));
             return;
         }
         let upload = UploadId(self.next_upload);
         self.next_upload += 1;
         let bytes = common.content.layout.chunk_len(chunk);
-        self.uploads.insert(upload, Asked { from, request, bytes, is_served: false });
+        self.uploads.insert(
+            upload,
+            Asked {
+                from,
+                request,
+                bytes,
+                is_served: false,
+            },
+        );
         self.by_request.insert((from, request), upload);
         let (swarm, peer) = (common.swarm, common.key(from));
-        self.handle(common, Event::Asked { upload, swarm, peer, chunk, bytes });
+        self.handle(
+            common,
+            Event::Asked {
+                upload,
+                swarm,
+                peer,
+                chunk,
+                bytes,
+            },
+        );
     }
 
     fn read_cancel(&mut self, common: &Common, from: u32, request: RequestId) {
@@ -386,29 +450,46 @@ impl Peer {
             Action::Refuse { upload } => {
                 if let Some(asked) = self.forget(upload) {
                     let (request, reason) = (asked.request, NoReason::Busy);
-                    self.effects.push(Effect::Tell(asked.from, What::Refused { request, reason }));
+                    self.effects
+                        .push(Effect::Tell(asked.from, What::Refused { request, reason }));
                 }
             }
             Action::Announce { news, .. } => {
-                self.effects.push(Effect::TellAll(What::News(Arc::new(news))));
+                self.effects
+                    .push(Effect::TellAll(What::News(Arc::new(news))));
             }
             Action::Suggest { peer, runs, .. } => {
-                self.effects.push(Effect::Tell(index(&peer), What::Suggestion(Arc::new(runs))));
+                self.effects
+                    .push(Effect::Tell(index(&peer), What::Suggestion(Arc::new(runs))));
             }
         }
     }
 
     fn act_share(&mut self, common: &Common, action: transfer::Action) {
         match action {
-            transfer::Action::Request { request, peer, chunk, .. } => {
+            transfer::Action::Request {
+                request,
+                peer,
+                chunk,
+                ..
+            } => {
                 let from = index(&peer);
-                self.fetches.insert(request, Fetch { from, chunk, received: 0 });
-                self.effects.push(Effect::Tell(from, What::Ask { request, chunk }));
+                self.fetches.insert(
+                    request,
+                    Fetch {
+                        from,
+                        chunk,
+                        received: 0,
+                    },
+                );
+                self.effects
+                    .push(Effect::Tell(from, What::Ask { request, chunk }));
             }
             transfer::Action::Cancel { request } => {
                 if let Some(fetch) = self.fetches.remove(&request) {
                     self.effects.push(Effect::Wasted(fetch.received));
-                    self.effects.push(Effect::Tell(fetch.from, What::Cancel { request }));
+                    self.effects
+                        .push(Effect::Tell(fetch.from, What::Cancel { request }));
                 }
             }
             transfer::Action::Ban { peer } => {
@@ -430,7 +511,12 @@ impl Peer {
             Fault::Stalls => (asked.bytes / 2, Fate::Silent),
             Fault::None | Fault::Lies | Fault::Refuses => (asked.bytes, Fate::Whole),
         };
-        let served = Upload { id: upload, request: asked.request, bytes, fate };
+        let served = Upload {
+            id: upload,
+            request: asked.request,
+            bytes,
+            fate,
+        };
         self.effects.push(Effect::Serve(asked.from, served));
     }
 }

@@ -21,18 +21,25 @@ const CURVES: [(&str, &str); 5] = [
 ];
 /// Colours for copies, from none to everybody's, in equal steps of the logarithm.
 const SHADES: [&str; 9] = [
-    "#ffffff", "#7f0000", "#d7301f", "#fc8d59", "#fdd49e", "#c7e9b4", "#7fcdbb", "#2c7fb8", "#253494",
+    "#ffffff", "#7f0000", "#d7301f", "#fc8d59", "#fdd49e", "#c7e9b4", "#7fcdbb", "#2c7fb8",
+    "#253494",
 ];
 
 /// The text of the picture.
 pub fn picture(title: &str, outcome: &Outcome) -> String {
     let mut svg = String::new();
     let (right, bottom) = (LEFT + WIDTH + 30.0, TOP + 2.0 * HEIGHT + GAP + 70.0);
-    line(&mut svg, format_args!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{right}\" height=\"{bottom}\" \
+    line(
+        &mut svg,
+        format_args!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{right}\" height=\"{bottom}\" \
          font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">"
-    ));
-    line(&mut svg, format_args!("<rect width=\"{right}\" height=\"{bottom}\" fill=\"#fff\"/>"));
+        ),
+    );
+    line(
+        &mut svg,
+        format_args!("<rect width=\"{right}\" height=\"{bottom}\" fill=\"#fff\"/>"),
+    );
     text(&mut svg, (16.0, 24.0), &escape(title));
     let scale = Scale::of(outcome);
     curves(&mut svg, outcome, &scale);
@@ -48,8 +55,13 @@ struct Scale {
 
 impl Scale {
     fn of(outcome: &Outcome) -> Scale {
-        let last = outcome.looks.last().map_or(0.0, |look| look.at.as_secs_f64());
-        Scale { end: last.max(outcome.bound.limit().as_secs_f64()).max(1e-9) }
+        let last = outcome
+            .looks
+            .last()
+            .map_or(0.0, |look| look.at.as_secs_f64());
+        Scale {
+            end: last.max(outcome.bound.limit().as_secs_f64()).max(1e-9),
+        }
     }
 
     fn x(&self, seconds: f64) -> f64 {
@@ -59,55 +71,89 @@ impl Scale {
 
 fn curves(svg: &mut String, outcome: &Outcome, scale: &Scale) {
     let y = |part: f64| TOP + HEIGHT * (1.0 - part);
-    line(svg, format_args!(
-        "<rect x=\"{LEFT}\" y=\"{TOP}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"none\" stroke=\"#999\"/>"
-    ));
+    line(
+        svg,
+        format_args!(
+            "<rect x=\"{LEFT}\" y=\"{TOP}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"none\" stroke=\"#999\"/>"
+        ),
+    );
     for (part, label) in [(0.0, "0"), (0.5, "50 %"), (1.0, "100 %")] {
         text(svg, (16.0, y(part) + 4.0), label);
     }
     let limit = scale.x(outcome.bound.limit().as_secs_f64());
-    line(svg, format_args!(
-        "<path d=\"M{LEFT} {} L{limit:.1} {TOP} V{}\" fill=\"none\" stroke=\"#555\" stroke-dasharray=\"5 4\"/>",
-        y(0.0), y(0.0)
-    ));
+    line(
+        svg,
+        format_args!(
+            "<path d=\"M{LEFT} {} L{limit:.1} {TOP} V{}\" fill=\"none\" stroke=\"#555\" stroke-dasharray=\"5 4\"/>",
+            y(0.0),
+            y(0.0)
+        ),
+    );
     for (at, (colour, _)) in CURVES.iter().enumerate() {
         let mut points = String::new();
-        for Look { at: time, progress, .. } in &outcome.looks {
+        for Look {
+            at: time, progress, ..
+        } in &outcome.looks
+        {
             let (x, y) = (scale.x(time.as_secs_f64()), y(progress[at]));
             line(&mut points, format_args!("{x:.1},{y:.1}"));
         }
-        line(svg, format_args!(
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
-            points.trim_end()
-        ));
+        line(
+            svg,
+            format_args!(
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
+                points.trim_end()
+            ),
+        );
     }
-    legend(svg, TOP + HEIGHT + 20.0, CURVES.iter().copied().chain([("#555", "bound")]), 110.0);
+    legend(
+        svg,
+        TOP + HEIGHT + 20.0,
+        CURVES.iter().copied().chain([("#555", "bound")]),
+        110.0,
+    );
 }
 
 /// Groups of chunks from top to bottom.
 fn map(svg: &mut String, outcome: &Outcome, scale: &Scale) {
     let top = TOP + HEIGHT + GAP;
     let groups = outcome.looks.first().map_or(0, |look| look.copies.len());
-    let most = outcome.looks.iter().flat_map(|look| &look.copies).fold(1.0, |a: f32, b| a.max(*b));
+    let most = outcome
+        .looks
+        .iter()
+        .flat_map(|look| &look.copies)
+        .fold(1.0, |a: f32, b| a.max(*b));
     let height = HEIGHT / groups.max(1) as f64;
     for group in 0..groups {
         let y = top + height * group as f64;
         for (from, to, shade) in runs(&outcome.looks, group, most) {
             let (from, to) = (scale.x(from), scale.x(to));
-            line(svg, format_args!(
-                "<rect x=\"{from:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{}\"/>",
-                to - from, height + 0.3, SHADES[shade]
-            ));
+            line(
+                svg,
+                format_args!(
+                    "<rect x=\"{from:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{}\"/>",
+                    to - from,
+                    height + 0.3,
+                    SHADES[shade]
+                ),
+            );
         }
     }
     text(svg, (16.0, top + 12.0), "chunks");
     let times = [0.0, 0.25, 0.5, 0.75, 1.0].map(|part| part * scale.end);
     for time in times {
-        text(svg, (scale.x(time) - 12.0, top + HEIGHT + 16.0), &format!("{time:.1} s"));
+        text(
+            svg,
+            (scale.x(time) - 12.0, top + HEIGHT + 16.0),
+            &format!("{time:.1} s"),
+        );
     }
     let labels = (0..SHADES.len()).map(|shade| copies(shade, most));
     let labels: Vec<String> = labels.collect();
-    let entries = SHADES.iter().copied().zip(labels.iter().map(String::as_str));
+    let entries = SHADES
+        .iter()
+        .copied()
+        .zip(labels.iter().map(String::as_str));
     legend(svg, top + HEIGHT + 34.0, entries, 84.0);
 }
 
@@ -145,19 +191,30 @@ fn copies(shade: usize, most: f32) -> String {
     }
 }
 
-fn legend<'a>(svg: &mut String, y: f64, entries: impl Iterator<Item = (&'a str, &'a str)>, step: f64) {
+fn legend<'a>(
+    svg: &mut String,
+    y: f64,
+    entries: impl Iterator<Item = (&'a str, &'a str)>,
+    step: f64,
+) {
     let mut x = LEFT;
     for (colour, label) in entries {
-        line(svg, format_args!(
-            "<rect x=\"{x}\" y=\"{y}\" width=\"14\" height=\"10\" fill=\"{colour}\" stroke=\"#999\"/>"
-        ));
+        line(
+            svg,
+            format_args!(
+                "<rect x=\"{x}\" y=\"{y}\" width=\"14\" height=\"10\" fill=\"{colour}\" stroke=\"#999\"/>"
+            ),
+        );
         text(svg, (x + 19.0, y + 9.0), label);
         x += step;
     }
 }
 
 fn text(svg: &mut String, (x, y): (f64, f64), words: &str) {
-    line(svg, format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\">{words}</text>"));
+    line(
+        svg,
+        format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\">{words}</text>"),
+    );
 }
 
 fn line(svg: &mut String, words: std::fmt::Arguments<'_>) {
@@ -166,7 +223,10 @@ fn line(svg: &mut String, words: std::fmt::Arguments<'_>) {
 }
 
 fn escape(words: &str) -> String {
-    words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    words
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -193,7 +253,16 @@ mod tests {
             seeds_up: 0.0,
             copies: vec![copies],
         };
-        let looks = [look(0, 0.0), look(1, 1.0), look(2, 1.0), look(3, 100.0), look(5, 1.0)];
-        assert_eq!(runs(&looks, 0, 100.0), [(0.0, 1.0, 0), (1.0, 3.0, 1), (3.0, 5.0, 8)]);
+        let looks = [
+            look(0, 0.0),
+            look(1, 1.0),
+            look(2, 1.0),
+            look(3, 100.0),
+            look(5, 1.0),
+        ];
+        assert_eq!(
+            runs(&looks, 0, 100.0),
+            [(0.0, 1.0, 0), (1.0, 3.0, 1), (3.0, 5.0, 8)]
+        );
     }
 }

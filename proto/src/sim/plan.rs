@@ -147,7 +147,10 @@ impl Member {
 
     /// The same with everything.
     pub fn seed(up: f64, down: f64) -> Member {
-        Member { has: Has::Everything, ..Member::new(up, down) }
+        Member {
+            has: Has::Everything,
+            ..Member::new(up, down)
+        }
     }
 
     /// Whether it has everything from the start.
@@ -157,7 +160,10 @@ impl Member {
 
     /// Whether it is to have everything in the end: it stays, and does nothing wrong.
     pub fn is_needed(&self) -> bool {
-        let stays = self.presence.last().is_some_and(|(_, last)| *last != Change::Goes);
+        let stays = self
+            .presence
+            .last()
+            .is_some_and(|(_, last)| *last != Change::Goes);
         !self.is_seed() && self.fault == Fault::None && stays
     }
 

@@ -21,7 +21,10 @@ impl Wakes {
 
     /// When this id is woken.
     pub(super) fn of(&self, id: u32) -> Option<Nanos> {
-        let place = self.place.get(id as usize).filter(|place| **place != ABSENT)?;
+        let place = self
+            .place
+            .get(id as usize)
+            .filter(|place| **place != ABSENT)?;
         Some(self.heap[*place].0)
     }
 
@@ -48,7 +51,12 @@ impl Wakes {
     }
 
     fn remove(&mut self, id: u32) {
-        let Some(at) = self.place.get(id as usize).copied().filter(|at| *at != ABSENT) else {
+        let Some(at) = self
+            .place
+            .get(id as usize)
+            .copied()
+            .filter(|at| *at != ABSENT)
+        else {
             return;
         };
         self.heap.swap_remove(at);

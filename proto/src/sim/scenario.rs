@@ -273,7 +273,11 @@ fn churn(plan: &mut Plan, part: f64) {
     for (number, peer) in chosen(plan, part).into_iter().enumerate() {
         let goes = limit.mul_f64(rng.random_range(0.0..0.8));
         let comes = goes + limit.mul_f64(rng.random_range(0.05..0.2));
-        let back = if number % 2 == 0 { Change::Comes } else { Change::ComesEmpty };
+        let back = if number % 2 == 0 {
+            Change::Comes
+        } else {
+            Change::ComesEmpty
+        };
         let first = (Duration::ZERO, Change::Comes);
         plan.peers[peer].presence = vec![first, (goes, Change::Goes), (comes, back)];
     }

@@ -27,12 +27,12 @@ use crate::id::SwarmId;
 use crate::swarm::Graph;
 use crate::transfer::Reach;
 
-/// Somebody who looks on.
+/// Somebody who looks on, and says how the peers' work is done.
 pub trait Observer {
-    /// A peer is about to read what came and to ask its engine what to do: all of that is `work`,
-    /// which has to be called once.
-    fn step(&mut self, _peer: u32, work: &mut dyn FnMut()) {
-        work();
+    /// Does all jobs of one moment, each once. They do not depend on each other: the order, and on
+    /// how many threads, makes no difference.
+    fn work(&mut self, jobs: &mut [Job<'_>]) {
+        jobs.iter_mut().for_each(Job::work);
     }
 
     /// A peer tells another something.
@@ -40,6 +40,35 @@ pub trait Observer {
 }
 
 impl Observer for () {}
+
+/// What one peer has to do at one moment: to read what came, and to ask its engine what to do.
+#[derive(Debug)]
+pub struct Job<'a> {
+    number: u32,
+    peer: Box<Peer>,
+    common: &'a Common,
+    now: Nanos,
+    effects: Vec<Effect>,
+    /// Letters read.
+    read: u64,
+}
+
+impl Job<'_> {
+    /// Whose it is, counted as the members of the plan are.
+    pub fn peer(&self) -> u32 {
+        self.number
+    }
+
+    /// Does it.
+    pub fn work(&mut self) {
+        self.read += self.peer.step(self.common, self.now, &mut self.effects);
+    }
+}
+
+/// Looks that are kept, and the shortest time between them: a run may take much longer than it takes
+/// at best.
+const MAX_LOOKS: usize = 4 * LOOKS as usize;
+const MIN_LOOK_EVERY: Nanos = 1_000_000;
 
 /// Runs a plan to its end.
 pub fn run(plan: &Plan) -> Outcome {
@@ -57,7 +86,7 @@ struct World<'a> {
     plan: &'a Plan,
     observer: &'a mut dyn Observer,
     bound: Bound,
-    common: Common,
+    common: Arc<Common>,
     now: Nanos,
     streams: Streams,
     /// Those that are there.
@@ -90,17 +119,29 @@ impl<'a> World<'a> {
         let bound = Bound::of(plan);
         let look_every = nanos(bound.limit()) / u64::from(LOOKS);
         let mut streams = Streams::new(plan.pieces);
-        let up = plan.peers.iter().map(|peer| streams.link(peer.up)).collect();
-        let down = plan.peers.iter().map(|peer| streams.link(peer.down)).collect();
+        let up = plan
+            .peers
+            .iter()
+            .map(|peer| streams.link(peer.up))
+            .collect();
+        let down = plan
+            .peers
+            .iter()
+            .map(|peer| streams.link(peer.down))
+            .collect();
         let relay = streams.link(plan.relay);
         let mut rng = StdRng::seed_from_u64(plan.seed);
         World {
             bound,
-            common: common(plan),
+            common: Arc::new(common(plan)),
             now: 0,
             streams,
             peers: plan.peers.iter().map(|_| None).collect(),
-            kept: plan.peers.iter().map(|peer| peer.first_chunks(plan.chunks)).collect(),
+            kept: plan
+                .peers
+                .iter()
+                .map(|peer| peer.first_chunks(plan.chunks))
+                .collect(),
             sent: vec![0; plan.peers.len()],
             wakes: Wakes::default(),
             graph: Graph::default(),
@@ -116,7 +157,7 @@ impl<'a> World<'a> {
             done: 0,
             rng,
             next_look: 0,
-            look_every: look_every.max(1),
+            look_every: look_every.max(MIN_LOOK_EVERY),
             plan,
             observer,
         }
@@ -150,12 +191,25 @@ impl<'a> World<'a> {
         while let Some(piece) = self.streams.poll(self.now) {
             let (from, to, upload) = (piece.from, piece.to, piece.upload);
             let is_last = piece.is_last;
-            let sent = What::Sent { upload: upload.id, bytes: piece.bytes, is_last };
+            let sent = What::Sent {
+                upload: upload.id,
+                bytes: piece.bytes,
+                is_last,
+            };
             self.post(self.now, from, from, sent);
             let end = Some(upload.fate).filter(|fate| is_last && *fate != Fate::Silent);
             let (request, bytes) = (upload.request, piece.bytes);
             let arrives = self.now + nanos(self.plan.rtt_of(from, to)) / 2;
-            self.post(arrives, from, to, What::Payload { request, bytes, end });
+            self.post(
+                arrives,
+                from,
+                to,
+                What::Payload {
+                    request,
+                    bytes,
+                    end,
+                },
+            );
             self.book(from, to, bytes);
         }
     }
@@ -172,28 +226,44 @@ impl<'a> World<'a> {
             self.gauge.seed_payload += bytes;
         }
         self.sent[from as usize] += bytes;
-        let most = member.sends_at_most.map(|times| (times * self.plan.bytes() as f64) as u64);
+        let most = member
+            .sends_at_most
+            .map(|times| (times * self.plan.bytes() as f64) as u64);
         if most.is_some_and(|most| self.sent[from as usize] >= most) {
             self.go(from);
         }
     }
 
     fn ask_engines(&mut self) {
-        let mut all = Vec::new();
-        let mut effects = Vec::new();
+        let common = self.common.clone();
+        let mut jobs = Vec::new();
         while let Some((_, number)) = self.wakes.first().filter(|(at, _)| *at <= self.now) {
             self.wakes.set(number, None);
-            let Some(peer) = &mut self.peers[number as usize] else {
-                continue;
+            let peer = self.peers[number as usize].take();
+            let (now, common) = (self.now, &*common);
+            let job = |peer| Job {
+                number,
+                peer,
+                common,
+                now,
+                effects: Vec::new(),
+                read: 0,
             };
-            let (common, now, letters) = (&self.common, self.now, &mut self.gauge.letters);
-            self.observer.step(number, &mut || *letters += peer.step(common, now, &mut effects));
-            all.extend(effects.drain(..).map(|effect| (number, effect)));
-            let wake = peer.wake(&self.common);
-            self.wake(number, wake);
+            jobs.extend(peer.map(job));
         }
-        for (number, effect) in all {
-            self.put_into_effect(number, effect);
+        self.observer.work(&mut jobs);
+        let mut effects = Vec::new();
+        for job in jobs {
+            self.gauge.letters += job.read;
+            let wake = job.peer.wake(&common);
+            self.peers[job.number as usize] = Some(job.peer);
+            self.wake(job.number, wake);
+            effects.push((job.number, job.effects));
+        }
+        for (number, effects) in effects {
+            effects
+                .into_iter()
+                .for_each(|effect| self.put_into_effect(number, effect));
         }
     }
 
@@ -232,7 +302,8 @@ impl<'a> World<'a> {
     }
 
     fn tell(&mut self, from: u32, to: u32, what: What) {
-        self.observer.told(Duration::from_nanos(self.now), from, to, &what);
+        self.observer
+            .told(Duration::from_nanos(self.now), from, to, &what);
         self.gauge.control += what.control_bytes();
         self.gauge.requests += u64::from(matches!(what, What::Ask { .. }));
         let (kind, which) = what.digest();
@@ -252,7 +323,12 @@ impl<'a> World<'a> {
             return;
         };
         self.letters += 1;
-        peer.deliver(Letter { at, number: self.letters, from, what });
+        peer.deliver(Letter {
+            at,
+            number: self.letters,
+            from,
+            what,
+        });
         if self.wakes.of(to).is_none_or(|wake| wake > at) {
             self.wake(to, Some(at));
         }
@@ -263,18 +339,28 @@ impl<'a> World<'a> {
             return;
         }
         let links = [self.up[from as usize], self.down[to as usize], self.relay];
-        let count = if self.plan.reach(from, to) == Some(Reach::Relayed) { 3 } else { 2 };
+        let count = if self.plan.reach(from, to) == Some(Reach::Relayed) {
+            3
+        } else {
+            2
+        };
         let path = (&links[..count], self.plan.cap(from, to));
         self.streams.serve(self.now, (from, to), upload, path);
     }
 
     fn has(&mut self, number: u32, chunk: u32) {
-        let index = number as usize;
-        self.gauge.trace(&[self.now, index as u64, chunk.into()]);
+        self.gauge.trace(&[self.now, number.into(), chunk.into()]);
         self.gauge.copies[chunk as usize] += 1;
-        let have = self.peers[index].as_ref().and_then(|peer| peer.have(&self.common));
-        let is_done = have.is_some_and(ChunkSet::is_full);
-        if is_done && self.gauge.done[index].is_none() && self.plan.peers[index].is_needed() {
+        self.note_done(number as usize);
+    }
+
+    /// Notes when somebody who is to have everything does.
+    fn note_done(&mut self, index: usize) {
+        let have = self.peers[index]
+            .as_ref()
+            .and_then(|peer| peer.have(&self.common));
+        let is_done = have.is_some_and(ChunkSet::is_full) && self.plan.peers[index].is_needed();
+        if is_done && self.gauge.done[index].is_none() {
             self.gauge.done[index] = Some(self.now);
             self.done += 1;
         }
@@ -288,10 +374,22 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Looks half as often from now on, and forgets every second look.
+    fn thin_out(&mut self) {
+        let mut number = 0;
+        self.gauge.looks.retain(|_| {
+            number += 1;
+            number % 2 == 1
+        });
+        self.look_every *= 2;
+    }
+
     fn look(&mut self) {
         let all = f64::from(self.plan.chunks.max(1));
         let part = |index: usize| {
-            let have = self.peers[index].as_ref().and_then(|peer| peer.have(&self.common));
+            let have = self.peers[index]
+                .as_ref()
+                .and_then(|peer| peer.have(&self.common));
             f64::from(have.unwrap_or(&self.kept[index]).count()) / all
         };
         let members = self.plan.peers.iter().enumerate();
@@ -304,6 +402,9 @@ impl<'a> World<'a> {
             copies: self.gauge.groups(),
         };
         self.gauge.looks.push(look);
+        if self.gauge.looks.len() >= MAX_LOOKS {
+            self.thin_out();
+        }
     }
 
     fn use_of_uplinks(&self, seeds: bool) -> f64 {
@@ -325,7 +426,9 @@ impl<'a> World<'a> {
         let gauge = &self.gauge;
         Outcome {
             bound: self.bound,
-            finished: needed.map(|(_, done)| done.map(Duration::from_nanos)).collect(),
+            finished: needed
+                .map(|(_, done)| done.map(Duration::from_nanos))
+                .collect(),
             bytes: self.plan.bytes(),
             chunks: self.plan.chunks,
             seed_bytes: gauge.seed_payload,
@@ -349,7 +452,10 @@ fn common(plan: &Plan) -> Common {
         origin: Instant::now(),
         swarm: SwarmId([1; 32]),
         content: Arc::new(content(plan)),
-        keys: (0..).zip(&plan.peers).map(|(number, _)| key(number, plan.seed)).collect(),
+        keys: (0..)
+            .zip(&plan.peers)
+            .map(|(number, _)| key(number, plan.seed))
+            .collect(),
     }
 }
 
@@ -358,5 +464,9 @@ fn content(plan: &Plan) -> Content {
     let hashes: HashList = [[7; 32]].into_iter().collect();
     let name = ShareName::parse("simulated").expect("a name without special characters");
     let file = Content::file(name, 1, hashes).expect("one hash for one chunk");
-    Content { size: plan.bytes(), layout: Layout::even(plan.chunks, plan.chunk_bytes), ..file }
+    Content {
+        size: plan.bytes(),
+        layout: Layout::even(plan.chunks, plan.chunk_bytes),
+        ..file
+    }
 }

@@ -54,6 +54,7 @@ impl World<'_> {
             self.count_copies(index, 1);
         }
         self.peers[index] = Some(Box::new(peer));
+        self.note_done(index);
         self.graph.join(number, 0, &mut self.rng);
         self.wakes.set(number, Some(self.now));
     }
@@ -65,12 +66,18 @@ impl World<'_> {
             let Some(reach) = self.plan.reach(number, other).filter(|_| is_there) else {
                 continue;
             };
-            let is_first = self.connected.insert((number.min(other), number.max(other)));
+            let is_first = self
+                .connected
+                .insert((number.min(other), number.max(other)));
             if !is_first {
                 continue;
             }
             let rtt = self.plan.rtt_of(number, other);
-            let at = if self.now == 0 { 0 } else { self.now + nanos(rtt) };
+            let at = if self.now == 0 {
+                0
+            } else {
+                self.now + nanos(rtt)
+            };
             self.post(at, other, number, What::Joined { rtt, reach });
             self.post(at, number, other, What::Joined { rtt, reach });
         }
@@ -97,7 +104,9 @@ impl World<'_> {
             }
             self.count_copies(index, -1);
         }
-        let pairs = self.connected.extract_if(.., |(a, b)| *a == number || *b == number);
+        let pairs = self
+            .connected
+            .extract_if(.., |(a, b)| *a == number || *b == number);
         for (a, b) in pairs.collect::<Vec<_>>() {
             self.streams.stop_all(self.now, (a, b));
             self.streams.stop_all(self.now, (b, a));

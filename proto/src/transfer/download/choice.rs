@@ -34,6 +34,11 @@ impl Download {
                 self.forgive(now, key);
             }
         }
+        self.mind_all();
+    }
+
+    /// Looks when the first peer is due.
+    pub(super) fn mind_all(&mut self) {
         self.no_deadline_before = self.peers.values().filter_map(Peer::deadline).min();
     }
 
@@ -123,7 +128,11 @@ impl Download {
         let budget = &self.budget;
         // Counting is left out where it would make no difference.
         let is_ample = budget.has_room_for_all(chunk_bytes, self.peers.len() as u64);
-        let (asked, unasked) = if is_ample { (0, 0) } else { self.asked_and_unasked() };
+        let (asked, unasked) = if is_ample {
+            (0, 0)
+        } else {
+            self.asked_and_unasked()
+        };
         let has_room = |peer: &Peer| {
             let first = peer.has_no_requests();
             (first || is_ample || budget.has_room_beside(chunk_bytes, asked, unasked))
@@ -149,7 +158,10 @@ impl Download {
     /// A second request for a chunk, once every missing chunk that somebody has was asked for.
     pub(super) fn poll_copy(&mut self, now: Instant) -> Option<Action> {
         self.look_for_copy.filter(|at| *at <= now)?;
-        self.look_for_copy = None;
+        self.look_for_copy = self.no_copy_before.filter(|rested| *rested > now);
+        if self.look_for_copy.is_some() {
+            return None;
+        }
         let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
         let waste = self.content.size / WASTE_PART + WASTE_CHUNKS * chunk_bytes;
         if self.holders.is_askable() || self.wasted_bytes > waste {
@@ -163,6 +175,7 @@ impl Download {
         let fits = |single: &Single| self.budget.has_room(single.len.into());
         let Some((key, single)) = copy.filter(|(_, single)| fits(single)) else {
             self.look_for_copy = Some(now + endgame::INTERVAL);
+            self.no_copy_before = Some(now + endgame::REST);
             return None;
         };
         self.look_for_copy = Some(now);

@@ -78,7 +78,7 @@ impl Download {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.set_back(now, why, &mut self.rng);
         }
-        self.mind(key);
+        self.mind_all();
         self.recount(key);
     }
 
