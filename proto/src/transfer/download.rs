@@ -58,6 +58,10 @@ pub struct Download {
     verified_bytes: u64,
     /// Who can be asked for what.
     holders: Holders,
+    /// Peers that have everything.
+    seeds: u32,
+    /// Chunks that somebody has who does not have everything.
+    spread: FixedBitSet,
     /// How rare each chunk is, with what is on its way to others.
     rarity: Availability,
     /// The same of those peers alone who are reached directly and give what they are asked for.
@@ -97,6 +101,8 @@ impl Download {
             missing: FixedBitSet::with_capacity(len as usize),
             verified_bytes: content.size,
             holders: Holders::new(len),
+            seeds: 0,
+            spread: FixedBitSet::with_capacity(len as usize),
             rarity: Availability::new(len),
             direct: Availability::new(len),
             peers: BTreeMap::new(),

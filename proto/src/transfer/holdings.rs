@@ -42,6 +42,11 @@ impl Holdings {
         self.count
     }
 
+    /// Whether that is everything.
+    pub(super) fn is_full(&self) -> bool {
+        self.count == self.len
+    }
+
     /// Whether the peer has the chunk.
     pub(super) fn contains(&self, chunk: ChunkIndex) -> bool {
         self.bits.contains(chunk.value() as usize)

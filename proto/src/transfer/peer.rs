@@ -29,6 +29,10 @@ const SHUN_TIME: Duration = Duration::from_secs(60);
 const MAX_RTT: Duration = Duration::from_secs(60);
 /// After so many setbacks in a row what a peer says it has does not count as to be had directly.
 const UNRELIABLE: u32 = 3;
+/// How long a seed is not asked for what it is giving to others, who can pass it on,
+const HOLD_TIME: Duration = Duration::from_secs(2);
+/// and how long it is asked for everything then: claims that all is on its way cost little.
+const HOLD_REST: Duration = Duration::from_secs(8);
 /// A pause doubles at most so often.
 const DOUBLINGS: u32 = 6;
 
@@ -51,6 +55,15 @@ impl Setback {
             Setback::Stalled => Duration::from_secs(2),
         }
     }
+}
+
+/// Whether what is on its way to others is left alone, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    /// It is.
+    On(Instant),
+    /// It is not.
+    Off(Instant),
 }
 
 /// One chunk asked of one peer.
@@ -89,6 +102,10 @@ pub(super) struct Peer {
     complete: BTreeMap<RequestId, Request>,
     /// Bytes asked for that have not arrived.
     unreceived: u64,
+    /// Whether it has brought a chunk.
+    has_delivered: bool,
+    /// What is on its way to others is left alone until then; afterwards not again for a while.
+    hold: Option<Hold>,
     /// When the oldest of `coming` last moved, or became the oldest.
     head_moved: Instant,
     last_received: Instant,
@@ -115,6 +132,8 @@ impl Peer {
             coming: BTreeMap::new(),
             complete: BTreeMap::new(),
             unreceived: 0,
+            has_delivered: false,
+            hold: None,
             head_moved: now,
             last_received: now,
             pause: None,
@@ -137,12 +156,32 @@ impl Peer {
 
     /// Whether it has, as far as is known, a wanted chunk and may be asked for it.
     pub(super) fn is_ready(&self) -> bool {
-        self.is_useful() && self.floor != DRY
+        self.is_useful() && self.floor != DRY && !matches!(self.hold, Some(Hold::On(_)))
+    }
+
+    /// Leaves alone for a moment what is on its way to others and will be had from them; false when
+    /// that was done a short while ago.
+    pub(super) fn hold(&mut self, now: Instant) -> bool {
+        let is_free = self.hold.is_none();
+        if is_free {
+            self.hold = Some(Hold::On(now + HOLD_TIME));
+        }
+        is_free
+    }
+
+    /// There is something else to ask for.
+    pub(super) fn let_go(&mut self) {
+        self.hold.take_if(|hold| matches!(hold, Hold::On(_)));
     }
 
     /// Whether it has something we miss, wanted or asked of another, and may be asked for it.
     pub(super) fn is_useful(&self) -> bool {
         self.pause.is_none() && self.useful > 0
+    }
+
+    /// Whether it has everything.
+    pub(super) fn is_seed(&self) -> bool {
+        self.holds.is_full()
     }
 
     /// Whether everything asked of it has arrived.
@@ -157,7 +196,8 @@ impl Peer {
 
     /// Whether its window has room for another chunk.
     pub(super) fn has_room(&self, now: Instant, chunk_bytes: u64) -> bool {
-        let window = window_bytes(self.rate.bytes_per_s(now), self.rtt, chunk_bytes);
+        let (rate, is_known) = (self.rate.bytes_per_s(now), self.has_delivered);
+        let window = window_bytes(rate, self.rtt, chunk_bytes, is_known);
         self.unreceived + chunk_bytes <= window
     }
 
@@ -221,6 +261,7 @@ impl Peer {
     pub(super) fn succeed(&mut self, now: Instant, id: RequestId) -> Option<Request> {
         self.receive(now, id, u32::MAX);
         self.setbacks = 0;
+        self.has_delivered = true;
         self.end(now, id)
     }
 
@@ -249,8 +290,13 @@ impl Peer {
         self.setbacks += 1;
     }
 
-    /// Ends the pause if it is over; true when it did.
+    /// Ends the pause and the hold if they are over; true when the pause did.
     pub(super) fn resume(&mut self, now: Instant) -> bool {
+        self.hold = match self.hold {
+            Some(Hold::On(until)) if until <= now => Some(Hold::Off(until + HOLD_REST)),
+            Some(Hold::Off(until)) if until <= now => None,
+            hold => hold,
+        };
         let over = self.pause.is_some_and(|until| until <= now);
         if over {
             self.pause = None;
@@ -306,7 +352,9 @@ impl Peer {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let stall = self.head().map(|_| self.head_moved + self.patience());
         let forgive = self.shunned.values().min().copied();
-        [stall, self.pause, forgive].into_iter().flatten().min()
+        let hold = self.hold.map(|(Hold::On(at) | Hold::Off(at))| at);
+        let all = [stall, self.pause, forgive, hold];
+        all.into_iter().flatten().min()
     }
 
     fn head(&self) -> Option<RequestId> {

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 /// Most bytes outstanding when nobody said otherwise: half of the daemon's memory budget.
 const DEFAULT_BUDGET_BYTES: u64 = 48 * 1024 * 1024;
-/// A window is at least this, so that a peer of which nothing is known shows what it can do,
-const MIN_WINDOW_BYTES: u64 = 1024 * 1024;
+/// The window of a peer that has brought nothing yet, so that it shows what it can do.
+const FIRST_WINDOW_BYTES: u64 = 1024 * 1024;
+/// Afterwards a window is at least this: what waits at a slow peer could come from another,
+const MIN_WINDOW_BYTES: u64 = 128 * 1024;
 /// and at least so many chunks, so that the next is always asked for before the last has come.
 const MIN_WINDOW_CHUNKS: u64 = 2;
 /// What a peer may take from reading a request to sending the first byte.
@@ -17,11 +19,21 @@ const SERVICE_TIME: Duration = Duration::from_millis(50);
 /// By how much a window exceeds what the measured rate needs, so that the rate can grow.
 const HEADROOM: f64 = 1.5;
 
-/// How many bytes to have on the way from one peer.
-pub(super) fn window_bytes(bytes_per_s: f64, rtt: Duration, chunk_bytes: u64) -> u64 {
+/// How many bytes to have on the way from one peer, of which something `is_known` or nothing.
+pub(super) fn window_bytes(
+    bytes_per_s: f64,
+    rtt: Duration,
+    chunk_bytes: u64,
+    is_known: bool,
+) -> u64 {
     let needed = bytes_per_s * (rtt + SERVICE_TIME).as_secs_f64() * HEADROOM;
+    let least = if is_known {
+        MIN_WINDOW_BYTES
+    } else {
+        FIRST_WINDOW_BYTES
+    };
     (needed as u64)
-        .max(MIN_WINDOW_BYTES)
+        .max(least)
         .max(MIN_WINDOW_CHUNKS * chunk_bytes)
 }
 
@@ -80,11 +92,13 @@ mod tests {
     #[test]
     fn windows_follow_the_rate_and_are_never_small() {
         let window = |rate: u64, rtt_ms, chunk| {
-            window_bytes(rate as f64, Duration::from_millis(rtt_ms), chunk)
+            window_bytes(rate as f64, Duration::from_millis(rtt_ms), chunk, false)
         };
         assert_eq!(window(100 * MIB, 150, MIB), 30 * MIB);
         assert_eq!(window(0, 150, 65_536), MIB, "16 small chunks");
         assert_eq!(window(0, 150, 4 * MIB), 8 * MIB, "2 large ones");
+        let slow = window_bytes(1000.0, Duration::from_millis(150), 65_536, true);
+        assert_eq!(slow, 128 * 1024, "2 small ones once it is known");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::super::Reach;
-use super::super::availability::DRY;
+use super::super::availability::{DRY, Wanted};
 use super::super::endgame::{self, Free, Single};
 use super::super::peer::{Peer, Setback};
 use super::{Action, Change, Download, RequestId};
@@ -82,7 +82,7 @@ impl Download {
             return None;
         }
         while let Some(key) = self.next_asked(now) {
-            let chunk = self.suggested(key).or_else(|| self.rarest(key));
+            let chunk = self.suggested(key).or_else(|| self.rarest(now, key));
             if let Some(chunk) = chunk.and_then(|chunk| self.have.index(chunk)) {
                 self.unwant(chunk);
                 return self.ask(now, key, chunk);
@@ -92,12 +92,14 @@ impl Download {
         None
     }
 
-    /// The wanted chunk that the peer would give first. Who is reached through a relay has no say.
+    /// The wanted chunk that the peer would give first, unless another has asked for it already. Who
+    /// is reached through a relay has no say.
     fn suggested(&mut self, key: PublicKey) -> Option<u32> {
         let peer = self.peers.get_mut(&key)?;
         while let Some(chunk) = peer.suggested.pop_front() {
             let has = peer.holds.bits().contains(chunk as usize);
-            if has && self.holders.is_wanted(chunk) && peer.reach == Reach::Direct {
+            let is_new = self.rarity.copies(chunk) <= self.seeds.into();
+            if has && is_new && self.holders.is_wanted(chunk) && peer.reach == Reach::Direct {
                 return Some(chunk);
             }
         }
@@ -105,11 +107,30 @@ impl Download {
     }
 
     /// The rarest wanted chunk that the peer may be asked for.
-    fn rarest(&mut self, key: PublicKey) -> Option<u32> {
+    fn rarest(&mut self, now: Instant, key: PublicKey) -> Option<u32> {
         let peer = self.peers.get_mut(&key)?;
         let (bits, rng) = (peer.holds.bits(), &mut self.rng);
         let rarest = match peer.reach {
-            Reach::Direct => self.rarity.rarest(bits, peer.floor, rng),
+            Reach::Direct => {
+                let rarest = self.rarity.rarest(bits, peer.floor, rng);
+                let seeds = self.seeds.into();
+                let is_coming = |it: &Wanted| {
+                    let is_spread = self.spread.contains(it.chunk as usize);
+                    !is_spread && self.rarity.copies(it.chunk) > seeds
+                };
+                if rarest.is_some_and(|it| is_coming(&it)) && peer.is_seed() {
+                    // All that is as rare or less so has been asked of a seed by somebody, who will pass
+                    // it on; what others have already is asked for now.
+                    let spread = self.rarity.rarest_among(bits, &self.spread, rng);
+                    if spread.is_none() && peer.hold(now) {
+                        self.mind(key);
+                        return None;
+                    }
+                    spread.or(rarest)
+                } else {
+                    rarest
+                }
+            }
             Reach::Relayed => {
                 let orphans = self.direct.orphans();
                 orphans.and_then(|it| self.rarity.rarest_among(bits, it, rng))

@@ -7,13 +7,17 @@ use fixedbitset::FixedBitSet;
 
 use super::super::Reach;
 use super::super::availability::{Lowered, UNKNOWN, Wanted};
-use super::super::holdings::{Ranges, merge};
+use super::super::holdings::{Holdings, Ranges, merge};
 use super::super::peer::Peer;
 use super::{Download, RequestId};
 use crate::content::chunks::OutOfRange;
 use crate::content::{ChunkIndex, Run};
 use crate::id::PublicKey;
 
+/// Bytes on their way to one peer that are believed, and chunks however large: more than anybody
+/// has the memory for.
+const STARTED_BYTES: u32 = 128 * 1024 * 1024;
+const STARTED_CHUNKS: u32 = 32;
 /// What one peer suggests and was not asked for yet, at most.
 const SUGGESTIONS: usize = 1024;
 
@@ -36,6 +40,7 @@ impl Download {
         self.holders.sub(&had);
         self.lose_copies(&had, is_counted);
         self.lose_copies(&started, is_counted);
+        self.recount_spread();
         self.forgive_last_holders();
         let ended = peer.requests();
         let ended: Vec<_> = ended.map(|(id, request)| (id, *request)).collect();
@@ -69,6 +74,7 @@ impl Download {
             peer.floor = peer.floor.min(self.rarity.floor_of(&fresh));
         }
         self.lower_floors(lowered);
+        self.book_spread(key, &fresh);
         Ok(())
     }
 
@@ -81,7 +87,8 @@ impl Download {
             return Ok(());
         };
         let lacking = peer.holds.without(merge(runs, self.have.len())?);
-        let fresh = peer.started.without(lacking);
+        let room = started_room(&peer.started, self.content.layout.chunk_bytes());
+        let fresh = first(peer.started.without(lacking), room);
         peer.started.insert_all(&fresh);
         let is_counted = peer.is_counted;
         self.gain_copies(&fresh, is_counted);
@@ -167,6 +174,34 @@ impl Download {
         relayed.for_each(|peer| peer.floor = UNKNOWN);
     }
 
+    /// Notes what peers have who do not have everything: from them it can be had instead of from a
+    /// seed that gives it to others.
+    fn book_spread(&mut self, key: PublicKey, fresh: &Ranges) {
+        let Some(peer) = self.peers.get(&key).filter(|_| !fresh.is_empty()) else {
+            return;
+        };
+        if peer.is_seed() {
+            return self.recount_spread();
+        }
+        let before = self.spread.count_ones(..);
+        for range in fresh {
+            self.spread
+                .insert_range(range.start as usize..range.end as usize);
+        }
+        if self.spread.count_ones(..) > before {
+            self.peers.values_mut().for_each(Peer::let_go);
+        }
+    }
+
+    /// Counts the seeds and what others have anew: one has become a seed, or is none any more.
+    fn recount_spread(&mut self) {
+        self.seeds = self.peers.values().filter(|peer| peer.is_seed()).count() as u32;
+        self.spread.clear();
+        let leeches = self.peers.values().filter(|peer| !peer.is_seed());
+        leeches.for_each(|peer| self.spread.union_with(peer.holds.bits()));
+        self.peers.values_mut().for_each(Peer::let_go);
+    }
+
     /// Counts chunks that `holds` of this peer has lost.
     pub(super) fn book_lacks(&mut self, key: PublicKey, gone: &Ranges) {
         let is_counted = self.peers.get(&key).is_some_and(|peer| peer.is_counted);
@@ -175,6 +210,9 @@ impl Download {
         let useful = missing_in(&self.missing, gone);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.useful -= useful;
+        }
+        if !gone.is_empty() {
+            self.recount_spread();
         }
         self.forgive_last_holders();
     }
@@ -255,6 +293,23 @@ fn difference(ranges: &[Range<u32>], others: &[Range<u32>]) -> Ranges {
     }
     left.retain(|range| !range.is_empty());
     left
+}
+
+/// How many chunks more a peer may say are on their way to it, and be believed.
+fn started_room(started: &Holdings, chunk_bytes: u32) -> u32 {
+    let most = STARTED_BYTES / chunk_bytes.max(1);
+    most.max(STARTED_CHUNKS).saturating_sub(started.count())
+}
+
+/// The first so many chunks of the ranges.
+fn first(ranges: Ranges, mut room: u32) -> Ranges {
+    let mut first = ranges;
+    first.retain_mut(|range| {
+        range.end = range.end.min(range.start.saturating_add(room));
+        room -= range.end - range.start;
+        !range.is_empty()
+    });
+    first
 }
 
 fn named(runs: &[Run], chunk: ChunkIndex) -> bool {

@@ -30,6 +30,8 @@ pub(super) struct Injection {
     open: BTreeMap<PublicKey, BTreeMap<u32, Instant>>,
     /// Peers that took no heed: they get no more until they ask for something.
     heedless: BTreeSet<PublicKey>,
+    /// Peers that have asked for something.
+    asked: BTreeSet<PublicKey>,
 }
 
 impl Injection {
@@ -46,7 +48,13 @@ impl Injection {
             returned: VecDeque::new(),
             open: BTreeMap::new(),
             heedless: BTreeSet::new(),
+            asked: BTreeSet::new(),
         }
+    }
+
+    /// Whether the peer has asked for anything.
+    pub(super) fn has_asked(&self, peer: &PublicKey) -> bool {
+        self.asked.contains(peer)
     }
 
     /// Suggestions of this peer's that are open.
@@ -90,6 +98,7 @@ impl Injection {
     /// The peer has asked for the chunk, or will get it from another.
     pub(super) fn taken(&mut self, peer: &PublicKey, chunk: u32) {
         self.heedless.remove(peer);
+        self.asked.insert(*peer);
         if let Some(open) = self.open.get_mut(peer) {
             open.remove(&chunk);
         }
@@ -98,13 +107,22 @@ impl Injection {
     /// The peer is gone.
     pub(super) fn part(&mut self, peer: &PublicKey) {
         self.heedless.remove(peer);
+        self.asked.remove(peer);
         let open = self.open.remove(peer).unwrap_or_default();
         self.returned.extend(open.into_keys());
     }
 
-    /// Takes back what was not taken up.
-    pub(super) fn expire(&mut self, now: Instant) {
+    /// Takes back what was not taken up. Who has asked for something and `waits` for it has time: it
+    /// asks for the next when that comes.
+    pub(super) fn expire(&mut self, now: Instant, waits: impl Fn(&PublicKey) -> bool) {
         for (peer, open) in &mut self.open {
+            if open.values().all(|until| *until > now) {
+                continue;
+            }
+            if waits(peer) {
+                open.values_mut().for_each(|until| *until = now + PATIENCE);
+                continue;
+            }
             let stale = open.extract_if(.., |_, until| *until <= now);
             let before = self.returned.len();
             self.returned.extend(stale.map(|(chunk, _)| chunk));

@@ -15,10 +15,10 @@ use crate::id::{PublicKey, SwarmId};
 use crate::transfer::download::Change;
 use crate::transfer::{self, Download};
 
-/// Bytes of suggestions that a peer has open, at least, that it need not wait for more.
-const SUGGESTED_BYTES: u32 = 1024 * 1024;
-/// Least number of suggestions, however large the chunks are.
-const MIN_SUGGESTIONS: usize = 2;
+/// Bytes that are suggested to a peer that has asked for nothing yet: as much as it will ask for.
+const FIRST_BYTES: u32 = 1024 * 1024;
+/// Suggestions that a peer has open, beside as many as it waits for.
+const MIN_SUGGESTIONS: usize = 4;
 
 /// One open share.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Share {
         if let Some(news) = self.pending.take(now) {
             return Some(Action::Announce { swarm, news });
         }
-        self.injection.expire(now);
+        self.injection.expire(now, |peer| queued(peer) > 0);
         while let Some(peer) = self.unadvised.pop() {
             if let Some(runs) = self.suggest(now, peer, queued(&peer)) {
                 return Some(Action::Suggest { swarm, peer, runs });
@@ -130,10 +130,11 @@ impl Share {
             return None;
         }
         let leeches = self.download.leeches().max(1);
-        let chunk_bytes = u64::from(self.chunk_bytes.max(1));
-        let wanted = (2 * queued).max(SUGGESTED_BYTES.into()) / chunk_bytes;
-        let wanted = (wanted as usize).max(MIN_SUGGESTIONS);
         let open = self.injection.open_of(&peer);
+        let wanted = match self.injection.has_asked(&peer) {
+            true => MIN_SUGGESTIONS + (queued / u64::from(self.chunk_bytes.max(1))) as usize,
+            false => MIN_SUGGESTIONS.max((FIRST_BYTES / self.chunk_bytes.max(1)) as usize),
+        };
         if open > wanted / 2 {
             return None;
         }
