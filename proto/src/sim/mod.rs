@@ -30,7 +30,7 @@ mod tests;
 mod world;
 
 pub use bound::Bound;
-pub use gauge::Look;
+pub use gauge::{Look, Waits};
 pub use outcome::Outcome;
 pub use picture::picture;
 pub use plan::{Change, Class, Fault, Has, Member, Plan, Topology};

@@ -291,7 +291,10 @@ impl<'a> World<'a> {
             }
             Effect::Stop(to, upload) => drop(self.streams.stop(self.now, (number, to), upload)),
             Effect::StopAll(to) => self.streams.stop_all(self.now, (number, to)),
-            Effect::Has(chunk) => self.has(number, chunk.value()),
+            Effect::Has(chunk, took) => {
+                self.gauge.waits.add(took);
+                self.has(number, chunk.value());
+            }
             Effect::Wasted(bytes) => self.gauge.wasted += u64::from(bytes),
             Effect::Bans(other) => {
                 let is_just = self.plan.peers[other as usize].fault != Fault::None;
@@ -439,6 +442,7 @@ impl<'a> World<'a> {
             requests: gauge.requests,
             bans: gauge.bans,
             unjust_bans: gauge.unjust,
+            waits: gauge.waits.clone(),
             events: gauge.events,
             letters: gauge.letters,
             trace: gauge.trace_hash(),

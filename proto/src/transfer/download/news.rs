@@ -307,7 +307,7 @@ fn first(ranges: Ranges, mut room: u32) -> Ranges {
     first.retain_mut(|range| {
         range.end = range.end.min(range.start.saturating_add(room));
         room -= range.end - range.start;
-        !range.is_empty()
+        range.start < range.end
     });
     first
 }
