@@ -63,7 +63,10 @@ struct Options {
 fn command(words: &[String]) -> Result<(), String> {
     match words {
         [] => Err("no scenario".to_owned()),
-        [flag] if flag == "--help" || flag == "-h" => Ok(println!("{USAGE}")),
+        [flag] if flag == "--help" || flag == "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
         [flag] if flag == "--list" => {
             for Scenario {
                 name,

@@ -64,7 +64,9 @@ impl Waits {
             seen += count;
             seen >= wanted
         });
-        at.map_or(0.0, |step| Self::FIRST * ((step + 1) as f64 / Self::OCTAVE).exp2())
+        at.map_or(0.0, |step| {
+            Self::FIRST * ((step + 1) as f64 / Self::OCTAVE).exp2()
+        })
     }
 }
 
@@ -136,14 +138,26 @@ mod tests {
         assert!((waits.mean() - 0.5005).abs() < 1e-9);
         for percent in [1, 50, 90, 100] {
             let (found, true_one) = (waits.percentile(percent), f64::from(percent) / 100.0);
-            assert!((true_one..1.1 * true_one).contains(&found), "{percent} %: {found} s");
+            assert!(
+                (true_one..1.1 * true_one).contains(&found),
+                "{percent} %: {found} s"
+            );
         }
-        assert_eq!((Waits::default().mean(), Waits::default().percentile(50)), (0.0, 0.0));
+        assert_eq!(
+            (Waits::default().mean(), Waits::default().percentile(50)),
+            (0.0, 0.0)
+        );
     }
 
     #[test]
     fn quarters_are_those_of_the_sorted_numbers() {
-        assert_eq!(quarters(vec![4.0, 0.0, 3.0, 1.0, 2.0]), [0.0, 1.0, 2.0, 3.0, 4.0]);
-        assert_eq!((quarters(vec![0.5]), quarters(Vec::new())), ([0.5; 5], [1.0; 5]));
+        assert_eq!(
+            quarters(vec![4.0, 0.0, 3.0, 1.0, 2.0]),
+            [0.0, 1.0, 2.0, 3.0, 4.0]
+        );
+        assert_eq!(
+            (quarters(vec![0.5]), quarters(Vec::new())),
+            ([0.5; 5], [1.0; 5])
+        );
     }
 }
