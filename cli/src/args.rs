@@ -130,7 +130,7 @@ pub(crate) struct DaemonArgs {
     /// The tracker, as it printed itself; its key is remembered when it is not given
     #[arg(value_name = "TRACKER:PORT[#KEY]")]
     pub(crate) tracker: TrackerArg,
-    /// UDP address and port for other peers [default: any address, a free port]
+    /// UDP address and port for other peers [default: any address, a port of its own]
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) listen: Option<SocketAddr>,
     /// Never talk to peers through the tracker, even where there is no direct path
@@ -139,6 +139,10 @@ pub(crate) struct DaemonArgs {
     /// Talk to peers through the tracker alone, so that none of them learns this machine's address
     #[arg(long)]
     pub(crate) relay_only: bool,
+    /// Pass on what peers of the same swarms send each other that cannot meet otherwise, up to this many
+    /// bits per second: off, 20M, 500k. They remain unreadable here
+    #[arg(long, value_name = "off|RATE", value_parser = relay_rate, default_value = "off", conflicts_with = "relay_only")]
+    pub(crate) relay_for_swarm: RelayRate,
     /// Where downloads and .p2p files go [default: downloads/daemon-IDX in this folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) downloads: Option<PathBuf>,
@@ -200,6 +204,14 @@ impl DaemonArgs {
             _ => Paths::Any,
         }
     }
+}
+
+/// Bits per second; `None` when nothing is relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RelayRate(pub(crate) Option<u64>);
+
+fn relay_rate(text: &str) -> Result<RelayRate, String> {
+    warren_proto::swarm::parsed_rate(text).map(RelayRate)
 }
 
 fn daemon_number(text: &str) -> Result<u16, String> {
@@ -264,6 +276,8 @@ mod tests {
             "daemon 65535 [2001:db8::1]:59000 --downloads d --no-port-mapping",
             "daemon 1 tracker.example:59000 --no-relay",
             "daemon 1 tracker.example:59000 --relay-only",
+            "daemon 1 tracker.example:59000 --relay-for-swarm 20M",
+            "daemon 1 tracker.example:59000 --relay-for-swarm off",
             "register film.mkv 1",
             "register film.mkv 1 -o film.p2p --json --skip-special",
             "download film.p2p 1",
@@ -309,6 +323,8 @@ mod tests {
             "daemon 1 tracker.example",
             "daemon 1 tracker.example:70000",
             "daemon 1 tracker.example:59000 --no-relay --relay-only",
+            "daemon 1 tracker.example:59000 --relay-for-swarm 20M --relay-only",
+            "daemon 1 tracker.example:59000 --relay-for-swarm much",
             "daemon 1 tracker.example:59000#short",
             "register film.mkv",
             "download p2p:abc 1 2",

@@ -57,6 +57,7 @@ pub(crate) async fn daemon(home: Option<PathBuf>, args: DaemonArgs) -> Result<()
         tracker_pin: args.tracker.pin,
         listen: args.listen,
         paths,
+        relay_for_swarm: args.relay_for_swarm.0,
         downloads: std::path::absolute(downloads).map_err(home::no_working_folder)?,
         port_mapping: match args.no_port_mapping {
             true => PortMapping::Off,
@@ -423,10 +424,16 @@ fn tracker_line(tracker: &Tracker) -> String {
     // Where it was not measured there may be no tracker, and nothing to say.
     let nat = match tracker.mapping.as_str() {
         "unknown" => String::new(),
-        mapping => format!(
-            "  (our NAT: {mapping} mapping, {} filtering)",
-            tracker.filtering
-        ),
+        mapping => {
+            let by = match tracker.mapping_depends_on.as_deref() {
+                Some("address") => " by address",
+                _ => "",
+            };
+            format!(
+                "  (our NAT: {mapping} mapping{by}, {} filtering)",
+                tracker.filtering
+            )
+        }
     };
     printable(&format!(
         "tracker {}{key}  {state}{note}{nat}",
@@ -469,10 +476,14 @@ fn share_line(share: &Share) -> String {
 }
 
 fn peer_line(peer: &Peer) -> String {
+    let by = peer
+        .relayed_by
+        .as_ref()
+        .map(|by| format!(", relayed by {by}"));
     let kind = peer.kind.map(|kind| format!(", {}", kind.word()));
     let reached = peer.reached_ms.map(|ms| format!(", reached in {ms} ms"));
     printable(&format!(
-        "{}  {}  {}  {:.1} ms  down {}  up {}  ({}{}{})",
+        "{}  {}  {}  {:.1} ms  down {}  up {}  ({}{}{}{})",
         peer.peer,
         peer.path.word(),
         peer.address,
@@ -485,6 +496,7 @@ fn peer_line(peer: &Peer) -> String {
         },
         kind.unwrap_or_default(),
         reached.unwrap_or_default(),
+        by.unwrap_or_default(),
     ))
 }
 
@@ -509,6 +521,8 @@ mod tests {
                 relay: 1,
                 ..PeerCounts::default()
             },
+            direct_bytes: 0,
+            relayed_bytes: 1024,
             note: None,
         };
         assert_eq!(
@@ -524,6 +538,7 @@ mod tests {
             up_bytes: 1024,
             side: Role::Client,
             kind: Some(CandidateKind::ServerReflexive),
+            relayed_by: None,
             reached_ms: Some(104),
         };
         assert_eq!(
@@ -531,6 +546,12 @@ mod tests {
             "abcd  direct  203.0.113.9:4000  12.3 ms  down 0 B  up 1.0 KiB  \
              (we dialled, server-reflexive, reached in 104 ms)"
         );
+        let relayed = Peer {
+            path: PeerPath::Relay,
+            relayed_by: Some("peer wxyz".into()),
+            ..peer
+        };
+        assert!(peer_line(&relayed).ends_with(", reached in 104 ms, relayed by peer wxyz)"));
     }
 
     #[test]

@@ -56,8 +56,12 @@ fn finding_lines(finding: &Finding) -> String {
 }
 
 fn summary_line(summary: &Summary) -> String {
+    let guessed = match summary.techniques.guessed() {
+        0 => String::new(),
+        guessed => format!(" ({guessed} by guessed ports)"),
+    };
     let mut line = format!(
-        "{} tried: {} direct, {} relayed, {} failed",
+        "{} tried: {} direct{guessed}, {} relayed, {} failed",
         text::count(summary.tried as u64, "peer"),
         summary.direct,
         summary.relayed,
@@ -74,7 +78,7 @@ fn summary_line(summary: &Summary) -> String {
 
 #[cfg(test)]
 mod tests {
-    use warren_daemon::control::model::Severity;
+    use warren_daemon::control::model::{Severity, Techniques};
 
     use super::*;
 
@@ -101,6 +105,7 @@ mod tests {
             relayed: 0,
             failed: 0,
             under_way: 0,
+            techniques: Techniques::default(),
             median_ms: None,
             exit: exit::OK,
         };
@@ -110,5 +115,8 @@ mod tests {
         summary.median_ms = Some(53);
         let all = format!("{counts}; 2 more under way; 53 ms to a proven path (median)");
         assert_eq!(summary_line(&summary), all);
+        summary.techniques.birthday = 1;
+        let line = summary_line(&summary);
+        assert!(line.starts_with("1 peer tried: 1 direct (1 by guessed ports), 0 relayed"));
     }
 }

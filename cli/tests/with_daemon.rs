@@ -236,6 +236,7 @@ fn diagnosis(exit: u8) -> Vec<Event> {
             relayed: 0,
             failed: 2,
             under_way: 0,
+            techniques: Techniques::default(),
             median_ms: None,
             exit,
         }),
@@ -272,6 +273,7 @@ fn status() -> Vec<Event> {
             way: None,
             note: None,
             mapping: "unknown".into(),
+            mapping_depends_on: None,
             filtering: "unknown".into(),
         }),
         Event::PortMapping(PortMapping {
@@ -287,6 +289,8 @@ fn status() -> Vec<Event> {
             verified_bytes: 5,
             state: ShareState::Seeding,
             peers: warren_daemon::control::model::PeerCounts::default(),
+            direct_bytes: 0,
+            relayed_bytes: 0,
             note: None,
         }),
     ]

@@ -9,11 +9,12 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use warren_net::{
-    AcceptError, BindError, Endpoint, Identity, IdentityError, Incoming, Profile, Protocol,
+    AcceptError, BindError, Endpoint, Identity, IdentityError, Incoming, Profile, Protocol, Relay,
     Unsolicited,
 };
 use warren_proto::content::HostPort;
 use warren_proto::id::TrackerPin;
+use warren_proto::swarm::RelayConfig;
 use warren_proto::wire::Paths;
 
 use crate::control::api;
@@ -22,6 +23,7 @@ use crate::home::{DaemonHome, known_trackers};
 use crate::node::commands::NodeControl;
 use crate::node::{self, Node, NodeConfig, NodeEvent, NodeSender, OwnTracker};
 use crate::peer::interfaces::host_candidates;
+use crate::peer::seat::PeerSeat;
 use crate::portmap::{self, PortMapping};
 use crate::punch::{self, PunchHandle};
 use crate::share::depot::Depot;
@@ -41,12 +43,16 @@ pub struct Config {
     pub tracker: String,
     /// What the tracker's key must match, when given.
     pub tracker_pin: Option<TrackerPin>,
-    /// Where to listen for peers; any address and a free port when not given.
+    /// Where to listen for peers; when not given, any address and the port that the key stands for, or
+    /// a free one where that is taken.
     pub listen: Option<SocketAddr>,
     /// By which paths peers may reach it.
     pub paths: Paths,
     /// Where downloads and `.p2p` files go, absolute.
     pub downloads: PathBuf,
+    /// What it passes on between peers of its swarms that cannot meet, in bits per second; nothing
+    /// unless given.
+    pub relay_for_swarm: Option<u64>,
     /// Whether the router may be asked to let peers in.
     pub port_mapping: PortMapping,
 }
@@ -89,6 +95,9 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         ports,
         stop.clone(),
     );
+    let relay = config
+        .relay_for_swarm
+        .map(|bits_per_s| start_relay(bits_per_s, &endpoint, stop.clone()));
     let parts = NodeConfig {
         key: identity.public_key(),
         endpoint: endpoint.clone(),
@@ -96,6 +105,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         downloads: config.downloads.clone(),
         punch: punch.clone(),
         paths: config.paths,
+        relay,
         candidates,
         stop: stop.clone(),
     };
@@ -114,6 +124,19 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let _ = api.await;
     accepting.abort();
     ended
+}
+
+/// Passes on what peers of our swarms send each other, once they have sessions.
+fn start_relay(
+    bits_per_s: u64,
+    endpoint: &Endpoint,
+    stop: CancellationToken,
+) -> Arc<Relay<PeerSeat>> {
+    let config = RelayConfig::of_peer(bits_per_s / 8);
+    let relay = Arc::new(Relay::new(config, rand::random()));
+    let (serving, batches) = (relay.clone(), endpoint.socket().take_relay());
+    tokio::spawn(async move { stop.run_until_cancelled(serving.serve(batches)).await });
+    relay
 }
 
 fn stop_on_signals(stop: CancellationToken) -> Result<(), ApiError> {
@@ -159,11 +182,15 @@ fn bind(identity: &Identity, listen: Option<SocketAddr>) -> Result<Endpoint, Api
     let serves = [Protocol::Peer];
     let only = Unsolicited::OnlyAdmitted;
     let bind = |addr| Endpoint::bind_with(addr, identity, &serves, Profile::Daemon, only);
+    // A machine without IPv6 still has the other.
+    let bind_any = |port: u16| {
+        bind((Ipv6Addr::UNSPECIFIED, port).into())
+            .or_else(|_| bind((Ipv4Addr::UNSPECIFIED, port).into()))
+    };
     let bound = match listen {
         Some(addr) => bind(addr),
-        // A machine without IPv6 still has the other.
-        None => bind((Ipv6Addr::UNSPECIFIED, 0).into())
-            .or_else(|_| bind((Ipv4Addr::UNSPECIFIED, 0).into())),
+        // Started anew, it is where its peers knew it, and can tell them so.
+        None => bind_any(identity.usual_port()).or_else(|_| bind_any(0)),
     };
     bound.map_err(|error| bind_error(&error))
 }

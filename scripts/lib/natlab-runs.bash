@@ -197,6 +197,7 @@ tracker_options() {
   # One that knows --tcp serves TCP wherever it listens.
   [[ $help != *--tcp* ]] || printf '%s\n' --listen '[::]:59000' --listen '[::]:443'
   [[ $help != *--alt-address* ]] || printf '%s\n' --alt-address "$second"
+  [ -z "$relay" ] || printf '%s\n' --relay "$relay"
 }
 
 start_tracker() {
@@ -210,14 +211,14 @@ start_tracker() {
   [ $family = 4 ] || address="[${server6[0]}]:59000#$key"
 }
 
-# Daemon $1 in namespace $2 with key $3, or one of its own.
+# Daemon $1 in namespace $2 with key $3, or one of its own, and more options.
 start_daemon() {
-  local home=/run/lab/run/$1
+  local home=/run/lab/run/$1 key=$3
   mkdir -p "$home/daemon-1"
   chmod 700 "$home" "$home/daemon-1"
-  [ -z "$3" ] || cp -p "/run/lab/keys/$3/daemon-1/key" "$home/daemon-1/key"
+  [ -z "$key" ] || cp -p "/run/lab/keys/$key/daemon-1/key" "$home/daemon-1/key"
   log=$work/$1
-  start "$2" "$bin/client" --home "$home" daemon 1 "$address" --downloads "$home/downloads"
+  start "$2" "$bin/client" --home "$home" daemon 1 "$address" --downloads "$home/downloads" "${@:4}"
 }
 
 # Has daemon A, or $1, share the file.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use warren_net::{BindError, IdentityError};
 
+use crate::alternate::{AltAddress, AltAddressError};
+
 /// The port of QUIC and STUN, and of TLS over TCP.
 pub const DEFAULT_PORT: u16 = 59000;
 
@@ -25,6 +27,8 @@ pub struct Config {
     pub tcp_listen: Vec<SocketAddr>,
     /// Where to listen for STUN only.
     pub stun_listen: Vec<SocketAddr>,
+    /// Where else to answer STUN: at most one address of each family.
+    pub alt_addresses: Vec<AltAddress>,
     /// The address that daemons should put into links, as `host:port`.
     pub public: Option<String>,
     /// What is passed on in all between daemons that do not reach each other, in bits per second;
@@ -42,6 +46,7 @@ impl Config {
             listen: vec![any(DEFAULT_PORT)],
             tcp_listen: Vec::new(),
             stun_listen: vec![any(DEFAULT_STUN_PORT)],
+            alt_addresses: Vec::new(),
             public: None,
             relay_bits_per_s: Some(DEFAULT_RELAY_BITS_PER_S),
             home,
@@ -64,6 +69,9 @@ pub enum StartError {
     /// An address for STUN is not to be had.
     #[error("cannot serve STUN on its second port")]
     StunListen(#[source] BindError),
+    /// A second address for STUN is none.
+    #[error("no second address")]
+    AltAddress(#[from] AltAddressError),
     /// There is no address to listen on.
     #[error("no address to listen on")]
     NoAddress,
@@ -104,6 +112,7 @@ impl StartError {
                  tracker --stun-listen [::]:59011"
                     .to_owned(),
             ),
+            Self::AltAddress(error) => Some(error.hint()),
             Self::Public { .. } => {
                 Some("For example: tracker --public tracker.example.org:59000".to_owned())
             }
@@ -126,52 +135,4 @@ pub fn checked_public(public: &str) -> Result<String, StartError> {
         .ok_or_else(|| StartError::Public {
             public: public.to_owned(),
         })
-}
-
-/// Bits per second as people write them: `100M`, `2.5G`, `64k` or a plain number; `None` for `off`.
-///
-/// # Errors
-///
-/// What was expected, when it is none of that or less than a bit.
-pub fn parsed_relay(text: &str) -> Result<Option<u64>, String> {
-    if text.eq_ignore_ascii_case("off") {
-        return Ok(None);
-    }
-    let (number, unit) = match text.char_indices().last() {
-        Some((at, 'k' | 'K')) => (&text[..at], 1e3),
-        Some((at, 'm' | 'M')) => (&text[..at], 1e6),
-        Some((at, 'g' | 'G')) => (&text[..at], 1e9),
-        _ => (text, 1.0),
-    };
-    let plain = number.chars().all(|it| it.is_ascii_digit() || it == '.');
-    let bits = number.parse::<f64>().ok().filter(|_| plain);
-    let bits = bits
-        .map(|bits| (bits * unit) as u64)
-        .filter(|bits| *bits > 0);
-    let expected = || "expected off or bits per second, for example 100M, 2.5G or 500k".to_owned();
-    bits.map(Some).ok_or_else(expected)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_is_written_as_people_do() {
-        for (text, expected) in [
-            ("off", None),
-            ("OFF", None),
-            ("100M", Some(100_000_000)),
-            ("2.5g", Some(2_500_000_000)),
-            ("64k", Some(64_000)),
-            ("9600", Some(9600)),
-        ] {
-            assert_eq!(parsed_relay(text), Ok(expected), "{text}");
-        }
-        for text in [
-            "", "M", "0", "0.1", "-1M", "1e9", "inf", "NaN", "100 M", "100MB", "on",
-        ] {
-            assert!(parsed_relay(text).is_err(), "{text}");
-        }
-    }
 }

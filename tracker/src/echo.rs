@@ -6,19 +6,25 @@
 //! anything to.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use warren_net::Link;
 use warren_proto::nat::echo;
 use warren_proto::swarm::echo_target;
 
 use crate::admission::Admission;
+use crate::state::proven;
 
-/// Sends the probe that a daemon asked for, unless it asks too often or for somebody else.
-pub(crate) fn answer(link: &Link, admission: &Admission, port: u16, token: [u8; 12]) {
+/// Sends the probe that a daemon asked for, unless it asks too often or for somebody else. `from` is
+/// where it began its handshake: what it sends from elsewhere may be forged.
+pub(crate) fn answer(
+    link: &Link,
+    from: IpAddr,
+    admission: &Admission,
+    (port, token): (u16, [u8; 12]),
+) {
     let peer = link.peer_key();
-    let observed = link.remote_address();
-    let target = echo_target(observed, port);
+    let target = proven(link, from).and_then(|observed| echo_target(observed, port));
     let Some(target) = target.filter(|to| admission.echo(&peer, to.ip())) else {
         tracing::debug!(%peer, port, "no probe: too often, or to where none goes");
         return;

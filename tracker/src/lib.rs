@@ -7,6 +7,7 @@
 //! Not here: names, content, manifests. A tracker never learns what is being shared.
 
 mod admission;
+mod alternate;
 mod config;
 mod echo;
 mod followup;
@@ -17,9 +18,9 @@ mod session;
 mod state;
 mod stun;
 
+pub use alternate::{AltAddress, AltAddressError, outward_ip};
 pub use config::{
     Config, DEFAULT_PORT, DEFAULT_RELAY_BITS_PER_S, DEFAULT_STUN_PORT, StartError, checked_public,
-    parsed_relay,
 };
-pub use relay::RelayCounts;
 pub use server::Tracker;
+pub use warren_net::RelayCounts;

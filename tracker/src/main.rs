@@ -3,7 +3,7 @@
 //! Not here: everything a tracker does (`warren_tracker`).
 
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use warren_tracker::{Config, DEFAULT_PORT, DEFAULT_STUN_PORT, StartError, Tracker};
+use warren_tracker::{AltAddress, Config, DEFAULT_PORT, StartError, Tracker, outward_ip};
 
 /// The rendezvous server of a Warren swarm.
 ///
@@ -35,6 +35,11 @@ struct Args {
     /// Where to serve STUN alone, which lets daemons study their NAT [default: port 59001]
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     stun_listen: Vec<SocketAddr>,
+
+    /// A second IP address of this machine, at which STUN is answered too; only that shows a daemon
+    /// whether its NAT gives each address another port
+    #[arg(long, value_name = "IP[:PORT]")]
+    alt_address: Vec<AltAddress>,
 
     /// The address under which others reach this tracker, for links
     #[arg(long, value_name = "HOST:PORT", value_parser = public_address)]
@@ -114,6 +119,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
         config.stun_listen = args.stun_listen;
     }
     config.tcp_listen = args.tcp;
+    config.alt_addresses = args.alt_address;
     config.public = args.public;
     config.relay_bits_per_s = args.relay.0;
     Ok(config)
@@ -141,7 +147,7 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
 struct RelayRate(Option<u64>);
 
 fn relay_rate(text: &str) -> Result<RelayRate, String> {
-    warren_tracker::parsed_relay(text).map(RelayRate)
+    warren_proto::swarm::parsed_rate(text).map(RelayRate)
 }
 
 fn public_address(text: &str) -> Result<String, String> {
@@ -169,6 +175,7 @@ fn announce(
             "listen": tracker.local_addrs(),
             "tcp_listen": tracker.tcp_addrs(),
             "stun_listen": tracker.stun_addrs(),
+            "alt_addresses": tracker.alt_addrs(),
             "relay_bits_per_s": relay,
         });
         writeln!(out, "{line}")?;
@@ -187,6 +194,10 @@ fn announce(
             "STUN also on         {} (UDP)",
             list(&tracker.stun_addrs())
         )?;
+        if !tracker.alt_addrs().is_empty() {
+            let addrs = list(tracker.alt_addrs());
+            writeln!(out, "STUN at a second IP  {addrs} (UDP)")?;
+        }
         match relay {
             Some(bits) => {
                 let mbit = bits as f64 / 1e6;
@@ -218,21 +229,11 @@ fn reachable(listen: &[SocketAddr]) -> SocketAddr {
         .unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DEFAULT_PORT));
     match addr.ip().is_unspecified() {
         true => SocketAddr::new(
-            outward_ip().unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            outward_ip(true).unwrap_or(Ipv4Addr::LOCALHOST.into()),
             addr.port(),
         ),
         false => addr,
     }
-}
-
-/// The address this machine would send from to the Internet. Nothing is sent to find out.
-fn outward_ip() -> Option<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    // Any public address does; this one is a root name server.
-    socket
-        .connect((Ipv4Addr::new(198, 41, 0, 4), DEFAULT_STUN_PORT))
-        .ok()?;
-    Some(socket.local_addr().ok()?.ip())
 }
 
 /// The chain of causes in one line, then what to do.

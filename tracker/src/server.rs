@@ -16,12 +16,14 @@ use warren_proto::id::{PublicKey, TrackerPin};
 use warren_proto::swarm::SwarmConfig;
 
 use crate::admission::{Admission, Verdict};
+use crate::alternate::Alternates;
 use crate::config::{Config, StartError, checked_public};
-use crate::relay::{Relay, RelayCounts};
+use crate::relay::Relay;
 use crate::seats::{Seat, Seats};
 use crate::session::{self, ANNOUNCE_INTERVAL, Close, Desk, Place};
 use crate::state::State;
 use crate::stun;
+use warren_net::RelayCounts;
 
 /// How often memberships and token buckets are looked through.
 const TICK: Duration = Duration::from_secs(1);
@@ -38,6 +40,7 @@ pub struct Tracker {
     key: PublicKey,
     endpoints: Vec<Endpoint>,
     stun_endpoints: Vec<Endpoint>,
+    alternates: Alternates,
     tcp_addrs: Vec<SocketAddr>,
     state: Arc<State>,
     stop: CancellationToken,
@@ -81,6 +84,12 @@ impl Tracker {
         // QUIC is not served there; the endpoint is what reads the socket.
         let stun_endpoints =
             bind_all(&config.stun_listen, &identity, &[]).map_err(StartError::StunListen)?;
+        let alternates = Alternates::open(
+            &config,
+            &addrs_of(&endpoints),
+            &addrs_of(&stun_endpoints),
+            &identity,
+        )?;
         let listeners = listen_all(&config.tcp_listen, &endpoints, &identity)?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -95,12 +104,16 @@ impl Tracker {
             place: Place {
                 public,
                 stun_port: stun_endpoints.first().map(|it| it.local_addr().port()),
+                alternates: alternates.addrs.clone(),
             },
             stop: stop.clone(),
             tasks: tasks.clone(),
         });
         for endpoint in &stun_endpoints {
             spawn_stun(&shared, endpoint, &endpoints);
+        }
+        for endpoint in &alternates.endpoints {
+            spawn_stun(&shared, endpoint, &stun_endpoints);
         }
         for endpoint in &endpoints {
             spawn_stun(&shared, endpoint, &stun_endpoints);
@@ -117,6 +130,7 @@ impl Tracker {
             key: identity.public_key(),
             endpoints,
             stun_endpoints,
+            alternates,
             tcp_addrs,
             state: Arc::clone(&shared.state),
             stop,
@@ -126,7 +140,7 @@ impl Tracker {
 
     /// Where daemons are served, in the order of [`Config::listen`].
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.endpoints.iter().map(Endpoint::local_addr).collect()
+        addrs_of(&self.endpoints)
     }
 
     /// Where daemons are served by TLS over TCP, those of [`Config::tcp_listen`] first.
@@ -136,10 +150,12 @@ impl Tracker {
 
     /// Where STUN alone is served, in the order of [`Config::stun_listen`].
     pub fn stun_addrs(&self) -> Vec<SocketAddr> {
-        self.stun_endpoints
-            .iter()
-            .map(Endpoint::local_addr)
-            .collect()
+        addrs_of(&self.stun_endpoints)
+    }
+
+    /// Where else STUN is answered, in the order of [`Config::alt_addresses`].
+    pub fn alt_addrs(&self) -> &[SocketAddr] {
+        &self.alternates.addrs
     }
 
     /// What it has relayed so far.
@@ -160,7 +176,9 @@ impl Tracker {
     /// Tells all daemons and stops.
     pub async fn shutdown(self) {
         self.stop.cancel();
-        for endpoint in self.endpoints.iter().chain(&self.stun_endpoints) {
+        let alternates = &self.alternates.endpoints;
+        let stun = self.stun_endpoints.iter().chain(alternates);
+        for endpoint in self.endpoints.iter().chain(stun) {
             endpoint.close(Close::Done.code());
         }
         let told = async {
@@ -179,6 +197,10 @@ impl Drop for Tracker {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+fn addrs_of(endpoints: &[Endpoint]) -> Vec<SocketAddr> {
+    endpoints.iter().map(Endpoint::local_addr).collect()
 }
 
 fn bind_all(

@@ -1,9 +1,11 @@
 //! One daemon's connection: hello both ways, welcome, then whatever either side has to say.
 //!
 //! Two queues feed the one writer. Answers wait for room, which slows down a daemon that asks
-//! faster than it reads. News from others never wait (`state`).
+//! faster than it reads. News from others never wait (`state`). What a peer says in a rendezvous comes
+//! as news, and never before that: room is there before a message is handled, and what that brings is
+//! queued as one before anything else is written.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,9 +27,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often to announce each swarm. A membership lasts three times as long.
 pub(crate) const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Answers waiting to be written: one announce makes up to 101, a rendezvous and advice for each of 50
-/// peers. What a peer says in a rendezvous comes as news, and never before that.
-const ANSWERS: usize = 128;
+/// Batches of answers waiting to be written: one announce makes up to 101, a rendezvous and advice for
+/// each of 50 peers. At up to 450 bytes each, 180 KiB per daemon.
+const ANSWERS: usize = 4;
 
 /// News waiting to be written. At up to 450 bytes each, 230 KiB per daemon at the very most; a
 /// daemon that falls this far behind is not reading.
@@ -44,6 +46,8 @@ pub(crate) enum Close {
     TooSlow,
     /// The same daemon has connected again.
     Replaced,
+    /// The daemon has another IP address than when it connected, and is to connect again at once.
+    Moved,
 }
 
 impl Close {
@@ -54,6 +58,7 @@ impl Close {
             Self::Protocol => 1,
             Self::TooSlow => 2,
             Self::Replaced => 3,
+            Self::Moved => 4,
         }
     }
 
@@ -63,6 +68,7 @@ impl Close {
             Self::Protocol => "protocol violation",
             Self::TooSlow => "news not read",
             Self::Replaced => "connected again",
+            Self::Moved => "moved",
         };
         link.close(self.code(), reason);
     }
@@ -88,6 +94,8 @@ pub(crate) struct Place {
     pub(crate) public: Option<String>,
     /// The port at which it answers STUN alone.
     pub(crate) stun_port: Option<u16>,
+    /// Where it answers STUN at another IP address, one of each family at most.
+    pub(crate) alternates: Vec<SocketAddr>,
 }
 
 /// What a session needs of the tracker.
@@ -142,7 +150,7 @@ async fn serve(
         id,
         state: Arc::clone(&state),
     };
-    let probe = |port, token| echo::answer(link, &admission, port, token);
+    let probe = |port, token| echo::answer(link, from, &admission, (port, token));
     tokio::select! {
         ended = read(&mut reader, &present, answers_in, probe) => ended,
         ended = write(&mut writer, answers, news) => ended,
@@ -164,10 +172,14 @@ async fn greet(link: &Link) -> Result<(LinkReader, LinkWriter), SessionError> {
 }
 
 fn welcome(link: &Link, state: &State, place: Place) -> FromTracker {
+    let observed = link.remote_address();
+    let is_ipv4 = observed.ip().to_canonical().is_ipv4();
+    let mut alternates = place.alternates.into_iter();
     FromTracker::Welcome {
-        observed: link.remote_address(),
+        observed,
         public: place.public,
         stun_port: place.stun_port,
+        alternate: alternates.find(|addr| addr.is_ipv4() == is_ipv4),
         announce_interval_s: u32::try_from(ANNOUNCE_INTERVAL.as_secs()).unwrap_or(u32::MAX),
         retry_after_s: state.retry_after_s(),
     }
@@ -177,24 +189,23 @@ fn welcome(link: &Link, state: &State, place: Place) -> FromTracker {
 async fn read(
     reader: &mut LinkReader,
     present: &Present,
-    answers: mpsc::Sender<FromTracker>,
+    answers: mpsc::Sender<Vec<FromTracker>>,
     probe: impl Fn(u16, [u8; 12]),
 ) -> Result<(), SessionError> {
     while let Some(message) = reader.recv().await? {
         if let ToTracker::Echo { port, token } = message {
             probe(port, token);
         }
+        let Ok(room) = answers.reserve().await else {
+            return Ok(());
+        };
         let Some(batch) = present
             .state
             .handle(Instant::now(), present.peer, present.id, message)
         else {
             return Ok(());
         };
-        for answer in batch {
-            if answers.send(answer).await.is_err() {
-                return Ok(());
-            }
-        }
+        room.send(batch);
     }
     Ok(())
 }
@@ -202,17 +213,19 @@ async fn read(
 /// Writes whatever is queued, answers first.
 async fn write(
     writer: &mut LinkWriter,
-    mut answers: mpsc::Receiver<FromTracker>,
+    mut answers: mpsc::Receiver<Vec<FromTracker>>,
     mut news: mpsc::Receiver<FromTracker>,
 ) -> Result<(), SessionError> {
     loop {
         let next = tokio::select! {
             biased;
-            Some(answer) = answers.recv() => answer,
-            Some(news) = news.recv() => news,
+            Some(batch) = answers.recv() => batch,
+            Some(news) = news.recv() => vec![news],
             else => return Ok(()),
         };
-        writer.send(&next).await?;
+        for message in next {
+            writer.send(&message).await?;
+        }
     }
 }
 

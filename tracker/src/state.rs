@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -55,8 +55,23 @@ struct Tables {
 struct Session {
     id: SessionId,
     link: Link,
+    /// Where it began its handshake, and has shown by completing it that it receives.
+    from: IpAddr,
     news: mpsc::Sender<FromTracker>,
     situation: Situation,
+}
+
+impl Session {
+    /// Whether it is seen at another IP address than when it connected.
+    fn has_moved(&self) -> bool {
+        self.observed().is_none()
+    }
+
+    /// Where the daemon is seen; `None` if that is another IP address than it has proven to be at.
+    /// QUIC goes by the last packet, and whoever writes a source address could point others there.
+    fn observed(&self) -> Option<SocketAddr> {
+        proven(&self.link, self.from)
+    }
 }
 
 impl State {
@@ -91,7 +106,9 @@ impl State {
         let id = SessionId(tables.next_session);
         tables.next_session += 1;
         let peer = link.peer_key();
-        if let Some(older) = self.end_session(&mut tables, peer) {
+        // What is relayed goes on by the new connection. To a new process it means nothing, which
+        // that says by itself.
+        if let Some(older) = tables.end_session(peer) {
             Close::Replaced.apply(&older.link);
         }
         let situation = first_situation(link);
@@ -99,6 +116,7 @@ impl State {
         let session = Session {
             id,
             link: link.clone(),
+            from,
             news,
             situation,
         };
@@ -110,18 +128,13 @@ impl State {
     pub(crate) fn disconnect(&self, peer: PublicKey, id: SessionId) {
         let mut tables = self.lock();
         if tables.is_current(&peer, id) {
-            self.end_session(&mut tables, peer);
+            tables.end_session(peer);
+            self.relay.disconnect(&peer);
         }
     }
 
-    fn end_session(&self, tables: &mut Tables, peer: PublicKey) -> Option<Session> {
-        let ended = tables.end_session(peer)?;
-        self.relay.disconnect(&peer);
-        Some(ended)
-    }
-
     /// Takes in what a daemon said and returns what to answer, in order; `None` if the session is
-    /// not the daemon's current one.
+    /// not the daemon's current one, or over since the daemon has moved.
     pub(crate) fn handle(
         &self,
         now: Instant,
@@ -130,7 +143,7 @@ impl State {
         message: ToTracker,
     ) -> Option<Vec<FromTracker>> {
         let mut tables = self.lock();
-        if !tables.is_current(&peer, id) {
+        if !tables.is_current(&peer, id) || !tables.refresh_situation(peer) {
             return None;
         }
         Some(match message {
@@ -223,6 +236,9 @@ impl Tables {
     /// Ends a daemon's session, if it has one, and its memberships, and tells the others.
     fn end_session(&mut self, peer: PublicKey) -> Option<Session> {
         let session = self.sessions.remove(&peer)?;
+        if session.has_moved() {
+            self.introducer.moved(peer);
+        }
         self.introducer.forget(peer);
         for (swarm, told) in self.swarms.disconnect(peer) {
             self.tell_all(&told, &FromTracker::Left { swarm, peer });
@@ -291,6 +307,9 @@ impl Tables {
         if !self.swarms.contains(swarm, peer) || !self.swarms.contains(swarm, other) {
             return vec![FromTracker::NoSuchPeer { swarm, peer: other }];
         }
+        if relay.is_on() && self.send_away_moved([peer, other]) {
+            return Vec::new();
+        }
         match self.introduce(now, swarm, (peer, other), relay) {
             Ok(answers) => answers,
             // After a moment ago, the earlier rendezvous still stands.
@@ -304,6 +323,17 @@ impl Tables {
                 vec![FromTracker::NoSuchPeer { swarm, peer: other }]
             }
         }
+    }
+
+    /// Has those of the two who have moved connect again, since nothing can be relayed to them before;
+    /// returns whether one has. Once it is back the two are introduced.
+    fn send_away_moved(&self, peers: [PublicKey; 2]) -> bool {
+        let sessions = peers.iter().filter_map(|peer| self.sessions.get(peer));
+        let moved: Vec<&Session> = sessions.filter(|session| session.has_moved()).collect();
+        moved
+            .iter()
+            .for_each(|session| Close::Moved.apply(&session.link));
+        !moved.is_empty()
     }
 
     /// Introduces two: tells `other`, and returns what to tell `peer`, in order.
@@ -351,21 +381,30 @@ impl Tables {
         let Some(session) = self.sessions.get(&peer) else {
             return;
         };
-        let from = (&peer, session.link.remote_address());
+        let from = (&peer, session.situation.observed);
         if let Some((to, news)) = self.followup.trickle(now, from, word) {
             self.tell(&to, news);
         }
     }
 
-    /// Addresses and round-trip times change while a daemon is connected.
-    fn refresh_situation(&mut self, peer: PublicKey) {
-        if let Some(session) = self.sessions.get_mut(&peer) {
-            let now = first_situation(&session.link);
-            session.situation.observed = now.observed;
-            session.situation.tracker_is_loopback = now.tracker_is_loopback;
-            session.situation.rtt = now.rtt;
-            self.introducer.situation(peer, session.situation.clone());
-        }
+    /// Addresses and round-trip times change while a daemon is connected. False if it has moved: then
+    /// nobody is told of it, and it has to connect again.
+    fn refresh_situation(&mut self, peer: PublicKey) -> bool {
+        let Some(session) = self.sessions.get_mut(&peer) else {
+            return false;
+        };
+        let Some(observed) = session.observed() else {
+            tracing::debug!(%peer, "a daemon has moved, and is to connect again");
+            Close::Moved.apply(&session.link);
+            self.introducer.moved(peer);
+            self.introducer.forget(peer);
+            return false;
+        };
+        session.situation.observed = observed;
+        session.situation.tracker_is_loopback = observed.ip().is_loopback();
+        session.situation.rtt = session.link.rtt();
+        self.introducer.situation(peer, session.situation.clone());
+        true
     }
 
     fn tell_all(&self, peers: &[PublicKey], news: &FromTracker) {
@@ -383,6 +422,12 @@ impl Tables {
             Close::TooSlow.apply(&session.link);
         }
     }
+}
+
+/// Where a daemon is seen, if it began its handshake at that IP address.
+pub(crate) fn proven(link: &Link, from: IpAddr) -> Option<SocketAddr> {
+    let observed = link.remote_address();
+    (observed.ip() == from.to_canonical()).then_some(observed)
 }
 
 /// What the connection alone says about where a daemon is.

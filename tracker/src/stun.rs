@@ -1,8 +1,9 @@
 //! Answers STUN Binding requests (RFC 8489): tells anyone how their address looks from here.
 //!
 //! A request with CHANGE-REQUEST (RFC 5780 §7.2) is answered from our other port, which shows a
-//! daemon whether its NAT lets in what it did not ask for. We have no second IP address to answer
-//! from, so there is no OTHER-ADDRESS (RFC 5780 §7.4) in any answer.
+//! daemon whether its NAT lets in what it did not ask for. No answer leaves from another IP address
+//! than was asked, not even where there is a second one ([`crate::alternate`]), so there is no
+//! OTHER-ADDRESS (RFC 5780 §7.4) in any.
 //!
 //! Source addresses can be forged, so an answer must not make us an amplifier. A request at least
 //! as long as its answer is always served; a shorter one only while its prefix has tokens.
@@ -120,7 +121,7 @@ fn answer(bytes: &[u8], from: SocketAddr, other: Option<SocketAddr>) -> Option<A
 fn leaves(request: &Request, other: Option<SocketAddr>) -> Option<Leaves> {
     match (request.change, request.dialect) {
         (Change::Unasked | Change::Nothing, _) => Some(Leaves::SamePort),
-        // Classic clients have no way to hear that we have one address only, and call an open host
+        // Classic clients have no way to hear that no answer leaves from another address, and call an open host
         // firewalled if nothing comes. The other port shows them all but a NAT that filters by
         // address alone for what they are.
         (Change::Port, _) | (Change::Ip, Dialect::Classic) => other.map(|_| Leaves::OtherPort),

@@ -1,4 +1,5 @@
-//! A tracker passes datagrams between daemons over real sockets, and those that nobody should.
+//! A tracker passes datagrams between daemons over real sockets, and those that nobody should. A
+//! daemon that has moved is nobody before it has proven where it is.
 
 #![expect(
     clippy::unwrap_used,
@@ -28,6 +29,9 @@ use warren_tracker::{Config, RelayCounts, Tracker};
 
 const SWARM: SwarmId = SwarmId([7; 32]);
 const RATE: u64 = 100_000_000;
+
+/// Close code for who has moved.
+const MOVED: u64 = 4;
 
 /// What takes the longest to say something here.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -69,6 +73,24 @@ async fn introducing_the_same_two_again_prolongs_their_session() {
         }
     };
     assert_eq!(again.relay, id);
+}
+
+#[tokio::test]
+async fn who_comes_back_by_another_way_goes_on_with_the_same_session() {
+    use Transport::{Tcp, Udp};
+    for [before, after] in [[Tcp, Udp], [Udp, Tcp], [Udp, Udp]] {
+        let running = start(Some(RATE));
+        let identity = Identity::generate().unwrap();
+        let mut a = running.daemon_as(before, &identity).await;
+        let mut b = running.daemon(Udp).await;
+        let id = introduce(&mut a, &mut b).await.unwrap();
+        let mut again = running.daemon_as(after, &identity).await;
+        // It has neither announced nor been introduced since.
+        again.send(id, &[7; 1200]);
+        assert_eq!(b.receive().await, relayed(id, vec![7; 1200]));
+        b.send(id, &[8; 1200]);
+        assert_eq!(again.receive().await, relayed(id, vec![8; 1200]));
+    }
 }
 
 #[tokio::test]
@@ -218,6 +240,77 @@ async fn a_tracker_without_a_relay_passes_nothing_on() {
     assert_eq!(running.tracker.relay_counts(), RelayCounts::default());
 }
 
+/// From 127.0.0.2, whence anybody could write that they send.
+#[tokio::test]
+async fn nobody_is_told_of_another_ip_address_before_a_new_handshake() {
+    let running = start(Some(RATE));
+    let mut a = running.daemon(Transport::Udp).await;
+    for asked_by_the_other in [false, true] {
+        let (mut b, detour, identity) = running.mobile().await;
+        let [for_a, _] = meet(&mut a, &mut b).await;
+        assert!(addresses(&for_a).all(|ip| ip == IpAddr::from([127, 0, 0, 1])));
+        detour.has_moved.store(true, Ordering::Relaxed);
+        if asked_by_the_other {
+            // Only the acknowledgement of what b is told then comes from elsewhere.
+            while b.link.close_code().is_none() {
+                a.say(&introduction_to(&b)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        } else {
+            b.say(&introduction_to(&a)).await;
+            within(b.link.closed()).await;
+        }
+        assert_eq!(b.link.close_code(), Some(MOVED));
+
+        // Sooner than two seconds after the first time.
+        let mut b = Daemon::connect(&running, Transport::Udp, detour.address, &identity).await;
+        b.announce(0).await;
+        b.say(&introduction_to(&a)).await;
+        let for_b = b.rendezvous().await;
+        let for_a = loop {
+            let told = a.rendezvous().await;
+            if told.id == for_b.id {
+                break told;
+            }
+            assert!(addresses(&told).all(|ip| ip != IpAddr::from([127, 0, 0, 2])));
+        };
+        assert!(addresses(&for_a).all(|ip| ip == IpAddr::from([127, 0, 0, 2])));
+        b.leave().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_from_another_ip_address_points_nobody_there() {
+    let running = start(Some(RATE));
+    let mut a = running.daemon(Transport::Udp).await;
+    let elsewhere = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    let port = elsewhere.local_addr().unwrap().port();
+    for is_echo in [true, false] {
+        let (mut b, detour, _) = running.mobile().await;
+        let [for_a, _] = meet(&mut a, &mut b).await;
+        detour.has_moved.store(true, Ordering::Relaxed);
+        let said = match is_echo {
+            true => ToTracker::Echo {
+                port,
+                token: [1; 12],
+            },
+            false => ToTracker::Trickle {
+                id: for_a.id,
+                port,
+                mapping: NatMapping::Unknown,
+            },
+        };
+        b.say(&said).await;
+        within(b.link.closed()).await;
+        assert_eq!(b.link.close_code(), Some(MOVED));
+        // Left is the last that is said of it.
+        let heard = a.next_of(&[0x0027, 0x0023]).await;
+        assert_eq!(warren_proto::wire::Message::kind(&heard), 0x0023);
+    }
+    let mut bytes = [0; 64];
+    assert!(elsewhere.try_recv(&mut bytes).is_err(), "a probe");
+}
+
 #[tokio::test]
 async fn nothing_is_relayed_to_another_ip_address_before_a_new_handshake() {
     let running = start(Some(RATE));
@@ -231,7 +324,8 @@ async fn nothing_is_relayed_to_another_ip_address_before_a_new_handshake() {
 
     // From now on its packets come from another address, as anybody could make theirs.
     detour.has_moved.store(true, Ordering::Relaxed);
-    b.say(&situation(Paths::Any)).await;
+    // The acknowledgement of what it is told then is the first.
+    a.say(&ToTracker::Leave { swarm: SWARM }).await;
     let over = b.link.clone();
     let closed = tokio::spawn(async move { over.closed().await });
     let sending = async {
@@ -247,11 +341,41 @@ async fn nothing_is_relayed_to_another_ip_address_before_a_new_handshake() {
     };
     within(sending).await;
     within(closed).await.unwrap();
+    assert_eq!(b.link.close_code(), Some(MOVED));
     until(|| running.tracker.relay_counts().sessions == 0).await;
     while b.relayed.try_recv().is_ok() {}
     a.send(id, b"elsewhere");
     until(|| running.tracker.relay_counts().datagrams.unknown_session > 0).await;
     assert!(b.relayed.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn who_has_moved_connects_again_and_is_introduced_at_once() {
+    let running = start(Some(RATE));
+    let detour = Detour::start(running.tracker.local_addrs()[0]).await;
+    let mut a = running.daemon(Transport::Udp).await;
+    let identity = Identity::generate().unwrap();
+    let mut b = Daemon::connect(&running, Transport::Udp, detour.address, &identity).await;
+    introduce(&mut a, &mut b).await.unwrap();
+
+    detour.has_moved.store(true, Ordering::Relaxed);
+    let asked = ToTracker::Introduce {
+        swarm: SWARM,
+        peer: a.key,
+    };
+    b.say(&asked).await;
+    within(b.link.closed()).await;
+    assert_eq!(b.link.close_code(), Some(MOVED));
+
+    // Sooner than two seconds after the first time.
+    let mut b = Daemon::connect(&running, Transport::Udp, detour.address, &identity).await;
+    b.announce(0).await;
+    b.say(&asked).await;
+    let (for_a, for_b) = (a.rendezvous().await, b.rendezvous().await);
+    assert_eq!(for_a.relay, for_b.relay);
+    let id = for_b.relay.unwrap();
+    a.send(id, b"at the new place");
+    assert_eq!(b.receive().await, relayed(id, *b"at the new place"));
 }
 
 /// Introduces two by an announce of the second, and returns what each is told.
@@ -270,6 +394,17 @@ async fn introduce(a: &mut Daemon, b: &mut Daemon) -> Option<RelayId> {
     let [for_a, for_b] = meet(a, b).await;
     assert_eq!(for_a.relay, for_b.relay);
     for_a.relay
+}
+
+fn addresses(told: &Rendezvous) -> impl Iterator<Item = IpAddr> {
+    told.candidates.iter().map(|it| it.address.ip())
+}
+
+fn introduction_to(other: &Daemon) -> ToTracker {
+    ToTracker::Introduce {
+        swarm: SWARM,
+        peer: other.key,
+    }
 }
 
 fn situation(paths: Paths) -> ToTracker {
@@ -318,6 +453,7 @@ fn start(relay_bits_per_s: Option<u64>) -> Running {
         listen: vec![any()],
         tcp_listen: Vec::new(),
         stun_listen: vec![any()],
+        alt_addresses: vec![],
         public: None,
         relay_bits_per_s,
         home: home.path().to_owned(),
@@ -335,6 +471,14 @@ impl Running {
 
     async fn daemon(&self, by: Transport) -> Daemon {
         self.daemon_as(by, &Identity::generate().unwrap()).await
+    }
+
+    /// A daemon that can move to another address.
+    async fn mobile(&self) -> (Daemon, Detour, Identity) {
+        let detour = Detour::start(self.tracker.local_addrs()[0]).await;
+        let identity = Identity::generate().unwrap();
+        let daemon = Daemon::connect(self, Transport::Udp, detour.address, &identity).await;
+        (daemon, detour, identity)
     }
 
     async fn daemon_as(&self, by: Transport, identity: &Identity) -> Daemon {

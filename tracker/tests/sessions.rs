@@ -6,7 +6,7 @@
 )]
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -37,9 +37,11 @@ async fn hello_and_welcome_come_first() {
         FromTracker::Welcome {
             observed,
             ref public,
+            alternate,
             announce_interval_s,
             ..
         } => {
+            assert_eq!(alternate, None);
             assert_eq!(observed.port(), daemon.endpoint.local_addr().port());
             assert_eq!(public.as_deref(), Some("tracker.example.org:59000"));
             assert!(announce_interval_s > 0);
@@ -286,6 +288,32 @@ async fn the_key_outlives_a_restart_and_a_shutdown_is_told() {
 }
 
 #[tokio::test]
+async fn a_second_address_is_told_to_those_of_its_family() {
+    for (second, is_told) in [("127.0.0.2", true), ("::1", false)] {
+        let home = tempfile::tempdir().unwrap();
+        let config = Config {
+            alt_addresses: vec![second.parse().unwrap()],
+            ..config(home.path(), None)
+        };
+        let tracker = match Tracker::start(config) {
+            Ok(tracker) => tracker,
+            Err(_) if UdpSocket::bind("[::1]:0").is_err() => continue,
+            Err(error) => panic!("{error}"),
+        };
+        let expected = tracker.alt_addrs().first().copied().filter(|_| is_told);
+        let running = Running {
+            tracker,
+            _home: home,
+        };
+        let daemon = Daemon::connect(&running).await;
+        match daemon.welcome {
+            FromTracker::Welcome { alternate, .. } => assert_eq!(alternate, expected, "{second}"),
+            ref other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_taken_port_says_what_to_type() {
     let running = start(None);
     let home = tempfile::tempdir().unwrap();
@@ -428,6 +456,7 @@ fn config(home: &std::path::Path, public: Option<&str>) -> Config {
         listen: vec![any()],
         tcp_listen: Vec::new(),
         stun_listen: vec![any()],
+        alt_addresses: vec![],
         public: public.map(str::to_owned),
         relay_bits_per_s: None,
         home: home.to_owned(),

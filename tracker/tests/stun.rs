@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use warren_tracker::{Config, Tracker};
+use warren_tracker::{AltAddress, AltAddressError, Config, StartError, Tracker};
 
 /// Cookie and transaction of RFC 8489.
 const CURRENT: [u8; 16] = [
@@ -178,6 +178,95 @@ async fn the_clients_of_coturn_find_no_nat_on_this_machine() {
     }
 }
 
+#[tokio::test]
+async fn a_second_address_answers_as_the_first_whatever_the_sockets_are_bound_to() {
+    for listen in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
+        let tracker = start_alternate(listen, "127.0.0.2").unwrap();
+        let [second] = tracker.tracker.alt_addrs() else {
+            panic!("one second address for {listen}");
+        };
+        assert_eq!(second.ip().to_string(), "127.0.0.2");
+        assert_eq!(second.port(), tracker.ports()[1].port(), "{listen}");
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        for id in [CURRENT, CLASSIC] {
+            let (from, answer) = ask(&socket, *second, id, &[]).await;
+            assert_eq!((from, &answer[..2]), (*second, &SUCCESS[..]));
+        }
+        let (_, answer) = ask(&socket, *second, CURRENT, CHANGE_IP).await;
+        assert_eq!(answer[..2], ERROR);
+    }
+}
+
+#[tokio::test]
+async fn bare_requests_to_the_second_address_count_against_the_same_limit() {
+    let tracker = start_alternate("127.0.0.1:0", "127.0.0.2").unwrap();
+    let second = tracker.tracker.alt_addrs()[0];
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let padding = [&[0x80, 0x22, 0, 8][..], &[b' '; 8]].concat();
+    let [main, _] = tracker.ports();
+    let is_served = async |port, round| {
+        for (kind, attributes) in [(0, &[][..]), (1, &padding)] {
+            let id = [&CURRENT[..14], &[round, kind]].concat();
+            send(&socket, port, id.try_into().unwrap(), attributes).await;
+        }
+        let (_, answer) = receive(&socket).await;
+        let is_bare = answer[19] == 0;
+        if is_bare {
+            receive(&socket).await;
+        }
+        is_bare
+    };
+    let mut round = 0;
+    while is_served(main, round).await {
+        round += 1;
+    }
+    let mut served = 0;
+    for round in 200..220 {
+        served += usize::from(is_served(second, round).await);
+    }
+    assert!(served < 20, "a limit of its own");
+}
+
+#[tokio::test]
+async fn a_second_address_that_is_none_is_refused_with_what_to_do() {
+    use AltAddressError::{LowPort, NotOurs, NotSecond, Third};
+    let refused = |asked: &str| match start_alternate("127.0.0.1:0", asked).map(drop) {
+        Err(StartError::AltAddress(error)) => error,
+        other => panic!("{asked}: {other:?}"),
+    };
+    for not_ours in ["192.0.2.77", "0.0.0.0", "224.0.0.1", "2001:db8::77"] {
+        assert!(matches!(refused(not_ours), NotOurs { .. }), "{not_ours}");
+    }
+    let first = refused("127.0.0.1:59003");
+    assert!(matches!(first, NotSecond { .. }));
+    assert!(first.hint().contains("--public"), "{}", first.hint());
+    assert!(matches!(refused("127.0.0.2:443"), LowPort { port: 443 }));
+    let home = tempfile::tempdir().unwrap();
+    let both = Config {
+        alt_addresses: alternates(&["127.0.0.2", "127.0.0.3"]),
+        ..config(home.path(), "127.0.0.1:0")
+    };
+    let error = Tracker::start(both).map(drop).unwrap_err();
+    assert!(matches!(error, StartError::AltAddress(Third { .. })));
+}
+
+fn alternates(texts: &[&str]) -> Vec<AltAddress> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn start_alternate(listen: &str, alternate: &str) -> Result<Running, StartError> {
+    let home = tempfile::tempdir().unwrap();
+    let config = Config {
+        alt_addresses: alternates(&[alternate]),
+        ..config(home.path(), listen)
+    };
+    let tracker = Tracker::start(config)?;
+    Ok(Running {
+        tracker,
+        _home: home,
+    })
+}
+
 struct Running {
     tracker: Tracker,
     _home: tempfile::TempDir,
@@ -205,6 +294,7 @@ fn config(home: &std::path::Path, listen: &str) -> Config {
         listen: vec![listen.parse().unwrap()],
         tcp_listen: vec![],
         stun_listen: vec![listen.parse().unwrap()],
+        alt_addresses: vec![],
         public: None,
         relay_bits_per_s: None,
         home: home.to_owned(),

@@ -225,6 +225,7 @@ fn config(home: &std::path::Path, tcp_listen: Vec<SocketAddr>) -> Config {
         listen: vec![any()],
         tcp_listen,
         stun_listen: vec![any()],
+        alt_addresses: vec![],
         public: None,
         relay_bits_per_s: Some(100_000_000),
         home: home.to_owned(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use warren_daemon::control::{
     attempt::Outcome,
-    model::{PeerPath, Progress},
+    model::{PeerPath, Progress, Transport},
 };
 
 use crate::{
@@ -38,6 +38,7 @@ fn who_wants_to_be_reached_through_the_tracker_alone_is_and_nobody_learns_where_
             };
             assert_eq!(peer.path, PeerPath::Relay);
             assert_eq!(peer.address, swarm.tracker.address);
+            assert_eq!(peer.relayed_by.as_deref(), Some("tracker"));
             assert!(peer.reached_ms.is_some());
             assert_eq!(daemon.share(&registered.content_id).peers.relay, 1);
             for attempt in daemon.attempts() {
@@ -141,6 +142,53 @@ fn a_relayed_transfer_goes_on_after_the_tracker_was_started_again() {
         // Whatever was on its way has come or is lost.
         swarm.tracker.restart();
         assert_same_file(&file, Path::new(&transfer.done().path));
+        Some(())
+    });
+}
+
+#[test]
+fn a_relayed_transfer_goes_on_after_its_source_was_killed_and_started_again() {
+    caught_in_the_middle(|bytes| {
+        let swarm = Swarm::start();
+        let mut ours = swarm.daemon_with(1, DaemonOptions::of(&["--relay-only"]));
+        let theirs = swarm.daemon(2);
+        let file = swarm.file("film.mkv", bytes, 8);
+        let registered = ours.register(&file);
+        let mut transfer = theirs.download(&registered.manifest);
+        transfer.midway()?;
+        ours.kill();
+        ours.restart();
+        assert_same_file(&file, Path::new(&transfer.done().path));
+        Some(())
+    });
+}
+
+#[test]
+fn a_relayed_transfer_goes_on_when_its_source_changes_from_tcp_to_udp() {
+    caught_in_the_middle(|bytes| {
+        let place = Place::new();
+        // Slow enough for UDP to be found in the middle: it is first tried after 15 s or so.
+        let tracker = Tracker::start_with(&place, "t", "127.0.0.1:0", &["--relay", "8M"]);
+        let gate = tracker.gate();
+        let only = DaemonOptions::of(&["--relay-only"]);
+        let ours = Daemon::start(&place, 1, &gate.address, only.clone());
+        let theirs = Daemon::start(&place, 2, &tracker.address, only);
+        let file = place.path("film.mkv");
+        crate::content::random_file(&file, bytes.max(48 * MIB), 9);
+        ours.until_connected();
+        let registered = ours.register(&file);
+        let mut transfer = theirs.download(&registered.manifest);
+        transfer.progress(|at| at.peers.relay == 1 && at.verified_bytes > 0)?;
+        gate.let_udp_through();
+        ours.until("its tracker by UDP", |status| {
+            let mut ways = status.trackers.iter().filter_map(|tracker| tracker.way);
+            ways.any(|way| way.transport == Transport::Udp)
+        });
+        let at = transfer
+            .progress(|at| at.verified_bytes < at.bytes)?
+            .verified_bytes;
+        transfer.progress(|now| now.verified_bytes > at && now.verified_bytes < now.bytes)?;
+        transfer.interrupt();
         Some(())
     });
 }

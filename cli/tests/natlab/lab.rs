@@ -1,16 +1,13 @@
 //! Runs `scripts/natlab` and reads what it prints.
 
 use std::{
-    io::{self, Write},
     path::{Path, PathBuf},
-    process::{Command, Output},
-    sync::OnceLock,
+    process::Command,
 };
 
 use serde::Deserialize;
 
-/// Exit code of the script where the kernel forbids what it needs.
-const NOT_POSSIBLE: i32 = 77;
+use crate::namespaces::{programs, repository, skipped};
 
 /// Size of the file that is downloaded.
 const FILE_KIB: u64 = 1024;
@@ -154,28 +151,34 @@ impl Cell {
 
     #[track_caller]
     fn run_with(&self, dials: Dials, more: &[&str]) -> Option<(Vec<Run>, String)> {
-        let logs = tempfile::tempdir().unwrap();
-        let mut natlab = natlab();
-        natlab.args(["--json", "--a", self.a, "--b", self.b]);
-        natlab.args(["--patience", "30"]).args(more);
-        match dials {
-            Dials::A => natlab.args(["--dialer", "a"]),
-            Dials::B => natlab.args(["--dialer", "b"]),
-            Dials::Either => natlab.args(["--runs", "2"]),
+        let dialer = match dials {
+            Dials::A => ["--dialer", "a"],
+            Dials::B => ["--dialer", "b"],
+            Dials::Either => ["--runs", "2"],
         };
-        natlab.args(self.options).arg("--bin").arg(programs());
-        natlab.arg("--logs").arg(logs.path());
-        let output = natlab.output().unwrap();
-        if skipped(&output) {
-            return None;
-        }
-        let stdout = String::from_utf8(output.stdout).unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let said = format!("{stdout}{stderr}{}", messages(logs.path()));
+        let pair = ["--json", "--a", self.a, "--b", self.b, "--patience", "30"];
+        let options = [&pair, more, &dialer, self.options].concat();
+        let (stdout, said) = run_script(&options)?;
         let run = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}\n{said}"));
         let runs = stdout.lines().map(run).collect();
         Some((runs, said))
     }
+}
+
+/// What the script prints, and all that it and the programs say; `None` where there can be no lab.
+#[track_caller]
+pub(crate) fn run_script(options: &[&str]) -> Option<(String, String)> {
+    let logs = tempfile::tempdir().unwrap();
+    let mut natlab = natlab();
+    natlab.args(options).arg("--bin").arg(programs());
+    let output = natlab.arg("--logs").arg(logs.path()).output().unwrap();
+    if skipped(&output) {
+        return None;
+    }
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let said = format!("{stdout}{stderr}{}", messages(logs.path()));
+    Some((stdout, said))
 }
 
 /// Fails unless each NAT of the lab behaves as it is called.
@@ -189,28 +192,6 @@ fn natlab() -> Command {
     let mut natlab = Command::new(repository().join("scripts/natlab"));
     natlab.env_remove("RUST_LOG");
     natlab
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// Whether the lab is not possible here. Said past the test harness, which shows nothing of a test
-/// that passes.
-#[track_caller]
-fn skipped(output: &Output) -> bool {
-    if output.status.code() != Some(NOT_POSSIBLE) {
-        return false;
-    }
-    let why = String::from_utf8_lossy(&output.stderr);
-    assert_ne!(
-        std::env::var("NATLAB").as_deref(),
-        Ok("required"),
-        "the NAT lab is not possible here: {why}"
-    );
-    // A terminal that is gone has no reader.
-    let _ = writeln!(io::stderr(), "SKIPPED, nothing was tested: {why}");
-    true
 }
 
 /// What all programs of the runs said.
@@ -233,36 +214,4 @@ fn messages(logs: &Path) -> String {
         }
     }
     all
-}
-
-/// The folder with `client` and `tracker`. Tests of the whole workspace have built both; those of
-/// this package alone have not.
-fn programs() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let client = Path::new(env!("CARGO_BIN_EXE_client"));
-        let folder = client.parent().unwrap();
-        if !folder.join("tracker").exists() {
-            build_tracker(folder);
-        }
-        folder.to_owned()
-    })
-}
-
-fn build_tracker(folder: &Path) {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args([
-        "build",
-        "--quiet",
-        "-p",
-        "warren-tracker",
-        "--bin",
-        "tracker",
-    ]);
-    cargo.arg("--target-dir").arg(folder.parent().unwrap());
-    if folder.ends_with("release") {
-        cargo.arg("--release");
-    }
-    let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status();
-    assert!(status.unwrap().success(), "the tracker does not build");
 }

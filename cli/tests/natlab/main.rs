@@ -12,8 +12,12 @@
 )]
 
 mod lab;
+#[path = "../lab/namespaces.rs"]
+mod namespaces;
+mod swarm;
 
 use lab::{Cell, Dials, cells};
+use swarm::Swarm;
 
 #[test]
 fn every_nat_does_what_its_name_says() {
@@ -130,4 +134,41 @@ fn a_slow_and_lossy_way_is_a_way() {
     Cell::new("open", "open")
         .with(&["--delay", "25", "--loss", "5", "--hops", "2,4"])
         .meets(Dials::Either, "direct");
+}
+
+// More than two.
+
+#[test]
+fn relays_carry_only_what_no_direct_peer_will_have() {
+    // The seed and one leech meet everybody, one comes to by guessing, two nobody and not each other.
+    let types = [
+        "port-restricted",
+        "open",
+        "symmetric",
+        "symmetric",
+        "udp-blocked",
+    ];
+    let swarm = Swarm::of(&types).run(&["--size", "8192"]);
+    let Some(swarm) = swarm else { return };
+    swarm.is_complete();
+    // Who is blocked gets all by relay, and the others next to nothing: a chunk or two to begin with.
+    swarm.relays_at_most_percent(28.0, 2.0);
+    swarm.gets_nothing_twice("udp-blocked");
+}
+
+#[test]
+fn an_open_peer_relays_for_two_that_cannot_meet() {
+    let options = [
+        "--relay",
+        "off",
+        "--relay-for-swarm",
+        "open=50M",
+        "--alone",
+        "--size",
+        "2048",
+    ];
+    let swarm = Swarm::of(&["symmetric", "symmetric", "open"]).run(&options);
+    let Some(swarm) = swarm else { return };
+    swarm.is_complete();
+    swarm.relayed_alone_by("peer");
 }

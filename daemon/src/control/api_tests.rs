@@ -258,6 +258,7 @@ impl Control for FakeControl {
             way: None,
             note: None,
             mapping: "unknown".into(),
+            mapping_depends_on: None,
             filtering: "unknown".into(),
         })]
     }
@@ -279,6 +280,7 @@ impl Control for FakeControl {
             relayed: 0,
             failed: 0,
             under_way: 0,
+            techniques: Techniques::default(),
             median_ms: None,
             exit: exit::OK,
         };

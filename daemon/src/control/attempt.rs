@@ -1,6 +1,7 @@
 //! How peers are reached: the words and records of attempts, as the control API shows them.
 
 use serde::{Deserialize, Serialize};
+use warren_proto::nat::Dependence;
 use warren_proto::proof::Side;
 use warren_proto::wire;
 
@@ -204,6 +205,15 @@ pub fn mapping_word(mapping: wire::NatMapping) -> &'static str {
         wire::NatMapping::AddressDependent => "address-dependent",
         wire::NatMapping::Sequential { .. } => "sequential",
         wire::NatMapping::Random { .. } => "random",
+    }
+}
+
+/// What of a destination a mapping depends on (RFC 4787 §4.1).
+pub fn dependence_word(dependence: Dependence) -> &'static str {
+    match dependence {
+        Dependence::EndpointIndependent => "nothing",
+        Dependence::AddressDependent => "address",
+        Dependence::AddressAndPortDependent => "address-and-port",
     }
 }
 

@@ -20,7 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Technique};
 use super::model::{Event, Peer, PortMapping, Tracker, exit};
 use reach::Reach;
 
@@ -98,12 +98,65 @@ pub struct Summary {
     pub failed: usize,
     /// Further peers that are being tried now.
     pub under_way: usize,
+    /// How the direct paths were found, as far as attempts that are remembered tell.
+    #[serde(default, skip_serializing_if = "Techniques::is_empty")]
+    pub techniques: Techniques,
     /// Median of the milliseconds from an introduction to a direct path that was proven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub median_ms: Option<u64>,
     /// Exit code of `client doctor`: 0 when no finding is an error, 4 when the tracker is not
     /// reached, else 1.
     pub exit: u8,
+}
+
+/// Peers by the technique that found the path to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Techniques {
+    /// Checks of addresses that were named.
+    #[serde(skip_serializing_if = "is_none")]
+    pub checks: usize,
+    /// One side's next port was foretold.
+    #[serde(skip_serializing_if = "is_none")]
+    pub prediction: usize,
+    /// That of both was.
+    #[serde(skip_serializing_if = "is_none")]
+    pub mutual_prediction: usize,
+    /// One side opened many ports, the other checked many.
+    #[serde(skip_serializing_if = "is_none")]
+    pub birthday: usize,
+    /// Both checked many ports that the other may have.
+    #[serde(skip_serializing_if = "is_none")]
+    pub block_spray: usize,
+}
+
+impl Techniques {
+    /// Peers reached by ports that nobody had named.
+    pub fn guessed(&self) -> usize {
+        self.prediction + self.mutual_prediction + self.birthday + self.block_spray
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Techniques::default()
+    }
+
+    fn add(&mut self, technique: Technique) {
+        *match technique {
+            Technique::Checks => &mut self.checks,
+            Technique::Prediction => &mut self.prediction,
+            Technique::MutualPrediction => &mut self.mutual_prediction,
+            Technique::Birthday => &mut self.birthday,
+            Technique::BlockSpray => &mut self.block_spray,
+        } += 1;
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// All findings there are. The words are stable; a new finding gets a new one.

@@ -14,7 +14,7 @@ use warren_proto::swarm;
 
 pub use super::attempt::Attempt;
 use super::attempt::{CandidateKind, Role};
-pub use super::doctor::{Finding, Severity, Summary};
+pub use super::doctor::{Finding, Severity, Summary, Techniques};
 use crate::tracker;
 
 /// The version every event carries as `"v"`.
@@ -229,6 +229,10 @@ pub struct Peer {
     /// How its address became known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<CandidateKind>,
+    /// Who passes datagrams on, when it is reached through a relay: `tracker`, or `peer` and its short
+    /// name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relayed_by: Option<String>,
     /// Milliseconds from the introduction to the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached_ms: Option<u64>,
@@ -273,6 +277,12 @@ pub struct Share {
     /// Connected peers of it, by how they are reached.
     #[serde(default)]
     pub peers: PeerCounts,
+    /// Bytes of content received from peers that are reached directly, since the daemon began.
+    #[serde(default)]
+    pub direct_bytes: u64,
+    /// The same from peers that are reached through a relay.
+    #[serde(default)]
+    pub relayed_bytes: u64,
     /// One sentence for the person, such as why it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -330,6 +340,10 @@ pub struct Tracker {
     pub note: Option<String>,
     /// How our NAT picks outside ports, in one word.
     pub mapping: String,
+    /// What of a destination that depends on, where it was shown: `nothing`, `address` or
+    /// `address-and-port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping_depends_on: Option<String>,
     /// What our NAT lets in, in one word.
     pub filtering: String,
 }
@@ -630,6 +644,7 @@ mod tests {
             up_bytes: 2,
             side: Role::Client,
             kind: Some(CandidateKind::Host),
+            relayed_by: None,
             reached_ms: Some(7),
         });
         check(
@@ -651,11 +666,13 @@ mod tests {
                 direct: 2,
                 relay: 1,
             },
+            direct_bytes: 3,
+            relayed_bytes: 1,
             note: None,
         });
         check(
             event,
-            r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding","peers":{"lan":0,"direct":2,"relay":1}}"#,
+            r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding","peers":{"lan":0,"direct":2,"relay":1},"direct_bytes":3,"relayed_bytes":1}"#,
         );
     }
 
@@ -671,11 +688,12 @@ mod tests {
             }),
             note: None,
             mapping: "endpoint-independent".into(),
+            mapping_depends_on: Some("nothing".into()),
             filtering: "port-dependent".into(),
         });
         check(
             event,
-            r#"{"v":1,"type":"tracker","address":"example.org:59000","key":"abc","connected":true,"way":{"transport":"tcp","port":443},"mapping":"endpoint-independent","filtering":"port-dependent"}"#,
+            r#"{"v":1,"type":"tracker","address":"example.org:59000","key":"abc","connected":true,"way":{"transport":"tcp","port":443},"mapping":"endpoint-independent","mapping_depends_on":"nothing","filtering":"port-dependent"}"#,
         );
     }
 
@@ -737,12 +755,17 @@ mod tests {
             relayed: 2,
             failed: 1,
             under_way: 4,
+            techniques: Techniques {
+                checks: 1,
+                mutual_prediction: 2,
+                ..Techniques::default()
+            },
             median_ms: Some(104),
             exit: exit::OK,
         });
         check(
             summary,
-            r#"{"v":1,"type":"summary","tried":6,"direct":3,"relayed":2,"failed":1,"under_way":4,"median_ms":104,"exit":0}"#,
+            r#"{"v":1,"type":"summary","tried":6,"direct":3,"relayed":2,"failed":1,"under_way":4,"techniques":{"checks":1,"mutual-prediction":2},"median_ms":104,"exit":0}"#,
         );
     }
 

@@ -8,6 +8,7 @@ use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::{Action, Download, Event, Reach, RequestId};
 use warren_proto::wire::{Part, PeerRequest};
 
+use super::peers::reach_of;
 use super::{Fetched, Node, NodeSender, RECEIVE_BUDGET_BYTES, ShareEvent, Stopping};
 use crate::control::model::ApiError;
 use crate::peer::fetch::{FetchError, Progress, fetch};
@@ -116,9 +117,14 @@ impl Node {
         active.fetches.insert(request, Task(task.abort_handle()));
     }
 
-    pub(super) fn handle_received(&mut self, swarm: SwarmId, request: RequestId, bytes: u32) {
+    pub(super) fn handle_received(
+        &mut self,
+        swarm: SwarmId,
+        request: RequestId,
+        (bytes, reach): (u32, Reach),
+    ) {
         if let Some(share) = self.shares.get_mut(&swarm) {
-            share.received_bytes += u64::from(bytes);
+            share.received.add(reach, bytes);
         }
         self.tell_download(swarm, Event::Received { request, bytes });
     }
@@ -297,7 +303,12 @@ impl Progress for Order {
     async fn received(&self, bytes: u32) {
         count(&self.common.down_bytes, bytes as usize);
         let request = self.request;
-        let event = ShareEvent::Received { request, bytes };
+        let reach = reach_of(self.connection.class());
+        let event = ShareEvent::Received {
+            request,
+            bytes,
+            reach,
+        };
         self.node.send_share(self.swarm, self.epoch, event).await;
     }
 }

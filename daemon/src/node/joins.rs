@@ -4,7 +4,7 @@
 //! the one that wants something first. Only then is anything said about the share, but for this: of a
 //! seed of a public share the first chunks are asked in the same breath, see [`Node::presume`].
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use warren_proto::content::Run;
 use warren_proto::id::{PublicKey, SwarmId};
@@ -23,11 +23,20 @@ use crate::share::offer::Offer;
 const REFUSALS: u32 = 256;
 
 impl Node {
-    /// Sends our proof for the swarm, unless that was done or the peer is not connected.
+    /// Sends our proof for the swarm, unless that was done or the peer is not connected, or has yet to
+    /// prove its key.
     pub(super) fn join_if_connected(&mut self, key: PublicKey, swarm: SwarmId) {
         let (Some(share), Some(peer)) = (self.shares.get(&swarm), self.peers.get_mut(&key)) else {
             return;
         };
+        let introduced = self.introduced.get(&key);
+        let is_introduced = introduced.is_some_and(|swarms| swarms.contains(&swarm));
+        let is_private = share.record.secret.is_some();
+        // Somebody on the path may be there in its place: they shall not learn what else we have in
+        // common, and of what is private nothing.
+        if peer.connection.is_early() && (is_private || !is_introduced) {
+            return;
+        }
         let joint = peer.joints.entry(swarm).or_default();
         if joint.ours.is_some() || share.banned.contains(&key) {
             return;
@@ -129,12 +138,28 @@ impl Node {
                     self.handle_news(swarm, key, |peer| transfer::Event::Suggested { peer, runs });
                 }
             }
+            PeerMessage::Supplied { alias, supplied } => {
+                if let Some(swarm) = peer.swarm_of(alias) {
+                    self.handle_news(swarm, key, |peer| transfer::Event::Supplied {
+                        peer,
+                        supplied,
+                    });
+                }
+            }
             PeerMessage::Leave { alias } => {
                 if let Some(swarm) = peer.swarm_of(alias) {
                     self.unjoin(key, &swarm);
                 }
             }
-            PeerMessage::Hello(_) => (),
+            PeerMessage::Hello(hello) => self.handle_hello(key, hello.features),
+            PeerMessage::RelayAsk { alias, peer } => self.handle_relay_ask(key, alias, peer),
+            PeerMessage::RelayOpen { id, peer, rtt_ms } => {
+                let rtt = Duration::from_millis(rtt_ms.into());
+                self.handle_relay_open(key, (id, peer), rtt);
+            }
+            PeerMessage::RelayRefused { peer, reason } => {
+                self.handle_relay_refused(key, peer, reason);
+            }
         }
     }
 
@@ -202,12 +227,14 @@ impl Node {
             let peer = key;
             self.tell_download(swarm, transfer::Event::PeerJoined { peer, rtt, reach });
         }
-        let Some((offer, peer)) = offer.zip(self.peers.get(&key)) else {
-            return;
-        };
-        if !(describe(peer, alias, &offer) && self.greet(peer, alias, &swarm)) {
-            self.drop_peer(key, Close::TooSlow);
+        let offer = offer.zip(self.peers.get(&key));
+        let told = offer.is_none_or(|(offer, peer)| {
+            describe(peer, alias, &offer) && self.greet(peer, alias, &swarm)
+        });
+        if !told {
+            return self.drop_peer(key, Close::TooSlow);
         }
+        self.use_relayer(key, swarm);
     }
 
     fn handle_refused(&mut self, key: PublicKey, swarm: SwarmId) {
@@ -231,6 +258,7 @@ impl Node {
             .is_some_and(|peer| peer.unjoin(swarm))
         {
             self.peer_left(*swarm, key);
+            self.end_sessions(key);
         }
     }
 

@@ -1,12 +1,13 @@
 //! Trackers, the peers they tell of, and introductions to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use warren_proto::content::{HostPort, TrackerAddress};
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::proof::Side;
 use warren_proto::swarm::Transport;
+use warren_proto::transfer::Event;
 use warren_proto::wire::tracker::Rendezvous;
 use warren_proto::wire::{
     Bounded, Candidate, FromTracker, Member, MemberState, NatFiltering, Paths, Technique,
@@ -16,7 +17,7 @@ use super::Node;
 use super::peers::Peer;
 use crate::control::model::{self, ApiError, exit};
 use crate::portmap::PortNews;
-use crate::punch::relay::Carrier;
+use crate::punch::relay::{self, Carrier};
 use crate::share::{Known, Share};
 use crate::store::known::KnownTrackers;
 use crate::tracker::{self, Situation, TrackerConfig, TrackerEvent, TrackerHandle, TrackerId, Way};
@@ -40,9 +41,16 @@ const INTRODUCTIONS_PER_TICK: usize = 16;
 pub(super) const FIRST_TRY: Duration = Duration::from_secs(3);
 const LONGEST_TRY: Duration = Duration::from_secs(60);
 
+/// Advice of one tracker remembered, of introductions that have not come yet: what an announce brings
+/// may come between the advice and the introduction of somebody else.
+const ADVICE: usize = 64;
+
 /// How long after the first connection to a tracker nothing is announced, unless our NAT is known
-/// before. Peers that are introduced should know how to approach it.
+/// before, or turns out not to be soon. Peers that are introduced should know how to approach it.
 const SURVEY_TIME: Duration = Duration::from_millis(1500);
+
+/// How long a peer that is likely to be reached directly is waited for, and for what it says.
+const EXPECTED: Duration = Duration::from_secs(1);
 
 /// Whether trackers are told of our shares. Closed → Open once, when our NAT is known or a moment
 /// after a tracker was reached.
@@ -77,8 +85,8 @@ pub(super) struct TrackerState {
     way: Option<Way>,
     /// What takes datagrams there that are to be relayed, and how far it is.
     pub(super) carrier: Option<(Carrier, Duration)>,
-    /// What it said last about how two could meet: it introduces them next.
-    advice: Option<([u8; 10], Technique)>,
+    /// What it said last about how two could meet: it introduces them soon.
+    advice: Advice,
     /// Why there is no connection.
     pub(super) cause: Option<String>,
     handle: TrackerHandle,
@@ -105,7 +113,7 @@ impl Node {
             was_connected: false,
             way: None,
             carrier: None,
-            advice: None,
+            advice: Advice::default(),
             cause: None,
             handle: tracker::start(
                 self.config.endpoint.clone(),
@@ -206,7 +214,7 @@ impl Node {
                 self.note_carrier(id, stun.main, rtt, tunnel);
                 self.handle_tracker_connected(id, pin, public, way);
                 if id == OWN {
-                    self.config.punch.survey(stun);
+                    self.config.punch.survey(stun, rtt);
                 }
             }
             TrackerEvent::Lost { cause, mismatch } => self.handle_tracker_lost(id, cause, mismatch),
@@ -247,6 +255,7 @@ impl Node {
         }
         // Only now is it known whose tracker this is.
         self.announce_all();
+        self.seek_silent();
     }
 
     fn announce_all(&mut self) {
@@ -296,6 +305,7 @@ impl Node {
             FromTracker::Peers { swarm, sample, .. } => {
                 for member in sample.into_vec() {
                     self.note_member(id, swarm, member);
+                    self.meet_if_silent(member.peer, &swarm);
                 }
             }
             FromTracker::Joined { swarm, member } => {
@@ -304,6 +314,8 @@ impl Node {
                     self.config.punch.suspect(member.peer);
                 }
                 self.note_member(id, swarm, member);
+                self.seek_silent();
+                self.meet_newcomer(member, &swarm);
             }
             FromTracker::Left { swarm, peer } | FromTracker::NoSuchPeer { swarm, peer } => {
                 // Another tracker may know better.
@@ -326,8 +338,10 @@ impl Node {
                 id: rendezvous,
                 techniques,
             } => {
-                if let Some(tracker) = self.trackers.get_mut(&id) {
-                    tracker.advice = techniques.first().map(|first| (rendezvous, *first));
+                if let (Some(tracker), Some(first)) =
+                    (self.trackers.get_mut(&id), techniques.first())
+                {
+                    tracker.advice.note(rendezvous, *first);
                 }
             }
             FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),
@@ -362,6 +376,33 @@ impl Node {
         }
     }
 
+    /// Asks a tracker that was started anew, or a peer that was, for what we have lost with it.
+    fn meet_if_silent(&mut self, peer: PublicKey, swarm: &SwarmId) {
+        if self.peers.get(&peer).is_some_and(|it| !it.is_heard()) {
+            self.meet_soon(peer, swarm);
+        }
+    }
+
+    /// A seed that comes asks for nobody, so there is nothing to wait for; a leech has asked with its
+    /// announce to be introduced.
+    fn meet_newcomer(&mut self, member: Member, swarm: &SwarmId) {
+        match self.peers.contains_key(&member.peer) {
+            true => self.meet_if_silent(member.peer, swarm),
+            false if member.state == MemberState::Seed => self.meet_soon(member.peer, swarm),
+            false => (),
+        }
+    }
+
+    /// What is under way with a peer that has just come leads to what it was before.
+    fn meet_soon(&mut self, peer: PublicKey, swarm: &SwarmId) {
+        self.meeting.remove(&peer);
+        let share = self.shares.get_mut(swarm);
+        if let Some(known) = share.and_then(|share| share.members.get_mut(&peer)) {
+            known.next_try = Instant::now();
+            self.next_tick = known.next_try;
+        }
+    }
+
     /// Remembers a member that a tracker told us of; it is a leech until more is said.
     fn know_member(&mut self, tracker: TrackerId, swarm: SwarmId, peer: PublicKey) {
         let own_key = self.config.key;
@@ -379,6 +420,7 @@ impl Node {
             tries: 0,
             paths: Paths::Any,
             obstacle: None,
+            is_unreached: false,
         });
     }
 
@@ -422,20 +464,42 @@ impl Node {
                     is_direct && (trusted || !candidate.address.ip().to_canonical().is_loopback())
                 }),
         );
+        let is_likely = is_direct && relay::is_direct_likely(&self.nat, &rendezvous);
+        if is_likely {
+            self.expect_direct(swarm, peer);
+        }
+        let is_connected = self.peers.contains_key(&peer);
+        let needs_relay = relay.is_none() && !is_likely && !is_connected;
         let Some(tracker) = self.trackers.get_mut(&id) else {
             return;
         };
         let line = tracker.handle.line(id, rendezvous.id);
-        let advice = tracker.advice.take();
-        let advice = advice.filter(|(about, _)| *about == rendezvous.id);
-        let advice = advice.map(|(_, first)| first);
+        let advice = tracker.advice.take(&rendezvous.id);
         if self
             .config
             .punch
             .meet(rendezvous, side, relay, is_direct, line, advice)
         {
             self.meeting.insert(peer);
+            self.introduced.entry(peer).or_default().insert(swarm);
         }
+        if needs_relay {
+            self.seek_relay(peer);
+        }
+    }
+
+    /// A peer of the swarm is about to be reached directly, unless that was tried before in vain.
+    fn expect_direct(&mut self, swarm: SwarmId, peer: PublicKey) {
+        let until = Instant::now() + EXPECTED;
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        let is_tried = share.members.get(&peer).is_none_or(|it| it.tries > 1);
+        if is_tried || self.peers.contains_key(&peer) {
+            return;
+        }
+        share.expected = Some(until);
+        self.tell_download(swarm, Event::Expected { until });
     }
 
     pub(super) fn handle_port(&mut self, news: PortNews) {
@@ -462,7 +526,7 @@ impl Node {
 
     fn situation(&self) -> Situation {
         let mut nat = self.nat;
-        if self.port.candidate().is_some() {
+        if self.port.is_open() {
             // At that port everybody is let in, so nobody need wait for us to send first.
             nat.filtering = NatFiltering::PortIndependent;
         }
@@ -524,7 +588,30 @@ impl Node {
     }
 }
 
+/// What to try first in rendezvous that have not come yet, newest first.
+#[derive(Debug, Default)]
+struct Advice(VecDeque<([u8; 10], Technique)>);
+
+impl Advice {
+    fn note(&mut self, rendezvous: [u8; 10], first: Technique) {
+        self.0.truncate(ADVICE - 1);
+        self.0.push_front((rendezvous, first));
+    }
+
+    fn take(&mut self, rendezvous: &[u8; 10]) -> Option<Technique> {
+        let at = self.0.iter().position(|(id, _)| id == rendezvous)?;
+        self.0.remove(at).map(|(_, first)| first)
+    }
+}
+
 impl TrackerState {
+    /// Has it come back soon, if there is no connection.
+    pub(super) fn hurry(&self) {
+        if !self.connected {
+            self.handle.hurry();
+        }
+    }
+
     /// How it is reached now.
     pub(super) fn way(&self) -> Option<model::Way> {
         self.way.filter(|_| self.connected).map(model::Way::from)
@@ -547,6 +634,13 @@ impl Share {
         if let Some(known) = self.members.get_mut(peer) {
             known.tries = known.tries.saturating_add(1);
             known.next_try = now + wait_after(known.tries);
+        }
+    }
+
+    /// A member was started anew, and can be met again now.
+    pub(super) fn meet_anew(&mut self, peer: &PublicKey, now: Instant) {
+        if let Some(known) = self.members.get_mut(peer) {
+            (known.tries, known.next_try) = (0, now);
         }
     }
 
@@ -591,6 +685,20 @@ fn wrong_key(address: &HostPort, expected: Option<TrackerPin>, presented: Tracke
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advice_is_kept_until_its_rendezvous_comes_and_the_oldest_is_forgotten() {
+        let (mut advice, id) = (Advice::default(), |n| [n; 10]);
+        advice.note(id(0), Technique::Checks);
+        advice.note(id(1), Technique::Birthday);
+        assert_eq!(advice.take(&id(0)), Some(Technique::Checks));
+        assert_eq!(advice.take(&id(0)), None);
+        (2..=ADVICE as u8).for_each(|n| advice.note(id(n), Technique::Prediction));
+        assert_eq!(advice.take(&id(1)), Some(Technique::Birthday));
+        advice.note(id(1), Technique::Birthday);
+        (100..100 + ADVICE as u8).for_each(|n| advice.note(id(n), Technique::Prediction));
+        assert_eq!((advice.take(&id(1)), advice.0.len()), (None, ADVICE));
+    }
 
     #[test]
     fn waits_between_introductions_double_up_to_a_minute() {

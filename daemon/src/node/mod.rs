@@ -7,8 +7,8 @@
 //!
 //! By concern: [`commands`] what the person asks, [`shares`] how shares begin and end,
 //! [`scheduling`] what the engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`]
-//! joining swarms on them, [`paths`] what becomes of them, [`meeting`] trackers and introductions,
-//! [`report`] what is shown.
+//! swarms on them, [`paths`] what becomes of them, [`relaying`] peers that relay, [`meeting`] trackers
+//! and introductions, [`report`] what is shown.
 
 pub(crate) mod commands;
 mod downloads;
@@ -16,6 +16,7 @@ mod joins;
 mod meeting;
 mod paths;
 mod peers;
+mod relaying;
 mod report;
 mod scheduling;
 mod shares;
@@ -29,15 +30,16 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
-use warren_net::{Connection, Endpoint};
+use warren_net::{Connection, Endpoint, Relay};
 use warren_proto::content::Content;
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::transfer::RequestId;
 use warren_proto::transfer::engine::{Engine, UploadId};
+use warren_proto::transfer::{Reach, RequestId};
 use warren_proto::wire::{Candidate, NoReason, Paths, PeerMessage};
 
 use crate::control::model::ApiError;
 use crate::control::source::Parsed;
+use crate::peer::seat::PeerSeat;
 use crate::peer::session::SessionId;
 use crate::portmap::{PortNews, PortState};
 use crate::punch::{Nat, PathNews, PunchHandle};
@@ -161,6 +163,8 @@ pub(crate) enum ShareEvent {
         request: RequestId,
         /// How many more.
         bytes: u32,
+        /// How they came.
+        reach: Reach,
     },
     /// A request is over.
     Fetched {
@@ -244,6 +248,8 @@ pub(crate) struct NodeConfig {
     pub(crate) downloads: PathBuf,
     /// By which paths we want to be reached.
     pub(crate) paths: Paths,
+    /// Passes datagrams between peers of our swarms, if we do that.
+    pub(crate) relay: Option<Arc<Relay<PeerSeat>>>,
     /// Where a peer in our network could reach us.
     pub(crate) candidates: Vec<Candidate>,
     /// Ends the node.
@@ -266,8 +272,12 @@ pub(crate) struct Node {
     peers: BTreeMap<PublicKey, Peer>,
     /// Relayed connections beside direct ones.
     drained: BTreeMap<PublicKey, Drained>,
+    /// Which peer is our relay to whom, or may be.
+    relayed_by: BTreeMap<PublicKey, PublicKey>,
     /// Peers to whom a path is looked for.
     meeting: BTreeSet<PublicKey>,
+    /// The swarms by which we were introduced to those.
+    introduced: BTreeMap<PublicKey, BTreeSet<SwarmId>>,
     /// How our NAT behaves.
     nat: Nat,
     /// Whether our router lets peers in.
@@ -307,7 +317,9 @@ impl Node {
             active: BTreeSet::new(),
             peers: BTreeMap::new(),
             drained: BTreeMap::new(),
+            relayed_by: BTreeMap::new(),
             meeting: BTreeSet::new(),
+            introduced: BTreeMap::new(),
             nat: Nat::default(),
             port: PortState::default(),
             gate: Gate::Closed(None),
@@ -384,7 +396,11 @@ impl Node {
             _ if current != Some(epoch) => (),
             ShareEvent::Opened(result) => self.handle_opened(swarm, result),
             ShareEvent::Learnt { peer, result } => self.handle_learnt(swarm, peer, result),
-            ShareEvent::Received { request, bytes } => self.handle_received(swarm, request, bytes),
+            ShareEvent::Received {
+                request,
+                bytes,
+                reach,
+            } => self.handle_received(swarm, request, (bytes, reach)),
             ShareEvent::Fetched { request, outcome } => {
                 self.handle_fetched(swarm, request, outcome);
             }
@@ -424,6 +440,9 @@ impl Node {
     fn tick(&mut self, now: Instant) {
         self.watch_gate(now);
         self.drop_strangers(now);
+        if let Some(relay) = &self.config.relay {
+            relay.expire(now);
+        }
         self.seek_introductions(now);
         self.link_registrations();
         self.ask_again(now);

@@ -35,6 +35,11 @@ const LONGEST_UPGRADE: Duration = Duration::from_secs(300);
 /// For how long a direct connection is so new that a relayed one was dialled before it was there.
 const RACE: Duration = Duration::from_secs(3);
 
+/// The same where nobody has proven yet who is at the other end, at least, and in round trips, of which
+/// that takes one.
+const LEAST_RACE: Duration = Duration::from_millis(500);
+const RACE_RTTS: u32 = 3;
+
 /// A relayed connection that a direct one has taken over from.
 #[derive(Debug)]
 pub(super) struct Drained {
@@ -73,14 +78,23 @@ impl Node {
         match news {
             PathNews::MeetingOver(peer) => {
                 self.meeting.remove(&peer);
+                self.introduced.remove(&peer);
+                if !self.peers.contains_key(&peer) {
+                    self.seek_relay(peer);
+                }
             }
             PathNews::Silent { peer, session } => self.handle_silent(peer, session),
-            PathNews::Moved { peer, session } => self.nudge(peer, session),
+            PathNews::Moved { peer, session } => {
+                self.nudge(peer, session);
+                self.renew_sessions(peer);
+            }
             PathNews::Alive { peer, session } => {
                 if let Some(peer) = self.peer_of_session(peer, session) {
                     peer.set_silent(false);
                 }
+                self.seat(peer);
                 self.nudge(peer, session);
+                self.renew_sessions(peer);
             }
             PathNews::Gone { peer, session } => {
                 if self.peer_of_session(peer, session).is_some() {
@@ -110,6 +124,10 @@ impl Node {
             return;
         };
         peer.set_silent(true);
+        self.seat(key);
+        if self.relayed_by.contains_key(&key) {
+            self.seek_relay(key);
+        }
         let now = Instant::now();
         for (swarm, share) in &mut self.shares {
             let Some(known) = share.members.get_mut(&key) else {
@@ -119,6 +137,18 @@ impl Node {
                 known.next_try = now + FIRST_TRY;
                 return;
             }
+            if let Some(tracker) = self.trackers.get(&known.tracker) {
+                tracker.hurry();
+            }
+        }
+    }
+
+    /// The same for all peers whose paths do not answer: a tracker, or a peer, is back that may know more.
+    pub(super) fn seek_silent(&mut self) {
+        let silent = self.peers.iter().filter(|(_, peer)| !peer.is_heard());
+        let silent: Vec<_> = silent.map(|(key, peer)| (*key, peer.session)).collect();
+        for (key, session) in silent {
+            self.handle_silent(key, session);
         }
     }
 
@@ -171,7 +201,8 @@ impl Node {
             None => Carrier::Udp(tracker),
         };
         if let Some(state) = self.trackers.get_mut(&id) {
-            state.carrier = Some((carrier, rtt));
+            state.carrier = Some((carrier.clone(), rtt));
+            self.config.punch.carry(id, carrier, rtt);
         }
     }
 
@@ -278,14 +309,15 @@ impl Node {
 
     /// Whether a connection is of no use beside the one that there is: a relayed one beside a direct
     /// one that is heard. The QUIC client knows best, since it has dialled both. If the direct one is
-    /// not new, the client has found it dead.
+    /// not new, or was silent meanwhile, the client has found it dead.
     pub(super) fn is_superfluous(&self, connection: &Connection) -> bool {
         let Some(present) = self.peers.get(&connection.peer_key()) else {
             return false;
         };
         let is_relay = connection.class() == Class::Relay;
         let is_well = present.reach() == Reach::Direct && present.is_heard();
-        let is_new = present.since.elapsed() < RACE;
+        let race = race(present.common.is_proven(), present.connection.rtt());
+        let is_new = present.since.elapsed() < race && !present.has_been_silent;
         is_relay && is_well && (connection.side() == Side::Client || is_new)
     }
 
@@ -394,10 +426,31 @@ impl Node {
     }
 }
 
+/// For how long a direct connection is new.
+fn race(is_proven: bool, rtt: Duration) -> Duration {
+    match is_proven {
+        true => RACE,
+        false => LEAST_RACE.max(rtt * RACE_RTTS).min(RACE),
+    }
+}
+
 impl Drained {
     /// Closes it; what has not come by now is asked again.
     pub(super) fn end(self) {
         let close = Close::Replaced;
         self.peer.connection.close(close.code(), close.reason());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_not_proven_its_key_refuses_a_relayed_connection_for_a_moment_only() {
+        let ms = Duration::from_millis;
+        assert_eq!(race(false, ms(40)), ms(500));
+        assert_eq!(race(false, ms(300)), ms(900));
+        assert_eq!(race(false, ms(5_000)), race(true, ms(40)));
     }
 }

@@ -6,17 +6,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use quinn::ConnectionError;
 use tokio::sync::mpsc;
 use warren_net::{Class, Connection};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::proof::{self, Proof, Side};
 use warren_proto::transfer::Reach;
+use warren_proto::wire::peer::RELAYS;
 use warren_proto::wire::{Bounded, MemberState, PeerMessage};
 
 use super::Node;
 use super::paths::{Drained, Upgrade};
+use super::relaying::Relaying;
 use crate::control::model::PeerPath;
-use crate::peer::session::{self, SessionId};
+use crate::peer::session::{self, SessionId, Voice};
 use crate::peer::{Close, Common, path_of};
 use crate::punch::Kept;
 use crate::share::Share;
@@ -47,8 +50,12 @@ pub(super) struct Peer {
     silent: bool,
     /// Since when there is this connection.
     pub(super) since: Instant,
+    /// Its path did not answer at some time.
+    pub(super) has_been_silent: bool,
     /// When a better path is looked for.
     pub(super) upgrade: Upgrade,
+    /// What was said about relaying.
+    pub(super) relaying: Relaying,
 }
 
 /// A swarm on one connection: joined once both aliases are there.
@@ -81,10 +88,7 @@ impl Peer {
 
     /// Whether it is reached through a tracker.
     pub(super) fn reach(&self) -> Reach {
-        match self.connection.class() {
-            Class::Direct => Reach::Direct,
-            Class::Relay => Reach::Relayed,
-        }
+        reach_of(self.connection.class())
     }
 
     /// The swarms that a connection which takes over has to know of, none joined yet; the download
@@ -113,6 +117,7 @@ impl Peer {
     /// Notes that its path does not answer, or does again.
     pub(super) fn set_silent(&mut self, silent: bool) {
         self.silent = silent;
+        self.has_been_silent |= silent;
     }
 
     /// Our number for the swarm, when we may ask the peer for chunks.
@@ -181,14 +186,23 @@ impl Peer {
     }
 }
 
+/// How a peer is reached whose connection is of this class.
+pub(super) fn reach_of(class: Class) -> Reach {
+    match class {
+        Class::Direct => Reach::Direct,
+        Class::Relay => Reach::Relayed,
+    }
+}
+
 impl Node {
     /// Whether one more peer may be connected.
     pub(super) fn has_room(&self) -> bool {
         self.peers.len() + self.meeting.len() < PEERS
     }
 
-    /// A peer is about to prove its key. What we want can be said to it already, unless there is
-    /// another connection with it: nobody may end that before they have proven who they are.
+    /// A peer is about to prove its key. Of the swarm by which we were introduced can be said already
+    /// what we want, unless there is another connection with it: nobody may end that before they have
+    /// proven who they are.
     pub(super) fn handle_connecting(&mut self, connection: Connection) {
         let key = connection.peer_key();
         if !self.peers.contains_key(&key) && self.may_connect(&connection) {
@@ -243,6 +257,12 @@ impl Node {
         peer.joints = known;
         let session = peer.session;
         self.peers.insert(key, peer);
+        self.join_wanted(key);
+        session
+    }
+
+    /// Joins what we want of a peer, as far as that may be said yet.
+    fn join_wanted(&mut self, key: PublicKey) {
         let wanted = |share: &&Share| share.wants() && share.members.contains_key(&key);
         let swarms: Vec<_> = self
             .shares
@@ -253,7 +273,6 @@ impl Node {
         swarms
             .into_iter()
             .for_each(|swarm| self.join_if_connected(key, swarm));
-        session
     }
 
     /// The peer has proven its key: from now on it is listened to, and its path kept.
@@ -266,6 +285,8 @@ impl Node {
         tracing::debug!(peer = %key, path = peer.path().word(), "peer connected");
         peer.common.prove();
         let common = peer.common.clone();
+        self.introduced.remove(&key);
+        self.join_wanted(key);
         let kept = self.config.punch.keep(Kept {
             session,
             connection: connection.clone(),
@@ -275,19 +296,27 @@ impl Node {
             // Its session ends at once, and says so.
             connection.close(Close::Refused.code(), Close::Refused.reason());
         }
+        self.seat(key);
     }
 
     fn start_session(&mut self, connection: Connection) -> Peer {
         let session = SessionId(self.next_number());
         let (out, queue) = mpsc::channel(MESSAGES);
         let common = Arc::<Common>::default();
-        let (shared, node) = (common.clone(), self.me.clone());
+        let shared = common.clone();
+        let voice = Voice {
+            features: match self.config.relay {
+                Some(_) => RELAYS,
+                None => 0,
+            },
+            node: self.me.clone(),
+        };
         tokio::spawn(session::run(
             connection.clone(),
             session,
             shared,
             queue,
-            node,
+            voice,
         ));
         Peer {
             session,
@@ -300,7 +329,9 @@ impl Node {
             stranger_since: Some(Instant::now()),
             silent: false,
             since: Instant::now(),
+            has_been_silent: false,
             upgrade: Upgrade::new(Instant::now()),
+            relaying: Relaying::default(),
         }
     }
 
@@ -311,10 +342,24 @@ impl Node {
             .is_some_and(|peer| peer.session == session)
         {
             tracing::debug!(peer = %key, "peer gone");
-            self.drop_peer(key, Close::Done);
+            self.drop_gone(key);
         }
         self.handle_drained_closed(key, session);
         self.end_uploads(session);
+    }
+
+    /// Lets go of a peer whose connection has ended. One that was started anew is met at once.
+    fn drop_gone(&mut self, key: PublicKey) {
+        let peer = self.peers.get(&key);
+        let ended = peer.and_then(|peer| peer.connection.quinn().close_reason());
+        self.drop_peer(key, Close::Done);
+        if ended == Some(ConnectionError::Reset) {
+            let now = Instant::now();
+            for share in self.shares.values_mut() {
+                share.meet_anew(&key, now);
+            }
+            self.next_tick = now;
+        }
     }
 
     /// Ends the connection with a peer and whatever was under way on it.
@@ -324,6 +369,9 @@ impl Node {
         };
         peer.connection.close(close.code(), close.reason());
         self.drained.remove(&key).into_iter().for_each(Drained::end);
+        self.unseat(&key);
+        self.relayed_by.remove(&key);
+        self.lose_relayer(key);
         let now = Instant::now();
         for swarm in peer.joints.keys() {
             self.peer_left(*swarm, key);

@@ -9,7 +9,7 @@ use warren_proto::id::SwarmId;
 use super::Node;
 use super::meeting::{OWN, TrackerState};
 use super::peers::Peer;
-use crate::control::attempt::{Attempt, filtering_word, mapping_word};
+use crate::control::attempt::{Attempt, dependence_word, filtering_word, mapping_word};
 use crate::control::doctor::Snapshot;
 use crate::control::model::{
     self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareState,
@@ -23,7 +23,7 @@ impl Node {
             let Some(share) = self.shares.get_mut(&swarm) else {
                 continue;
             };
-            share.rate.sample(now, share.received_bytes);
+            share.rate.sample(now, share.received.bytes());
             share.watchers.retain(|watcher| !watcher.events.is_closed());
             if share.watchers.is_empty() {
                 continue;
@@ -142,6 +142,8 @@ impl Node {
                 verified_bytes,
                 state: share.state(download),
                 peers: self.peer_counts(&share.swarm()),
+                direct_bytes: share.received.direct_bytes,
+                relayed_bytes: share.received.relayed_bytes,
                 note: match &share.phase {
                     Phase::Stopped { error, .. } => Some(error.message.clone()),
                     _ => None,
@@ -160,6 +162,7 @@ impl Node {
             way: tracker.way(),
             note: tracker.cause.clone(),
             mapping: mapping_word(self.nat.mapping).to_owned(),
+            mapping_depends_on: self.nat.dependence.map(|it| dependence_word(it).to_owned()),
             filtering: filtering_word(self.nat.filtering).to_owned(),
         })
     }
@@ -195,6 +198,7 @@ impl Node {
                 kind: made.as_ref().and_then(|made| made.kind),
                 side: peer.connection.side().into(),
                 reached_ms: made.as_ref().and_then(Attempt::reached_ms),
+                relayed_by: self.relayer_of(key, peer),
                 rtt_ms: peer.connection.rtt().as_secs_f64() * 1000.0,
                 down_bytes: peer.common.down_bytes.load(Ordering::Relaxed),
                 up_bytes: peer.common.up_bytes.load(Ordering::Relaxed),

@@ -210,9 +210,11 @@ fn tell(peer: &Peer, alias: u32, news: &News) -> bool {
     let have = |chunks| PeerMessage::Have { alias, chunks };
     let started = |chunks| PeerMessage::Started { alias, chunks };
     let lost = |chunks| PeerMessage::Lost { alias, chunks };
+    let supplied = |supplied| peer.say(PeerMessage::Supplied { alias, supplied });
     say_runs(peer, &news.have, have)
         && say_runs(peer, &news.started, started)
         && say_runs(peer, &news.lost, lost)
+        && news.supplied.is_none_or(supplied)
 }
 
 fn say_runs(

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use warren_proto::content::{ChunkSet, Content, Manifest};
 use warren_proto::id::{PublicKey, SwarmId};
+use warren_proto::transfer::Event;
 
 use super::report::tell_last;
 use super::{Node, ShareEvent, Stopping};
@@ -203,7 +204,11 @@ impl Node {
             return;
         };
         let (epoch, node) = (share.epoch, self.me.clone());
+        let expected = share.expected;
         self.open_share(swarm, offer.content.clone(), have);
+        if let Some(until) = expected {
+            self.tell_download(swarm, Event::Expected { until });
+        }
         let writer = Arc::new(Writer::new(offer, journal));
         let (stop, guard) = guarded_token();
         let synced = writer.clone();

@@ -8,6 +8,7 @@
 pub(crate) mod default_route;
 pub(crate) mod fetch;
 pub(crate) mod interfaces;
+pub(crate) mod seat;
 pub(crate) mod serve;
 pub(crate) mod session;
 

@@ -24,6 +24,15 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests for hashes and the like answered at once; the others wait in their order.
 const ANSWERED_AT_ONCE: usize = 4;
 
+/// What a session says first, and where it reports.
+#[derive(Clone, Debug)]
+pub(crate) struct Voice {
+    /// [`Hello::features`] of ours.
+    pub(crate) features: u64,
+    /// Hears what the peer says.
+    pub(crate) node: NodeSender,
+}
+
 /// Which of the connections with a peer something is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SessionId(pub(crate) u64);
@@ -65,10 +74,11 @@ pub(crate) async fn run(
     id: SessionId,
     common: Arc<Common>,
     out: mpsc::Receiver<PeerMessage>,
-    node: NodeSender,
+    voice: Voice,
 ) {
+    let node = voice.node.clone();
     let peer = connection.peer_key();
-    let close = match talk(&connection, id, &common, out, &node).await {
+    let close = match talk(&connection, id, &common, out, &voice).await {
         Ok(()) => Close::Done,
         Err(error) => {
             let close = error.close();
@@ -86,10 +96,11 @@ async fn talk(
     id: SessionId,
     common: &Arc<Common>,
     out: mpsc::Receiver<PeerMessage>,
-    node: &NodeSender,
+    voice: &Voice,
 ) -> Result<(), SessionError> {
+    let node = &voice.node;
     let speak = async {
-        let opening = timeout(HELLO_TIMEOUT, open(connection)).await;
+        let opening = timeout(HELLO_TIMEOUT, open(connection, voice.features)).await;
         write(opening.map_err(|_| SessionError::NoHello)??, out).await
     };
     let listen = async {
@@ -107,26 +118,26 @@ async fn talk(
 }
 
 /// Opens our control stream and says hello. What follows need not wait for the other hello.
-async fn open(connection: &Connection) -> Result<FrameWriter, SessionError> {
+async fn open(connection: &Connection, features: u64) -> Result<FrameWriter, SessionError> {
     let mut writer = FrameWriter::new(connection.quinn().open_uni().await?);
     // Before everything else that we send later on this connection.
     let _ = writer.stream().set_priority(1);
     let hello = Hello {
         version: VERSION,
-        features: 0,
+        features,
     };
     writer.send(&PeerMessage::Hello(hello)).await?;
     Ok(writer)
 }
 
 /// The peer's control stream; its hello must be the first that it says.
-async fn greeted(connection: &Connection) -> Result<FrameReader, SessionError> {
+async fn greeted(connection: &Connection) -> Result<(FrameReader, PeerMessage), SessionError> {
     let mut reader = FrameReader::new(connection.quinn().accept_uni().await?);
     reader.set_max_bytes(limits::HELLO_BYTES);
     match reader.recv().await? {
-        Some(PeerMessage::Hello(_)) => {
+        Some(hello @ PeerMessage::Hello(_)) => {
             reader.set_max_bytes(limits::FRAME_BYTES);
-            Ok(reader)
+            Ok((reader, hello))
         }
         _ => Err(SessionError::NotHello),
     }
@@ -138,16 +149,18 @@ async fn read(
     node: &NodeSender,
 ) -> Result<(), SessionError> {
     let peer = connection.peer_key();
-    let mut reader = timeout(HELLO_TIMEOUT, greeted(connection))
+    let (mut reader, hello) = timeout(HELLO_TIMEOUT, greeted(connection))
         .await
         .map_err(|_| SessionError::NoHello)??;
-    while let Some(message) = reader.recv().await? {
+    let mut said = Some(hello);
+    while let Some(message) = said {
         node.send(NodeEvent::PeerSaid {
             peer,
             session,
             message,
         })
         .await;
+        said = reader.recv().await?;
     }
     Err(SessionError::Ended)
 }

@@ -1,6 +1,6 @@
 //! A router on loopback that follows a script: PCP and NAT-PMP over UDP, UPnP over SSDP and HTTP.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ pub(super) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 /// How it answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Script {
-    /// The port that it opens by PCP, if it speaks that.
-    pub(super) pcp: Option<u16>,
+    /// What it opens by PCP, if it speaks that.
+    pub(super) pcp: Option<SocketAddrV4>,
     /// What UPnP does, if it has that.
     pub(super) upnp: Option<Upnp>,
 }
@@ -58,8 +58,8 @@ impl FakeRouter {
             unreachable!("bound to IPv4");
         };
         // Where nothing is spoken nothing listens.
-        if let Some(port) = script.pcp {
-            tasks.spawn(speak_pcp(server, port, heard.clone()));
+        if let Some(outside) = script.pcp {
+            tasks.spawn(speak_pcp(server, outside, heard.clone()));
         }
         let search = any().await.unwrap();
         let upnp_group = search.local_addr().unwrap();
@@ -99,7 +99,7 @@ impl FakeRouter {
     }
 }
 
-async fn speak_pcp(socket: UdpSocket, port: u16, heard: Arc<Mutex<Vec<String>>>) {
+async fn speak_pcp(socket: UdpSocket, outside: SocketAddrV4, heard: Arc<Mutex<Vec<String>>>) {
     let mut bytes = [0; 1100];
     loop {
         let (length, from) = socket.recv_from(&mut bytes).await.unwrap();
@@ -115,10 +115,13 @@ async fn speak_pcp(socket: UdpSocket, port: u16, heard: Arc<Mutex<Vec<String>>>)
         heard.lock().unwrap().push(format!("pcp map {lifetime_s}"));
         let nonce = request[24..36].try_into().unwrap();
         let inside = u16::from_be_bytes([request[40], request[41]]);
-        let granted = Granted { port, lifetime_s };
+        let granted = Granted {
+            port: outside.port(),
+            lifetime_s,
+        };
         // What is no answer comes first.
         socket.send_to(b"HTTP/1.1 404", from).await.unwrap();
-        let answer = says::pcp_map(9, 0, nonce, inside, (OUTSIDE, granted));
+        let answer = says::pcp_map(9, 0, nonce, inside, (*outside.ip(), granted));
         socket.send_to(&answer, from).await.unwrap();
     }
 }

@@ -298,8 +298,21 @@ impl Mapper {
         }
     }
 
-    /// Takes in what came of UPnP.
+    /// Takes in what came of UPnP. A port that is opened too late is given back, unless it is the one
+    /// that we have.
     pub(super) fn handle_upnp(&mut self, now: Instant, news: UpnpNews) {
+        let upnp = self.round.as_ref().map(|round| round.upnp);
+        if let UpnpNews::Added(outside, _) = news
+            && (self.is_released || upnp != Some(Upnp::Adding))
+        {
+            let port = outside.port();
+            let is_ours = self
+                .lease
+                .is_some_and(|it| it.opened.outside.port() == port);
+            return self
+                .actions
+                .extend((!is_ours).then_some(Action::Remove { port }));
+        }
         let Some(round) = self.round.as_mut().filter(|_| !self.is_released) else {
             return;
         };

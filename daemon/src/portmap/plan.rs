@@ -60,7 +60,7 @@ pub(super) fn plan(
 }
 
 /// Whether an address is one of those behind NATs: RFC 1918, RFC 6598, RFC 3927.
-fn is_inside(ip: Ipv4Addr) -> bool {
+pub(super) fn is_inside(ip: Ipv4Addr) -> bool {
     let is_shared = matches!(ip.octets(), [100, 64..=127, ..]);
     ip.is_private() || ip.is_link_local() || is_shared
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use warren_proto::wire::{Candidate, CandidateKind};
 
 use super::mapper::{Failure, Opened};
+use super::plan::is_inside;
 use crate::control::model;
 
 /// How things stand.
@@ -58,15 +59,24 @@ impl Default for PortState {
 }
 
 impl PortState {
-    /// What others may be told of: only what packets come in by.
+    /// What others may be told of: what packets come in by; and behind a carrier's NAT the port of the
+    /// router in the carrier's network, which nobody but the carrier's customers can prove, and nobody
+    /// else is told of.
     pub(crate) fn candidate(&self) -> Option<Candidate> {
-        match self {
-            PortState::Open(opened) => Some(Candidate {
-                kind: CandidateKind::Mapped,
-                address: opened.outside.into(),
-            }),
-            _ => None,
-        }
+        let opened = match self {
+            PortState::Open(opened) => opened,
+            PortState::BehindNat { opened, .. } if is_inside(*opened.outside.ip()) => opened,
+            _ => return None,
+        };
+        Some(Candidate {
+            kind: CandidateKind::Mapped,
+            address: opened.outside.into(),
+        })
+    }
+
+    /// Whether everybody is let in at the candidate.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, PortState::Open(_))
     }
 
     /// Whether only this machine can be heard, as far as it is known.
@@ -129,9 +139,13 @@ impl fmt::Display for PortState {
             }
             PortState::BehindNat { opened, observed } => write!(
                 f,
-                "none: your router is itself behind another NAT ({} is not {observed}, which the \
-                 tracker sees)",
-                opened.outside.ip()
+                "none towards the Internet: your router is itself behind another NAT ({} is not \
+                 {observed}, which the tracker sees){}",
+                opened.outside.ip(),
+                match self.candidate() {
+                    Some(_) => "; those behind the same one are told of its port there",
+                    None => "",
+                }
             ),
             PortState::Checking(opened) => {
                 write!(f, "{}; checking that packets come in", sentence(opened))

@@ -60,6 +60,8 @@ struct Asking {
     mapper: Mapper,
     upnp: Option<UpnpRouter>,
     calls: JoinSet<Called>,
+    /// How many of the calls open a port.
+    adding: usize,
 }
 
 /// What a call of UPnP has come to.
@@ -274,6 +276,7 @@ impl Asking {
             mapper,
             upnp: None,
             calls: JoinSet::new(),
+            adding: 0,
         })
     }
 
@@ -343,6 +346,7 @@ impl Asking {
     fn add(&mut self, port: u16) {
         let inside = SocketAddrV4::new(self.router.client, self.inside);
         let router = self.upnp.clone();
+        self.adding += 1;
         self.calls.spawn(async move {
             Called::Added(match router {
                 Some(router) => router.add(inside, port).await,
@@ -352,6 +356,9 @@ impl Asking {
     }
 
     fn handle_called(&mut self, now: Instant, called: Called) {
+        if let Called::Added(_) = called {
+            self.adding -= 1;
+        }
         let news = match called {
             Called::Searched(Some(router)) => {
                 self.upnp = Some(router);
@@ -365,24 +372,34 @@ impl Asking {
         self.mapper.handle_upnp(now, news);
     }
 
-    /// Gives back what the router has granted.
+    /// Gives back what the router has granted, and what it is about to grant.
     async fn release(mut self) {
         self.mapper.release();
         let releasing = async {
-            while let Some(action) = self.mapper.poll_action() {
-                match action {
-                    Action::Send(bytes) => self.send_until_answered(&bytes).await,
-                    Action::Remove { port } => {
-                        if let Some(router) = self.upnp.clone() {
-                            remove(router, port).await;
-                        }
-                    }
-                    Action::Search | Action::Add { .. } => (),
-                }
+            self.give_back().await;
+            while self.adding > 0
+                && let Some(called) = self.calls.join_next().await
+            {
+                self.handle_called(Instant::now(), called.unwrap_or(Called::Failed));
+                self.give_back().await;
             }
         };
         if timeout(RELEASE_TIME, releasing).await.is_err() {
             tracing::debug!("the router does not confirm that the port is closed");
+        }
+    }
+
+    async fn give_back(&mut self) {
+        while let Some(action) = self.mapper.poll_action() {
+            match action {
+                Action::Send(bytes) => self.send_until_answered(&bytes).await,
+                Action::Remove { port } => {
+                    if let Some(router) = self.upnp.clone() {
+                        remove(router, port).await;
+                    }
+                }
+                Action::Search | Action::Add { .. } => (),
+            }
         }
     }
 

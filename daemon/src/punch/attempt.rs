@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use warren_proto::id::PublicKey;
 use warren_proto::nat::{Path, PunchAttempt, PunchEvent};
 use warren_proto::proof::Side;
-use warren_proto::wire::{Rendezvous, Technique};
+use warren_proto::wire::{NatFiltering, NatMapping, Rendezvous, Technique};
 
 use super::Meeting;
 use super::record::Record;
@@ -16,6 +16,10 @@ use crate::tracker::Line;
 
 /// How long an attempt is kept: its five seconds, and what a peer that started late needs.
 const LONGEST: Duration = Duration::from_secs(10);
+
+/// How long the relay waits for a direct dial, at least, and in round trips: a handshake takes two.
+const LEAST_DIAL: Duration = Duration::from_secs(1);
+const DIAL_RTTS: u32 = 6;
 
 /// How long it goes on answering the peer once there is a connection.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -118,6 +122,14 @@ impl Attempt {
         self.record.connected.is_none() && !is_kept && !self.proven.is_empty()
     }
 
+    /// A path with this round trip is dialled: returns until when the relay waits for that. The attempt
+    /// lives on for a while after that, or nobody would take the relay.
+    pub(super) fn dialled(&mut self, now: Instant, rtt: Duration) -> Instant {
+        let patience = now + LEAST_DIAL.max(rtt * DIAL_RTTS);
+        self.ends = self.ends.max(patience + FAREWELL);
+        patience
+    }
+
     /// Whether there may be a connection through the tracker that was not there before.
     pub(super) fn may_relay(&self) -> bool {
         let is_idle = self.record.connected.is_none() && self.record.relayed.is_none();
@@ -130,6 +142,15 @@ impl Attempt {
             self.record.relayed = Some(SystemTime::now());
             self.record.outcome = Outcome::Connected;
         }
+    }
+
+    /// Whether the peer says that it lets in whom it has not sent to, at one address for all.
+    pub(super) fn meets_open(&self) -> bool {
+        let nat = (self.record.mapping, self.record.filtering);
+        nat == (
+            NatMapping::EndpointIndependent,
+            NatFiltering::PortIndependent,
+        )
     }
 
     /// Which side of the connection we are.
@@ -151,6 +172,13 @@ impl Attempt {
         if self.record.connected.is_none() && self.record.relayed.is_none() {
             self.record.outcome = Outcome::Kept;
             self.ends = self.ends.min(now + FAREWELL);
+        }
+    }
+
+    /// The connection that was kept instead is no more: what was proven is of use after all.
+    pub(super) fn reopen(&mut self) {
+        if self.record.outcome == Outcome::Kept {
+            self.record.outcome = Outcome::NoPath;
         }
     }
 

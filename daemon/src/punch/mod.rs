@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use warren_net::{Connection, Endpoint};
 use warren_proto::id::PublicKey;
+use warren_proto::nat::Dependence;
 use warren_proto::proof::Side;
 use warren_proto::wire::{Candidate, NatFiltering, NatMapping, Rendezvous, Technique};
 
@@ -37,7 +38,7 @@ use crate::portmap::PortHandle;
 use crate::tracker::{Line, TrackerId};
 use guess::Word;
 pub(crate) use record::Records;
-use relay::RelaySession;
+use relay::{Carrier, RelaySession};
 use task::Puncher;
 
 /// Orders that may wait. The node gives up on one that finds no room: a tracker that introduces
@@ -51,6 +52,8 @@ pub(crate) struct Nat {
     pub(crate) mapping: NatMapping,
     /// What it lets in.
     pub(crate) filtering: NatFiltering,
+    /// What of a destination a mapping depends on, where two IP addresses or two ports have shown it.
+    pub(crate) dependence: Option<Dependence>,
 }
 
 impl Default for Nat {
@@ -58,6 +61,7 @@ impl Default for Nat {
         Nat {
             mapping: NatMapping::Unknown,
             filtering: NatFiltering::Unknown,
+            dependence: None,
         }
     }
 }
@@ -116,7 +120,18 @@ enum Order {
     Hear(Box<Word>),
     Keep(Box<Kept>),
     Suspect(PublicKey),
-    Survey(StunServer),
+    Survey(StunServer, Duration),
+    Carry(TrackerId, Carrier, Duration),
+    Offer(Box<Offer>),
+    Withdraw(PublicKey),
+}
+
+/// A way to a peer by another.
+#[derive(Debug)]
+struct Offer {
+    peer: PublicKey,
+    side: Side,
+    session: RelaySession,
 }
 
 /// One introduction.
@@ -152,6 +167,8 @@ pub(crate) struct StunServer {
     pub(crate) main: SocketAddr,
     /// Its other port, if it has one.
     pub(crate) other: Option<SocketAddr>,
+    /// Where it answers at another IP address, if it does. Whose that is, only the tracker says.
+    pub(crate) alternate: Option<SocketAddr>,
 }
 
 /// The way to the task.
@@ -214,16 +231,40 @@ impl PunchHandle {
         self.orders.try_send(Order::Keep(Box::new(kept))).is_ok()
     }
 
+    /// Takes a way to a peer that another has opened, unless a direct one is there; false when there is
+    /// no room.
+    pub(crate) fn offer(&self, peer: PublicKey, side: Side, session: RelaySession) -> bool {
+        let offer = Box::new(Offer {
+            peer,
+            side,
+            session,
+        });
+        self.orders.try_send(Order::Offer(offer)).is_ok()
+    }
+
+    /// The ways that a peer has opened are over.
+    pub(crate) fn withdraw(&self, relayer: PublicKey) {
+        // What is sent by them is lost, and that is noticed.
+        let _ = self.orders.try_send(Order::Withdraw(relayer));
+    }
+
     /// Checks the path of the connection with a peer that may have been started anew.
     pub(crate) fn suspect(&self, peer: PublicKey) {
         // The next sign of it being gone will do as well.
         let _ = self.orders.try_send(Order::Suspect(peer));
     }
 
-    /// Finds out how our NAT looks to this tracker, now and from time to time.
-    pub(crate) fn survey(&self, server: StunServer) {
+    /// Finds out how our NAT looks to this tracker, now and from time to time. A round trip to it
+    /// takes `rtt`.
+    pub(crate) fn survey(&self, server: StunServer, rtt: Duration) {
         // Without it, we are told of as of unknown kind.
-        let _ = self.orders.try_send(Order::Survey(server));
+        let _ = self.orders.try_send(Order::Survey(server, rtt));
+    }
+
+    /// From now on this takes relayed datagrams to a tracker, to which a round trip takes `rtt`.
+    pub(crate) fn carry(&self, tracker: TrackerId, carrier: Carrier, rtt: Duration) {
+        // Connections there turn out to be silent, and are introduced anew.
+        let _ = self.orders.try_send(Order::Carry(tracker, carrier, rtt));
     }
 
     /// The round trip of the path that was proven on a route, for the handshake.

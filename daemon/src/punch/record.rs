@@ -64,7 +64,7 @@ impl Record {
         }
     }
 
-    /// Leaves the one line of the attempt in the log.
+    /// Leaves the one line of the attempt in the log, without the address of the peer.
     fn log(&self) {
         let event = self.event();
         let since = |at: Option<u64>| at.map(|at| at.saturating_sub(event.started_unix_ms));
@@ -78,7 +78,6 @@ impl Record {
             outcome = event.outcome.word(),
             path = event.path.map(PeerPath::word),
             kind = event.kind.map(CandidateKind::word),
-            address = event.address,
             rtt_ms = event.rtt_ms,
             proven_ms = since(event.proven_unix_ms),
             connected_ms = since(event.connected_unix_ms),

@@ -1,11 +1,11 @@
-//! The way to a peer through a tracker: what carries it, and when it is worth taking.
+//! The way to a peer through a tracker or another peer: what carries it, and when it is worth taking.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use warren_net::{Relayed, Socket};
-use warren_proto::id::RelayId;
+use warren_proto::id::{PublicKey, RelayId};
 use warren_proto::wire::{NatFiltering, NatMapping, Rendezvous};
 
 use super::Nat;
@@ -18,22 +18,31 @@ pub(super) const HEAD_START: Duration = Duration::from_millis(300);
 /// The same where a NAT clashes: checks to it are held for 400 ms (PROTOCOL.md, Checks).
 const HEAD_START_HELD: Duration = Duration::from_millis(700);
 
-/// What takes datagrams to a tracker.
+/// Who passes datagrams on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Relayer {
+    /// A tracker.
+    Tracker(TrackerId),
+    /// A peer of a swarm.
+    Peer(PublicKey),
+}
+
+/// What takes datagrams to a relay.
 #[derive(Clone, Debug)]
 pub(crate) enum Carrier {
-    /// Our socket, to the port of QUIC of the tracker.
+    /// Our socket, to the port of QUIC of the tracker or the peer.
     Udp(SocketAddr),
     /// The connection to the tracker, where no UDP gets through.
     Tunnel(mpsc::Sender<Relayed>),
 }
 
-/// A session at a tracker by which a peer can be talked to.
+/// A session at a relay by which a peer can be talked to.
 #[derive(Clone, Debug)]
 pub(crate) struct RelaySession {
     /// Its name.
     pub(crate) id: RelayId,
-    /// At which tracker.
-    pub(crate) tracker: TrackerId,
+    /// Whose it is.
+    pub(crate) by: Relayer,
     /// What takes datagrams there.
     pub(crate) carrier: Carrier,
     /// What a packet to the peer and back takes, as far as is known.
@@ -52,10 +61,39 @@ impl RelaySession {
         let farther = Duration::from_millis(rendezvous.wait_ms.into()) * 2;
         Some(RelaySession {
             id: rendezvous.relay?,
-            tracker,
+            by: Relayer::Tracker(tracker),
             carrier,
             rtt: tracker_rtt * 2 + farther,
         })
+    }
+
+    /// From now on this takes datagrams to the tracker, to which a round trip takes `rtt`; whether it
+    /// is something else than before.
+    pub(super) fn carry(&mut self, carrier: &Carrier, rtt: Duration) -> bool {
+        let is_same = match (&self.carrier, carrier) {
+            (Carrier::Udp(before), Carrier::Udp(now)) => before == now,
+            (Carrier::Tunnel(before), Carrier::Tunnel(now)) => before.same_channel(now),
+            (Carrier::Udp(_), Carrier::Tunnel(_)) | (Carrier::Tunnel(_), Carrier::Udp(_)) => false,
+        };
+        if !is_same {
+            (self.carrier, self.rtt) = (carrier.clone(), self.rtt.max(rtt * 2));
+        }
+        !is_same
+    }
+
+    /// The session that a peer has opened, to which a direct connection leads at `at`.
+    pub(crate) fn by_peer(
+        id: RelayId,
+        peer: PublicKey,
+        at: SocketAddr,
+        rtt: Duration,
+    ) -> RelaySession {
+        RelaySession {
+            id,
+            by: Relayer::Peer(peer),
+            carrier: Carrier::Udp(at),
+            rtt,
+        }
     }
 
     /// Sends what goes out on a relay route by this session from now on.
@@ -71,23 +109,41 @@ impl RelaySession {
 }
 
 /// How long to wait for a direct path before the relay is taken: not at all where a direct one is not
-/// likely to be there within about a round trip.
+/// likely to be there within about a round trip. Where it is not known how a NAT behaves, mostly since
+/// hardly any UDP is let through, it is not, unless both are in one network.
 ///
 /// A NAT that maps by destination shows a peer another port than the one the peer was told of. That
 /// does no harm where the peer lets in what comes from ports it has not sent to, at the port that we
 /// were told of.
 pub(super) fn head_start(ours: &Nat, rendezvous: &Rendezvous) -> Duration {
+    let clashes = [ours.filtering, rendezvous.filtering].contains(&NatFiltering::Clashing);
+    match is_direct_likely(ours, rendezvous) {
+        true if clashes => HEAD_START_HELD,
+        true => HEAD_START,
+        false => Duration::ZERO,
+    }
+}
+
+/// Whether a direct path is likely to be there within about a round trip.
+pub(crate) fn is_direct_likely(ours: &Nat, rendezvous: &Rendezvous) -> bool {
     let theirs = &Nat {
         mapping: rendezvous.mapping,
         filtering: rendezvous.filtering,
+        ..Nat::default()
     };
     let meets = |one: &Nat, other: &Nat| !maps_by_destination(one) || lets_in(other);
-    let is_likely = meets(ours, theirs) && meets(theirs, ours);
-    let clashes = |nat: &Nat| nat.filtering == NatFiltering::Clashing;
-    match is_likely && !rendezvous.candidates.is_empty() {
-        true if clashes(ours) || clashes(theirs) => HEAD_START_HELD,
-        true => HEAD_START,
-        false => Duration::ZERO,
+    let is_known = |nat: &Nat| nat.mapping != NatMapping::Unknown;
+    let mut addresses = rendezvous.candidates.iter().map(|it| it.address.ip());
+    let are_known = addresses.any(is_local) || (is_known(ours) && is_known(theirs));
+    let may_meet = meets(ours, theirs) && meets(theirs, ours);
+    are_known && may_meet && !rendezvous.candidates.is_empty()
+}
+
+/// Whether only somebody in our network, or on this machine, is told of such an address.
+fn is_local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
     }
 }
 
@@ -105,7 +161,7 @@ fn lets_in(nat: &Nat) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use warren_proto::id::{PublicKey, SwarmId};
+    use warren_proto::id::SwarmId;
     use warren_proto::wire::{Bounded, Candidate, CandidateKind, Paths};
 
     use super::*;
@@ -129,13 +185,27 @@ mod tests {
         let usual = (ALIKE, PortDependent);
         let unknown = (NatMapping::Unknown, NatFiltering::Unknown);
         check(usual, usual, 1, HEAD_START);
-        check(unknown, usual, 1, HEAD_START);
-        check(usual, unknown, 1, HEAD_START);
+        check(unknown, usual, 1, Duration::ZERO);
+        check(usual, unknown, 1, Duration::ZERO);
+        check(unknown, unknown, 1, Duration::ZERO);
         check(usual, usual, 0, Duration::ZERO);
         let clashing = (ALIKE, NatFiltering::Clashing);
         check(clashing, usual, 1, HEAD_START_HELD);
         check(usual, clashing, 1, HEAD_START_HELD);
         check((random, NatFiltering::Clashing), usual, 1, Duration::ZERO);
+    }
+
+    #[test]
+    fn in_one_network_a_direct_path_is_likely_whatever_is_known() {
+        let unknown = (NatMapping::Unknown, NatFiltering::Unknown);
+        let mut told = rendezvous(unknown, 1);
+        let near = Candidate {
+            kind: CandidateKind::Host,
+            address: ([192, 168, 1, 9], 5000).into(),
+        };
+        let candidates = told.candidates.into_vec().into_iter().chain([near]);
+        told.candidates = Bounded::truncated(candidates);
+        assert_eq!(head_start(&Nat::default(), &told), HEAD_START);
     }
 
     #[test]
@@ -162,6 +232,7 @@ mod tests {
         let nat = Nat {
             mapping: ours.0,
             filtering: ours.1,
+            ..Nat::default()
         };
         let head_start = head_start(&nat, &rendezvous(theirs, candidates));
         assert_eq!(head_start, expected, "{ours:?} {theirs:?}");

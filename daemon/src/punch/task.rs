@@ -20,10 +20,11 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
 use warren_net::{Class, Datagram, Endpoint, Via};
 use warren_proto::id::PublicKey;
-use warren_proto::nat::{Allowance, MAIN, Path, Transmit, Turnstile, check};
+use warren_proto::nat::{Allowance, Flows, MAIN, Path, Transmit, Turnstile, check};
 use warren_proto::wire::Candidate;
 
 use super::attempt::Attempt;
+use super::guess::Led;
 use super::keeper::Keeper;
 use super::owners::{Owner, Owners};
 use super::survey::{Finding, Survey};
@@ -33,6 +34,7 @@ use super::{Nat, Order, PathNews, Records, StunServer};
 use crate::node::{NodeEvent, NodeSender};
 use crate::peer::interfaces::host_candidates;
 use crate::portmap::PortHandle;
+use relays::Offered;
 
 /// Results of dialling that may wait; the tasks that dialled then wait too.
 const DIALLED: usize = 64;
@@ -57,26 +59,41 @@ pub(super) struct Puncher {
     records: Arc<Records>,
     attempts: BTreeMap<u64, Attempt>,
     keepers: BTreeMap<PublicKey, Keeper>,
-    /// Connections through trackers.
+    /// Connections through trackers or other peers.
     relayed: BTreeMap<PublicKey, Watch>,
+    /// Ways to peers that others have opened, by both, and until when they are of use.
+    offers: BTreeMap<(PublicKey, PublicKey), Offered>,
     owners: Owners,
     vias: Vias,
     allowance: Allowance,
     turnstile: Turnstile,
+    flows: Flows<Via>,
+    /// Where connections with peers led that are no more, and until when that counts.
+    led: Led,
     survey: Survey,
     /// Routes that end then, unless their peers are back.
     fading: BTreeMap<SocketAddr, (Instant, PublicKey)>,
     candidates: Vec<Candidate>,
     ports: PortHandle,
     next_interfaces: Instant,
-    /// Peers that are being dialled, and for which attempt.
-    dialling: BTreeMap<PublicKey, u64>,
-    /// The same through a tracker, and what dials.
+    /// Peers that are being dialled.
+    dialling: BTreeMap<PublicKey, Dialling>,
+    /// The same through a tracker: for which attempt, and what dials.
     dialling_relay: BTreeMap<PublicKey, (u64, AbortHandle)>,
     nat: Nat,
     dialled: mpsc::Receiver<Dialled>,
     dials: mpsc::Sender<Dialled>,
     counter: u64,
+}
+
+/// A peer is being dialled directly.
+#[derive(Debug)]
+struct Dialling {
+    attempt: u64,
+    /// What dials. Once it has ended, the node is about to take the connection in.
+    task: AbortHandle,
+    /// When the relay is taken beside it.
+    patience: Instant,
 }
 
 /// What came of dialling a peer.
@@ -104,10 +121,13 @@ impl Puncher {
             attempts: BTreeMap::new(),
             keepers: BTreeMap::new(),
             relayed: BTreeMap::new(),
+            offers: BTreeMap::new(),
             owners: Owners::default(),
             vias: Vias::default(),
             allowance: Allowance::new(),
             turnstile: Turnstile::new(),
+            flows: Flows::new(),
+            led: Led::default(),
             survey: Survey::default(),
             fading: BTreeMap::new(),
             candidates,
@@ -170,14 +190,17 @@ impl Puncher {
                 }
                 self.ask_relayed(peer).await;
             }
-            Order::Survey(server) => self.survey(now, server).await,
+            Order::Survey(server, rtt) => self.survey(now, server, rtt).await,
+            Order::Carry(tracker, carrier, rtt) => self.carry(tracker, &carrier, rtt).await,
+            Order::Offer(offer) => self.take_offer(now, *offer).await,
+            Order::Withdraw(relayer) => self.withdraw(&relayer),
         }
     }
 
-    async fn survey(&mut self, now: Instant, server: StunServer) {
+    async fn survey(&mut self, now: Instant, server: StunServer, rtt: Duration) {
         // There was no connection to the tracker: the router may have been started anew.
         self.ports.network_changed();
-        self.survey.start(now, server);
+        self.survey.start_within(now, server, rtt);
         self.settle_survey().await;
     }
 
@@ -231,9 +254,10 @@ impl Puncher {
         let keepers = self.keepers.values().map(Keeper::poll_timeout);
         let keepers = keepers.chain(relayed);
         let fading = self.fading.values().map(|(at, _)| *at);
-        let survey = self.survey.poll_timeout();
-        let turns = self.turnstile.poll_timeout();
-        let all = attempts.chain(keepers).chain(fading);
+        let survey = self.survey.poll_timeout(Instant::now());
+        let turns = self.turnstile.poll_timeout(&self.flows);
+        let offers = self.offers.values().map(|it| it.until);
+        let all = attempts.chain(keepers).chain(fading).chain(offers);
         let all = all.chain(survey).chain(turns);
         all.fold(self.next_interfaces, Instant::min)
     }
@@ -245,7 +269,7 @@ impl Puncher {
         self.let_through(now).await;
         self.time_keepers(now).await;
         self.time_relays(now).await;
-        if self.survey.poll_timeout().is_some_and(|due| due <= now) {
+        if self.survey.poll_timeout(now).is_some_and(|due| due <= now) {
             self.survey.handle_timeout(now);
             self.settle_survey().await;
         }
@@ -281,7 +305,9 @@ impl Puncher {
         let owner = self.endpoint.socket().owner_of(route);
         meets
             || match owner.map(|(_, class)| class) {
-                Some(Class::Direct) => self.keepers.contains_key(peer),
+                Some(Class::Direct) => {
+                    self.keepers.contains_key(peer) || self.dialling.contains_key(peer)
+                }
                 Some(Class::Relay) => self.uses_relay(peer),
                 None => false,
             }
@@ -372,11 +398,13 @@ impl Puncher {
     }
 
     /// Whether nobody at this address has shown that our packets are welcome there. An answer goes
-    /// where somebody has asked, a keeper's checks to who has answered before, those of the survey to
-    /// the tracker.
+    /// where somebody has asked, a keeper's checks to who has answered before, the questions of the survey
+    /// to the tracker, but not to where that says it has another address.
     fn is_unasked(&self, to: SocketAddr, bytes: &[u8], owner: Owner) -> bool {
-        let Owner::Attempt(id) = owner else {
-            return false;
+        let id = match owner {
+            Owner::Attempt(id) => id,
+            Owner::Survey => return self.survey.is_hearsay(to),
+            Owner::Keeper(_) => return false,
         };
         let peer = self.attempts.get(&id).map(|attempt| attempt.peer);
         let keeper = peer.and_then(|peer| self.keepers.get(&peer));
@@ -395,6 +423,11 @@ impl Puncher {
         let Some(via) = self.via_for(transmit, owner, heard) else {
             return;
         };
+        let (now, guess) = (Instant::now(), self.turnstile.technique());
+        if !self.flows.take(now, (via, *to), transmit.charge, guess) {
+            tracing::debug!(%to, "no more flows through our nat for now");
+            return;
+        }
         let socket = self.endpoint.socket();
         match (ttl, heard) {
             (None, Some((from, local_ip, at))) if (from, at) == (*to, via) => {
@@ -404,3 +437,6 @@ impl Puncher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::transfer::{Download, RequestId};
+use warren_proto::transfer::{Download, Reach, RequestId};
 use warren_proto::wire::{MemberState, Paths};
 
 use crate::control::model::{ApiError, Event, ShareState};
@@ -51,9 +51,34 @@ pub(crate) struct Share {
     /// Who waits for it to be complete.
     pub(crate) watchers: Vec<Watcher>,
     /// Content bytes received since the daemon began.
-    pub(crate) received_bytes: u64,
+    pub(crate) received: Received,
     /// How fast they come.
     pub(crate) rate: Rate,
+    /// Until when peers are being met who are likely to be reached directly.
+    pub(crate) expected: Option<Instant>,
+}
+
+/// Content bytes by how the peers are reached that sent them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Received {
+    pub(crate) direct_bytes: u64,
+    pub(crate) relayed_bytes: u64,
+}
+
+impl Received {
+    /// So many more have come.
+    pub(crate) fn add(&mut self, reach: Reach, bytes: u32) {
+        let counter = match reach {
+            Reach::Direct => &mut self.direct_bytes,
+            Reach::Relayed => &mut self.relayed_bytes,
+        };
+        *counter += u64::from(bytes);
+    }
+
+    /// All of them.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.direct_bytes + self.relayed_bytes
+    }
 }
 
 /// Metadata → Preparing → Downloading → Finishing → Seeding; a registered share begins as Seeding,
@@ -135,6 +160,8 @@ pub(crate) struct Known {
     pub(crate) paths: Paths,
     /// Why it is not reached whatever we do.
     pub(crate) obstacle: Option<Obstacle>,
+    /// An introduction came without a way through a tracker, or has led nowhere.
+    pub(crate) is_unreached: bool,
 }
 
 /// Why two daemons have no path in common, as they were started.
@@ -169,8 +196,9 @@ impl Share {
             members: BTreeMap::new(),
             banned: BTreeSet::new(),
             watchers: Vec::new(),
-            received_bytes: 0,
+            received: Received::default(),
             rate: Rate::default(),
+            expected: None,
         }
     }
 

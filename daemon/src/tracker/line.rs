@@ -15,13 +15,18 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(tracker: TrackerId, id: [u8; 10], words: mpsc::Sender<ToTracker>) -> Line {
+    pub(crate) fn new(tracker: TrackerId, id: [u8; 10], words: mpsc::Sender<ToTracker>) -> Line {
         Line { tracker, id, words }
     }
 
     /// Whether it is about this rendezvous of this tracker: no other has a say in it.
     pub(crate) fn is_about(&self, tracker: TrackerId, id: &[u8; 10]) -> bool {
         self.tracker == tracker && self.id == *id
+    }
+
+    /// The tracker.
+    pub(crate) fn tracker(&self) -> TrackerId {
+        self.tracker
     }
 
     /// Tells the other peer of an outside port of ours.

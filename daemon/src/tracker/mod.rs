@@ -1,8 +1,9 @@
 //! Our side of one tracker: one connection, kept up for as long as the daemon runs.
 //!
-//! [`start`] spawns a session that connects by whatever way gets through, says hello, announces whatever [`TrackerHandle`] was
-//! told to announce, renews that, and begins again with back-off when the connection is lost. What
-//! the tracker says goes to the node as [`TrackerEvent`]s; nothing is decided here about peers.
+//! [`start`] spawns a session that connects by whatever way gets through, says hello, announces
+//! whatever [`TrackerHandle`] was told to announce, renews that, and begins again with back-off when
+//! the connection is lost, or at once when somebody waits for an answer. What the tracker says goes
+//! to the node as [`TrackerEvent`]s; nothing is decided here about peers.
 //!
 //! Not here: which shares are announced where, and whom to dial (`node`).
 
@@ -15,9 +16,10 @@ mod said;
 mod session;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use warren_net::{Endpoint, Tunnel};
 use warren_proto::content::HostPort;
@@ -108,6 +110,7 @@ pub(crate) struct TrackerHandle {
     introductions: mpsc::Sender<(SwarmId, PublicKey)>,
     words: mpsc::Sender<ToTracker>,
     echoes: mpsc::Sender<Echo>,
+    hurry: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -141,6 +144,11 @@ impl TrackerHandle {
         self.introductions.try_send((swarm, peer)).is_ok()
     }
 
+    /// Comes back soon, if there is no connection: somebody waits for it.
+    pub(crate) fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
     /// What the two of a rendezvous have to say about it to this tracker.
     pub(crate) fn line(&self, own: TrackerId, id: [u8; 10]) -> Line {
         Line::new(own, id, self.words.clone())
@@ -166,7 +174,7 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
     let (introductions, asked) = mpsc::channel(INTRODUCTIONS);
     let (words, spoken) = mpsc::channel(WORDS);
     let (echoes, wanted_echoes) = mpsc::channel(ECHOES);
-    let stop = CancellationToken::new();
+    let (hurry, stop) = (Arc::<Notify>::default(), CancellationToken::new());
     let session = session::Session {
         endpoint,
         config,
@@ -177,6 +185,10 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
         words: spoken,
         said: said::Said::default(),
         worked: None,
+        rtt: None,
+        answer_due: None,
+        silences: 0,
+        hurry: Arc::clone(&hurry),
         echoes: wanted_echoes,
     };
     let stopped = stop.clone();
@@ -192,6 +204,7 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
         introductions,
         words,
         echoes,
+        hurry,
         stop,
     }
 }

@@ -25,6 +25,11 @@ const WEB_PORT: u16 = 443;
 /// world, and then some.
 const WAY_DELAY: Duration = Duration::from_millis(750);
 
+/// The same where it is known how far the tracker is: in round trips, of which a handshake takes one
+/// and a lost packet three more; and at least.
+const WAY_RTTS: u32 = 4;
+const LEAST_WAY_DELAY: Duration = Duration::from_millis(200);
+
 /// Head start of each address over the next one (RFC 8305 §5, Connection Attempt Delay).
 const ADDRESS_DELAY: Duration = Duration::from_millis(250);
 
@@ -56,6 +61,8 @@ pub(super) struct Reach {
     pub(super) address: HostPort,
     /// What its key must match, when we know it.
     pub(super) pin: Option<TrackerPin>,
+    /// How far it was when it was reached last.
+    pub(super) rtt: Option<Duration>,
 }
 
 /// All ways to a tracker at `port`, the best first.
@@ -94,7 +101,13 @@ impl Reach {
             let (reach, addrs) = (self.clone(), addrs.clone());
             async move { reach.connect_by(way, &addrs).await }
         };
-        Ok(first_of(ways, self.address.port, try_way).await?)
+        let found = first_of(ways, self.address.port, self.way_delay(), try_way).await;
+        Ok(found?)
+    }
+
+    fn way_delay(&self) -> Duration {
+        let measured = self.rtt.map(|rtt| rtt * WAY_RTTS);
+        measured.map_or(WAY_DELAY, |it| it.clamp(LEAST_WAY_DELAY, WAY_DELAY))
     }
 
     async fn connect_by(self, way: Way, addrs: &[SocketAddr]) -> Result<Link, ConnectError> {
@@ -124,6 +137,7 @@ impl Reach {
 async fn first_of<T, A>(
     ways: &[Way],
     named_port: u16,
+    head_start: Duration,
     mut try_way: impl FnMut(Way) -> A,
 ) -> Result<(Way, T), ConnectError>
 where
@@ -143,7 +157,7 @@ where
             }
         })
         .collect();
-    let errors = match race(attempts, WAY_DELAY).await {
+    let errors = match race(attempts, head_start).await {
         Ok(settled) => return settled,
         Err(errors) => errors,
     };
@@ -232,7 +246,7 @@ mod tests {
                 silence::<()>(way).await
             }
         };
-        let silent = first_of(&ways(NAMED), NAMED, try_way).await;
+        let silent = first_of(&ways(NAMED), NAMED, WAY_DELAY, try_way).await;
         assert!(matches!(silent, Err(ConnectError::TimedOut { addr }) if addr.port() == NAMED));
         let expected = [
             (NAMED_UDP, 0),
@@ -251,7 +265,9 @@ mod tests {
                 _ => silence(way).await,
             }
         };
-        let found = first_of(&ways(NAMED), NAMED, try_way).await.unwrap();
+        let found = first_of(&ways(NAMED), NAMED, WAY_DELAY, try_way)
+            .await
+            .unwrap();
         assert_eq!(found, (NAMED_TCP, "here"));
     }
 
@@ -265,7 +281,7 @@ mod tests {
                     _ => silence(way).await,
                 }
             };
-            let found = first_of(&ways(NAMED), NAMED, try_way).await;
+            let found = first_of(&ways(NAMED), NAMED, WAY_DELAY, try_way).await;
             assert!(matches!(found, Err(ConnectError::KeyMismatch { .. })));
         }
     }
@@ -279,7 +295,9 @@ mod tests {
                 _ => silence(way).await,
             }
         };
-        let found = first_of(&ways(NAMED), NAMED, try_way).await.unwrap();
+        let found = first_of(&ways(NAMED), NAMED, WAY_DELAY, try_way)
+            .await
+            .unwrap();
         assert_eq!(found, (NAMED_TCP, "here"));
         let try_way = |way: Way| async move {
             match way {
@@ -287,7 +305,7 @@ mod tests {
                 _ => silence(way).await,
             }
         };
-        let found = first_of::<(), _>(&ways(NAMED), NAMED, try_way).await;
+        let found = first_of::<(), _>(&ways(NAMED), NAMED, WAY_DELAY, try_way).await;
         assert!(matches!(found, Err(ConnectError::KeyMismatch { .. })));
     }
 
@@ -303,7 +321,7 @@ mod tests {
             }
         };
         let order = [NAMED_TCP, NAMED_UDP, WEB_UDP, WEB_TCP];
-        let found = first_of(&order, NAMED, try_way).await;
+        let found = first_of(&order, NAMED, WAY_DELAY, try_way).await;
         assert!(matches!(found, Err(ConnectError::TimedOut { addr }) if addr.port() == NAMED));
     }
 

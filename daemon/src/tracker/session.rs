@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use rand::Rng;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use warren_net::{ConnectError, Endpoint, Link, LinkError, LinkReader, LinkWriter, SendError};
 use warren_proto::content::HostPort;
@@ -14,7 +16,9 @@ use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::limits;
 use warren_proto::swarm::Transport;
 use warren_proto::wire::tracker::VERSION;
-use warren_proto::wire::{Bounded, FromTracker, Hello, MemberState, ToTracker};
+use warren_proto::wire::{
+    Bounded, Candidate, CandidateKind, FromTracker, Hello, MemberState, ToTracker,
+};
 
 use super::backoff::{Backoff, jittered};
 use super::better::Better;
@@ -28,11 +32,31 @@ use crate::punch::StunServer;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(20);
 
+/// The tracker's close code for who has moved and is to connect again at once (PROTOCOL.md, Close codes).
+const MOVED: u64 = 4;
+
+/// A session that was shorter gave no reason to hurry.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 /// How long a tracker may take from the handshake to its welcome.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a tracker may take to answer what it was told, however little it says.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long it may take to introduce us, by UDP: round trips, of which two lost packets take seven,
+/// and at least. Who asks for it has mostly found a path through the tracker silent.
+const INTRODUCTION_RTTS: u32 = 8;
+const LEAST_INTRODUCTION: Duration = Duration::from_secs(1);
+
+/// How long after a loss we hurry back if something waits for the tracker; how long each try may take
+/// then, and how far apart they begin.
+const HASTE: Duration = Duration::from_secs(30);
+const HASTY_TRY: Duration = Duration::from_secs(2);
+const HASTY_GAP: Duration = Duration::from_secs(1);
+
+/// Longest wait before the first such try: not all of those who wait come back at once.
+const HASTY_START: Duration = Duration::from_millis(100);
 
 /// Pause between batches of announces.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(20);
@@ -50,6 +74,14 @@ pub(super) struct Session {
     pub(super) said: Said,
     /// The way by which it was reached last.
     pub(super) worked: Option<Way>,
+    /// How far it was then.
+    pub(super) rtt: Option<Duration>,
+    /// By when it must have said something.
+    pub(super) answer_due: Option<Instant>,
+    /// How many sessions in a row have ended because it did not.
+    pub(super) silences: u32,
+    /// Somebody waits for it.
+    pub(super) hurry: Arc<Notify>,
 }
 
 /// Why there is no session now.
@@ -65,7 +97,7 @@ pub(super) enum SessionError {
     Read(#[from] LinkError),
     #[error("the connection to the tracker was lost")]
     Write(#[from] SendError),
-    #[error("the tracker did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
+    #[error("the tracker does not answer")]
     Silent,
     #[error("the tracker ended the session")]
     Ended,
@@ -79,6 +111,7 @@ pub(super) struct Welcomed {
     writer: LinkWriter,
     public: Option<HostPort>,
     stun_port: Option<u16>,
+    alternate: Option<SocketAddr>,
     announce_interval: Duration,
     retry_after: Duration,
 }
@@ -87,19 +120,56 @@ impl Session {
     /// Never returns; dropping the future closes the connection.
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+        let mut better = Better::new();
+        let mut hasty_until = Instant::now();
         loop {
-            let (error, wait) = match connect(&self.reach(), &self.ways()).await {
+            let tried = Instant::now();
+            let (error, wait) = match self.connect(tried < hasty_until).await {
                 Ok(welcomed) => {
                     backoff.reset();
-                    let (error, advised) = self.stay(welcomed).await;
-                    let wait = advised.clamp(FIRST_RETRY, LONGEST_RETRY);
-                    (error, jittered(wait, &mut rand::rng()))
+                    let Some((error, advised)) = self.stay(welcomed, &mut better).await else {
+                        continue;
+                    };
+                    (error, self.wait_after_loss(advised, &mut hasty_until))
+                }
+                Err(error) if tried < hasty_until => {
+                    (error, HASTY_GAP - tried.elapsed().min(HASTY_GAP))
                 }
                 Err(error) => (error, backoff.next(&mut rand::rng())),
             };
             self.lost(&error).await;
-            sleep(wait).await;
+            tokio::select! {
+                () = sleep(wait) => (),
+                // Soon enough, if we hurry already.
+                () = self.hurry.notified(), if Instant::now() >= hasty_until => {
+                    hasty_until = Instant::now() + HASTE;
+                }
+            }
         }
+    }
+
+    /// Tries all ways. In haste for a moment only: what was sent while the tracker was not there is
+    /// sent again ever later.
+    async fn connect(&self, in_haste: bool) -> Result<Welcomed, SessionError> {
+        let (reach, ways) = (self.reach(), self.ways());
+        let connecting = connect(&reach, &ways);
+        match in_haste {
+            true => timeout(HASTY_TRY, connecting)
+                .await
+                .unwrap_or(Err(SessionError::Silent)),
+            false => connecting.await,
+        }
+    }
+
+    /// How long to wait after a session. Who waits for an answer comes back at once; the others give a
+    /// tracker that was started anew the time it asks for.
+    fn wait_after_loss(&self, advised: Duration, hasty_until: &mut Instant) -> Duration {
+        let mut rng = rand::rng();
+        if self.answer_due.is_none() {
+            return jittered(advised.clamp(FIRST_RETRY, LONGEST_RETRY), &mut rng);
+        }
+        *hasty_until = Instant::now() + HASTE;
+        rng.random_range(Duration::ZERO..HASTY_START)
     }
 
     async fn lost(&self, error: &SessionError) {
@@ -123,6 +193,7 @@ impl Session {
             endpoint: self.endpoint.clone(),
             address: self.config.address.clone(),
             pin: self.config.pin,
+            rtt: self.rtt,
         }
     }
 
@@ -134,19 +205,27 @@ impl Session {
     }
 
     /// Talks for as long as there is a session, by ever better ways. Returns why there is none, and
-    /// how long the tracker wants us to wait.
-    async fn stay(&mut self, mut welcomed: Welcomed) -> (SessionError, Duration) {
+    /// how long the tracker wants us to wait; nothing if it wants us back at once.
+    async fn stay(
+        &mut self,
+        mut welcomed: Welcomed,
+        better: &mut Better,
+    ) -> Option<(SessionError, Duration)> {
+        let since = Instant::now();
         loop {
             self.arrived(&welcomed).await;
-            let mut better = Better::new(self.reach(), welcomed.way);
-            let next = match self.talk(&mut welcomed, &mut better).await {
+            better.begin(self.reach(), welcomed.way);
+            let next = match self.talk(&mut welcomed, better).await {
                 Ok(next) => Ok(next),
                 Err(error) => better.last().await.ok_or(error),
             };
+            let has_moved = welcomed.link.close_code() == Some(MOVED);
+            self.rtt = Some(welcomed.link.rtt());
             welcomed.link.close(0, "done");
             match next {
                 Ok(next) => welcomed = next,
-                Err(error) => return (error, welcomed.retry_after),
+                Err(_) if has_moved && since.elapsed() >= SHORTEST => return None,
+                Err(error) => return Some((error, welcomed.retry_after)),
             }
         }
     }
@@ -154,6 +233,7 @@ impl Session {
     async fn arrived(&mut self, welcomed: &Welcomed) {
         let (way, link) = (welcomed.way, &welcomed.link);
         self.worked = Some(way);
+        self.rtt = Some(link.rtt());
         let pin = TrackerPin::of(&link.peer_key());
         self.remember(pin).await;
         let ip = link.remote_address().ip();
@@ -165,6 +245,8 @@ impl Session {
         let stun = StunServer {
             main: SocketAddr::new(ip, stun_port),
             other: welcomed.stun_port.map(|port| SocketAddr::new(ip, port)),
+            // We may be connected to that very one.
+            alternate: welcomed.alternate.filter(|it| it.ip() != ip),
         };
         self.tell(TrackerEvent::Connected {
             pin,
@@ -210,23 +292,27 @@ impl Session {
             situation,
             config,
             node,
+            answer_due,
+            silences,
             ..
         } = self;
         said.forget();
+        *answer_due = None;
+        let introduction_timeout = introduction_timeout(&welcomed.link, *silences);
         let Welcomed { reader, writer, .. } = welcomed;
-        let message = situation_message(&situation.borrow_and_update());
+        let mut hosts = hosts(&situation.borrow_and_update());
+        let message = situation_message(&situation.borrow());
         writer.send(&message).await?;
         said.plan(&wanted.borrow_and_update());
         let period = welcomed.announce_interval;
         let mut renew = interval_at(Instant::now() + period, period);
         let mut next_batch = Instant::now();
-        let mut answer_due: Option<Instant> = None;
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 message = reader.recv() => match message? {
                     Some(message) => {
-                        answer_due = None;
+                        (*answer_due, *silences) = (None, 0);
                         node.send(TrackerEvent::Said(message).of(config.id)).await;
                     }
                     None => return Err(SessionError::Ended),
@@ -239,13 +325,17 @@ impl Session {
                 }
                 next = better.found() => return Ok(next),
                 Ok(()) = situation.changed() => {
-                    better.hurry();
                     let message = situation_message(&situation.borrow_and_update());
+                    let before = std::mem::replace(&mut hosts, self::hosts(&situation.borrow()));
+                    if before != hosts {
+                        better.hurry();
+                    }
                     writer.send(&message).await?;
                 }
-                Some((swarm, peer)) = introductions.recv() => {
+                // Who is in no swarm yet is introduced to nobody.
+                Some((swarm, peer)) = introductions.recv(), if !said.has_more() => {
                     writer.send(&ToTracker::Introduce { swarm, peer }).await?;
-                    answer_due.get_or_insert_with(|| Instant::now() + ANSWER_TIMEOUT);
+                    await_answer(answer_due, introduction_timeout);
                 }
                 Some(word) = words.recv() => writer.send(&word).await?,
                 Some((port, token)) = echoes.recv() => {
@@ -256,13 +346,14 @@ impl Session {
                     said.plan(&wanted.borrow_and_update());
                 }
                 () = sleep_until(answer_due.unwrap_or(next_batch)), if answer_due.is_some() => {
+                    *silences = silences.saturating_add(1);
                     return Err(SessionError::Silent);
                 }
                 () = sleep_until(next_batch), if said.has_more() => {
                     for message in said.next_batch() {
                         writer.send(&message).await?;
                         if matches!(message, ToTracker::Announce { .. }) {
-                            answer_due.get_or_insert_with(|| Instant::now() + ANSWER_TIMEOUT);
+                            await_answer(answer_due, ANSWER_TIMEOUT);
                         }
                     }
                     next_batch = Instant::now() + ANNOUNCE_PAUSE;
@@ -270,6 +361,31 @@ impl Session {
             }
         }
     }
+}
+
+/// Expects something within this time, or sooner if that is so already.
+fn await_answer(due: &mut Option<Instant>, within: Duration) {
+    let latest = Instant::now() + within;
+    *due = Some(due.map_or(latest, |due| due.min(latest)));
+}
+
+/// How long a tracker may take to introduce us; longer each time that it turns out to be slow. By TCP
+/// the answer stands in line with what is relayed, and a tracker that has ended says so.
+fn introduction_timeout(link: &Link, silences: u32) -> Duration {
+    match link.transport() {
+        Transport::Udp => (link.rtt() * INTRODUCTION_RTTS)
+            .max(LEAST_INTRODUCTION)
+            .saturating_mul(2u32.saturating_pow(silences))
+            .min(ANSWER_TIMEOUT),
+        Transport::Tcp => ANSWER_TIMEOUT,
+    }
+}
+
+/// The addresses of this machine: with others it is in another network.
+fn hosts(situation: &Situation) -> Vec<Candidate> {
+    let candidates = situation.candidates.iter();
+    let hosts = candidates.filter(|candidate| candidate.kind == CandidateKind::Host);
+    hosts.copied().collect()
 }
 
 fn situation_message(situation: &Situation) -> ToTracker {
@@ -303,6 +419,7 @@ async fn greet(way: Way, link: Link) -> Result<Welcomed, SessionError> {
     let Some(FromTracker::Welcome {
         public,
         stun_port,
+        alternate,
         announce_interval_s,
         retry_after_s,
         ..
@@ -317,6 +434,7 @@ async fn greet(way: Way, link: Link) -> Result<Welcomed, SessionError> {
         writer,
         public: public.and_then(|public| public.parse().ok()),
         stun_port,
+        alternate,
         // Whatever a tracker says, it gets no more than one round of announces in 5 s.
         announce_interval: Duration::from_secs(u64::from(announce_interval_s.clamp(5, 3600))),
         retry_after: Duration::from_secs(u64::from(retry_after_s)),

@@ -54,6 +54,17 @@ impl Daemon {
         (address, pin): (String, TrackerPin),
         paths: Paths,
     ) -> Daemon {
+        Daemon::start_relaying(place, idx, (address, pin), paths, None).await
+    }
+
+    /// The same, passing on so many bits per second for its swarms.
+    pub(crate) async fn start_relaying(
+        place: &Path,
+        idx: u16,
+        (address, pin): (String, TrackerPin),
+        paths: Paths,
+        relay_for_swarm: Option<u64>,
+    ) -> Daemon {
         let home = place.join("h");
         let downloads = place.join(format!("downloads/daemon-{idx}"));
         let task = tokio::spawn(warren_daemon::run(Config {
@@ -63,6 +74,7 @@ impl Daemon {
             tracker_pin: Some(pin),
             listen: Some("127.0.0.1:0".parse().unwrap()),
             paths,
+            relay_for_swarm,
             downloads: downloads.clone(),
             port_mapping: PortMapping::WhereNeeded,
         }));

@@ -13,7 +13,10 @@ use tokio::{
 use warren_net::{Connection, Endpoint, FrameReader, FrameWriter, Identity, Profile, Protocol};
 use warren_proto::{
     id::{PublicKey, RelayId, SwarmId, TrackerPin},
-    nat::{Transaction, check::Credentials},
+    nat::{
+        Transaction,
+        check::{Credentials, request_transaction_of},
+    },
     proof::Side,
     wire::{
         Bounded, Candidate, CandidateKind, FromTracker, Hello, NatFiltering, NatMapping, Paths,
@@ -51,6 +54,74 @@ async fn forged_introductions_cost_a_victim_3_kb_at_most() {
     assert!(bytes > 0, "the introductions were not believed at all");
     assert!(bytes <= VICTIM_BYTES, "{bytes} bytes");
     forger.daemon.stop().await;
+}
+
+/// Where a tracker says that we are, we test whether our NAT hairpins.
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_stun_answers_cost_a_victim_no_more_than_that_with_introductions() {
+    let victim = victim().await;
+    let at = victim.local_addr().unwrap();
+    let mut forger = Forger::start_with(Paths::Any, Some(at)).await;
+    for n in 0..10 {
+        forger.introduce(n, &[at]).await;
+    }
+    let bytes = count(victim).await;
+    assert!(bytes > 0, "nothing was believed at all");
+    assert!(bytes <= VICTIM_BYTES, "{bytes} bytes");
+    forger.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_trickle_points_no_guess_at_another_ip_address() {
+    let mut forger = Forger::start().await;
+    let named = victim().await;
+    let victim = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    let met = forger.introduce(1, &[named.local_addr().unwrap()]).await;
+    for mapping in [
+        NatMapping::Random {
+            low: 1024,
+            high: 65_535,
+        },
+        NatMapping::Sequential { step: 1 },
+        NatMapping::EndpointIndependent,
+    ] {
+        let trickled = FromTracker::Trickled {
+            id: met.id,
+            address: victim.local_addr().unwrap(),
+            mapping,
+        };
+        forger.said.send(trickled).await.unwrap();
+    }
+    assert_eq!(count(victim).await, 0);
+    forger.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_second_address_costs_a_victim_3_kb_at_most() {
+    let place = tempfile::Builder::new().prefix("w").tempdir().unwrap();
+    let identity = Identity::generate().unwrap();
+    let any = (Ipv4Addr::LOCALHOST, 0).into();
+    let endpoint = Endpoint::bind(any, &identity, &[Protocol::Tracker], Profile::Tracker).unwrap();
+    let victim = UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    let alternate = victim.local_addr().unwrap();
+    let served = endpoint.clone();
+    // Each connection has the daemon measure anew.
+    let serving = tokio::spawn(async move {
+        for _ in 0..16 {
+            let connection = served.accept().await.unwrap().complete().await.unwrap();
+            let _streams = greet_with(&connection, None, Some(alternate)).await;
+            sleep(Duration::from_millis(800)).await;
+            connection.close(0, "again");
+        }
+    });
+    let pin = TrackerPin::of(&identity.public_key());
+    let address = endpoint.local_addr().to_string();
+    let daemon = Daemon::start_with(place.path(), 1, (address, pin), Paths::Any).await;
+    let bytes = count(victim).await;
+    serving.await.unwrap();
+    assert!(bytes > VICTIM_BYTES / 2, "it was hardly believed: {bytes}");
+    assert!(bytes <= VICTIM_BYTES, "{bytes} bytes");
+    daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,7 +167,7 @@ async fn a_check_is_answered_only_if_it_is_authenticated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_reached_through_a_tracker_alone_sends_nothing_wherever_it_is_told_to() {
-    let mut forger = Forger::start_with(Paths::RelayOnly).await;
+    let mut forger = Forger::start_with(Paths::RelayOnly, None).await;
     let named = victim().await;
     let stranger = victim().await;
     let at = named.local_addr().unwrap();
@@ -125,7 +196,7 @@ async fn only_who_allows_it_sends_through_the_tracker() {
         (Paths::RelayOnly, true),
         (Paths::DirectOnly, false),
     ] {
-        let mut forger = Forger::start_with(paths).await;
+        let mut forger = Forger::start_with(paths, None).await;
         let mut relayed = forger.endpoint.socket().take_relay();
         // The daemon dials keys above its own.
         forger.introduce(255, &[]).await;
@@ -146,24 +217,33 @@ struct Forger {
     said: mpsc::Sender<FromTracker>,
     _place: tempfile::TempDir,
     endpoint: Endpoint,
+    /// Its other port of STUN.
+    _other: Endpoint,
 }
 
 impl Forger {
     /// Waits until the daemon has announced a share.
     async fn start() -> Forger {
-        Forger::start_with(Paths::Any).await
+        Forger::start_with(Paths::Any, None).await
     }
 
-    /// The same with a daemon that is reached by these paths alone.
-    async fn start_with(paths: Paths) -> Forger {
+    /// The same with a daemon that is reached by these paths alone. Whoever asks by STUN is told to be
+    /// at `named`.
+    async fn start_with(paths: Paths, named: Option<SocketAddr>) -> Forger {
         let place = tempfile::Builder::new().prefix("w").tempdir().unwrap();
         let identity = Identity::generate().unwrap();
         let any = (Ipv4Addr::LOCALHOST, 0).into();
         let endpoint =
             Endpoint::bind(any, &identity, &[Protocol::Tracker], Profile::Tracker).unwrap();
+        let other = Endpoint::bind(any, &identity, &[], Profile::Tracker).unwrap();
+        let stun_port = other.local_addr().port();
+        if let Some(named) = named {
+            answer_stun(&endpoint, named);
+            answer_stun(&other, named);
+        }
         let (said, to_say) = mpsc::channel(64);
         let (announced, mut swarms) = mpsc::channel(1);
-        tokio::spawn(serve(endpoint.clone(), to_say, announced));
+        tokio::spawn(serve(endpoint.clone(), stun_port, to_say, announced));
         let pin = TrackerPin::of(&identity.public_key());
         let address = endpoint.local_addr().to_string();
         let daemon = Daemon::start_with(place.path(), 1, (address, pin), paths).await;
@@ -180,6 +260,7 @@ impl Forger {
             said,
             _place: place,
             endpoint,
+            _other: other,
         }
     }
 
@@ -217,13 +298,29 @@ impl Forger {
     }
 }
 
+fn answer_stun(endpoint: &Endpoint, named: SocketAddr) {
+    let socket = endpoint.socket().clone();
+    let mut asked = socket.take_stun();
+    tokio::spawn(async move {
+        while let Some(request) = asked.recv().await {
+            if let Some(transaction) = request_transaction_of(&request.bytes) {
+                // The daemon looks for no integrity there.
+                let answer = Credentials::new(&[0; 10], &[0; 32]);
+                let answer = answer.encode_answer(transaction, named);
+                socket.send_raw(&answer, request.from);
+            }
+        }
+    });
+}
+
 async fn serve(
     endpoint: Endpoint,
+    stun_port: u16,
     mut to_say: mpsc::Receiver<FromTracker>,
     announced: mpsc::Sender<(SocketAddr, SwarmId)>,
 ) {
     let connection = endpoint.accept().await.unwrap().complete().await.unwrap();
-    let (mut reader, mut writer) = greet(&connection).await;
+    let (mut reader, mut writer) = greet(&connection, stun_port).await;
     loop {
         tokio::select! {
             message = reader.recv() => match message {
@@ -245,7 +342,16 @@ async fn serve(
     }
 }
 
-async fn greet(connection: &Connection) -> (FrameReader, FrameWriter) {
+async fn greet(connection: &Connection, stun_port: u16) -> (FrameReader, FrameWriter) {
+    greet_with(connection, Some(stun_port), None).await
+}
+
+/// Says that there is a second address.
+async fn greet_with(
+    connection: &Connection,
+    stun_port: Option<u16>,
+    alternate: Option<SocketAddr>,
+) -> (FrameReader, FrameWriter) {
     let (send, receive) = connection.quinn().accept_bi().await.unwrap();
     let (reader, mut writer) = (FrameReader::new(receive), FrameWriter::new(send));
     for message in [
@@ -256,7 +362,8 @@ async fn greet(connection: &Connection) -> (FrameReader, FrameWriter) {
         FromTracker::Welcome {
             observed: connection.remote_address(),
             public: None,
-            stun_port: None,
+            stun_port,
+            alternate,
             announce_interval_s: 60,
             retry_after_s: 1,
         },

@@ -164,7 +164,8 @@ impl Liar {
     }
 }
 
-fn identity_for(role: Role, other: PublicKey) -> Identity {
+/// A key that gives its owner this role towards `other`.
+pub(crate) fn identity_for(role: Role, other: PublicKey) -> Identity {
     loop {
         let identity = Identity::generate().unwrap();
         if (identity.public_key() < other) == (role == Role::Dials) {

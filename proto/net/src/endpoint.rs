@@ -15,6 +15,7 @@ use quinn::{
     ClientConfig, ConnectionError, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig,
     VarInt,
 };
+use ring::hmac;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -24,7 +25,7 @@ use crate::congestion::Detour;
 use crate::connection::Connection;
 use crate::exporter::{EarlyExporter, Taker};
 use crate::identity::{CERTIFICATE_NAME, Identity};
-use crate::socket::{Socket, Unsolicited};
+use crate::socket::{LocalIds, Socket, Unsolicited};
 use crate::tls::{self, Expect, KeyVerifier, Protocol};
 use crate::transport::{self, Profile, Way};
 
@@ -33,6 +34,11 @@ pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The QUIC version we speak (RFC 9000). Drafts are of no use to anyone.
 const QUIC_VERSIONS: [u32; 1] = [1];
+
+/// What the keys are for that outlive the process, so that whoever talked to it before it was started
+/// anew is told that their connection is no more: a stateless reset (RFC 9000 §10.3).
+const IDS_PURPOSE: &str = "warren connection ids v1";
+const RESET_PURPOSE: &str = "warren stateless reset v1";
 
 /// Close code for a connection whose handshake established nothing we can use.
 const CLOSE_UNUSABLE: u32 = 1;
@@ -151,13 +157,16 @@ impl Endpoint {
     ) -> Result<Self, BindError> {
         let failed = |source| BindError::Socket { addr, source };
         let payload_bytes = profile.max_payload_bytes();
-        let socket = Socket::bind_with(addr, payload_bytes, unsolicited).map_err(failed)?;
+        // Of one port each: who is told that a connection is no more at one of our ports learns
+        // nothing that would end one at another (RFC 9000 §21.11).
+        let ids = |local: SocketAddr| LocalIds::new(&identity.derive(IDS_PURPOSE, local.port()));
+        let socket = Socket::bind_as(addr, payload_bytes, unsolicited, ids).map_err(failed)?;
         let server = match serves {
             [] => None,
             _ => Some(Server::new(identity, serves, profile)?),
         };
         let quic = quinn::Endpoint::new_with_abstract_socket(
-            endpoint_config(profile, &socket),
+            endpoint_config(profile, &socket, identity),
             server.as_ref().map(|server| server.quic.clone()),
             Arc::clone(&socket) as Arc<dyn quinn::AsyncUdpSocket>,
             Arc::new(TokioRuntime),
@@ -570,8 +579,10 @@ fn may_use(socket: &Socket, route: Option<SocketAddr>, key: PublicKey) -> bool {
     })
 }
 
-fn endpoint_config(profile: Profile, socket: &Socket) -> EndpointConfig {
-    let mut config = EndpointConfig::default();
+fn endpoint_config(profile: Profile, socket: &Socket, identity: &Identity) -> EndpointConfig {
+    let key = identity.derive(RESET_PURPOSE, socket.local_addr().port());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
+    let mut config = EndpointConfig::new(Arc::new(key));
     let local_ids = socket.local_ids();
     config
         .max_udp_payload_size(profile.max_payload_bytes())

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
+use ring::hmac;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use warren_proto::id::PublicKey;
@@ -23,6 +24,9 @@ pub(crate) const CERTIFICATE_NAME: &str = "warren";
 
 /// Largest key file read: an Ed25519 key in PEM is 200 bytes or less.
 const KEY_FILE_BYTES: u64 = 4096;
+
+/// The bits that all ports of the dynamic range have.
+const DYNAMIC_PORTS: u16 = 0xc000;
 
 /// Who this process is: an Ed25519 key pair and its self-signed certificate.
 ///
@@ -126,6 +130,26 @@ impl Identity {
     /// The private half, for rustls.
     pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
+    }
+
+    /// A port that is ours more than another's: the same each time, from the range that is nobody's
+    /// (49152 to 65535, RFC 6335 §6). Nobody can tell it from the public key.
+    pub fn usual_port(&self) -> u16 {
+        let [high, low, ..] = self.derive("warren port v1", 0);
+        DYNAMIC_PORTS | u16::from_be_bytes([high, low])
+    }
+
+    /// A key of our own for one purpose, the same for as long as our key is, which tells nothing of
+    /// that: HMAC-SHA256 under the private key, of the purpose and, for one of several things, the
+    /// number of that.
+    pub(crate) fn derive(&self, purpose: &str, number: u16) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.key.serialize_der());
+        let mut context = hmac::Context::with_key(&key);
+        context.update(purpose.as_bytes());
+        context.update(&number.to_be_bytes());
+        let mut derived = [0; 32];
+        derived.copy_from_slice(context.sign().as_ref());
+        derived
     }
 
     fn from_key(key: KeyPair) -> Result<Self, IdentityError> {
@@ -247,6 +271,22 @@ mod tests {
             1,
             "no temporary left"
         );
+    }
+
+    #[test]
+    fn what_is_derived_of_a_key_stays_with_it_and_is_no_other_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |name| Identity::load_or_create(&folder.path().join(name)).unwrap();
+        let (first, again, other) = (load("a"), load("a"), load("b"));
+        assert_eq!(first.usual_port(), again.usual_port());
+        assert!(first.usual_port() >= 49_152);
+        assert_eq!(first.derive("one", 1), again.derive("one", 1));
+        let others = [
+            first.derive("one", 2),
+            first.derive("two", 1),
+            other.derive("one", 1),
+        ];
+        assert!(!others.contains(&first.derive("one", 1)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod exporter;
 mod frames;
 mod identity;
 mod link;
+mod relay;
 mod socket;
 mod tcp;
 pub mod tls;
@@ -27,6 +28,7 @@ pub use endpoint::{AcceptError, BindError, ConnectError, Endpoint, Handshake, In
 pub use frames::{FrameError, FrameReader, FrameWriter, SendError};
 pub use identity::{Identity, IdentityError};
 pub use link::{Link, LinkError, LinkReader, LinkWriter};
+pub use relay::{Relay, RelayCounts, Seat, Way};
 pub use socket::{
     Class, Datagram, RelayBatch, Relayed, Socket, SocketCounters, Unsolicited, Via, canonical,
 };

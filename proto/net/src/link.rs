@@ -120,6 +120,18 @@ impl Link {
         }
     }
 
+    /// The code with which the other side closed; by QUIC alone, where more than one means something to
+    /// who dialled.
+    pub fn close_code(&self) -> Option<u64> {
+        let Self::Quic(connection) = self else {
+            return None;
+        };
+        match connection.quinn().close_reason()? {
+            quinn::ConnectionError::ApplicationClosed(close) => Some(close.error_code.into_inner()),
+            _ => None,
+        }
+    }
+
     /// Waits until the connection is over, or was closed here.
     pub async fn closed(&self) {
         match self {

@@ -105,12 +105,22 @@ impl Socket {
         payload_bytes: u16,
         unsolicited: Unsolicited,
     ) -> io::Result<Arc<Self>> {
+        Self::bind_as(addr, payload_bytes, unsolicited, |_| LocalIds::default())
+    }
+
+    /// The same, with connection ids that depend on the address it is bound to.
+    pub(crate) fn bind_as(
+        addr: SocketAddr,
+        payload_bytes: u16,
+        unsolicited: Unsolicited,
+        ids: impl FnOnce(SocketAddr) -> LocalIds,
+    ) -> io::Result<Arc<Self>> {
         let io = tokio::net::UdpSocket::from_std(open::open(addr)?)?;
         let state = UdpSocketState::new((&io).into())?;
         let state_named = UdpSocketState::new((&io).into())?;
         let local = canonical(io.local_addr()?);
         let segments = MAX_RECEIVE_BYTES.div_ceil(usize::from(payload_bytes).max(1));
-        let local_ids = LocalIds::default();
+        let local_ids = ids(local);
         let (taker, counters) = <(Arc<Taker>, Arc<Counters>)>::default();
         let extras = Extras::new(local, Arc::clone(&taker), Arc::clone(&counters));
         Ok(Arc::new(Self {
@@ -276,8 +286,8 @@ impl Socket {
     /// `id`. What comes from there with that header arrives on the route.
     ///
     /// A session belongs to one route, the last that was pointed at it, and a route has one
-    /// session, the last it was pointed at. `tracker` must be where a tracker connection leads: it
-    /// has consented. False, and nothing has changed, if it is no [relay](Class::Relay) route.
+    /// session, the last it was pointed at. `tracker` must be where a tracker connection leads, or a
+    /// direct one to a peer that relays: it has consented. False, and nothing has changed, if it is no [relay](Class::Relay) route.
     pub fn point_relay(&self, route: SocketAddr, id: RelayId, tracker: SocketAddr) -> bool {
         let tracker = canonical(tracker);
         self.routes.point_relay(route, Path::Relay { id, tracker })
@@ -311,7 +321,7 @@ impl Socket {
         });
     }
 
-    /// Every relayed datagram from now on that is not of a session of ours; for a tracker. A second
+    /// Every relayed datagram from now on that is not of a session of ours; for whoever relays. A second
     /// call takes over from the first.
     ///
     /// Without it such datagrams are stray. Nothing is known of their senders.
@@ -354,6 +364,15 @@ impl Socket {
     pub fn via_of(&self, route: SocketAddr) -> Option<Via> {
         let place = self.routes.path(RouteId::of(route)?)?.place()?;
         Some(place.via)
+    }
+
+    /// Which of our addresses the peer of a direct route sends to, where it was heard since the path was
+    /// chosen.
+    pub fn local_ip_of(&self, route: SocketAddr) -> Option<IpAddr> {
+        match self.routes.path(RouteId::of(route)?)? {
+            Path::Direct { local_ip, .. } => local_ip,
+            Path::Relay { .. } | Path::Tunnel { .. } => None,
+        }
     }
 
     /// Whether a route leads anywhere.

@@ -23,7 +23,7 @@ use rand::{Rng, SeedableRng};
 
 use super::probe::{Question, encode_request};
 use super::stun::{self, Message, Transaction};
-use super::{Charge, MAIN, Transmit, usable};
+use super::{Charge, MAIN, Transmit, usable_server};
 use crate::wire::{NatFiltering, NatMapping};
 
 /// How often we ask for an answer from the other port. None of these can be repeated when none is
@@ -110,7 +110,7 @@ impl FilteringProbe {
     ) -> FilteringProbe {
         let mut rng = StdRng::from_seed(seed);
         let [plain, change, invitation] = [(); 3].map(|()| Transaction(rng.random()));
-        let canonical = usable(server).zip(usable(other_port));
+        let canonical = usable_server(server).zip(usable_server(other_port));
         let (server, other_port) = canonical.unwrap_or((server, other_port));
         let mut probe = FilteringProbe {
             server,
@@ -154,7 +154,7 @@ impl FilteringProbe {
 
     /// Takes a datagram in. What is not an answer of the server changes nothing.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        let (Some(from), Some(message)) = (usable(from), Message::parse(bytes)) else {
+        let (Some(from), Some(message)) = (usable_server(from), Message::parse(bytes)) else {
             return;
         };
         self.plain.handle_message(from, &message);

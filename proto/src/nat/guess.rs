@@ -30,7 +30,9 @@
 //! | settling | first | endpoint-independent, our port for the peer's address | as spraying, from that socket |
 //! | opening | on the word | random, our range: when all sockets are open | waits |
 //! | spraying | first | endpoint-independent, our port: at once | on the word, checks 880 ports |
-//! | block | first | our range, or after a sample our place in the sequence | on the word, checks all ports |
+//! | block | first | our range | on the word, checks all ports |
+//! | lining | on the word | sequential, a port amid a run of ours: after that was opened between two samples | waits |
+//! | crowding | on the word | our range: at once | checks that port and the two beside it from 728 sockets |
 
 mod plan;
 mod sampling;
@@ -49,7 +51,7 @@ use super::{MAIN, Transmit, usable};
 use crate::wire::{CandidateKind, NatFiltering, NatMapping, Rendezvous, Technique};
 use plan::{Class, Role, SPRAY, role};
 use sampling::Sampling;
-use shots::{AHEAD, AIMED, AROUND, OPENINGS, PROBES, Shot};
+use shots::{AHEAD, AIMED, AROUND, OPENINGS, PROBES, RUN, Shot};
 
 pub use plan::possible;
 
@@ -80,13 +82,6 @@ const SETTLINGS: usize = 5;
 /// Most words taken from the peer: one for each of its rounds, and to spare.
 const WORDS: usize = 8;
 
-/// Most samples in one attempt.
-const SAMPLES: usize = 2 * if SETTLINGS > ROUNDS {
-    SETTLINGS
-} else {
-    ROUNDS
-};
-
 /// What an attempt must know of our own side to guess ports.
 #[derive(Clone, Debug)]
 pub struct Guessing {
@@ -113,6 +108,8 @@ pub struct Turn {
     pub technique: Technique,
     /// Most packets it takes.
     pub packets: usize,
+    /// Fewest new flows in our NAT with which it is worth while.
+    pub least: usize,
 }
 
 /// What a guess wants to be said or asked.
@@ -185,6 +182,8 @@ pub(super) struct Guess {
     /// What the peer's NAT lets in.
     filtering: NatFiltering,
     own: Class,
+    /// As the tracker told of it.
+    theirs: Class,
     role: Role,
     stage: Stage,
     ends: Instant,
@@ -222,6 +221,7 @@ impl Guess {
             filtering: rendezvous.filtering,
             told,
             own: advised,
+            theirs: peer,
             role,
             stage: Stage::Waiting {
                 until: start + grace(role, rendezvous, settings.filtering),
@@ -416,19 +416,19 @@ impl Guess {
                 self.queue();
             }
             Role::Mutual | Role::Settling if !self.has_said => self.begin_round(now),
-            Role::Block if !self.has_said && self.step().is_some() => self.begin_round(now),
-            Role::Spraying | Role::Block if !self.has_said => {
+            Role::Spraying | Role::Block | Role::Crowding if !self.has_said => {
                 self.say_place();
                 self.proceed(now);
             }
             _ if self.word.is_none() => {
                 let until = match self.role {
-                    Role::Predicting | Role::Opening => self.ends,
+                    Role::Predicting | Role::Opening | Role::Lining | Role::Crowding => self.ends,
                     _ => now + PATIENCE,
                 };
                 self.stage = Stage::Ready { until };
             }
             _ if !self.has_turn() => self.queue(),
+            Role::Lining => self.begin_round(now),
             _ => self.fire(now),
         }
     }
@@ -445,6 +445,7 @@ impl Guess {
                 ip: self.told.ip(),
                 technique: self.role.technique(),
                 packets: packets(self.role),
+                least: least(self.role),
             }));
         }
     }
@@ -480,12 +481,12 @@ impl Guess {
         via
     }
 
-    /// Finds out where our sequence is: with one sample, or two around a packet to the peer.
+    /// Finds out where our sequence is: with one sample, or two around packets to the peer.
     fn begin_round(&mut self, now: Instant) {
         self.rounds += 1;
         self.has_said = false;
         self.shots.clear();
-        let is_bracket = matches!(self.role, Role::Predicted | Role::Settling);
+        let is_bracket = matches!(self.role, Role::Predicted | Role::Settling | Role::Lining);
         let before = self.ask();
         let mut questions = vec![before];
         if is_bracket {
@@ -496,12 +497,23 @@ impl Guess {
         let mut asked = sampling.take_due(now).into_iter().map(Move::Ask);
         self.moves.extend(asked.next());
         if is_bracket {
-            self.shots = shots::open_one(self.easy_via, self.told, self.filtering).into();
+            self.shots = self.open().into();
             self.last_shot = now;
             self.shoot(now);
         }
         self.moves.extend(asked);
         self.stage = Stage::Sampling(sampling);
+    }
+
+    /// What is sent between two samples.
+    fn open(&mut self) -> Vec<Shot> {
+        let (via, filtering) = (self.easy_via, self.filtering);
+        match (self.role, self.theirs) {
+            (Role::Lining, Class::Ranged(range)) => {
+                shots::open_run(via, self.told.ip(), range, filtering, &mut self.rng)
+            }
+            _ => shots::open_one(via, self.told, filtering),
+        }
     }
 
     /// A question from a socket of its own.
@@ -525,15 +537,19 @@ impl Guess {
                 _ if self.rounds < SETTLINGS => self.begin_round(now),
                 _ => self.stop(),
             },
-            Role::Predicted => {
+            Role::Predicted | Role::Lining => {
                 if let Some(between) = between {
                     self.say(between.port, NatMapping::Sequential { step });
                 }
-                self.stage = Stage::Resting { until: now + REST };
+                let rest = if self.role == Role::Lining {
+                    OPEN
+                } else {
+                    REST
+                };
+                self.stage = Stage::Resting { until: now + rest };
             }
             _ => {
-                let ahead = if self.role == Role::Mutual { AHEAD } else { 0 };
-                let place = newest.and_then(|port| shots::stepped(port, step, ahead.into()));
+                let place = newest.and_then(|port| shots::stepped(port, step, AHEAD.into()));
                 match place {
                     Some(port) => self.say(port, NatMapping::Sequential { step }),
                     None => return self.stop(),
@@ -582,30 +598,19 @@ impl Guess {
             (Role::Spraying, Class::Ranged(range)) => {
                 shots::birthday(self.easy_via, address.ip(), range, &mut self.rng)
             }
-            (Role::Block, _) => self.aim_block(word),
-            _ => Vec::new(),
-        }
-    }
-
-    fn aim_block(&mut self, word: Word) -> Vec<Shot> {
-        let ports: Vec<u16> = match (self.own, word.class) {
-            (_, Class::Ranged(theirs)) => theirs.ports().collect(),
-            (Class::Ranged(ours), Class::Sequential { step, .. }) => {
-                shots::run(word.address.port(), step, ours)
+            (Role::Crowding, Class::Sequential { step, .. }) => {
+                let vias: Vec<u16> = (0..shots::CROWD).map(|_| self.new_via()).collect();
+                shots::crowd(&vias, address, step)
+            }
+            (Role::Block, Class::Ranged(theirs)) => {
+                let (ip, ports) = (address.ip(), theirs.ports().collect());
+                let mut rng = self.rng.clone();
+                let shots = shots::spray(|| self.new_via(), ip, ports, &mut rng);
+                self.rng = rng;
+                shots
             }
             _ => Vec::new(),
-        };
-        // Of a sequence one pass is enough: a second would leave the run that the peer knows of.
-        let is_one_pass = self.step().is_some();
-        let passes = if is_one_pass {
-            ports.len().min(SPRAY)
-        } else {
-            SPRAY
-        };
-        let mut rng = self.rng.clone();
-        let shots = shots::spray(|| self.new_via(), word.address.ip(), ports, &mut rng);
-        self.rng = rng;
-        shots.into_iter().take(passes).collect()
+        }
     }
 
     fn handle_fired(&mut self, now: Instant) {
@@ -642,7 +647,9 @@ fn grace(role: Role, rendezvous: &Rendezvous, own: NatFiltering) -> Duration {
         Role::Predicted => return Duration::ZERO,
         Role::Predicting | Role::Spraying => own,
         Role::Opening => rendezvous.filtering,
-        Role::Mutual | Role::Settling | Role::Block => NatFiltering::PortDependent,
+        Role::Mutual | Role::Settling | Role::Lining | Role::Crowding | Role::Block => {
+            NatFiltering::PortDependent
+        }
     };
     match (easy, rendezvous.candidates.len()) {
         (NatFiltering::Unknown, _) => UNSURE_GRACE,
@@ -659,13 +666,23 @@ const fn packets(role: Role) -> usize {
         Role::Mutual => AIMED as usize * 3 * ROUNDS,
         Role::Opening => OPENINGS,
         Role::Settling | Role::Spraying => PROBES,
-        Role::Block => SPRAY,
+        Role::Lining => RUN,
+        Role::Crowding | Role::Block => SPRAY,
     }
 }
 
-/// Flows that an attempt may make in a NAT beside those of its guess: candidates and addresses learnt
-/// on the way, samples, sockets opened to be foretold.
-pub(super) const OTHER_FLOWS: usize = crate::limits::CANDIDATES + 4 + SAMPLES + ROUNDS + SETTLINGS;
+/// Flows with which a role's guess is worth while: half of the checks of a birthday hit in 92 of 100.
+const fn least(role: Role) -> usize {
+    match role {
+        Role::Predicted => 0,
+        Role::Predicting => AROUND,
+        Role::Mutual => AIMED as usize * ROUNDS,
+        Role::Lining => RUN,
+        Role::Opening => OPENINGS,
+        Role::Settling | Role::Spraying => PROBES / 2,
+        Role::Crowding | Role::Block => SPRAY / 2,
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -270,7 +270,7 @@ fn check_measured(kind: NatKind, loss: f64) {
     let tracker = net.stun_server(ms(5));
     let other_port = SocketAddr::new(tracker.ip(), tracker.port() + 1);
     let other_ip = net.stun_server(ms(5));
-    let measured = net.measure(host, &[tracker, other_port, other_ip]);
+    let measured = net.measure(host, &[tracker, other_port, other_ip], Vec::new());
     let context = format!("{kind:?} measured as {measured:?}");
     assert!(measured.compares_addresses(), "{context}");
     assert_eq!(measured.dependence, Some(kind.mapping), "{context}");

@@ -12,7 +12,8 @@
 //! [`echo`] is what a tracker sends to show that a port of our router is open.
 //!
 //! [`Allowance`] bounds what all attempts together send to an address that does not answer,
-//! [`Turnstile`] what they send when they guess ports.
+//! [`Turnstile`] what they send when they guess ports, [`Flows`] what all that a machine does takes up in
+//! the NATs it is behind.
 //!
 //! Guessing takes further sockets. Machines number them: 0, [`MAIN`], is the one that QUIC uses; for
 //! any other number whoever drives the machine opens a socket the first time that a [`Transmit`]
@@ -31,6 +32,7 @@ mod allowance;
 pub mod check;
 pub mod echo;
 mod filtering;
+mod flows;
 mod guess;
 mod keeper;
 mod probe;
@@ -48,10 +50,12 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use allowance::Allowance;
 pub use filtering::FilteringProbe;
+pub use flows::Flows;
 pub use guess::{Guessing, Turn, possible};
 pub use keeper::{KeeperEvent, PathKeeper};
 pub use probe::{
-    Confidence, Dependence, Hairpinning, MappingProbe, Measured, Sample, Verdict, classify,
+    Confidence, Dependence, Hairpinning, MappingProbe, Measured, Observation, Observers, Sample,
+    Verdict, classify,
 };
 pub use punch::{Path, PunchAttempt, PunchEvent};
 pub use stun::Transaction;
@@ -93,6 +97,11 @@ const LOWEST_PORT: u16 = 1024;
 /// The address without its IPv6 mapping, flow label and scope, or `None` when no check may ever go
 /// there: multicast, broadcast, unspecified, link-local, reserved, a port below 1024.
 fn usable(address: SocketAddr) -> Option<SocketAddr> {
+    usable_server(address).filter(|address| address.port() >= LOWEST_PORT)
+}
+
+/// The same for a server that a tracker is, or names at its own address: a service may be at any port.
+fn usable_server(address: SocketAddr) -> Option<SocketAddr> {
     let ip = address.ip().to_canonical();
     let forbidden = match ip {
         IpAddr::V4(ip) => matches!(ip.octets(), [0, ..] | [169, 254, ..] | [224..=255, ..]),
@@ -104,7 +113,7 @@ fn usable(address: SocketAddr) -> Option<SocketAddr> {
             _ => false,
         },
     };
-    (!forbidden && address.port() >= LOWEST_PORT).then(|| SocketAddr::new(ip, address.port()))
+    (!forbidden && address.port() != 0).then(|| SocketAddr::new(ip, address.port()))
 }
 
 /// Whether the address is inside a private network (RFC 1918, RFC 6598, RFC 4193) or this machine,
@@ -141,6 +150,14 @@ mod tests {
         ] {
             assert_eq!(usable(address.parse().unwrap()), None, "{address}");
         }
+    }
+
+    #[test]
+    fn a_server_may_be_at_the_port_of_a_service_and_nowhere_else_than_a_peer() {
+        let server = |address: &str| usable_server(address.parse().unwrap());
+        assert_eq!(server("[::ffff:192.0.2.1]:443"), server("192.0.2.1:443"));
+        assert!(server("192.0.2.1:443").is_some() && server("192.0.2.1:0").is_none());
+        assert_eq!(server("224.0.0.1:443"), None);
     }
 
     #[test]

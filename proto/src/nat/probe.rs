@@ -13,17 +13,18 @@
 //! the probe opens another the first time that something is to be sent by its number.
 //!
 //! Two ports of one server tell whether the mapping depends on the port; only two IP addresses tell
-//! whether it depends on the address. A peer on an open path is as good a server for that: what it
-//! sees of us is added with [`Measured::observed_by`].
+//! whether it depends on the address. A peer on an open path is as good a server for that
+//! ([`Observers`]): what it sees of us is added with [`MappingProbe::observed_by`].
 //!
 //! Answers are not authenticated. They are matched by transaction and source, so only somebody who
 //! sees our packets can forge one; what it gains is that our peers look for us in a wrong place, and
-//! six packets to an address it names.
+//! what the [`Allowance`](super::Allowance) leaves of six packets to an address it names.
 //!
 //! Not here: filtering, which only a packet from an address we never sent to can show
 //! ([`super::FilteringProbe`]).
 
 mod classify;
+mod observers;
 mod question;
 #[cfg(test)]
 mod tests;
@@ -36,9 +37,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::stun::{self, Message, Transaction};
-use super::{Charge, MAIN, Transmit, usable};
+use super::{Charge, MAIN, Transmit, usable, usable_server};
 use crate::wire::NatMapping;
 pub use classify::{Confidence, Dependence, Sample, Verdict, classify};
+pub use observers::{Observation, Observers};
 pub(in crate::nat) use question::{Answer, Question, encode_request};
 
 /// Most servers asked.
@@ -54,6 +56,9 @@ const RANGE_SOCKETS: u16 = 32;
 
 /// Between the questions from those.
 const RANGE_GAP: Duration = Duration::from_millis(2);
+
+/// How long a server at another IP address may take once the first has answered: three requests.
+const ALTERNATE_WAIT: Duration = Duration::from_millis(500);
 
 /// How often each side of a hairpin test sends.
 const HAIRPINS: usize = 3;
@@ -92,12 +97,16 @@ pub struct Measured {
 }
 
 impl Measured {
-    fn of(samples: Vec<Sample>, hairpinning: Hairpinning) -> Measured {
+    fn of(
+        samples: Vec<Sample>,
+        observations: &[Observation],
+        hairpinning: Hairpinning,
+    ) -> Measured {
         let Verdict {
             mapping,
             dependence,
             confidence,
-        } = classify(&samples);
+        } = classify(&samples, observations);
         Measured {
             mapping,
             dependence,
@@ -125,24 +134,6 @@ impl Measured {
         let differs = |s: &Sample| s.via == MAIN && Some(s.server.ip()) != first;
         self.samples.iter().any(differs)
     }
-
-    /// What is known when somebody at `observer` sees our main socket come from `mapped`, and has
-    /// shown so by an authenticated check. A mapping taken for endpoint-independent may turn out to
-    /// depend on the address; then a new thorough probe finds its pattern.
-    pub fn observed_by(mut self, observer: SocketAddr, mapped: SocketAddr) -> Measured {
-        let is_new = self.samples.iter().all(|sample| sample.server != observer);
-        if is_new && self.samples.len() < SERVERS + usize::from(RANGE_SOCKETS) {
-            let sample = Sample {
-                via: MAIN,
-                server: observer,
-                mapped,
-                is_first_try: false,
-            };
-            let main = self.samples.iter().filter(|s| s.via == MAIN).count();
-            self.samples.insert(main, sample);
-        }
-        Measured::of(self.samples, self.hairpinning)
-    }
 }
 
 /// Asks some servers how our sockets look to them.
@@ -152,6 +143,9 @@ pub struct MappingProbe {
     depth: Depth,
     stage: Stage,
     questions: Vec<Question>,
+    observations: Vec<Observation>,
+    /// Until when servers at other IP addresses than the first may take, once that has answered.
+    patience: Option<Instant>,
     hairpin: Transaction,
     hairpinning: Hairpinning,
     transmits: VecDeque<Transmit>,
@@ -199,6 +193,15 @@ impl MappingProbe {
         MappingProbe::begin(now, servers, seed, Depth::Thorough)
     }
 
+    /// The same when peers have shown, by authenticated checks, where they see our main socket come
+    /// from. A mapping that looks endpoint-independent to the servers is looked at by further sockets
+    /// then, for the pattern of its ports.
+    pub fn observed_by(mut self, observations: Vec<Observation>) -> MappingProbe {
+        self.observations = observations;
+        self.observations.truncate(SERVERS);
+        self
+    }
+
     fn begin(now: Instant, servers: &[SocketAddr], seed: [u8; 32], depth: Depth) -> MappingProbe {
         let mut rng = StdRng::from_seed(seed);
         let hairpin = Transaction(rng.random());
@@ -207,11 +210,13 @@ impl MappingProbe {
             depth,
             stage: Stage::Main,
             questions: Vec::new(),
+            observations: Vec::new(),
+            patience: None,
             hairpin,
             hairpinning: Hairpinning::Unknown,
             transmits: VecDeque::new(),
         };
-        for address in servers.iter().copied().filter_map(usable) {
+        for address in servers.iter().copied().filter_map(usable_server) {
             let known = &probe.questions;
             let fits = known
                 .first()
@@ -250,11 +255,15 @@ impl MappingProbe {
     /// Takes a datagram in, on whichever socket it came. What is not an answer of the server that
     /// was asked changes nothing.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        let (Some(from), Some(message)) = (usable(from), Message::parse(bytes)) else {
+        let (Some(from), Some(message)) = (usable_server(from), Message::parse(bytes)) else {
             return;
         };
         for question in &mut self.questions {
             question.handle_message(from, &message);
+        }
+        let is_first = |q: &Question| !self.is_alternate(q) && q.answer().is_some();
+        if self.questions.iter().any(is_first) {
+            self.patience.get_or_insert(now + ALTERNATE_WAIT);
         }
         let is_hairpin =
             message.kind == stun::BINDING_REQUEST && message.transaction == self.hairpin;
@@ -267,8 +276,26 @@ impl MappingProbe {
 
     /// Advances to `now`: asks again those that have not answered, or gives them up.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.give_up_alternates(now);
         self.send_due(now);
         self.advance(now);
+    }
+
+    /// A second address that does not answer, as behind a firewall, must not hold up what is known.
+    fn give_up_alternates(&mut self, now: Instant) {
+        if self.patience.is_none_or(|until| now < until) {
+            return;
+        }
+        let first = self.questions.first().map(|first| first.address().ip());
+        let alternates = self.questions.iter_mut();
+        let alternates = alternates.filter(|it| Some(it.address().ip()) != first);
+        alternates.for_each(Question::give_up);
+    }
+
+    /// Whether it goes to another IP address than the first.
+    fn is_alternate(&self, question: &Question) -> bool {
+        let first = self.questions.first().map(|first| first.address().ip());
+        Some(question.address().ip()) != first
     }
 
     fn send_due(&mut self, now: Instant) {
@@ -290,8 +317,21 @@ impl MappingProbe {
         match self.stage {
             Stage::Ended | Stage::Reported => None,
             Stage::Hairpin { next, .. } => Some(next),
-            _ => self.questions.iter().filter_map(|q| q.poll_timeout()).min(),
+            Stage::Main => self.next_question().map(|next| {
+                let patience = self.patience.filter(|_| self.awaits_alternate());
+                patience.map_or(next, |until| next.min(until))
+            }),
+            _ => self.next_question(),
         }
+    }
+
+    fn next_question(&self) -> Option<Instant> {
+        self.questions.iter().filter_map(|q| q.poll_timeout()).min()
+    }
+
+    fn awaits_alternate(&self) -> bool {
+        let mut waiting = self.questions.iter();
+        waiting.any(|it| it.poll_timeout().is_some() && self.is_alternate(it))
     }
 
     /// The result, once: when every server has answered or was given up.
@@ -300,7 +340,8 @@ impl MappingProbe {
             return None;
         };
         self.stage = Stage::Reported;
-        Some(Measured::of(self.samples(), self.hairpinning))
+        let samples = self.samples();
+        Some(Measured::of(samples, &self.observations, self.hairpinning))
     }
 
     fn samples(&self) -> Vec<Sample> {
@@ -325,7 +366,7 @@ impl MappingProbe {
         let samples = self.samples();
         match self.stage {
             Stage::Main => self.deepen(now, &samples),
-            Stage::Sequence => match classify(&samples).mapping {
+            Stage::Sequence => match self.verdict(&samples).mapping {
                 NatMapping::Random { .. } | NatMapping::AddressDependent => {
                     self.stage = Stage::Range;
                     self.ask_from(now, SEQUENCE_SOCKETS + 1..=RANGE_SOCKETS, RANGE_GAP);
@@ -338,9 +379,13 @@ impl MappingProbe {
         }
     }
 
+    fn verdict(&self, samples: &[Sample]) -> Verdict {
+        classify(samples, &self.observations)
+    }
+
     fn deepen(&mut self, now: Instant, samples: &[Sample]) {
         use Dependence::EndpointIndependent;
-        let verdict = classify(samples);
+        let verdict = self.verdict(samples);
         match verdict.dependence {
             _ if self.depth == Depth::Main => self.stage = Stage::Ended,
             Some(EndpointIndependent) => {
@@ -413,7 +458,8 @@ impl MappingProbe {
                 to,
                 bytes: encode_request(self.hairpin, &[]),
                 ttl: None,
-                charge: Charge::Free,
+                // Where the server says that we are, somebody else may be.
+                charge: Charge::Unasked,
             });
         }
     }

@@ -42,7 +42,7 @@ use super::check::{self, Check, Credentials, username_of};
 use super::guess::{Guess, Guessing, Move, Request, Turn};
 use super::schedule::{Approach, Due, PROBES_PER_ADDRESS, Schedule};
 use super::stun::{Message, Transaction};
-use super::{Charge, MAIN, Transmit, is_private, usable};
+use super::{Charge, MAIN, Transmit, is_private, usable, usable_server};
 use crate::limits::CANDIDATES;
 use crate::proof::Side;
 use crate::wire::{CandidateKind, NatMapping, Rendezvous, Technique};
@@ -271,15 +271,21 @@ impl PunchAttempt {
 
     /// The same, by any of our sockets.
     pub fn handle_datagram_via(&mut self, now: Instant, via: u16, from: SocketAddr, bytes: &[u8]) {
-        let Some(from) = usable(from).filter(|_| self.recognizes(bytes)) else {
+        if !self.recognizes(bytes) {
             return;
-        };
+        }
         if let (Some(guess), Some(message)) = (&mut self.guess, Message::parse(bytes))
             && guess.recognizes(message.transaction)
         {
-            guess.handle_message(now, from, &message);
-            return self.send_due(now);
+            if let Some(server) = usable_server(from) {
+                guess.handle_message(now, server, &message);
+                self.send_due(now);
+            }
+            return;
         }
+        let Some(from) = usable(from) else {
+            return;
+        };
         let from = (via, from);
         match self.credentials.decode(bytes) {
             Ok(Check::Request {
@@ -319,6 +325,14 @@ impl PunchAttempt {
     pub fn deny_turn(&mut self, now: Instant) {
         if let Some(guess) = &mut self.guess {
             guess.deny_turn();
+            self.send_due(now);
+        }
+    }
+
+    /// Guesses no more: there is a later rendezvous with the same peer, which knows better where we are.
+    pub fn stop_guessing(&mut self, now: Instant) {
+        if let Some(guess) = &mut self.guess {
+            guess.stop();
             self.send_due(now);
         }
     }

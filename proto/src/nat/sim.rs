@@ -16,8 +16,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::{
-    Allowance, Charge, MAIN, MappingProbe, Measured, PunchAttempt, PunchEvent, Transmit, TurnEnd,
-    Turnstile,
+    Allowance, Charge, Flows, MAIN, MappingProbe, Measured, Observation, PunchAttempt, PunchEvent,
+    Transmit, TurnEnd, Turnstile,
 };
 use crate::id::{PublicKey, SwarmId};
 use crate::proof::Side;
@@ -72,6 +72,7 @@ struct Host {
     closed: BTreeSet<u16>,
     allowance: Allowance,
     turnstile: Turnstile,
+    flows: Flows<u16>,
     /// The host it was introduced to, where that is told its words to come from, and how long they
     /// take.
     peer: Option<(usize, IpAddr, Duration)>,
@@ -107,7 +108,7 @@ impl Host {
 }
 
 /// Further sockets of a host at most.
-const SOCKETS: u16 = 512;
+const SOCKETS: u16 = 768;
 
 /// A host has one attempt.
 const ATTEMPT: u64 = 1;
@@ -202,6 +203,7 @@ impl SimNet {
             closed: BTreeSet::new(),
             allowance: Allowance::new(),
             turnstile: Turnstile::new(),
+            flows: Flows::new(),
             peer: None,
         });
         self.hosts.len() - 1
@@ -317,10 +319,15 @@ impl SimNet {
         self.now = end;
     }
 
-    /// Measures the mapping of the host's NAT.
-    pub(super) fn measure(&mut self, host: usize, servers: &[SocketAddr]) -> Measured {
+    /// Measures the mapping of the host's NAT. `observations` are what peers have seen.
+    pub(super) fn measure(
+        &mut self,
+        host: usize,
+        servers: &[SocketAddr],
+        observations: Vec<Observation>,
+    ) -> Measured {
         let seed = self.rng.random();
-        let probe = MappingProbe::thorough(self.now, servers, seed);
+        let probe = MappingProbe::thorough(self.now, servers, seed).observed_by(observations);
         self.hosts[host].machine = Machine::Probe(Box::new(probe));
         self.drain(host);
         loop {
@@ -343,7 +350,10 @@ impl SimNet {
         let arrivals = self.in_flight.keys().map(|(at, _)| *at);
         let starts = self.starts.iter().map(|(at, ..)| *at);
         let words = self.words.keys().map(|(at, _)| *at);
-        let turns = self.hosts.iter().filter_map(|h| h.turnstile.poll_timeout());
+        let turns = self
+            .hosts
+            .iter()
+            .filter_map(|h| h.turnstile.poll_timeout(&h.flows));
         let news = starts.chain(words).chain(turns);
         machines.chain(arrivals.take(1)).chain(news).min()
     }
@@ -411,13 +421,15 @@ impl SimNet {
         let (now, to) = (self.now, transmit.to);
         let host = &mut self.hosts[host];
         assert!(transmit.via <= SOCKETS && !host.closed.contains(&transmit.via));
-        match transmit.charge {
+        let guess = host.turnstile.technique();
+        let may = match transmit.charge {
             Charge::Free => true,
             // Without a peer's consent, attempts are tested on their own.
             Charge::Unasked if host.peer.is_none() => true,
             Charge::Unasked => host.allowance.take(now, to, transmit.bytes.len()),
             Charge::Guess => host.turnstile.take(now, ATTEMPT, to),
-        }
+        };
+        may && (host.flows).take(now, (transmit.via, to), transmit.charge, guess)
     }
 
     fn handle_event(&mut self, number: usize, event: PunchEvent) {
@@ -467,7 +479,7 @@ impl SimNet {
     fn take_turn(&mut self, number: usize) {
         let host = &mut self.hosts[number];
         if let Machine::Punch(punch) = &mut host.machine
-            && host.turnstile.poll(self.now).is_some()
+            && host.turnstile.poll(self.now, &mut host.flows).is_some()
         {
             punch.take_turn(self.now);
         }

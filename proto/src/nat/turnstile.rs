@@ -10,28 +10,25 @@
 //! packet it then sends as [`super::Charge::Guess`] is asked for with [`Turnstile::take`]. When it is
 //! done, or dropped, [`Turnstile::leave`].
 //!
-//! Not here: what an attempt sends beside that ([`super::Allowance`]).
+//! Not here: how many flows our NAT has room for, whoever makes them ([`Flows`]): who is let through has
+//! room for a guess that is worth it, and others wait. What an attempt sends beside its guess
+//! ([`super::Allowance`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::Charge;
 use super::allowance::network_of;
-use super::guess::{OTHER_FLOWS, Turn};
+use super::flows::{Flows, WINDOW};
+use super::guess::Turn;
 use crate::wire::Technique;
 
-/// Over this time packets are counted: as long as a NAT keeps what is not answered.
-const WINDOW: Duration = Duration::from_secs(30);
-
-/// Most packets within it, each of which may be a flow in our NAT: what a birthday takes and a few
-/// more, so that with the checks of ordinary attempts they stay below 1,300.
+/// Most packets of guesses within [`WINDOW`], some of which go by flows that are there already.
 const PACKETS: usize = 1_264;
 
-/// The same when blocks are sprayed, below 2,300.
+/// The same when blocks are sprayed.
 const SPRAY_PACKETS: usize = 2_264;
-
-const _: () = assert!(PACKETS + OTHER_FLOWS <= 1_300);
-const _: () = assert!(SPRAY_PACKETS + OTHER_FLOWS <= 2_300);
 
 /// Longest turn. An attempt is over before, and says so.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -126,18 +123,25 @@ impl Turnstile {
         Ok(())
     }
 
-    /// Whose turn it is, once. Ask again until there is none, after every `ask` and `leave`, and at
-    /// [`Turnstile::poll_timeout`].
-    pub fn poll(&mut self, now: Instant) -> Option<u64> {
+    /// Whose turn it is, once; `flows` is what our NAT has room for. Ask again until there is none, after
+    /// every `ask` and `leave`, and at [`Turnstile::poll_timeout`].
+    pub fn poll<S: Ord + Copy>(&mut self, now: Instant, flows: &mut Flows<S>) -> Option<u64> {
         self.forget(now);
         if self.current.is_some() {
             return None;
         }
+        let mut room = |technique| flows.room(now, Charge::Guess, Some(technique));
+        let (small, large) = (room(Technique::Birthday), room(Technique::BlockSpray));
         // A network that was asked for twice may have turned out silent meanwhile.
         let (sent, silent) = (self.sent.len(), &self.silent);
         let may = |(_, turn): &(u64, Turn)| {
             let silence = silent.get(&network_of(turn.ip));
-            sent + turn.packets <= limit(turn.technique) && silence.is_none_or(|it| it.until <= now)
+            let room = match turn.technique {
+                Technique::BlockSpray => large,
+                _ => small,
+            };
+            let has_room = sent + turn.least <= limit(turn.technique) && turn.least <= room;
+            has_room && silence.is_none_or(|it| it.until <= now)
         };
         let index = self.waiting.iter().position(may)?;
         let (attempt, turn) = self.waiting.remove(index)?;
@@ -148,6 +152,11 @@ impl Turnstile {
             sent: 0,
         });
         Some(attempt)
+    }
+
+    /// By what is guessed now.
+    pub fn technique(&self) -> Option<Technique> {
+        self.current.as_ref().map(|current| current.turn.technique)
     }
 
     /// Whether the attempt may send one packet of its guess there, which then counts as sent.
@@ -177,10 +186,13 @@ impl Turnstile {
     }
 
     /// When to call [`Turnstile::poll`] though nothing has happened.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let current = self.current.as_ref().map(|current| current.ends);
-        let oldest = || self.sent.front().map(|at| *at + WINDOW);
-        current.or_else(|| oldest().filter(|_| !self.waiting.is_empty()))
+    pub fn poll_timeout<S: Ord + Copy>(&self, flows: &Flows<S>) -> Option<Instant> {
+        if let Some(current) = &self.current {
+            return Some(current.ends);
+        }
+        let sent = self.sent.front().map(|at| *at + WINDOW);
+        let room = sent.into_iter().chain(flows.poll_timeout()).min();
+        room.filter(|_| !self.waiting.is_empty())
     }
 
     fn note(&mut self, now: Instant, current: &Current, end: TurnEnd) {
@@ -269,7 +281,7 @@ mod tests {
         }
         assert_eq!(bench.poll(), Some(1));
         bench.leave(2, TurnEnd::Unanswered);
-        assert_eq!(bench.turnstile.poll_timeout(), Some(bench.now + LONGEST));
+        assert_eq!(bench.poll_timeout(), Some(bench.now + LONGEST));
         bench.now += LONGEST;
         assert_eq!(bench.poll(), Some(3));
     }
@@ -284,9 +296,34 @@ mod tests {
         assert_eq!((0..2_000).filter(|_| bench.take(1, VICTIM)).count(), 880);
         bench.leave(1, TurnEnd::Answered);
         assert_eq!(bench.poll(), None);
-        assert_eq!(bench.turnstile.poll_timeout(), Some(bench.now + WINDOW));
+        assert_eq!(bench.poll_timeout(), Some(bench.now + WINDOW));
         bench.now += WINDOW;
         assert_eq!(bench.poll(), Some(2));
+    }
+
+    #[test]
+    fn who_has_no_room_in_our_nat_waits_and_who_can_do_with_less_does_not() {
+        let mut bench = Bench::new();
+        for n in 0..700 {
+            let flow = (n, VICTIM.parse().unwrap());
+            assert!(bench.flows.take(bench.now, flow, Charge::Unasked, None));
+        }
+        assert_eq!(bench.ask(1, VICTIM, 880), Ok(()));
+        assert_eq!(bench.poll(), None);
+        assert_eq!(bench.poll_timeout(), Some(bench.now + WINDOW));
+        let modest = Turn {
+            ip: OTHER.parse::<SocketAddr>().unwrap().ip(),
+            technique: Technique::Birthday,
+            packets: 880,
+            least: 440,
+        };
+        assert_eq!(bench.turnstile.ask(bench.now, 2, modest), Ok(()));
+        assert_eq!(bench.poll(), Some(2));
+        // What a guess leaves to others.
+        assert_eq!((0..880).filter(|_| bench.take(2, OTHER)).count(), 500);
+        bench.leave(2, TurnEnd::Answered);
+        bench.now += WINDOW;
+        assert_eq!(bench.poll(), Some(1));
     }
 
     #[test]
@@ -421,6 +458,9 @@ mod tests {
     struct Bench {
         now: Instant,
         turnstile: Turnstile,
+        flows: Flows<u32>,
+        /// How often something was taken: each time a flow of its own.
+        taken: u32,
     }
 
     impl Bench {
@@ -428,6 +468,8 @@ mod tests {
             Bench {
                 now: Instant::now(),
                 turnstile: Turnstile::new(),
+                flows: Flows::new(),
+                taken: 0,
             }
         }
 
@@ -450,16 +492,25 @@ mod tests {
                 ip: to.parse::<SocketAddr>().unwrap().ip(),
                 technique,
                 packets,
+                least: packets,
             };
             self.turnstile.ask(self.now, attempt, turn)
         }
 
         fn poll(&mut self) -> Option<u64> {
-            self.turnstile.poll(self.now)
+            self.turnstile.poll(self.now, &mut self.flows)
+        }
+
+        fn poll_timeout(&self) -> Option<Instant> {
+            self.turnstile.poll_timeout(&self.flows)
         }
 
         fn take(&mut self, attempt: u64, to: &str) -> bool {
-            self.turnstile.take(self.now, attempt, to.parse().unwrap())
+            let to = to.parse().unwrap();
+            self.taken += 1;
+            let (flow, guess) = ((self.taken, to), self.turnstile.technique());
+            self.turnstile.take(self.now, attempt, to)
+                && self.flows.take(self.now, flow, Charge::Guess, guess)
         }
 
         fn leave(&mut self, attempt: u64, end: TurnEnd) {

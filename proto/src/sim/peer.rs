@@ -326,6 +326,9 @@ impl Peer {
 
     fn read_news(&mut self, common: &Common, from: u32, news: &News) {
         let peer = common.key(from);
+        if let Some(supplied) = news.supplied {
+            self.handle_share(common, transfer::Event::Supplied { peer, supplied });
+        }
         if !news.lost.is_empty() {
             let runs = news.lost.clone();
             self.handle_share(common, transfer::Event::Lacks { peer, runs });

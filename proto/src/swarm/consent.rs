@@ -11,6 +11,7 @@
 //! | observed, loopback | who is observed there too, both having reached the tracker over loopback |
 //! | declared, another port of the observed public or private IP | whom the observed IP may go to |
 //! | declared, private, an own interface | who is observed at the same IP, so most likely behind the same NAT |
+//! | declared, private, a port of the router that is itself behind a carrier's NAT | the same: a customer of that carrier |
 //! | any of one that is reached through a tracker alone, or told to it | nobody |
 //! | link-local, multicast, broadcast, unspecified, reserved; any port below 1024 | nobody |
 
@@ -119,8 +120,8 @@ fn may_tell_declared(receiver: &Situation, of: &Situation, declared: &Candidate)
         (Scope::Public | Scope::Private, Host | ServerReflexive | Mapped) if is_observed_ip => {
             may_tell_observed(receiver, of)
         }
-        (Scope::Private, Host) => share_a_network(receiver, of),
-        (Scope::Private, ServerReflexive | Mapped) => false,
+        (Scope::Private, Host | Mapped) => share_a_network(receiver, of),
+        (Scope::Private, ServerReflexive) => false,
         // A public address that was not observed may be anybody's. So may a loopback port: it
         // would be a service of the receiver's own machine.
         (Scope::Public | Scope::Loopback | Scope::Unusable, _) => false,
@@ -246,6 +247,23 @@ mod tests {
             &seen_at("203.0.113.7:6000"),
             &of,
             &["203.0.113.7:5000", "192.168.1.2:4000"],
+        );
+    }
+
+    #[test]
+    fn customers_of_one_carrier_are_told_each_others_addresses_in_its_network() {
+        let of = seen_at("203.0.113.7:5000")
+            .says(Host, "192.168.1.2:4000")
+            .says(Mapped, "100.64.3.4:4000");
+        let neighbours = ["203.0.113.7:5000", "192.168.1.2:4000", "100.64.3.4:4000"];
+        check(&seen_at("203.0.113.7:6000"), &of, &neighbours);
+        check(&seen_at("203.0.113.8:6000"), &of, &["203.0.113.7:5000"]);
+        check(&local("127.0.0.1:6000"), &of, &["203.0.113.7:5000"]);
+        let guessed = seen_at("203.0.113.7:5000").says(ServerReflexive, "100.64.3.4:4000");
+        check(
+            &seen_at("203.0.113.7:6000"),
+            &guessed,
+            &["203.0.113.7:5000"],
         );
     }
 

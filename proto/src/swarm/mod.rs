@@ -24,7 +24,8 @@ pub use introducer::{IntroduceError, Introducer};
 pub use meetings::{Meetings, Trickled};
 pub use quota::{PAIR_INTERVAL, PEER_INTRODUCTIONS, PEER_WINDOW};
 pub use relay::{
-    Batch, Origin, Place, RELAY_IDLE, Refusal, RelayConfig, RelayCounters, RelayTable,
+    Batch, Origin, Place, RELAY_IDLE, Refusal, RelayConfig, RelayCounters, RelayTable, parsed_rate,
 };
 pub use table::{AnnounceOutcome, SwarmConfig, SwarmTable};
 pub use techniques::TechniqueMemory;
+pub(crate) use techniques::prefix;

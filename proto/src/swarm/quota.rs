@@ -106,8 +106,8 @@ impl Quota {
         self.pairs_by_age.push_back((now, pair));
     }
 
-    /// The pairs of a peer may be introduced once more before their time: it is at another address, so
-    /// that what the others were told is of no use.
+    /// The pairs of a peer may be introduced once more before their time: it is at another address or
+    /// has connected anew, so that what the others were told is of no use.
     pub(super) fn forget_pairs(&mut self, peer: PublicKey) {
         let its = |(a, b): &Pair| *a == peer || *b == peer;
         let pairs = self.pairs.iter_mut().filter(|(pair, _)| its(pair));

@@ -1,4 +1,5 @@
-//! Passes datagrams between two daemons that were introduced: which, to whom, and how many.
+//! Passes datagrams between two daemons: which, to whom, and how many. A tracker does it for those
+//! that it introduces, a daemon for peers that are in a swarm with it.
 //!
 //! [`RelayTable`] holds the sessions. The shell opens one with an introduction, asks for every batch
 //! that arrives whether and to whom it goes, and says which daemons have left. Where a daemon is, the
@@ -12,16 +13,20 @@
 //! Not here: what is inside the datagrams, which only the two daemons can read; sockets.
 
 mod bucket;
+mod rate;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use bucket::{Bucket, Limit};
+pub use rate::parsed_rate;
 
+use super::techniques::prefix;
 use crate::id::{PublicKey, RelayId};
 
 /// A session lives for so long after its introduction, or after it was last used.
@@ -37,9 +42,9 @@ const LOOKS: usize = 64;
 /// Who had something passed on, or tried to, within this time shares in the rate.
 const ACTIVE: Duration = Duration::from_secs(1);
 
-/// How often it is counted who does, and how often at most when somebody has just begun to.
-const RECOUNT: Duration = Duration::from_millis(250);
-const RECOUNT_FOR_NEWCOMERS: Duration = Duration::from_millis(10);
+/// One network, an IPv4 /24 or IPv6 /56, has at most one in so many of all sessions: whoever has all
+/// of it makes as many daemons as they like.
+const NETWORK_PART: usize = 4;
 
 /// The bytes at which a STUN message has its magic cookie (RFC 8489 §5), so that no relayed datagram
 /// is taken for one.
@@ -50,7 +55,7 @@ const STUN_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 pub struct RelayConfig {
     /// What it passes on, in bytes per second, headers of the session included.
     pub rate_bytes_per_s: u64,
-    /// Most sessions; one takes about half a kilobyte.
+    /// Most sessions; one takes about half a kilobyte. Those of one network are at most a quarter.
     pub sessions: usize,
     /// Most sessions of one daemon.
     pub sessions_per_peer: usize,
@@ -64,6 +69,16 @@ impl RelayConfig {
             rate_bytes_per_s,
             sessions: 65_536,
             sessions_per_peer: 512,
+        }
+    }
+
+    /// The same of a daemon, for the others of its swarms: of 64 peers in each, a few cannot meet most
+    /// of the others.
+    pub fn of_peer(rate_bytes_per_s: u64) -> RelayConfig {
+        RelayConfig {
+            rate_bytes_per_s,
+            sessions: 1024,
+            sessions_per_peer: 64,
         }
     }
 }
@@ -144,8 +159,15 @@ pub struct RelayTable {
     /// used again.
     by_age: BTreeSet<(Instant, RelayId)>,
     members: BTreeMap<PublicKey, Member>,
+    /// Where daemons are, with or without sessions.
+    networks: BTreeMap<PublicKey, IpAddr>,
+    /// How many sessions have an end there; none has no entry.
+    by_network: BTreeMap<IpAddr, usize>,
+    /// Every active session once, by a time at which it was.
+    active: VecDeque<(Instant, RelayId)>,
+    /// How many daemons have active sessions.
+    active_members: u64,
     rate: Bucket,
-    shares: Shares,
     counters: RelayCounters,
 }
 
@@ -159,8 +181,10 @@ struct Session {
     noted: Instant,
     /// When it was last used, or opened.
     used: Instant,
-    /// When something was last to be passed on.
+    /// When something was last to be passed on, if it shares in the rate.
     asked: Option<Instant>,
+    /// The networks of its daemons that are known, each once.
+    networks: [Option<IpAddr>; 2],
     share: Bucket,
 }
 
@@ -168,26 +192,15 @@ struct Session {
 #[derive(Debug)]
 struct Member {
     sessions: BTreeSet<RelayId>,
-    /// How many of its sessions were active when that was counted.
+    /// How many of its sessions are active.
     active: u64,
     share: Bucket,
-}
-
-/// Between how many the rate is shared.
-#[derive(Debug)]
-struct Shares {
-    counted: Option<Instant>,
-    has_newcomers: bool,
-    all: Limit,
-    /// The part of one daemon in bytes per second. What a session moves counts for both its daemons.
-    member_bytes_per_s: u64,
 }
 
 impl RelayTable {
     /// A relay without sessions. Their ids come from `seed`, so outside of tests it must be 32 bytes
     /// of the system's randomness that nobody else knows.
     pub fn new(config: RelayConfig, seed: [u8; 32]) -> RelayTable {
-        let all = Limit::of(config.rate_bytes_per_s);
         RelayTable {
             config,
             rng: StdRng::from_seed(seed),
@@ -195,13 +208,11 @@ impl RelayTable {
             by_pair: BTreeMap::new(),
             by_age: BTreeSet::new(),
             members: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            by_network: BTreeMap::new(),
+            active: VecDeque::new(),
+            active_members: 0,
             rate: Bucket::default(),
-            shares: Shares {
-                counted: None,
-                has_newcomers: false,
-                all,
-                member_bytes_per_s: config.rate_bytes_per_s,
-            },
             counters: RelayCounters::default(),
         }
     }
@@ -224,8 +235,22 @@ impl RelayTable {
         Some(id)
     }
 
+    /// A daemon is here, until it is [forgotten](Self::forget). Its sessions count for the network of
+    /// this address from then on; those of a daemon of which no address is told count for none.
+    pub fn locate(&mut self, peer: PublicKey, ip: IpAddr) {
+        self.networks.insert(peer, prefix(ip));
+    }
+
+    /// Ends the session of two daemons.
+    pub fn close(&mut self, a: PublicKey, b: PublicKey) {
+        if let Some(id) = self.by_pair.get(&(a.min(b), a.max(b))).copied() {
+            self.remove(id);
+        }
+    }
+
     /// A daemon has left: its sessions are over.
     pub fn forget(&mut self, peer: &PublicKey) {
+        self.networks.remove(peer);
         let sessions = self.members.get(peer).map(|it| it.sessions.clone());
         for id in sessions.into_iter().flatten() {
             self.remove(id);
@@ -314,18 +339,20 @@ impl RelayTable {
     /// Takes the bytes out of the buckets, if they are there.
     fn charge(&mut self, now: Instant, id: RelayId, bytes: u64) -> bool {
         self.note_asked(now, id);
-        self.recount(now);
+        let (all, part) = (
+            Limit::of(self.config.rate_bytes_per_s),
+            self.part_of_member(),
+        );
         let RelayTable {
             sessions,
             members,
             rate,
-            shares,
             ..
         } = self;
         let Some(session) = sessions.get_mut(&id) else {
             return false;
         };
-        let (part, mut parts, mut is_within) = (shares.member_bytes_per_s, 1, true);
+        let (mut parts, mut is_within) = (1, true);
         for peer in [session.pair.0, session.pair.1] {
             if let Some(member) = members.get_mut(&peer) {
                 is_within &= member.share.has(now, Limit::of(part), bytes);
@@ -333,8 +360,8 @@ impl RelayTable {
             }
         }
         is_within &= session.share.has(now, Limit::of(part / parts), bytes);
-        let plenty = rate.has_plenty(now, shares.all);
-        if !rate.has(now, shares.all, bytes) || !(plenty || is_within) {
+        let plenty = rate.has_plenty(now, all);
+        if !rate.has(now, all, bytes) || !(plenty || is_within) {
             return false;
         }
         rate.take(bytes);
@@ -348,41 +375,54 @@ impl RelayTable {
         true
     }
 
+    /// The part of one daemon in bytes per second. What a session moves counts for both its daemons.
+    fn part_of_member(&self) -> u64 {
+        let rate = self.config.rate_bytes_per_s;
+        rate.saturating_mul(2) / self.active_members.max(2)
+    }
+
+    /// Something is to be passed on: from now on the session shares in the rate.
     fn note_asked(&mut self, now: Instant, id: RelayId) {
+        self.end_active(now);
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        self.shares.has_newcomers |= !is_active(now, session.asked);
-        session.asked = Some(now);
+        if session.asked.replace(now).is_none() {
+            let pair = session.pair;
+            self.active.push_back((now, id));
+            self.count_active(pair, |active| active + 1);
+        }
     }
 
-    /// Divides the rate among those who use it.
-    fn recount(&mut self, now: Instant) {
-        let interval = match self.shares.has_newcomers {
-            true => RECOUNT_FOR_NEWCOMERS,
-            false => RECOUNT,
-        };
-        if self.shares.counted.is_some_and(|at| now < at + interval) {
-            return;
-        }
-        self.members.values_mut().for_each(|it| it.active = 0);
-        let mut members = 0;
-        for session in self.sessions.values() {
-            let ends = [session.pair.0, session.pair.1];
-            for peer in ends.iter().filter(|_| is_active(now, session.asked)) {
-                if let Some(member) = self.members.get_mut(peer) {
-                    members += u64::from(member.active == 0);
-                    member.active += 1;
-                }
+    /// Sessions of which nothing was to be passed on for [`ACTIVE`] share in the rate no longer. Each is
+    /// looked at once in that time.
+    fn end_active(&mut self, now: Instant) {
+        while let Some((at, id)) = self.active.front().copied()
+            && now.saturating_duration_since(at) >= ACTIVE
+        {
+            self.active.pop_front();
+            let Some(session) = self.sessions.get_mut(&id) else {
+                continue;
+            };
+            let is_old = |asked: &mut Instant| now.saturating_duration_since(*asked) >= ACTIVE;
+            let pair = session.pair;
+            if session.asked.take_if(is_old).is_some() {
+                self.count_active(pair, |active| active - 1);
+            } else if let Some(asked) = session.asked {
+                self.active.push_back((asked, id));
             }
         }
-        let rate = self.config.rate_bytes_per_s;
-        self.shares = Shares {
-            counted: Some(now),
-            has_newcomers: false,
-            all: Limit::of(rate),
-            member_bytes_per_s: rate.saturating_mul(2) / members.max(2),
-        };
+    }
+
+    /// Changes how many active sessions the two have.
+    fn count_active(&mut self, (low, high): Pair, change: impl Fn(u64) -> u64) {
+        for peer in [low, high] {
+            if let Some(member) = self.members.get_mut(&peer) {
+                self.active_members -= u64::from(member.active > 0);
+                member.active = change(member.active);
+                self.active_members += u64::from(member.active > 0);
+            }
+        }
     }
 
     fn count(&mut self, batch: &Batch, refusal: Option<&Refusal>) {
@@ -408,7 +448,15 @@ impl RelayTable {
                 return false;
             }
         }
-        self.sessions.len() < self.config.sessions || self.evict(now)
+        let most = self.config.sessions / NETWORK_PART;
+        let has_room = |network: &IpAddr| self.by_network.get(network).is_none_or(|it| *it < most);
+        let has_room = self.networks_of(pair).iter().flatten().all(has_room);
+        has_room && (self.sessions.len() < self.config.sessions || self.evict(now))
+    }
+
+    fn networks_of(&self, (low, high): Pair) -> [Option<IpAddr>; 2] {
+        let [low, high] = [low, high].map(|peer| self.networks.get(&peer).copied());
+        [low, high.filter(|_| low != high)]
     }
 
     /// Ends the quietest session of a daemon, if it is quiet.
@@ -460,7 +508,12 @@ impl RelayTable {
     }
 
     fn insert(&mut self, now: Instant, id: RelayId, pair: Pair) {
+        let networks = self.networks_of(pair);
+        for network in networks.iter().flatten() {
+            *self.by_network.entry(*network).or_default() += 1;
+        }
         let session = Session {
+            networks,
             pair,
             noted: now,
             used: now,
@@ -484,6 +537,17 @@ impl RelayTable {
         let Some(session) = self.sessions.remove(&id) else {
             return;
         };
+        if session.asked.is_some() {
+            self.count_active(session.pair, |active| active - 1);
+        }
+        for network in session.networks.into_iter().flatten() {
+            if let Entry::Occupied(mut count) = self.by_network.entry(network) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
         self.by_pair.remove(&session.pair);
         self.by_age.remove(&(session.noted, id));
         for peer in [session.pair.0, session.pair.1] {
@@ -495,10 +559,6 @@ impl RelayTable {
             }
         }
     }
-}
-
-fn is_active(now: Instant, asked: Option<Instant>) -> bool {
-    asked.is_some_and(|asked| now.saturating_duration_since(asked) < ACTIVE)
 }
 
 #[cfg(test)]

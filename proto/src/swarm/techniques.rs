@@ -107,7 +107,8 @@ fn pair(a: IpAddr, b: IpAddr) -> Pair {
     (a.min(b), a.max(b))
 }
 
-fn prefix(ip: IpAddr) -> IpAddr {
+/// The network of an address, as far as such a thing shows: IPv4 /24, IPv6 /56.
+pub(crate) fn prefix(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let [a, b, c, _] = ip.octets();

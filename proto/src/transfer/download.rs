@@ -4,7 +4,7 @@
 //! peers. A step costs O(peers) and, for a request, what finding the rarest chunk costs; news costs
 //! what it changes. What a peer has that we miss is counted, so that a source is known without
 //! looking. Who is reached through a relay is asked only for chunks that nobody has who is reached
-//! directly; these are told by counting holders once more. Events are booked in `news` (peers) and `ends` (requests), `choice` decides what to do.
+//! directly, or soon will have (`patience`); these are told by counting holders once more. Events are booked in `news` (peers) and `ends` (requests), `choice` decides what to do.
 
 mod choice;
 #[cfg(test)]
@@ -19,6 +19,8 @@ mod runs;
 pub(super) mod simulation;
 #[cfg(test)]
 mod steps;
+#[cfg(test)]
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use rand::rngs::StdRng;
 
 use super::availability::Availability;
 use super::holders::Holders;
+use super::patience::Patience;
 use super::peer::{Peer, Setback};
 use super::window::Budget;
 use super::{Action, Event, RequestId};
@@ -68,6 +71,8 @@ pub struct Download {
     direct: Availability,
     peers: BTreeMap<PublicKey, Peer>,
     banned: BTreeSet<PublicKey>,
+    /// Whether relayed peers are left alone for a while.
+    patience: Patience,
     /// Whom each live request was sent to.
     owners: BTreeMap<RequestId, PublicKey>,
     /// The requests for each chunk asked for, one or two.
@@ -107,6 +112,7 @@ impl Download {
             direct: Availability::new(len),
             peers: BTreeMap::new(),
             banned: BTreeSet::new(),
+            patience: Patience::default(),
             owners: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             budget: Budget::default(),
@@ -151,13 +157,15 @@ impl Download {
             Event::PeerJoined { peer, rtt, reach } => self.join(now, peer, (rtt, reach)),
             Event::PeerMoved { peer, rtt, reach } => self.handle_moved(peer, rtt, reach),
             Event::Has { peer, runs } => {
-                self.handle_has(peer, &runs)?;
+                self.hear(now, peer, &runs)?;
                 if self.may_ask {
                     self.look_for_copy = Some(now);
                 }
             }
             Event::Started { peer, runs } => return self.handle_started(peer, &runs),
             Event::Suggested { peer, runs } => return self.handle_suggested(peer, &runs),
+            Event::Supplied { peer, supplied } => self.handle_supplied(now, peer, supplied),
+            Event::Expected { until } => self.patience.expect(until),
             Event::Lacks { peer, runs } => return self.handle_lacks(peer, &runs),
             Event::PeerLeft { peer } => drop(self.part(peer)),
             Event::Received { request, bytes } => self.receive(now, request, bytes),
@@ -183,10 +191,15 @@ impl Download {
 
     /// When to call [`Self::poll`] even if nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
-        self.no_deadline_before
-            .into_iter()
-            .chain(self.look_for_copy)
-            .min()
+        let others = [self.look_for_copy, self.patience.deadline()];
+        let others = others.into_iter().flatten();
+        self.no_deadline_before.into_iter().chain(others).min()
+    }
+
+    /// Whether somebody who is reached directly has everything that is wanted.
+    pub fn is_supplied(&self) -> bool {
+        let mut peers = self.peers.values();
+        self.direct.orphans().is_none() && peers.any(|peer| peer.is_counted && peer.useful > 0)
     }
 
     /// The chunks that are verified.

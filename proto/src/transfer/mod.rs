@@ -8,7 +8,7 @@
 //! Its parts: `holdings` (what one peer has), `availability` (which missing chunks are rarest),
 //! `holders` (who can be asked at all),
 //! `rate` and `window` (how much may be outstanding), `peer` (one source and its requests),
-//! `endgame` (which request to ask of a second peer).
+//! `patience` (what can be had directly before long), `endgame` (which request to ask of a second peer).
 //!
 //! Not here: the requests on the wire ([`crate::wire::peer`]), hashing and writing what arrives
 //! (`warren-daemon`).
@@ -19,12 +19,13 @@ mod endgame;
 pub mod engine;
 mod holders;
 mod holdings;
+mod patience;
 mod peer;
 mod rate;
 mod window;
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use download::Download;
 
@@ -57,7 +58,7 @@ pub enum Reach {
     #[default]
     Direct,
     /// Through a tracker, whose line all share. Such a peer is asked only for what nobody who is
-    /// reached directly has.
+    /// reached directly has or will soon have.
     Relayed,
 }
 
@@ -105,6 +106,19 @@ pub enum Event {
         peer: PublicKey,
         /// Which chunks.
         runs: Vec<Run>,
+    },
+    /// Whether somebody whom the peer reaches directly has everything that the peer lacks. Then it
+    /// will soon have that itself.
+    Supplied {
+        /// Who.
+        peer: PublicKey,
+        /// Whether that is so; not, unless it was said.
+        supplied: bool,
+    },
+    /// Peers are being met that are likely to be reached directly.
+    Expected {
+        /// Until then what they have will be known.
+        until: Instant,
     },
     /// The peer no longer has these chunks, or will not get them. What was asked of it stays asked.
     Lacks {

@@ -94,6 +94,8 @@ pub(super) struct Peer {
     /// No wanted chunk of `holds` is at a lower level.
     pub(super) floor: Level,
     pub(super) reach: Reach,
+    /// Whether it says that all it lacks is had by somebody whom it reaches directly.
+    pub(super) is_supplied: bool,
     /// Whether `holds` is counted as to be had directly.
     pub(super) is_counted: bool,
     /// Requests of which bytes are still to come, oldest first.
@@ -128,6 +130,7 @@ impl Peer {
             useful: 0,
             floor: DRY,
             reach,
+            is_supplied: false,
             is_counted: reach == Reach::Direct,
             coming: BTreeMap::new(),
             complete: BTreeMap::new(),

@@ -23,7 +23,7 @@ mod vectors;
 pub use bounded::{Bounded, TooMany};
 pub use frame::{DecodeError, HEADER_BYTES, Header, Message, encode};
 pub use link::{LinkFrame, OnLink};
-pub use peer::{NoReason, Part, PeerAnswer, PeerMessage, PeerRequest};
+pub use peer::{NoReason, NoRelay, Part, PeerAnswer, PeerMessage, PeerRequest};
 pub use technique::Technique;
 pub use tracker::{
     Candidate, CandidateKind, FromTracker, Hello, Member, MemberState, NatFiltering, NatMapping,

@@ -15,7 +15,7 @@ use super::bounded::Bounded;
 use super::frame::{DecodeError, Message, check_text, decode_fields, encode_fields};
 use super::tracker::{HELLO, Hello};
 use crate::content::chunks::Run;
-use crate::id::SwarmId;
+use crate::id::{PublicKey, RelayId, SwarmId};
 use crate::limits::{NAME_BYTES, RUNS_PER_FRAME};
 use crate::proof::Proof;
 
@@ -26,12 +26,19 @@ const HAVE: u16 = 0x0043;
 const STARTED: u16 = 0x0044;
 const LOST: u16 = 0x0045;
 const LEAVE: u16 = 0x0046;
-const SUGGEST: u16 = 0x004a;
+const SUPPLIED: u16 = 0x0047;
+const RELAY_ASK: u16 = 0x0048;
+const RELAY_OPEN: u16 = 0x0049;
+const RELAY_REFUSED: u16 = 0x004a;
+const SUGGEST: u16 = 0x004b;
 const CHUNK: u16 = 0x0050;
 const HASHES: u16 = 0x0051;
 const GRAINS: u16 = 0x0052;
 const DATA: u16 = 0x0058;
 const NO: u16 = 0x0059;
+
+/// Bit of [`Hello::features`] between peers: whoever sets it relays for the others of its swarms.
+pub const RELAYS: u64 = 1;
 
 /// What a peer says on its control stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +95,37 @@ pub enum PeerMessage {
         alias: u32,
         /// Runs of chunk indexes.
         chunks: Bounded<Run, RUNS_PER_FRAME>,
+    },
+    /// Whether somebody whom we reach directly has everything that we lack of the swarm.
+    Supplied {
+        /// Our number for the swarm.
+        alias: u32,
+        /// Whether that is so; not, unless it was said.
+        supplied: bool,
+    },
+    /// We cannot meet another peer of the swarm: be our relay, you that have said [`RELAYS`].
+    RelayAsk {
+        /// Our number for the swarm.
+        alias: u32,
+        /// Whom we cannot meet.
+        peer: PublicKey,
+    },
+    /// From now on, what you send us with this session in its header reaches the other peer, and the
+    /// other way round.
+    RelayOpen {
+        /// The session; the same for both.
+        id: RelayId,
+        /// The other peer.
+        peer: PublicKey,
+        /// What a packet from us to the other peer and back takes, in milliseconds.
+        rtt_ms: u16,
+    },
+    /// We are not your relay to that peer.
+    RelayRefused {
+        /// Of the `RelayAsk` this answers.
+        peer: PublicKey,
+        /// Why.
+        reason: NoRelay,
     },
     /// We leave the swarm; the alias is free again.
     Leave {
@@ -168,6 +206,17 @@ pub enum NoReason {
     Unknown,
 }
 
+/// Why a peer is not a relay to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum NoRelay {
+    /// It relays for nobody.
+    Off,
+    /// It is not connected directly to the other, or not in that swarm.
+    NotConnected,
+    /// It relays for as many as it can.
+    Full,
+}
+
 impl Message for PeerMessage {
     fn kind(&self) -> u16 {
         match self {
@@ -178,6 +227,10 @@ impl Message for PeerMessage {
             PeerMessage::Have { .. } => HAVE,
             PeerMessage::Started { .. } => STARTED,
             PeerMessage::Lost { .. } => LOST,
+            PeerMessage::Supplied { .. } => SUPPLIED,
+            PeerMessage::RelayAsk { .. } => RELAY_ASK,
+            PeerMessage::RelayOpen { .. } => RELAY_OPEN,
+            PeerMessage::RelayRefused { .. } => RELAY_REFUSED,
             PeerMessage::Leave { .. } => LEAVE,
             PeerMessage::Suggest { .. } => SUGGEST,
         }
@@ -197,6 +250,10 @@ impl Message for PeerMessage {
             | PeerMessage::Started { alias, chunks }
             | PeerMessage::Lost { alias, chunks }
             | PeerMessage::Suggest { alias, chunks } => encode_fields(&(alias, chunks)),
+            PeerMessage::Supplied { alias, supplied } => encode_fields(&(alias, supplied)),
+            PeerMessage::RelayAsk { alias, peer } => encode_fields(&(alias, peer)),
+            PeerMessage::RelayOpen { id, peer, rtt_ms } => encode_fields(&(id, peer, rtt_ms)),
+            PeerMessage::RelayRefused { peer, reason } => encode_fields(&(peer, reason)),
             PeerMessage::Leave { alias } => encode_fields(alias),
         }
     }
@@ -238,6 +295,22 @@ impl Message for PeerMessage {
             SUGGEST => {
                 let (alias, chunks) = decode_fields(kind, body)?;
                 PeerMessage::Suggest { alias, chunks }
+            }
+            SUPPLIED => {
+                let (alias, supplied) = decode_fields(kind, body)?;
+                PeerMessage::Supplied { alias, supplied }
+            }
+            RELAY_ASK => {
+                let (alias, peer) = decode_fields(kind, body)?;
+                PeerMessage::RelayAsk { alias, peer }
+            }
+            RELAY_OPEN => {
+                let (id, peer, rtt_ms) = decode_fields(kind, body)?;
+                PeerMessage::RelayOpen { id, peer, rtt_ms }
+            }
+            RELAY_REFUSED => {
+                let (peer, reason) = decode_fields(kind, body)?;
+                PeerMessage::RelayRefused { peer, reason }
             }
             LEAVE => PeerMessage::Leave {
                 alias: decode_fields(kind, body)?,

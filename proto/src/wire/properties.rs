@@ -354,18 +354,23 @@ fn from_tracker() -> impl Strategy<Value = FromTracker> {
     let sample = prop::collection::vec(member(), 0..=PEERS_PER_ANSWER);
     prop_oneof![
         hello().prop_map(FromTracker::Hello),
-        (address(), public, any::<(Option<u16>, u32, u32)>()).prop_map(
-            |(observed, public, rest)| {
+        (
+            address(),
+            public,
+            prop::option::of(address()),
+            any::<(Option<u16>, u32, u32)>()
+        )
+            .prop_map(|(observed, public, alternate, rest)| {
                 let (stun_port, announce_interval_s, retry_after_s) = rest;
                 FromTracker::Welcome {
                     observed,
                     public,
                     stun_port,
+                    alternate,
                     announce_interval_s,
                     retry_after_s,
                 }
-            }
-        ),
+            }),
         (swarm(), any::<(u32, u32)>(), sample).prop_map(|(swarm, (seeds, leeches), sample)| {
             FromTracker::Peers {
                 swarm,
@@ -430,6 +435,18 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
         (alias, runs()).prop_map(|(alias, chunks)| PeerMessage::Lost { alias, chunks }),
         (alias, runs()).prop_map(|(alias, chunks)| PeerMessage::Suggest { alias, chunks }),
         alias.prop_map(|alias| PeerMessage::Leave { alias }),
+        (alias, peer()).prop_map(|(alias, peer)| PeerMessage::RelayAsk { alias, peer }),
+        (any::<[u8; 12]>(), peer(), any::<u16>()).prop_map(|(id, peer, rtt_ms)| {
+            let id = RelayId(id);
+            PeerMessage::RelayOpen { id, peer, rtt_ms }
+        }),
+        (
+            peer(),
+            prop::sample::select(vec![NoRelay::Off, NoRelay::NotConnected, NoRelay::Full])
+        )
+            .prop_map(|(peer, reason)| PeerMessage::RelayRefused { peer, reason }),
+        (alias, any::<bool>())
+            .prop_map(|(alias, supplied)| PeerMessage::Supplied { alias, supplied }),
     ]
 }
 

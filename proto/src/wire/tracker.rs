@@ -287,6 +287,8 @@ pub enum FromTracker {
         public: Option<String>,
         /// The other port at which it answers STUN, on the IP address it was reached at.
         stun_port: Option<u16>,
+        /// Where it answers STUN at another IP address, of the family it was reached by.
+        alternate: Option<SocketAddr>,
         /// How often to announce each swarm, in seconds.
         announce_interval_s: u32,
         /// How long to wait before connecting again after a loss, in seconds, before jitter.
@@ -461,12 +463,14 @@ impl Message for FromTracker {
                 observed,
                 public,
                 stun_port,
+                alternate,
                 announce_interval_s,
                 retry_after_s,
             } => encode_fields(&(
                 observed,
                 public,
                 stun_port,
+                alternate,
                 announce_interval_s,
                 retry_after_s,
             )),
@@ -537,9 +541,19 @@ impl Message for FromTracker {
     }
 }
 
+/// In the order of PROTOCOL.md.
+type WelcomeFields<'a> = (
+    SocketAddr,
+    Option<&'a str>,
+    Option<u16>,
+    Option<SocketAddr>,
+    u32,
+    u32,
+);
+
 fn decode_welcome(body: &[u8]) -> Result<FromTracker, DecodeError> {
-    let (observed, public, stun_port, announce_interval_s, retry_after_s) =
-        decode_fields::<(SocketAddr, Option<&str>, Option<u16>, u32, u32)>(WELCOME, body)?;
+    let (observed, public, stun_port, alternate, announce_interval_s, retry_after_s) =
+        decode_fields::<WelcomeFields<'_>>(WELCOME, body)?;
     let public = public
         .map(|text| check_text(WELCOME, text, PUBLIC_BYTES))
         .transpose()?;
@@ -547,6 +561,7 @@ fn decode_welcome(body: &[u8]) -> Result<FromTracker, DecodeError> {
         observed,
         public,
         stun_port,
+        alternate,
         announce_interval_s,
         retry_after_s,
     })

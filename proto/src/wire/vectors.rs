@@ -204,6 +204,35 @@ fn control_stream_between_peers() {
     };
     check("lost", &lost);
     check("suggest", &PeerMessage::Suggest { alias: 7, chunks });
+    check(
+        "relay ask",
+        &PeerMessage::RelayAsk {
+            alias: 7,
+            peer: PEER,
+        },
+    );
+    check(
+        "relay open",
+        &PeerMessage::RelayOpen {
+            id: RelayId([0x55; 12]),
+            peer: PEER,
+            rtt_ms: 300,
+        },
+    );
+    check(
+        "relay refused",
+        &PeerMessage::RelayRefused {
+            peer: PEER,
+            reason: NoRelay::NotConnected,
+        },
+    );
+    check(
+        "supplied",
+        &PeerMessage::Supplied {
+            alias: 7,
+            supplied: true,
+        },
+    );
     check("leave alias", &PeerMessage::Leave { alias: 7 });
 }
 
@@ -272,10 +301,12 @@ fn every_vector_of_the_document_is_checked() {
 
 fn welcome(public: Option<String>) -> FromTracker {
     let observed = SocketAddr::from(([203, 0, 113, 7], 5000));
+    let alternate = public.is_some().then(|| ([192, 0, 2, 2], 59001).into());
     FromTracker::Welcome {
         observed,
         public,
         stun_port: Some(59001),
+        alternate,
         announce_interval_s: 60,
         retry_after_s: 5,
     }

@@ -85,7 +85,7 @@ fn nat(snapshot: &Snapshot) -> Vec<Finding> {
         let text = "How your router treats UDP is not known, since no tracker is known to be reached by UDP.";
         return vec![Code::PortsUnknown.says(Severity::Note, text)];
     };
-    let by_destination = |code, how| vec![ports_by_destination(snapshot, code, how)];
+    let by_destination = |code, how| vec![ports_by_destination(snapshot, tracker, code, how)];
     match Mapping::of_word(&tracker.mapping) {
         Mapping::Same => same_port(snapshot, tracker),
         Mapping::Random => by_destination(Code::RandomPorts, ", at random"),
@@ -109,9 +109,13 @@ fn same_port(snapshot: &Snapshot, tracker: &Tracker) -> Vec<Finding> {
         "port-dependent" | "clashing" => ", and only what it has contacted gets in",
         _ => "",
     };
-    let text = format!(
-        "As far as the tracker can tell, every destination sees this daemon at the same port{lets_in}."
-    );
+    let text = match tracker.mapping_depends_on.as_deref() {
+        Some("nothing") => format!("Every destination sees this daemon at the same port{lets_in}."),
+        // One with a second address could.
+        _ => format!(
+            "As far as the tracker can tell, every destination sees this daemon at the same port{lets_in}."
+        ),
+    };
     let mut findings = vec![Code::SamePort.says(Severity::Ok, text)];
     if filtering == "clashing" {
         let text = "A packet that comes in too early costs this daemon its usual port towards that \
@@ -121,9 +125,13 @@ fn same_port(snapshot: &Snapshot, tracker: &Tracker) -> Vec<Finding> {
     findings
 }
 
-fn ports_by_destination(snapshot: &Snapshot, code: Code, how: &str) -> Finding {
+fn ports_by_destination(snapshot: &Snapshot, tracker: &Tracker, code: Code, how: &str) -> Finding {
+    let destination = match tracker.mapping_depends_on.as_deref() {
+        Some("address") => "IP address that this daemon sends to",
+        _ => "destination",
+    };
     let text =
-        format!("Your router, or your provider's, gives every destination another port{how}");
+        format!("Your router, or your provider's, gives every {destination} another port{how}");
     match snapshot.port.state {
         PortMappingState::Open => {
             let text =
@@ -206,7 +214,8 @@ fn port(snapshot: &Snapshot) -> Option<Finding> {
         PortMappingState::BehindNat => (
             Code::RouterBehindNat,
             Severity::Note,
-            "Your router is itself behind another one, so the port that it has opened lets nobody in.",
+            "Your router is itself behind another one, so the port that it has opened lets in nobody \
+             but those behind that one, too.",
         ),
         PortMappingState::Shut => (
             Code::PortShut,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::network::Mapping;
-use super::{Code, Finding, Severity, Snapshot, Summary, count};
-use crate::control::attempt::{Attempt, Outcome};
+use super::{Code, Finding, Severity, Snapshot, Summary, Techniques, count};
+use crate::control::attempt::{Attempt, Outcome, Technique};
 use crate::control::model::PeerPath;
 
 /// How far we came with a peer, best last.
@@ -69,9 +69,12 @@ impl Obstacle {
 pub(super) struct Reach {
     direct: usize,
     relayed: usize,
+    /// Of the relayed ones, those that another peer relays to.
+    by_peers: usize,
     failed: usize,
     under_way: usize,
     obstacles: BTreeMap<Obstacle, usize>,
+    techniques: Techniques,
     median_ms: Option<u64>,
 }
 
@@ -79,10 +82,15 @@ impl Reach {
     pub(super) fn of(snapshot: &Snapshot) -> Reach {
         let mut reach = Reach {
             median_ms: median_ms(snapshot),
+            by_peers: by_peers(snapshot),
             ..Reach::default()
         };
-        for (fate, obstacle) in fates(snapshot).into_values() {
+        let found = techniques(snapshot);
+        for (peer, (fate, obstacle)) in fates(snapshot) {
             reach.add(fate, obstacle);
+            if let (Fate::Direct, Some(technique)) = (fate, found.get(peer)) {
+                reach.techniques.add(*technique);
+            }
         }
         reach
     }
@@ -113,6 +121,7 @@ impl Reach {
             relayed: self.relayed,
             failed: self.failed,
             under_way: self.under_way,
+            techniques: self.techniques,
             median_ms: self.median_ms,
             exit,
         }
@@ -170,8 +179,25 @@ impl Reach {
 
     fn all_direct(&self) -> String {
         match self.direct {
-            1 => "The one peer that was tried was reached directly.".to_owned(),
-            direct => format!("All {direct} peers that were tried were reached directly."),
+            1 => format!(
+                "The one peer that was tried was reached directly{}.",
+                self.guessed()
+            ),
+            direct => format!(
+                "All {direct} peers that were tried were reached directly{}.",
+                self.guessed()
+            ),
+        }
+    }
+
+    /// How many of those that are reached directly that took guesses.
+    fn guessed(&self) -> String {
+        match (self.direct, self.techniques.guessed()) {
+            (_, 0) => String::new(),
+            (1, _) => ", by a guessed port".to_owned(),
+            (all, guessed) if all == guessed => ", all of them by guessed ports".to_owned(),
+            (_, 1) => ", 1 of them by a guessed port".to_owned(),
+            (_, guessed) => format!(", {guessed} of them by guessed ports"),
         }
     }
 
@@ -184,13 +210,21 @@ impl Reach {
 
     fn counts(&self) -> String {
         let of_all = format!("of {}", count(self.tried(), "peer"));
-        match self.relayed {
-            0 => format!("Direct with {} {of_all}", self.direct),
-            relayed => format!(
-                "Direct with {} {of_all}, through the tracker with {relayed}",
-                self.direct
+        let ways = [
+            (
+                "through the tracker",
+                self.relayed.saturating_sub(self.by_peers),
             ),
-        }
+            ("through other peers", self.by_peers),
+        ];
+        let ways = ways.iter().filter(|(_, with)| *with > 0);
+        let ways = ways.map(|(way, with)| format!(", {way} with {with}"));
+        let ways: String = ways.collect();
+        format!(
+            "Direct with {} {of_all}{}{ways}",
+            self.direct,
+            self.guessed()
+        )
     }
 
     /// What is known of those that failed.
@@ -276,6 +310,24 @@ fn fates(snapshot: &Snapshot) -> BTreeMap<&str, (Fate, Option<Obstacle>)> {
         fates.insert(&*peer.peer, (fate, None));
     }
     fates
+}
+
+/// What found the latest path to each peer, of those that were proven.
+fn techniques(snapshot: &Snapshot) -> BTreeMap<&str, Technique> {
+    let attempts = snapshot.attempts.iter().chain(&snapshot.under_way);
+    let proven = attempts.filter(|attempt| attempt.proven_unix_ms.is_some());
+    proven
+        .map(|attempt| (&*attempt.peer, attempt.technique))
+        .collect()
+}
+
+/// How many are reached through other peers now.
+fn by_peers(snapshot: &Snapshot) -> usize {
+    let relayers = snapshot
+        .peers
+        .iter()
+        .filter_map(|it| it.relayed_by.as_ref());
+    relayers.filter(|by| by.starts_with("peer ")).count()
 }
 
 /// Over all attempts that came to a proven path.

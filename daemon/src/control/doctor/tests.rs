@@ -25,7 +25,9 @@ fn a_tracker_that_is_not_reached_is_told_with_its_cause_and_what_to_look_at() {
     says(
         |it| by(&mut it.trackers[0], Transport::Udp, 443),
         "TRK-04",
-        "The tracker t.example:59000 is reached by QUIC over UDP at port 443.",
+        "The tracker t.example:59000 is reached by QUIC over UDP at port 443, since UDP to port 59000 \
+         does not get through; where it gets out to few ports, most peers are reached through the \
+         tracker.",
         "",
     );
 }
@@ -101,6 +103,23 @@ fn what_to_do_about_the_router_is_said_once_and_helps() {
         "Your router, or your provider's, gives every destination another port, at random, so that \
          peers behind such a router or a strict one are hard to reach directly.",
         "Switch UPnP or NAT-PMP on at the router.",
+    );
+    says(
+        |it| {
+            hard(it, "random", PortMappingState::Silent);
+            it.trackers[0].mapping_depends_on = Some("address".into());
+        },
+        "NET-02",
+        "Your router, or your provider's, gives every IP address that this daemon sends to another \
+         port, at random, so that peers behind such a router or a strict one are hard to reach \
+         directly.",
+        "Switch UPnP or NAT-PMP on at the router.",
+    );
+    says(
+        |it| it.trackers[0].mapping_depends_on = Some("nothing".into()),
+        "NET-01",
+        "Every destination sees this daemon at the same port.",
+        "",
     );
     says(
         |it| hard(it, "sequential", PortMappingState::Open),
@@ -206,6 +225,16 @@ fn who_was_reached_is_told_in_numbers() {
     );
     says(
         |it| {
+            let mut by_peer = peer("c", PeerPath::Relay);
+            by_peer.relayed_by = Some("peer a".into());
+            it.peers.extend([peer("b", PeerPath::Relay), by_peer]);
+        },
+        "PEER-02",
+        "Direct with 1 of 3 peers, through the tracker with 1, through other peers with 1.",
+        "",
+    );
+    says(
+        |it| {
             it.attempts.clear();
             it.under_way = vec![failed("b", EIM), failed("c", EIM)];
         },
@@ -213,6 +242,50 @@ fn who_was_reached_is_told_in_numbers() {
         "2 peers are being tried; what comes of it is not known yet.",
         "",
     );
+}
+
+#[test]
+fn what_was_found_by_guessed_ports_is_told_and_counted() {
+    let guessed = |peer: &str, technique| Attempt {
+        technique,
+        ..reached(peer, 50)
+    };
+    let mut snapshot = healthy();
+    snapshot.attempts = vec![guessed("a", Technique::Prediction)];
+    let text = |snapshot: &Snapshot| {
+        let (findings, _) = examine(snapshot);
+        findings.into_iter().map(|it| it.text).collect::<String>()
+    };
+    assert!(text(&snapshot).contains("reached directly, by a guessed port."));
+    snapshot.attempts.push(reached("b", 50));
+    assert!(text(&snapshot).contains("reached directly, 1 of them by a guessed port."));
+    snapshot.attempts.push(guessed("c", Technique::Birthday));
+    snapshot.attempts.push(failed("d", EIM));
+    // What failed was found by nothing.
+    snapshot.attempts.push(Attempt {
+        technique: Technique::BlockSpray,
+        ..failed("e", EIM)
+    });
+    // The latest path counts.
+    snapshot
+        .attempts
+        .push(guessed("b", Technique::MutualPrediction));
+    let said = text(&snapshot);
+    assert!(
+        said.contains("Direct with 3 of 5 peers, all of them by guessed ports; 2 were"),
+        "{said}"
+    );
+    let techniques = examine(&snapshot).1.techniques;
+    let expected = Techniques {
+        prediction: 1,
+        mutual_prediction: 1,
+        birthday: 1,
+        ..Techniques::default()
+    };
+    assert_eq!(techniques, expected);
+    // Through the tracker no port is guessed.
+    snapshot.peers = vec![peer("a", PeerPath::Relay)];
+    assert_eq!(examine(&snapshot).1.techniques.guessed(), 2);
 }
 
 #[test]
@@ -478,6 +551,7 @@ fn tracker() -> Tracker {
         }),
         note: None,
         mapping: EIM.into(),
+        mapping_depends_on: None,
         filtering: "port-dependent".into(),
     }
 }
@@ -538,6 +612,7 @@ fn peer(name: &str, path: PeerPath) -> Peer {
         up_bytes: 0,
         side: Role::Server,
         kind: None,
+        relayed_by: None,
         reached_ms: None,
     }
 }

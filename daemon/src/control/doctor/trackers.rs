@@ -52,11 +52,23 @@ fn reached(snapshot: &Snapshot, tracker: &Tracker) -> Finding {
     let address = &tracker.address;
     let way = match tracker.way {
         Some(way) if way.transport == Transport::Tcp => return by_tcp(snapshot, tracker, way.port),
-        Some(way) => format!(" {}", way.words(address)),
+        Some(way) => format!(" {}{}", way.words(address), instead_of(tracker, way.port)),
         None => String::new(),
     };
     let text = format!("The tracker {address} is reached{way}.");
     Code::TrackerReached.says(Severity::Ok, text)
+}
+
+/// What another port than the one that was named tells of the network.
+fn instead_of(tracker: &Tracker, port: u16) -> String {
+    match tracker.address.ends_with(&format!(":{port}")) {
+        true => String::new(),
+        false => format!(
+            ", since UDP to {} does not get through; where it gets out to few ports, most peers are \
+             reached through the tracker",
+            port_of(tracker)
+        ),
+    }
 }
 
 fn by_tcp(snapshot: &Snapshot, tracker: &Tracker, port: u16) -> Finding {

@@ -298,6 +298,20 @@ fn the_end_gives_back_what_there_is() {
 }
 
 #[test]
+fn a_port_that_upnp_opens_too_late_is_closed_again() {
+    let mut home = Home::new(Script::only(Protocol::Pcp, Says::Grants(40_000)));
+    home.run_for(secs(10));
+    home.upnp_adds(50_000);
+    assert_eq!(home.sent.last().unwrap(), "remove 50000");
+    let before = home.sent.len();
+    home.upnp_adds(40_000);
+    assert_eq!(home.sent.len(), before, "that is the port we have");
+    home.mapper.release();
+    home.upnp_adds(50_001);
+    assert_eq!(home.sent.last().unwrap(), "remove 50001");
+}
+
+#[test]
 fn the_end_of_nothing_says_nothing() {
     let mut home = Home::new(Script::default());
     home.run_for(secs(1));
@@ -553,6 +567,14 @@ impl Home {
             (0, 0) => says::address(epoch_s, code, outside),
             _ => says::map(epoch_s, code, INSIDE, grant),
         })
+    }
+
+    /// A port that is opened by UPnP, asked for or not.
+    fn upnp_adds(&mut self, port: u16) {
+        let outside = SocketAddrV4::new(OUTSIDE, port);
+        let news = UpnpNews::Added(outside, LIFETIME);
+        self.mapper.handle_upnp(self.now, news);
+        self.run_for(secs(1));
     }
 
     /// A grant that comes unasked, or very late.

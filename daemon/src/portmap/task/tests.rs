@@ -1,6 +1,7 @@
 //! The task against a router on loopback.
 
 use tokio::task::JoinHandle;
+use warren_proto::wire::CandidateKind;
 
 use super::*;
 use crate::node;
@@ -43,9 +44,33 @@ async fn a_router_behind_another_nat_is_no_way_in() {
         observed: carrier.into(),
     };
     home.wait_for(&state).await;
-    assert_eq!(state.candidate(), None);
+    assert_eq!(state.candidate(), None, "it may be anybody's");
     assert!(state.to_string().contains("behind another NAT"), "{state}");
     // It would have come before the state.
+    assert_eq!(home.asked, []);
+}
+
+#[tokio::test]
+async fn behind_a_carriers_nat_the_port_of_the_router_is_told_but_not_as_open() {
+    let carrier = "198.51.100.1".parse().unwrap();
+    let outside: SocketAddrV4 = "100.64.3.4:40000".parse().unwrap();
+    let behind = Script {
+        pcp: Some(outside),
+        ..PCP
+    };
+    let mut home = Home::start(behind, carrier).await;
+    let opened = Opened {
+        protocol: Protocol::Pcp,
+        outside,
+    };
+    let observed = carrier.into();
+    let state = PortState::BehindNat { opened, observed };
+    home.wait_for(&state).await;
+    let candidate = state.candidate().unwrap();
+    assert_eq!(candidate.kind, CandidateKind::Mapped);
+    assert_eq!(candidate.address, outside.into());
+    assert!(!state.is_open());
+    // The tracker stands on the other side of the carrier's NAT.
     assert_eq!(home.asked, []);
 }
 
@@ -134,7 +159,7 @@ async fn a_daemon_on_loopback_asks_nobody_whatever_the_tracker_sees() {
 }
 
 const PCP: Script = Script {
-    pcp: Some(40_000),
+    pcp: Some(SocketAddrV4::new(OUTSIDE, 40_000)),
     upnp: None,
 };
 

@@ -1,16 +1,17 @@
 //! Attempts to reach peers: begun for an introduction, followed to a proven path, dialled on it,
 //! ended.
 
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
-use warren_net::{Class, ConnectError, Expect, Protocol};
+use warren_net::{Class, ConnectError, Expect, Protocol, Via};
 use warren_proto::id::PublicKey;
-use warren_proto::nat::{Path, PunchEvent, Transmit};
+use warren_proto::nat::{MAIN, Observation, Path, PunchEvent, Transmit};
 use warren_proto::proof::Side;
 
-use super::{Arrival, Dialled, Puncher};
+use super::{Arrival, Dialled, Dialling, Puncher};
 use crate::node::NodeEvent;
 use crate::punch::attempt::Attempt;
 use crate::punch::owners::Owner;
@@ -38,6 +39,7 @@ impl Puncher {
             return self.tell_over(peer).await;
         }
         self.make_room(peer).await;
+        self.end_guesses(now, peer, meeting.line.tracker()).await;
         let route = self.endpoint.socket().route(&peer, Class::Direct);
         let head_start = self.head_start(meeting);
         let own = self.survey.guessing(meeting.advice);
@@ -55,10 +57,10 @@ impl Puncher {
         }
     }
 
-    /// How long a direct path has before the relay is taken. One that is in use and does not answer
-    /// may be slow, and no more.
+    /// How long a direct path has before the relay is taken. One that is in use and well is given time.
     fn head_start(&self, meeting: &Meeting) -> Duration {
-        match self.keepers.contains_key(&meeting.rendezvous.peer) {
+        let keeper = self.keepers.get(&meeting.rendezvous.peer);
+        match keeper.is_some_and(|keeper| !keeper.is_silent) {
             true => relay::HEAD_START,
             false => relay::head_start(&self.nat, &meeting.rendezvous),
         }
@@ -112,16 +114,16 @@ impl Puncher {
         if self.keepers.contains_key(&attempt.peer) {
             attempt.superfluous(Instant::now());
         }
-        let (peer, route, has_relay) = (attempt.peer, attempt.route, attempt.relay.is_some());
+        let (peer, route) = (attempt.peer, attempt.route);
         self.records.close(id, attempt.into_record(), route);
-        if self.dialling.get(&peer) == Some(&id) {
-            self.dialling.remove(&peer);
-        }
-        self.dialling_relay.retain(|_, (attempt, _)| *attempt != id);
-        if has_relay {
-            let relay_route = self.endpoint.socket().route(&peer, Class::Relay);
-            self.let_fade(peer, relay_route);
-        }
+        // A handshake that is under way goes on. A connection that the node does not want is forgotten.
+        self.dialling
+            .retain(|_, it| it.attempt != id || !it.task.is_finished());
+        self.dialling_relay
+            .retain(|_, (attempt, task)| *attempt != id || !task.is_finished());
+        // Also where this attempt had no relay: it may have kept the route of one that had.
+        let relay_route = self.endpoint.socket().route(&peer, Class::Relay);
+        self.let_fade(peer, relay_route);
         self.point_back(peer, route);
         self.let_fade(peer, route);
         self.tell_over(peer).await;
@@ -160,6 +162,7 @@ impl Puncher {
             PunchEvent::Proven(path) => self.handle_proven(id, path).await,
             PunchEvent::AlsoProven(path) => {
                 self.allowance.answered(path.remote.ip());
+                self.note_observed(id, &path);
                 self.admit_proven(route, &path);
                 self.follow_nomination(id).await;
             }
@@ -188,12 +191,25 @@ impl Puncher {
             return;
         };
         let (peer, route) = (attempt.peer, attempt.route);
-        let may = match self.keepers.get(&peer) {
-            Some(keeper) => keeper.is_silent && attempt.has_proven(number, remote),
-            None => true,
+        let is_proven = attempt.has_proven(number, remote);
+        match self.keepers.get(&peer) {
+            Some(keeper) if !(keeper.is_silent && is_proven) => (),
+            None if !is_proven => self.point_unproven(route, (via, remote)),
+            _ => self.point(peer, route, (via, remote)).await,
+        }
+    }
+
+    /// Sends to where a client says that it is, so that the handshake waits for nothing, unless another
+    /// peer is there: the sender may have written somebody's address. A further socket is the attempt's
+    /// own.
+    fn point_unproven(&self, route: SocketAddr, (via, remote): (Via, SocketAddr)) {
+        let socket = self.endpoint.socket();
+        let pointed = match via {
+            Via::MAIN => socket.admit_heard(route, remote) && socket.point(route, remote),
+            _ => socket.point_via(route, via, remote),
         };
-        if may {
-            self.point(peer, route, (via, remote)).await;
+        if !pointed {
+            tracing::debug!(%remote, "not gone there: somebody else's address, or a closed socket");
         }
     }
 
@@ -204,6 +220,7 @@ impl Puncher {
         let (peer, route, side) = (attempt.peer, attempt.route, attempt.side());
         attempt.tell_outcome(true);
         self.records.note(id, attempt.record());
+        self.note_observed(id, &path);
         self.allowance.answered(path.remote.ip());
         self.admit_proven(route, &path);
         self.records.expect(route, path.rtt);
@@ -218,6 +235,18 @@ impl Puncher {
             self.dial(id);
         }
         self.follow_nomination(id).await;
+    }
+
+    /// A peer that lets everybody in sees us as another server would.
+    fn note_observed(&mut self, id: u64, path: &Path) {
+        let is_open = self.attempts.get(&id).is_some_and(Attempt::meets_open);
+        if is_open && path.via == MAIN {
+            let observation = Observation {
+                observer: path.remote,
+                mapped: path.observed,
+            };
+            self.survey.observed_by(Instant::now(), observation);
+        }
     }
 
     /// As client: opens a connection on the path that is proven.
@@ -236,11 +265,19 @@ impl Puncher {
         let Some(via) = self.via_of_attempt(id, path.via) else {
             return;
         };
-        self.dialling.insert(peer, id);
         self.admit_proven(route, &path);
         let socket = self.endpoint.socket();
         socket.point_via(route, via, path.remote);
-        self.dial_route(id, peer, (route, Class::Direct), Some(path.rtt));
+        let task = self.dial_route(id, peer, (route, Class::Direct), Some(path.rtt));
+        let Some(attempt) = self.attempts.get_mut(&id) else {
+            return;
+        };
+        let dialling = Dialling {
+            attempt: id,
+            task,
+            patience: attempt.dialled(Instant::now(), path.rtt),
+        };
+        self.dialling.insert(peer, dialling);
     }
 
     /// Dials the peer at the end of a route, for an attempt; what comes of it is told to the node and
@@ -284,22 +321,36 @@ impl Puncher {
         if dialled.class == Class::Relay {
             return self.handle_relay_dialled(&dialled);
         }
+        let Dialled { attempt, peer, .. } = dialled;
         // Until the node has taken the connection in, the peer is not dialled for another attempt.
+        if dialled.is_connected && self.attempts.contains_key(&attempt) {
+            return;
+        }
+        if let Entry::Occupied(present) = self.dialling.entry(peer)
+            && present.get().attempt == attempt
+        {
+            present.remove();
+        }
         if dialled.is_connected {
             return;
         }
-        self.dialling.remove(&dialled.peer);
-        if let Some(attempt) = self.attempts.get_mut(&dialled.attempt) {
-            attempt.refused();
-            self.dial_relay(dialled.attempt);
-            self.close_attempt(dialled.attempt).await;
+        if let Some(refused) = self.attempts.get_mut(&attempt) {
+            refused.refused();
+            self.dial_relay(attempt);
+            self.close_attempt(attempt).await;
         }
-        self.meet_anew(dialled.peer).await;
+        let route = self.endpoint.socket().route(&peer, Class::Direct);
+        self.let_fade(peer, route);
+        self.meet_anew(peer).await;
     }
 
     /// The connection that we had is no more: the client opens another on a path that was proven
     /// meanwhile, the server awaits it there.
     pub(super) async fn meet_anew(&mut self, peer: PublicKey) {
+        if !self.keepers.contains_key(&peer) {
+            let its = self.attempts.values_mut().filter(|it| it.peer == peer);
+            its.for_each(Attempt::reopen);
+        }
         let is_proven = |it: &Attempt| it.peer == peer && it.is_open();
         let latest = self.attempts.iter().rev().find(|(_, it)| is_proven(it));
         match latest.map(|(id, it)| (*id, it.side())) {

@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use warren_net::Via;
+use warren_proto::id::PublicKey;
 use warren_proto::nat::{Charge, MAIN, Transmit, Turn, TurnEnd};
 
 use super::{Arrival, Puncher};
+use crate::punch::attempt::Attempt;
 use crate::punch::guess::Word;
 use crate::punch::owners::Owner;
+use crate::tracker::TrackerId;
 
 impl Puncher {
     /// Takes in what a peer said by way of the tracker that introduced us.
@@ -41,7 +44,7 @@ impl Puncher {
 
     /// Lets those guess whose turn it is.
     pub(super) async fn let_through(&mut self, now: Instant) {
-        while let Some(id) = self.turnstile.poll(now) {
+        while let Some(id) = self.turnstile.poll(now, &mut self.flows) {
             match self.attempts.get_mut(&id) {
                 Some(attempt) => attempt.machine.take_turn(now),
                 None => self.turnstile.leave(now, id, TurnEnd::Unanswered),
@@ -55,10 +58,25 @@ impl Puncher {
         let Some(attempt) = self.attempts.get(&id) else {
             return;
         };
-        let keeper = self.keepers.get(&attempt.peer);
-        let known = keeper.map(|keeper| keeper.machine.path().ip());
-        let end = attempt.turn_end(known);
-        self.turnstile.leave(Instant::now(), id, end);
+        let (now, peer) = (Instant::now(), attempt.peer);
+        let keeper = self.keepers.get(&peer);
+        let present = keeper.map(|keeper| keeper.machine.path().ip());
+        let end = attempt.turn_end(present.or_else(|| self.led.ip_of(now, &peer)));
+        self.turnstile.leave(now, id, end);
+    }
+
+    /// Ends the guesses of earlier attempts with a peer that this tracker introduces anew: it would not,
+    /// had they come to anything, and one of the two may be elsewhere by now.
+    pub(super) async fn end_guesses(&mut self, now: Instant, peer: PublicKey, tracker: TrackerId) {
+        let is_its = |it: &Attempt| it.peer == peer && it.line.tracker() == tracker;
+        let earlier = self.attempts.iter().filter(|(_, it)| is_its(it));
+        let earlier: Vec<u64> = earlier.map(|(id, _)| *id).collect();
+        for id in earlier {
+            if let Some(attempt) = self.attempts.get_mut(&id) {
+                attempt.machine.stop_guessing(now);
+            }
+            self.settle_attempt(id, None).await;
+        }
     }
 
     /// What an attempt calls by this number, while that is open.
@@ -96,6 +114,7 @@ impl Puncher {
         match (charge, owner) {
             (Charge::Guess, Owner::Attempt(id)) => self.turnstile.take(now, id, *to),
             (Charge::Guess, _) => false,
+            (Charge::Unasked, Owner::Survey) => self.allowance.take(now, *to, bytes.len()),
             (Charge::Unasked | Charge::Free, _) => {
                 !self.is_unasked(*to, bytes, owner) || self.allowance.take(now, *to, bytes.len())
             }

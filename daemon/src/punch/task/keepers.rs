@@ -59,6 +59,8 @@ impl Puncher {
         let Some(keeper) = self.keepers.remove(&peer) else {
             return;
         };
+        self.led
+            .note(Instant::now(), peer, keeper.machine.path().ip());
         self.owners.forget(Owner::Keeper(peer));
         self.records.forget(&peer);
         self.let_fade(peer, keeper.route);
@@ -127,7 +129,8 @@ impl Puncher {
                 self.endpoint.socket().admit_heard(route, remote);
             }
             KeeperEvent::Moved { remote, .. } => {
-                tracing::info!(%peer, %remote, "the path of a peer has changed");
+                tracing::info!(%peer, "the path of a peer has changed");
+                tracing::debug!(%peer, %remote, "its new path");
                 let answered = heard.filter(|(from, ..)| *from == remote);
                 let via = match answered {
                     Some((.., via)) => via,
@@ -143,6 +146,7 @@ impl Puncher {
                 self.set_silent(peer, true);
                 // It may be our own address that is another one. The peer must not look for the old.
                 self.survey.hurry(Instant::now());
+                self.hurry_relay(Instant::now(), peer);
                 self.tell(PathNews::Silent { peer, session }).await;
             }
             KeeperEvent::Alive => {

@@ -23,8 +23,8 @@ use super::counters::Counters;
 use super::taker::Taker;
 use super::{low_ttl, open, relay, sort};
 
-/// Sockets at once: two guesses of 256.
-const EXTRAS: usize = 512;
+/// Sockets at once: the 728 of the largest guess, and what others need beside it.
+const EXTRAS: usize = 768;
 
 /// Files that we leave to everyone else in the process.
 const SPARE_FILES: u64 = 128;
@@ -47,6 +47,8 @@ pub(super) struct Extra {
     pub(super) via: Via,
     pub(super) io: tokio::net::UdpSocket,
     pub(super) state: UdpSocketState,
+    /// For what leaves from an address that we name: an error there says nothing about the kernel.
+    state_named: UdpSocketState,
     /// Whether quinn reads it. Held while the task polls: of two polls only the last is woken.
     adopted: Mutex<bool>,
     reader: OnceLock<AbortHandle>,
@@ -171,6 +173,7 @@ impl Extra {
         Ok(Self {
             via,
             state: UdpSocketState::new((&io).into())?,
+            state_named: UdpSocketState::new((&io).into())?,
             io,
             adopted: Mutex::new(false),
             reader: OnceLock::new(),
@@ -184,9 +187,24 @@ impl Extra {
         Arc::new(Self::bind(Via(1), loopback).expect("loopback has free ports"))
     }
 
-    /// Sends at once or not at all: no poller of quinn's watches this socket. `to` is of its family.
+    /// Sends at once or not at all: no poller of quinn's watches this socket. `to` is of its family. Once
+    /// more if our end is no address of ours any more.
     pub(super) fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.state.try_send((&self.io).into(), transmit)
+        let state = match transmit.src_ip {
+            Some(_) => &self.state_named,
+            None => &self.state,
+        };
+        match state.try_send((&self.io).into(), transmit) {
+            Err(error)
+                if transmit.src_ip.is_some() && error.kind() != io::ErrorKind::WouldBlock =>
+            {
+                self.send(&Transmit {
+                    src_ip: None,
+                    ..*transmit
+                })
+            }
+            sent => sent,
+        }
     }
 
     /// The same with a hop limit.

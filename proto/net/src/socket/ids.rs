@@ -3,18 +3,29 @@
 //! A packet is addressed to a connection by the id that its receiver chose (RFC 9000 §5.1). All of
 //! ours have one length, so that they can be found in short headers, and carry a signature, so that
 //! one that was made up is told from one that we gave out without remembering those.
+//!
+//! The signature is made with a key that outlives the process. So a daemon or tracker that was
+//! started anew knows an id of its former life for its own, and that the connection is no more: it
+//! says so by a stateless reset (RFC 9000 §10.3), and whoever talked to it need not wait in vain.
 
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use quinn::{ConnectionId, ConnectionIdGenerator};
 use quinn_proto::InvalidCid;
+use ring::hmac;
 
-/// Length of the ids we give out: 4 bytes nobody can guess, and 4 of signature.
+/// Length of the ids we give out: 1 byte that is the same for all of a process, 3 that nobody can
+/// guess, and 4 of signature.
 const ID_BYTES: usize = 8;
 
 /// Length of the part that is not signature.
 const NONCE_BYTES: usize = 4;
+
+/// What tells one process from the next: 1 of 256 takes the ids of the one before for its own, and
+/// then does not answer them.
+const LIFE_BYTES: usize = 1;
 
 /// The bit of the first byte that tells a long header from a short one (RFC 9000 §17).
 const LONG_HEADER: u8 = 0x80;
@@ -26,16 +37,58 @@ const LONG_ID_LENGTH_AT: usize = 5;
 pub(super) type LocalId = [u8; ID_BYTES];
 
 /// Makes our ids and recognizes them; a clone recognizes the same ones.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub(crate) struct LocalIds {
     nonces: RandomState,
-    signatures: RandomState,
+    signatures: hmac::Key,
+    life: [u8; LIFE_BYTES],
     made: u64,
 }
 
+impl fmt::Debug for LocalIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { life, made, .. } = self;
+        let mut shown = f.debug_struct("LocalIds");
+        shown.field("life", life).field("made", made);
+        shown.finish_non_exhaustive()
+    }
+}
+
+impl Default for LocalIds {
+    /// Those of a process that nobody remembers once it has ended.
+    fn default() -> Self {
+        let random = RandomState::new();
+        let mut key = [0; 32];
+        for (number, part) in key.chunks_mut(8).enumerate() {
+            part.copy_from_slice(&random.hash_one(number).to_le_bytes());
+        }
+        Self::new(&key)
+    }
+}
+
 impl LocalIds {
-    /// Whether `id` was made here.
+    /// Those of a process; `key` is that of the processes before it, which nobody else may know.
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
+        let nonces = RandomState::new();
+        Self {
+            life: low_bytes(nonces.hash_one("life")),
+            nonces,
+            signatures: hmac::Key::new(hmac::HMAC_SHA256, key),
+            made: 0,
+        }
+    }
+
+    /// Whether `id` was made by this process.
     pub(super) fn made(&self, id: &LocalId) -> bool {
+        id[..LIFE_BYTES] == self.life && self.is_signed(id)
+    }
+
+    /// Whether `id` was made by a process before this: no connection of ours has it.
+    pub(super) fn made_before(&self, id: &LocalId) -> bool {
+        id[..LIFE_BYTES] != self.life && self.is_signed(id)
+    }
+
+    fn is_signed(&self, id: &LocalId) -> bool {
         let (nonce, signature) = id.split_at(NONCE_BYTES);
         self.sign(nonce) == signature
     }
@@ -43,7 +96,8 @@ impl LocalIds {
     /// The next id.
     pub(super) fn make(&mut self) -> LocalId {
         self.made += 1;
-        let nonce: [_; NONCE_BYTES] = low_bytes(self.nonces.hash_one(self.made));
+        let mut nonce: [_; NONCE_BYTES] = low_bytes(self.nonces.hash_one(self.made));
+        nonce[..LIFE_BYTES].copy_from_slice(&self.life);
         let mut id = [0; ID_BYTES];
         id[..NONCE_BYTES].copy_from_slice(&nonce);
         id[NONCE_BYTES..].copy_from_slice(&self.sign(&nonce));
@@ -51,7 +105,10 @@ impl LocalIds {
     }
 
     fn sign(&self, nonce: &[u8]) -> [u8; ID_BYTES - NONCE_BYTES] {
-        low_bytes(self.signatures.hash_one(nonce))
+        let mut signature = [0; ID_BYTES - NONCE_BYTES];
+        let tag = hmac::sign(&self.signatures, nonce);
+        signature.copy_from_slice(&tag.as_ref()[..ID_BYTES - NONCE_BYTES]);
+        signature
     }
 }
 
@@ -60,8 +117,9 @@ impl ConnectionIdGenerator for LocalIds {
         ConnectionId::new(&self.make())
     }
 
+    /// Those of former lives are valid: to them quinn answers that there is no such connection.
     fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
-        let ours = LocalId::try_from(&id[..]).is_ok_and(|id| self.made(&id));
+        let ours = LocalId::try_from(&id[..]).is_ok_and(|id| self.is_signed(&id));
         ours.then_some(()).ok_or(InvalidCid)
     }
 
@@ -105,7 +163,7 @@ mod tests {
 
     #[test]
     fn made_ids_are_recognized_by_a_clone_and_others_are_not() {
-        let mut ids = LocalIds::default();
+        let mut ids = LocalIds::new(&[1; 32]);
         let recognizer = ids.clone();
         for _ in 0..1000 {
             let id = ids.make();
@@ -114,10 +172,25 @@ mod tests {
             let mut other = id;
             other[7] ^= 1;
             assert!(!recognizer.made(&other));
-            assert!(!LocalIds::default().made(&id));
+            assert!(!LocalIds::new(&[2; 32]).made(&id));
+            assert!(!recognizer.made_before(&id));
         }
         let short = ConnectionId::new(&ids.make()[..7]);
         assert!(recognizer.validate(&short).is_err());
+    }
+
+    #[test]
+    fn a_process_knows_the_ids_of_the_one_before_and_that_they_are_not_its_own() {
+        let mut before = LocalIds::new(&[1; 32]);
+        let lives = std::iter::repeat_with(|| LocalIds::new(&[1; 32]));
+        let mut lives = lives.filter(|next| next.life != before.life);
+        let (now, stranger) = (lives.next().unwrap(), LocalIds::new(&[2; 32]));
+        for _ in 0..100 {
+            let id = before.make();
+            assert!(now.made_before(&id) && !now.made(&id));
+            assert!(now.validate(&ConnectionId::new(&id)).is_ok());
+            assert!(!stranger.made_before(&id));
+        }
     }
 
     #[test]

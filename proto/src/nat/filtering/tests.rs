@@ -124,6 +124,16 @@ fn what_was_let_in_uninvited_ends_it_at_once() {
 }
 
 #[test]
+fn a_tracker_at_the_port_of_https_is_asked_and_heard() {
+    let now = Instant::now();
+    let server = "192.0.2.1:443".parse().unwrap();
+    let mut probe = FilteringProbe::new(now, server, OTHER_PORT.parse().unwrap(), [1; 32]);
+    let request = changes(&mut probe).pop().unwrap();
+    probe.handle_datagram(now, server, &refusal(&request));
+    assert_eq!(probe.poll_measured(), Some(NatFiltering::Unknown));
+}
+
+#[test]
 fn what_comes_after_we_sent_there_ourselves_was_invited() {
     let (mut probe, now) = probe();
     let change = changes(&mut probe).pop().unwrap();
@@ -163,7 +173,7 @@ fn addresses_that_cannot_show_anything_are_not_asked() {
     for (server, other) in [
         (SERVER, SERVER),
         (SERVER, "192.0.2.2:59001"),
-        (SERVER, "192.0.2.1:80"),
+        (SERVER, "192.0.2.1:0"),
         ("0.0.0.0:59000", "0.0.0.0:59001"),
     ] {
         let [server, other] = [server, other].map(|text| text.parse().unwrap());

@@ -45,8 +45,14 @@ pub(super) const AROUND: usize = NEAR + FAR;
 const NEAR: usize = 11;
 const FAR: usize = 29;
 
-/// A run of a sequence is taken to be longer than our own part of it by what others may take.
-const RUN_SLACK: usize = 64;
+/// Ports opened in a run, of which the peer aims at three in the middle: others may take some as well.
+pub(super) const RUN: usize = 24;
+
+/// Sockets that crowd into a few ports of a run, and which of it. Some files must be left to others.
+pub(super) const CROWD: usize = 728;
+const CROWDED: [i32; 3] = [0, 1, -1];
+
+const _: () = assert!(CROWD * CROWDED.len() <= SPRAY);
 
 /// Most sockets that spray one after the other.
 const SPRAYERS: usize = 64;
@@ -94,6 +100,28 @@ pub(super) fn open_one(via: u16, to: SocketAddr, filtering: NatFiltering) -> Vec
         charge: Charge::Unasked,
     };
     vec![shot(Duration::ZERO), shot(Duration::from_millis(40))]
+}
+
+/// Opens one socket towards some ports of a range, at once, so that nobody else's come in between.
+pub(super) fn open_run(
+    via: u16,
+    ip: IpAddr,
+    range: Range,
+    filtering: NatFiltering,
+    rng: &mut impl Rng,
+) -> Vec<Shot> {
+    let count = range.size().min(RUN);
+    let ports = index::sample(rng, range.size(), count).into_iter();
+    let ports = ports.filter_map(|index| range.ports().nth(index));
+    let addresses = ports.filter_map(|port| usable(SocketAddr::new(ip, port)));
+    let shot = |to| Shot {
+        pause: Duration::ZERO,
+        via,
+        to,
+        ttl: opening_hops(filtering),
+        charge: Charge::Guess,
+    };
+    addresses.map(shot).collect()
 }
 
 /// Opens many towards the peer, one shot from each.
@@ -190,11 +218,23 @@ pub(super) fn spray(
     shots
 }
 
-/// The ports that a peer in sequence will have while it checks all of `ours`, and some more.
-pub(super) fn run(named: u16, step: i16, ours: Range) -> Vec<u16> {
-    let length = ours.size().min(SPRAY) + RUN_SLACK;
-    let steps = 1..=i32::try_from(length).unwrap_or(i32::MAX);
-    steps.filter_map(|n| stepped(named, step, n)).collect()
+/// Checks the port the peer named and those beside it in the sequence, each from many sockets. One after
+/// the other: where a port of the block serves one destination only, all of them go to the first.
+pub(super) fn crowd(vias: &[u16], named: SocketAddr, step: i16) -> Vec<Shot> {
+    let ports: Vec<u16> = (CROWDED.iter())
+        .filter_map(|steps| stepped(named.port(), step, *steps))
+        .collect();
+    let shots = ports
+        .iter()
+        .flat_map(|port| vias.iter().map(move |via| (*via, *port)));
+    let shot = |(index, (via, port))| Shot {
+        pause: paced(index, BURST),
+        via,
+        to: SocketAddr::new(named.ip(), port),
+        ttl: None,
+        charge: Charge::Guess,
+    };
+    (0..).zip(shots).map(shot).collect()
 }
 
 fn paced_shots(via: u16, ip: IpAddr, ports: impl Iterator<Item = u16>) -> Vec<Shot> {
@@ -324,10 +364,34 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_what_comes_next_in_the_sequence() {
-        let ports = run(40_000, 2, Range::claimed(20_480, 21_503));
-        assert_eq!(ports[..3], [40_002, 40_004, 40_006]);
-        assert_eq!(ports.len(), 1_024 + RUN_SLACK);
+    fn a_crowd_sends_from_every_socket_to_three_ports_in_sequence() {
+        let vias: Vec<u16> = (1..=CROWD as u16).collect();
+        let shots = crowd(&vias, peer(), 2);
+        assert_eq!(shots.len(), 3 * CROWD);
+        let ports = [0, CROWD, 2 * CROWD].map(|index| shots[index].to.port());
+        assert_eq!(ports, [5_000, 5_002, 4_998]);
+        let flows: BTreeSet<_> = shots.iter().map(|shot| (shot.via, shot.to)).collect();
+        assert_eq!(flows.len(), shots.len());
+        let time: Duration = shots.iter().map(|shot| shot.pause).sum();
+        assert!(time >= Duration::from_millis(2_180), "{time:?}");
+    }
+
+    #[test]
+    fn a_run_goes_to_distinct_ports_of_the_range_at_once() {
+        for (range, expected) in [
+            (Range::claimed(20_480, 21_503), RUN),
+            (Range::claimed(5_000, 5_009), 10),
+        ] {
+            let shots = open_run(4, peer().ip(), range, NatFiltering::Clashing, &mut rng());
+            let ports: BTreeSet<u16> = shots.iter().map(|shot| shot.to.port()).collect();
+            assert_eq!((shots.len(), ports.len()), (expected, expected));
+            assert!(ports.iter().all(|port| range.ports().contains(port)));
+            assert!(
+                shots
+                    .iter()
+                    .all(|shot| shot.pause.is_zero() && shot.ttl == Some(2))
+            );
+        }
     }
 
     fn peer() -> SocketAddr {

@@ -427,6 +427,22 @@ fn a_samples_answer_from_elsewhere_shows_nothing() {
 }
 
 #[test]
+fn who_is_told_to_stop_gives_its_turn_back_and_guesses_no_more() {
+    let mut bench = Bench::new(EASY, RANDOM);
+    bench.run_for(ms(600));
+    bench.word(PEER, RANDOM);
+    bench.run_for(ms(100));
+    assert!(bench.turn.is_some() && bench.guesses() > 0);
+    bench.attempt.stop_guessing(bench.now);
+    bench.settle();
+    assert!(bench.is_turn_over);
+    let before = bench.guesses();
+    bench.word(PEER, RANDOM);
+    bench.run_for(ms(5_000));
+    assert_eq!(bench.guesses(), before);
+}
+
+#[test]
 fn an_attempt_never_names_more_sockets_than_a_host_opens() {
     for (ours, theirs) in PAIRS {
         let mut bench = Bench::new(ours, theirs);
@@ -435,7 +451,7 @@ fn an_attempt_never_names_more_sockets_than_a_host_opens() {
             bench.sample_all(30_000);
             bench.word(PEER, theirs);
         }
-        assert!(bench.attempt_sockets() <= 512, "{ours:?} {theirs:?}");
+        assert!(bench.attempt_sockets() <= 768, "{ours:?} {theirs:?}");
     }
 }
 

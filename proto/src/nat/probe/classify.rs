@@ -6,6 +6,8 @@
 
 use std::net::SocketAddr;
 
+use super::Observation;
+use crate::nat::MAIN;
 use crate::wire::NatMapping;
 
 /// Ports at most this far apart, always in one direction, are handed out in sequence; what lies
@@ -38,6 +40,17 @@ pub struct Sample {
     /// Whether this answers the first request. One that was put again made its mapping later than its
     /// place among the samples says.
     pub is_first_try: bool,
+}
+
+impl From<Observation> for Sample {
+    fn from(Observation { observer, mapped }: Observation) -> Sample {
+        Sample {
+            via: MAIN,
+            server: observer,
+            mapped,
+            is_first_try: false,
+        }
+    }
 }
 
 /// What of a destination a mapping or a filter depends on (RFC 4787 §4.1 and §5), from lax to
@@ -74,8 +87,10 @@ pub struct Verdict {
 }
 
 /// How a NAT maps that showed our sockets to servers like this, in the order they were asked in.
-pub fn classify(samples: &[Sample]) -> Verdict {
-    let dependence = dependence(samples);
+/// `observations` of peers show what a mapping depends on, and no more: what ports there are is not
+/// theirs to say.
+pub fn classify(samples: &[Sample], observations: &[Observation]) -> Verdict {
+    let dependence = dependence(samples, observations);
     let (mapping, confidence) = match dependence {
         Seen::Nothing => (NatMapping::Unknown, Confidence::Low),
         Seen::Same { compares_addresses } => (
@@ -117,8 +132,10 @@ impl Seen {
     }
 }
 
-fn dependence(samples: &[Sample]) -> Seen {
-    let main: Vec<&Sample> = samples.iter().filter(|sample| sample.via == 0).collect();
+fn dependence(samples: &[Sample], observations: &[Observation]) -> Seen {
+    let observed: Vec<Sample> = observations.iter().copied().map(Sample::from).collect();
+    let main = samples.iter().filter(|sample| sample.via == MAIN);
+    let main: Vec<&Sample> = main.chain(&observed).collect();
     let [first, others @ ..] = &main[..] else {
         return Seen::Nothing;
     };
@@ -151,7 +168,7 @@ fn pattern(samples: &[Sample]) -> (NatMapping, Confidence) {
         ports.dedup();
         ports
     };
-    let mut fresh = samples.iter().filter(|s| s.via != 0 && s.is_first_try);
+    let mut fresh = samples.iter().filter(|s| s.via != MAIN && s.is_first_try);
     let fresh = ports(&mut fresh);
     let all = ports(&mut samples.iter());
     if fresh.len() >= SURE_SEQUENCE
@@ -168,7 +185,7 @@ fn pattern(samples: &[Sample]) -> (NatMapping, Confidence) {
         false => Confidence::Low,
     };
     match all[..] {
-        [_, _] => (NatMapping::AddressDependent, Confidence::Low),
+        [] | [_] | [_, _] => (NatMapping::AddressDependent, Confidence::Low),
         _ => (range(&all), confidence),
     }
 }
@@ -252,7 +269,7 @@ mod tests {
     fn only_two_addresses_make_that_certain() {
         let verdict = |servers: &[&str]| {
             let samples = servers.iter().map(|server| seen(0, server, 5000));
-            classify(&samples.collect::<Vec<_>>())
+            classify(&samples.collect::<Vec<_>>(), &[])
         };
         let one = verdict(&[FIRST, OTHER_PORT]);
         let two = verdict(&[FIRST, OTHER_PORT, OTHER_IP]);
@@ -269,13 +286,36 @@ mod tests {
         let by = |ports: [u16; 3]| {
             let servers = [FIRST, OTHER_PORT, OTHER_IP];
             let samples = servers.iter().zip(ports).map(|(s, port)| seen(0, s, port));
-            classify(&samples.collect::<Vec<_>>()).dependence
+            classify(&samples.collect::<Vec<_>>(), &[]).dependence
         };
         assert_eq!(by([5000, 5000, 40_000]), Some(AddressDependent));
         assert_eq!(by([5000, 40_000, 20_000]), Some(AddressAndPortDependent));
         assert_eq!(by([5000, 40_000, 5000]), Some(AddressAndPortDependent));
         let without_ports = [seen(0, FIRST, 5000), seen(0, OTHER_IP, 40_000)];
-        assert_eq!(classify(&without_ports).dependence, None);
+        assert_eq!(classify(&without_ports, &[]).dependence, None);
+    }
+
+    #[test]
+    fn what_peers_have_seen_shows_dependence_and_no_ports() {
+        let observation = |port: u16| Observation {
+            observer: OTHER_IP.parse().unwrap(),
+            mapped: ([203, 0, 113, 7], port).into(),
+        };
+        let main = [seen(0, FIRST, 5000), seen(0, OTHER_PORT, 5000)];
+        let same = classify(&main, &[observation(5000)]);
+        assert_eq!(same.mapping, NatMapping::EndpointIndependent);
+        assert_eq!(same.confidence, Confidence::High);
+        let other = classify(&main, &[observation(65_535)]);
+        assert_eq!(other.mapping, NatMapping::AddressDependent);
+        assert_eq!(other.dependence, Some(AddressDependent));
+        let fresh = [20_100, 23_000, 21_000, 20_500, 22_000];
+        let fresh = (1..).zip(fresh).map(|(via, port)| seen(via, FIRST, port));
+        let samples: Vec<Sample> = main.into_iter().chain(fresh).collect();
+        let NatMapping::Random { high, .. } = classify(&samples, &[observation(65_535)]).mapping
+        else {
+            panic!("ports of a range");
+        };
+        assert!(high < 30_000, "{high}");
     }
 
     #[test]
@@ -293,7 +333,7 @@ mod tests {
         let main = [seen(0, FIRST, 9000), seen(0, OTHER_PORT, 40_000)];
         let fresh = |ports: [u16; 4]| {
             let fresh = (1..).zip(ports).map(|(via, port)| seen(via, FIRST, port));
-            classify(&main.into_iter().chain(fresh).collect::<Vec<_>>())
+            classify(&main.into_iter().chain(fresh).collect::<Vec<_>>(), &[])
         };
         let verdict = fresh([5000, 5001, 5003, 5004]);
         assert_eq!(verdict.mapping, NatMapping::Sequential { step: 1 });
@@ -310,7 +350,7 @@ mod tests {
         let fresh = (1..).zip([5000, 5001, 5009, 5002, 5003]);
         samples.extend(fresh.map(|(via, port)| seen(via, FIRST, port)));
         samples[4].is_first_try = false;
-        let verdict = classify(&samples);
+        let verdict = classify(&samples, &[]);
         assert_eq!(verdict.mapping, NatMapping::Sequential { step: 1 });
     }
 
@@ -324,7 +364,10 @@ mod tests {
     fn outside_addresses_that_differ_show_no_pattern() {
         let mut samples = samples(&[5000, 5000]);
         samples[1].mapped = "198.51.100.1:5000".parse().unwrap();
-        assert_eq!(classify(&samples).mapping, NatMapping::AddressDependent);
+        assert_eq!(
+            classify(&samples, &[]).mapping,
+            NatMapping::AddressDependent
+        );
     }
 
     #[test]
@@ -358,7 +401,7 @@ mod tests {
                     ..seen(*via, FIRST, *port)
                 })
                 .collect();
-            if let NatMapping::Random { low, high } = classify(&samples).mapping {
+            if let NatMapping::Random { low, high } = classify(&samples, &[]).mapping {
                 prop_assert!(ports.iter().all(|(port, ..)| (low..=high).contains(port)));
             }
         }
@@ -369,7 +412,7 @@ mod tests {
             let mut rng = StdRng::seed_from_u64(seed);
             let end = start + u16::try_from(size).unwrap();
             let ports: Vec<u16> = (0..32).map(|_| rng.random_range(start..=end)).collect();
-            let NatMapping::Random { low, high } = classify(&samples(&ports)).mapping else {
+            let NatMapping::Random { low, high } = classify(&samples(&ports), &[]).mapping else {
                 return Err(TestCaseError::reject("in sequence by chance"));
             };
             let found = f64::from(high - low) / f64::from(end - start);
@@ -379,7 +422,7 @@ mod tests {
 
     #[track_caller]
     fn check(ports: &[u16], expected: NatMapping) {
-        assert_eq!(classify(&samples(ports)).mapping, expected);
+        assert_eq!(classify(&samples(ports), &[]).mapping, expected);
     }
 
     /// One socket asked one server after the other.

@@ -55,6 +55,11 @@ impl Question {
         }
     }
 
+    /// Asks no more.
+    pub(super) fn give_up(&mut self) {
+        self.next = None;
+    }
+
     pub(in crate::nat) fn via(&self) -> u16 {
         self.via
     }

@@ -123,6 +123,18 @@ fn only_usable_servers_of_one_family_are_asked_each_once() {
 }
 
 #[test]
+fn a_tracker_at_the_port_of_https_is_asked_and_heard() {
+    let https = "192.0.2.1:443";
+    let (mut probe, now) = probe(&[https, OTHER_PORT]);
+    for server in [https, OTHER_PORT] {
+        reply(&mut probe, now, server, server, 5000);
+    }
+    let measured = probe.poll_measured().unwrap();
+    assert_eq!(measured.mapping, NatMapping::EndpointIndependent);
+    assert_eq!(measured.samples.len(), 2);
+}
+
+#[test]
 fn without_servers_the_result_is_there_at_once() {
     let (mut probe, _) = probe(&[]);
     assert_eq!(probe.poll_measured().unwrap().mapping, NatMapping::Unknown);
@@ -203,6 +215,8 @@ fn a_server_that_lies_about_our_address_has_six_packets_sent_there() {
     bench.run();
     let victim: SocketAddr = "192.0.2.66:7000".parse().unwrap();
     let sent = bench.sent.iter().filter(|(_, it)| it.to == victim);
+    // The allowance may refuse them.
+    assert!(sent.clone().all(|(_, it)| it.charge == Charge::Unasked));
     assert_eq!(sent.count(), 2 * HAIRPINS);
     let mut bench = Thorough::new(&[FIRST, OTHER_PORT]);
     bench.answer_with(|_, _| "192.0.2.66:53".to_owned());
@@ -224,20 +238,48 @@ fn both_families_are_measured() {
 
 #[test]
 fn an_open_peer_shows_what_two_ports_of_one_address_cannot() {
-    let mut bench = Thorough::new(&[FIRST, OTHER_PORT]);
-    bench.answer_all(|via, _| 5_000 + via);
-    bench.run();
-    let measured = bench.probe.poll_measured().unwrap();
-    assert_eq!(measured.confidence, Confidence::Low);
-    let observer = OTHER_IP.parse().unwrap();
-    let same = measured
-        .clone()
-        .observed_by(observer, measured.samples[0].mapped);
-    assert_eq!(same.mapping, NatMapping::EndpointIndependent);
-    assert_eq!(same.confidence, Confidence::High);
-    let other = measured.observed_by(observer, ([203, 0, 113, 7], 40_000).into());
-    assert_eq!(other.dependence, Some(Dependence::AddressDependent));
-    assert_ne!(other.mapping, NatMapping::EndpointIndependent);
+    let measured = |observed: Option<u16>| {
+        let mut bench = Thorough::new(&[FIRST, OTHER_PORT]);
+        let observation = observed.map(|port| Observation {
+            observer: OTHER_IP.parse().unwrap(),
+            mapped: ([203, 0, 113, 7], port).into(),
+        });
+        bench.probe = bench.probe.observed_by(observation.into_iter().collect());
+        // The ports of a range, in no order.
+        bench.answer_all(|via, _| 5_000 + via * 769 % 1_000);
+        bench.run();
+        let measured = bench.probe.poll_measured().unwrap();
+        (measured.mapping, measured.confidence, measured.dependence)
+    };
+    let (mapping, confidence, _) = measured(None);
+    assert_eq!(mapping, NatMapping::EndpointIndependent);
+    assert_eq!(confidence, Confidence::Low);
+    let (mapping, confidence, _) = measured(Some(5_000));
+    assert_eq!(mapping, NatMapping::EndpointIndependent);
+    assert_eq!(confidence, Confidence::High);
+    let (mapping, confidence, dependence) = measured(Some(40_000));
+    assert!(matches!(mapping, NatMapping::Random { .. }), "{mapping:?}");
+    assert_eq!(confidence, Confidence::High);
+    assert_eq!(dependence, Some(Dependence::AddressDependent));
+}
+
+#[test]
+fn a_second_address_that_is_silent_holds_up_what_is_known_for_half_a_second() {
+    let (mut probe, start) = probe(&[FIRST, OTHER_PORT, OTHER_IP]);
+    for server in [FIRST, OTHER_PORT] {
+        reply(&mut probe, start, server, server, 5000);
+    }
+    while let Some(now) = probe.poll_timeout() {
+        assert_eq!(probe.poll_measured(), None);
+        assert!(now <= start + ALTERNATE_WAIT);
+        probe.handle_timeout(now);
+    }
+    let asked = std::iter::from_fn(|| probe.poll_transmit());
+    let second = OTHER_IP.parse().unwrap();
+    assert_eq!(asked.filter(|transmit| transmit.to == second).count(), 3);
+    let measured = probe.poll_measured().unwrap();
+    assert_eq!(measured.mapping, NatMapping::EndpointIndependent);
+    assert!(!measured.compares_addresses());
 }
 
 #[test]

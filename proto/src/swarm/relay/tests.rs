@@ -23,6 +23,20 @@ fn each_of_the_two_reaches_the_other_and_nobody_else() {
 }
 
 #[test]
+fn a_session_that_is_closed_is_over_and_others_are_not() {
+    let (mut table, now) = (table(), Instant::now());
+    let other = PublicKey([3; 32]);
+    let closed = table.open(now, A, B).unwrap();
+    let open = table.open(now, A, other).unwrap();
+    table.close(B, A);
+    table.close(B, other);
+    let refused = table.forward(now, &batch(closed, at(A)), places);
+    assert_eq!(refused, Err(Refusal::UnknownSession));
+    assert!(table.forward(now, &batch(open, at(A)), places).is_ok());
+    assert_eq!(table.session_count(), 1);
+}
+
+#[test]
 fn an_id_that_nobody_was_given_leads_nowhere() {
     let (mut table, now) = (table(), Instant::now());
     let id = table.open(now, A, B).unwrap();
@@ -194,7 +208,6 @@ fn sessions_are_capped_and_the_quiet_ones_make_room() {
         ..RelayConfig::new(RATE)
     };
     let (mut table, start) = (RelayTable::new(config, [1; 32]), Instant::now());
-    let peer = |n: u8| PublicKey([n; 32]);
     let first = table.open(start, A, peer(11)).unwrap();
     let second = table.open(start, A, peer(12)).unwrap();
     assert_eq!(table.open(start, A, peer(13)), None, "two of one daemon");
@@ -209,6 +222,50 @@ fn sessions_are_capped_and_the_quiet_ones_make_room() {
     assert_eq!(table.open(now, peer(25), peer(26)), None, "four in all");
     assert!(table.open(now + QUIET, peer(25), peer(26)).is_some());
     assert_eq!(table.session_count(), 4);
+}
+
+#[test]
+fn one_network_has_a_quarter_of_the_sessions_however_many_daemons_it_is() {
+    let config = RelayConfig {
+        sessions: 8,
+        ..RelayConfig::new(RATE)
+    };
+    let (mut table, now) = (RelayTable::new(config, [1; 32]), Instant::now());
+    for n in 1..=20 {
+        let ip = match n {
+            1..=9 => [203, 0, 113, n],
+            _ => [198, 51, n, 1],
+        };
+        table.locate(peer(n), IpAddr::from(ip));
+    }
+    assert!(table.open(now, peer(1), peer(2)).is_some());
+    assert!(table.open(now, peer(3), peer(10)).is_some());
+    assert_eq!(table.open(now, peer(4), peer(5)), None);
+    assert_eq!(table.open(now, peer(11), peer(6)), None);
+    assert!(table.open(now, peer(11), peer(12)).is_some(), "elsewhere");
+    table.forget(&peer(1));
+    assert!(table.open(now, peer(11), peer(6)).is_some());
+    (1..=20).for_each(|n| table.forget(&peer(n)));
+    assert!(table.networks.is_empty() && table.by_network.is_empty());
+}
+
+#[test]
+fn who_asks_for_nothing_any_more_shares_in_nothing() {
+    let (mut table, start) = (table(), Instant::now());
+    let ids: Vec<_> = (10..30)
+        .map(|n| table.open(start, A, peer(n)).unwrap())
+        .collect();
+    for id in &ids {
+        assert!(table.forward(start, &batch(*id, at(A)), places).is_ok());
+    }
+    assert_eq!(table.part_of_member(), RATE * 2 / 21);
+    table.forget(&peer(10));
+    assert_eq!(table.part_of_member(), RATE * 2 / 20);
+    let later = start + ACTIVE / 2;
+    assert!(table.forward(later, &batch(ids[1], at(A)), places).is_ok());
+    let later = start + ACTIVE;
+    assert!(table.forward(later, &batch(ids[2], at(A)), places).is_ok());
+    assert_eq!(table.part_of_member(), RATE * 2 / 3);
 }
 
 #[test]
@@ -285,6 +342,11 @@ fn check(table: &RelayTable, config: &RelayConfig) {
             .all(|its| (1..=config.sessions_per_peer).contains(&its))
     );
     assert_eq!(of_members.sum::<usize>(), 2 * count);
+    let active = table.sessions.values().filter(|it| it.asked.is_some());
+    let of_members = table.members.values().map(|it| it.active);
+    assert_eq!(of_members.clone().sum::<u64>(), 2 * active.count() as u64);
+    let members = of_members.filter(|active| *active > 0).count();
+    assert_eq!(table.active_members, members as u64);
     for (id, session) in &table.sessions {
         assert!(table.by_age.contains(&(session.noted, *id)));
         assert_eq!(table.by_pair.get(&session.pair), Some(id));
@@ -302,6 +364,10 @@ fn batch(id: RelayId, origin: Origin) -> Batch {
         datagrams: 1,
         bytes: 1200,
     }
+}
+
+fn peer(n: u8) -> PublicKey {
+    PublicKey([n; 32])
 }
 
 fn at(peer: PublicKey) -> Origin {

@@ -20,6 +20,10 @@ const WASTE_CHUNKS: u64 = 4;
 impl Download {
     /// Cancels what has stalled and lets peers go on whose time has come.
     pub(super) fn handle_timeouts(&mut self, now: Instant) {
+        if self.patience.deadline().is_some_and(|at| at <= now) {
+            self.patience.handle_timeout(now);
+            self.may_ask = true;
+        }
         if self.no_deadline_before.is_none_or(|at| at > now) {
             return;
         }
@@ -37,7 +41,7 @@ impl Download {
         self.mind_all();
     }
 
-    /// Looks when the first peer is due.
+    /// The deadlines of peers may be others than before.
     pub(super) fn mind_all(&mut self) {
         self.no_deadline_before = self.peers.values().filter_map(Peer::deadline).min();
     }
@@ -147,6 +151,7 @@ impl Download {
             return None;
         }
         let budget = &self.budget;
+        let restraint = self.patience.restraint(|| self.has_supplier());
         // Counting is left out where it would make no difference.
         let is_ample = budget.has_room_for_all(chunk_bytes, self.peers.len() as u64);
         let (asked, unasked) = if is_ample {
@@ -156,7 +161,8 @@ impl Download {
         };
         let has_room = |peer: &Peer| {
             let first = peer.has_no_requests();
-            (first || is_ample || budget.has_room_beside(chunk_bytes, asked, unasked))
+            (peer.reach == Reach::Direct || restraint.allows(!first))
+                && (first || is_ample || budget.has_room_beside(chunk_bytes, asked, unasked))
                 && peer.has_room(now, chunk_bytes)
         };
         let ready = self.peers.iter().filter(|(_, peer)| peer.is_ready());

@@ -110,6 +110,40 @@ impl Download {
         Ok(())
     }
 
+    /// A peer has more. If it is reached directly that is what relayed peers are left alone for.
+    pub(super) fn hear(
+        &mut self,
+        now: Instant,
+        key: PublicKey,
+        runs: &[Run],
+    ) -> Result<(), OutOfRange> {
+        let useful = |it: &Self| it.peers.get(&key).map_or(0, |peer| peer.useful);
+        let before = useful(self);
+        self.handle_has(key, runs)?;
+        let is_counted = self.peers.get(&key).is_some_and(|peer| peer.is_counted);
+        if is_counted && useful(self) > before && self.has_supplier() {
+            self.patience.wait(now);
+        }
+        Ok(())
+    }
+
+    /// A peer says whether all it lacks is had by somebody whom it reaches directly.
+    pub(super) fn handle_supplied(&mut self, now: Instant, key: PublicKey, supplied: bool) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let was_supplied = std::mem::replace(&mut peer.is_supplied, supplied);
+        if supplied && !was_supplied {
+            self.patience.wait(now);
+        }
+    }
+
+    /// Whether somebody who is reached directly will soon have everything.
+    pub(super) fn has_supplier(&self) -> bool {
+        let mut peers = self.peers.values();
+        peers.any(|peer| peer.is_counted && peer.is_supplied)
+    }
+
     pub(super) fn handle_lacks(&mut self, key: PublicKey, runs: &[Run]) -> Result<(), OutOfRange> {
         let Some(peer) = self.peers.get_mut(&key) else {
             return Ok(());

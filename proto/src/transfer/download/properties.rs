@@ -18,6 +18,8 @@ enum Op {
     Move(u8, u64, Reach),
     Has(u8, Vec<Run>),
     Lacks(u8, Vec<Run>),
+    Supplied(u8, bool),
+    Expected(u64),
     Leave(u8),
     Received(usize, u32),
     Ends(usize, u8),
@@ -42,7 +44,7 @@ proptest! {
                 Err(_) => now - Duration::from_millis(millis.unsigned_abs().into()),
             };
             let past_the_end = !op.is_in_range();
-            let refused = download.handle(now, op.event(requests)).is_err();
+            let refused = download.handle(now, op.event(now, requests)).is_err();
             prop_assert!(!refused || past_the_end);
             consistency::check(&download);
             while let Some(action) = download.poll(now) {
@@ -101,7 +103,7 @@ impl Op {
     }
 
     /// Requests are named by position among those there were, and one more.
-    fn event(self, requests: u64) -> Event {
+    fn event(self, now: Instant, requests: u64) -> Event {
         let request = |n: usize| RequestId(n as u64 % (requests + 1));
         match self {
             Op::Join(n, rtt_ms, reach) => Event::PeerJoined {
@@ -116,6 +118,13 @@ impl Op {
             },
             Op::Has(n, runs) => Event::Has { peer: key(n), runs },
             Op::Lacks(n, runs) => Event::Lacks { peer: key(n), runs },
+            Op::Supplied(n, supplied) => Event::Supplied {
+                peer: key(n),
+                supplied,
+            },
+            Op::Expected(ms) => Event::Expected {
+                until: now + Duration::from_millis(ms),
+            },
             Op::Leave(n) => Event::PeerLeft { peer: key(n) },
             Op::Received(n, bytes) => Event::Received {
                 request: request(n),
@@ -151,6 +160,8 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => (peer(), rtt(), any_reach()).prop_map(|(n, rtt, reach)| Op::Move(n, rtt, reach)),
         4 => (peer(), any_runs()).prop_map(|(n, runs)| Op::Has(n, runs)),
         1 => (peer(), any_runs()).prop_map(|(n, runs)| Op::Lacks(n, runs)),
+        1 => (peer(), any::<bool>()).prop_map(|(n, supplied)| Op::Supplied(n, supplied)),
+        1 => (0..2000u64).prop_map(Op::Expected),
         1 => peer().prop_map(Op::Leave),
         4 => (any::<usize>(), bytes).prop_map(|(n, bytes)| Op::Received(n, bytes)),
         8 => (any::<usize>(), 0..20u8).prop_map(|(n, how)| Op::Ends(n, how)),

@@ -242,6 +242,8 @@ impl Simulation {
             | Event::PeerMoved { .. }
             | Event::Lacks { .. }
             | Event::Received { .. }
+            | Event::Supplied { .. }
+            | Event::Expected { .. }
             | Event::Forgotten { .. } => (),
         }
         self.download.handle(self.now, event).unwrap();

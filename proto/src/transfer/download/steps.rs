@@ -455,46 +455,54 @@ fn consistency_of_counts(download: &Download) {
 
 /// A request as yielded.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
-    id: RequestId,
-    peer: PublicKey,
-    chunk: u32,
+pub(super) struct Asked {
+    pub(super) id: RequestId,
+    pub(super) peer: PublicKey,
+    pub(super) chunk: u32,
     len: u32,
 }
 
 /// A download driven by hand.
-struct Steps {
-    download: Download,
-    now: Instant,
+pub(super) struct Steps {
+    pub(super) download: Download,
+    pub(super) now: Instant,
 }
 
 impl Steps {
-    fn new(content: &Arc<Content>) -> Steps {
+    pub(super) fn new(content: &Arc<Content>) -> Steps {
         Steps::with_seed(content, 1)
     }
 
-    fn with_seed(content: &Arc<Content>, seed: u64) -> Steps {
+    pub(super) fn with_seed(content: &Arc<Content>, seed: u64) -> Steps {
         let have = ChunkSet::empty(content.layout.chunk_count());
         let download = Download::new(content.clone(), have, seed);
         let now = Instant::now();
         Steps { download, now }
     }
 
-    fn handle(&mut self, event: Event) {
+    pub(super) fn handle(&mut self, event: Event) {
         self.download.handle(self.now, event).unwrap();
     }
 
     /// A peer 20 ms away with these runs.
-    fn join(&mut self, n: u8, runs: &[(u32, u32)]) {
+    pub(super) fn join(&mut self, n: u8, runs: &[(u32, u32)]) {
+        self.join_by(n, Reach::Direct, runs);
+    }
+
+    pub(super) fn join_by(&mut self, n: u8, reach: Reach, runs: &[(u32, u32)]) {
         let (peer, rtt) = (key(n), Duration::from_millis(20));
-        let reach = Reach::Direct;
         self.handle(Event::PeerJoined { peer, rtt, reach });
+        self.tell(n, runs);
+    }
+
+    /// A peer says that it has these too.
+    pub(super) fn tell(&mut self, n: u8, runs: &[(u32, u32)]) {
         let runs = runs.iter().map(|&(start, count)| Run { start, count });
-        let runs = runs.collect();
+        let (peer, runs) = (key(n), runs.collect());
         self.handle(Event::Has { peer, runs });
     }
 
-    fn verify(&mut self, asked: &Asked) {
+    pub(super) fn verify(&mut self, asked: &Asked) {
         let request = asked.id;
         self.handle(Event::Verified { request });
     }
@@ -508,7 +516,7 @@ impl Steps {
     }
 
     /// All that is to do, which is requests alone.
-    fn poll(&mut self) -> Vec<Asked> {
+    pub(super) fn poll(&mut self) -> Vec<Asked> {
         let asked = |action| match action {
             Action::Request {
                 request,
@@ -527,7 +535,7 @@ impl Steps {
     }
 
     /// Waits for the deadline and returns how long that was.
-    fn sleep(&mut self) -> Duration {
+    pub(super) fn sleep(&mut self) -> Duration {
         let slept = self.download.deadline().unwrap() - self.now;
         self.now += slept;
         slept

@@ -21,12 +21,17 @@ pub struct News {
     pub started: Vec<Run>,
     /// We have these no longer, or will not get them.
     pub lost: Vec<Run>,
+    /// Whether somebody whom we reach directly has all that we lack, where that is news.
+    pub supplied: Option<bool>,
 }
 
 impl News {
     /// Whether there is nothing to tell.
     pub fn is_empty(&self) -> bool {
-        self.have.is_empty() && self.started.is_empty() && self.lost.is_empty()
+        self.have.is_empty()
+            && self.started.is_empty()
+            && self.lost.is_empty()
+            && self.supplied.is_none()
     }
 }
 
@@ -76,6 +81,7 @@ impl Pending {
             have: runs(&std::mem::take(&mut self.have)),
             started: runs(&std::mem::take(&mut self.started)),
             lost: runs(&std::mem::take(&mut self.lost)),
+            supplied: None,
         };
         let news = Some(news).filter(|news| !news.is_empty())?;
         self.told = Some(now);

@@ -1,7 +1,7 @@
 //! One share: what is fetched of it, what is told of it, what a seed of it suggests.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -17,6 +17,8 @@ use crate::transfer::{self, Download};
 
 /// Bytes that are suggested to a peer that has asked for nothing yet: as much as it will ask for.
 const FIRST_BYTES: u32 = 1024 * 1024;
+/// How long it must have been untrue that somebody has all that we lack before peers are told.
+const UNSUPPLIED_DELAY: Duration = Duration::from_millis(250);
 /// Suggestions that a peer has open, beside as many as it waits for.
 const MIN_SUGGESTIONS: usize = 4;
 
@@ -27,6 +29,10 @@ pub(super) struct Share {
     pub(super) injection: Injection,
     pending: Pending,
     chunk_bytes: u32,
+    /// What peers were told: whether somebody whom we reach directly has all that we lack.
+    told_supplied: bool,
+    /// When they may be told that it is no longer so.
+    may_tell_unsupplied: Option<Instant>,
     /// Peers that may want another suggestion.
     unadvised: Vec<PublicKey>,
 }
@@ -40,6 +46,8 @@ impl Share {
             download: Download::new(content, have, rng.random()),
             pending: Pending::default(),
             chunk_bytes,
+            told_supplied: false,
+            may_tell_unsupplied: None,
             unadvised: Vec::new(),
         }
     }
@@ -74,6 +82,7 @@ impl Share {
             have: self.download.have().runs(),
             started: runs(&self.download.asked_for()),
             lost: Vec::new(),
+            supplied: self.told_supplied.then_some(true),
         }
     }
 
@@ -88,7 +97,10 @@ impl Share {
             self.account(now);
             return Some(Action::Share { swarm, action });
         }
-        if let Some(news) = self.pending.take(now) {
+        let supplied = self.poll_supplied(now);
+        let news = self.pending.take(now).unwrap_or_default();
+        let news = News { supplied, ..news };
+        if !news.is_empty() {
             return Some(Action::Announce { swarm, news });
         }
         self.injection.expire(now, |peer| queued(peer) > 0);
@@ -103,7 +115,11 @@ impl Share {
     /// When to poll even if nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let download = self.download.deadline();
-        let rest = [self.pending.deadline(), self.injection.deadline()];
+        let rest = [
+            self.pending.deadline(),
+            self.injection.deadline(),
+            self.may_tell_unsupplied,
+        ];
         download.into_iter().chain(rest.into_iter().flatten()).min()
     }
 
@@ -111,6 +127,27 @@ impl Share {
     pub(super) fn asked(&mut self, peer: PublicKey, chunk: ChunkIndex) {
         self.injection.taken(&peer, chunk.value());
         self.unadvised.push(peer);
+    }
+
+    /// Tells whether somebody whom we reach directly has all that we lack, if that is something new: at
+    /// once when it is so, and not too often when it is no longer so.
+    fn poll_supplied(&mut self, now: Instant) -> Option<bool> {
+        if self.download.is_complete() || self.download.is_alone() {
+            return None;
+        }
+        let supplied = self.download.is_supplied();
+        if supplied == self.told_supplied {
+            self.may_tell_unsupplied = None;
+            return None;
+        }
+        let due = *self
+            .may_tell_unsupplied
+            .get_or_insert(now + UNSUPPLIED_DELAY);
+        if !supplied && now < due {
+            return None;
+        }
+        (self.told_supplied, self.may_tell_unsupplied) = (supplied, None);
+        Some(supplied)
     }
 
     /// Gathers what is to be told.

@@ -57,6 +57,10 @@ async fn what_is_sent_by_a_socket_comes_from_its_port_whatever_the_limit() {
         let second = "127.0.0.1".parse().unwrap();
         socket.send_via_from(via, b"from", to, Some(second));
         assert_eq!(heard(&peer).await, (b"from".to_vec(), port));
+        // As after a move: the kernel is asked to choose.
+        let gone = "192.0.2.1".parse().unwrap();
+        socket.send_via_from(via, b"gone", to, Some(gone));
+        assert_eq!(heard(&peer).await, (b"gone".to_vec(), port));
         assert_eq!(socket.counters().send_errors, 0);
 
         socket.io.writable().await.unwrap();

@@ -169,8 +169,20 @@ impl Table {
                 let left = self.keep_unknown(batch, stride);
                 (left.any.then_some(Sender::Plain), left)
             }
+            None if from.via == Via::MAIN && !pretends => {
+                let left = keep(batch, stride, |packet| self.is_of_former_life(packet));
+                (left.any.then_some(Sender::Plain), left)
+            }
             None => (None, keep(batch, stride, |_| false)),
         }
+    }
+
+    /// Whether a packet is for a connection of a process before this one: quinn, which has no such
+    /// connection, answers with a stateless reset, shorter than the packet and one in 20 ms at most.
+    /// Only somebody who has seen a packet of that connection can make such a one.
+    fn is_of_former_life(&self, packet: &[u8]) -> bool {
+        let id = ids::destination(packet).filter(|_| !ids::is_long(packet));
+        id.is_some_and(|id| !self.ids.contains_key(&id) && self.local_ids.made_before(&id))
     }
 
     /// The direct route on which an id of the batch was heard before. On a relay route nobody is
@@ -335,6 +347,27 @@ mod tests {
         world.check(AWAY, &[short(ours)], None, &[false]);
     }
 
+    #[tokio::test]
+    async fn of_strangers_only_what_is_for_a_connection_of_a_former_life_comes_through() {
+        let key = [7; 32];
+        let mut before = LocalIds::new(&key);
+        let id = before.make();
+        let mut lives = std::iter::repeat_with(|| LocalIds::new(&key));
+        let ids = lives.find(|next| next.made_before(&id)).unwrap();
+        let world = World::with(Unsolicited::OnlyAdmitted, ids);
+        let batch = [
+            short(id),
+            short(world.ids.clone().make()),
+            short([7; 8]),
+            long(0xe0, &id),
+            initial(&id),
+        ];
+        let kept = [true, false, false, false, false];
+        world.check(AWAY, &batch, Some(addr(AWAY)), &kept);
+        let further = Extra::open_for_test();
+        world.check_at(further.via, AWAY, &batch[..1], None, &[false]);
+    }
+
     #[test]
     fn whoever_we_dialled_may_answer_but_not_dial() {
         let mut world = World::new(Unsolicited::OnlyAdmitted);
@@ -495,7 +528,10 @@ mod tests {
 
     impl World {
         fn new(unsolicited: Unsolicited) -> Self {
-            let ids = LocalIds::default();
+            Self::with(unsolicited, LocalIds::default())
+        }
+
+        fn with(unsolicited: Unsolicited, ids: LocalIds) -> Self {
             let routes = Routes::new(unsolicited, ids.clone());
             let route = routes.route(&PublicKey([1; 32]), Class::Direct);
             assert!(routes.admit(route, addr(HOME)));
