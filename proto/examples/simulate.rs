@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use warren_proto::content::{ChunkSet, Content, Run, ShareName};
+use warren_proto::content::{ChunkSet, Content, Layout, Run, ShareName};
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::sim::{Observer, Outcome, Plan, SCENARIOS, Scenario, picture, run_before};
+use warren_proto::sim::{Job, Observer, Outcome, Plan, SCENARIOS, Scenario, picture, run_before};
 use warren_proto::transfer::engine::{Engine, Event};
 use warren_proto::transfer::{self, Reach};
 
@@ -26,6 +26,7 @@ options:
   --rtt-ms T         round trip of the mean pair
   --tick-us T        what happens to a peer within this time is told to it together
   --budget-mib B     what each engine may have outstanding
+  --threads T        works on so many at a time, which changes no figure but the time it takes (1)
   --json             prints one line of JSON
   --course           prints how the swarm went over time
   --picture FILE     draws progress and copies as SVG
@@ -52,6 +53,7 @@ struct Options {
     rtt_ms: Option<u64>,
     tick_us: Option<u64>,
     budget_mib: Option<u64>,
+    threads: Option<usize>,
     json: bool,
     course: bool,
     picture: Option<String>,
@@ -61,7 +63,10 @@ struct Options {
 fn command(words: &[String]) -> Result<(), String> {
     match words {
         [] => Err("no scenario".to_owned()),
-        [flag] if flag == "--help" || flag == "-h" => Ok(println!("{USAGE}")),
+        [flag] if flag == "--help" || flag == "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
         [flag] if flag == "--list" => {
             for Scenario {
                 name,
@@ -116,6 +121,7 @@ fn set(options: &mut Options, flag: &str, value: &str) -> Result<(), String> {
         "--chunk-bytes" => options.chunk_bytes = Some(small()?),
         "--rtt-ms" => options.rtt_ms = Some(number()?),
         "--tick-us" => options.tick_us = Some(number()?),
+        "--threads" => options.threads = Some(small()? as usize),
         "--budget-mib" => options.budget_mib = Some(number()?),
         "--picture" => options.picture = Some(value.to_owned()),
         "--log" => options.log = Some(value.to_owned()),
@@ -144,6 +150,10 @@ fn plan(scenario: &Scenario, options: &Options) -> Plan {
 fn one(name: &str, options: &Options) -> Result<(), String> {
     let scenario = Scenario::named(name).ok_or(format!("there is no scenario {name}"))?;
     let plan = plan(scenario, options);
+    // Before anything else, so that no memory is used again.
+    let idle = (name == "cost")
+        .then(|| idle_peer_bytes(plan.chunks))
+        .flatten();
     let measured = measure(&plan, options)?;
     let outcome = &measured.outcome;
     if let Some(file) = &options.picture {
@@ -160,7 +170,14 @@ fn one(name: &str, options: &Options) -> Result<(), String> {
     figures.push(("wall_s", format!("{:.1}", measured.wall.as_secs_f64())));
     figures.push(("cpu_s", format!("{:.1}", measured.cpu.as_secs_f64())));
     if name == "cost" {
-        figures.extend(cost(&plan, &measured));
+        figures.push((
+            "engine_core_percent",
+            format!("{:.3}", 100.0 * core(&measured)),
+        ));
+        figures.push((
+            "idle_peer_bytes",
+            idle.map_or("null".to_owned(), |bytes| bytes.to_string()),
+        ));
     }
     if options.json {
         println!("{}", json(name, &plan, &figures));
@@ -250,16 +267,32 @@ const MEASURED: u32 = 1;
 struct Watch {
     in_one: Duration,
     log: Option<BufWriter<File>>,
+    threads: usize,
 }
 
+/// Fewer jobs than this for each thread are not worth one.
+const JOBS_A_THREAD: usize = 64;
+
 impl Observer for Watch {
-    fn step(&mut self, peer: u32, work: &mut dyn FnMut()) {
-        if peer != MEASURED {
-            return work();
-        }
-        let start = Instant::now();
-        work();
-        self.in_one += start.elapsed();
+    fn work(&mut self, jobs: &mut [Job<'_>]) {
+        let threads = self.threads.min(jobs.len() / JOBS_A_THREAD).max(1);
+        let parts = jobs.chunks_mut(jobs.len().div_ceil(threads).max(1));
+        let in_one = std::thread::scope(|scope| {
+            let mut parts: Vec<_> = parts.collect();
+            let first = parts.pop();
+            let others: Vec<_> = parts
+                .into_iter()
+                .map(|part| scope.spawn(|| work(part)))
+                .collect();
+            let mine = first.map_or(Duration::ZERO, work);
+            let theirs = others.into_iter().map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            mine + theirs.sum::<Duration>()
+        });
+        self.in_one += in_one;
     }
 
     fn told(&mut self, at: Duration, from: u32, to: u32, what: &dyn Debug) {
@@ -270,6 +303,17 @@ impl Observer for Watch {
     }
 }
 
+/// Does these jobs, and returns how long the peer took that is measured.
+fn work(jobs: &mut [Job<'_>]) -> Duration {
+    let mut in_one = Duration::ZERO;
+    for job in jobs {
+        let start = (job.peer() == MEASURED).then(Instant::now);
+        job.work();
+        in_one += start.map_or(Duration::ZERO, |start| start.elapsed());
+    }
+    in_one
+}
+
 fn measure(plan: &Plan, options: &Options) -> Result<Measured, String> {
     let create = |file: &String| File::create(file).map_err(|problem| format!("{file}: {problem}"));
     let log = options
@@ -278,9 +322,11 @@ fn measure(plan: &Plan, options: &Options) -> Result<Measured, String> {
         .map(create)
         .transpose()?
         .map(BufWriter::new);
+    let threads = options.threads.unwrap_or(1);
     let mut watch = Watch {
         in_one: Duration::ZERO,
         log,
+        threads,
     };
     let (start, cpu) = (Instant::now(), cpu_time());
     let outcome = run_before(plan, &mut watch);
@@ -293,29 +339,29 @@ fn measure(plan: &Plan, options: &Options) -> Result<Measured, String> {
     })
 }
 
-/// What this process has used of processors, where Linux tells.
+/// What this process has used of processors, where Linux tells: in hundredths of a second.
 fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    let nanos = stat
-        .split_whitespace()
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program, in parentheses, may hold anything; the 12th and 13th field after it
+    // are the time in it and in the kernel for it.
+    let fields = stat
+        .rsplit(')')
         .next()
-        .and_then(|nanos| nanos.parse().ok());
-    Duration::from_nanos(nanos.unwrap_or(0))
+        .unwrap_or_default()
+        .split_whitespace();
+    let ticks = fields
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<u64>().ok());
+    Duration::from_millis(10 * ticks.sum::<u64>())
 }
 
-/// What one engine costs. Its time is wall time, so it is scaled by the part of the time for which
-/// this process had a processor.
-fn cost(plan: &Plan, measured: &Measured) -> Vec<(&'static str, String)> {
+/// What part of a core one engine takes. Its time is wall time, so it is scaled by the part of the
+/// time for which this process had a processor.
+fn core(measured: &Measured) -> f64 {
     let last = measured.outcome.last().unwrap_or_default().as_secs_f64();
     let had = measured.cpu.as_secs_f64() / measured.wall.as_secs_f64().max(1e-9);
-    let core = measured.in_one.as_secs_f64() * had / last;
-    vec![
-        ("engine_core_percent", format!("{:.3}", 100.0 * core)),
-        (
-            "idle_peer_bytes",
-            idle_peer_bytes(plan.chunks).map_or("null".to_owned(), |bytes| bytes.to_string()),
-        ),
-    ]
+    measured.in_one.as_secs_f64() * had / last
 }
 
 /// What a peer that has everything and is asked for nothing adds to the memory of an engine that has
@@ -324,7 +370,9 @@ fn idle_peer_bytes(chunks: u32) -> Option<u64> {
     const PEERS: u32 = 2000;
     let name = ShareName::parse("measured").ok()?;
     let size = u64::from(chunks) * 512 * 1024;
-    let hashes = (0..chunks).map(|_| [7; 32]).collect();
+    let hashes = (0..Layout::file(size).ok()?.hash_count())
+        .map(|_| [7; 32])
+        .collect();
     let content = Arc::new(Content::file(name, size, hashes).ok()?);
     let len = content.layout.chunk_count();
     let mut have = ChunkSet::empty(len);

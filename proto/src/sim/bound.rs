@@ -1,7 +1,8 @@
 //! The least time in which a swarm can finish.
 //!
 //! The fluid bound is that of Kumar and Ross (HotWeb 2006): the seeds send everything once, the
-//! slowest downlink takes everything, and all uplinks together bring everything to everybody. With
+//! slowest downlink takes everything, and all uplinks together bring everything to everybody; a relay
+//! brings everything to those who can be reached in no other way. With
 //! equal uplinks a chunk takes its time on each of the log2 N generations of copies as well
 //! (Mundinger, Weber and Weiss 2008). Round trips, verifying and the first contact are not in it.
 //!
@@ -13,7 +14,7 @@
 
 use std::time::Duration;
 
-use super::plan::{Change, Fault, Has, Member, Plan};
+use super::plan::{Change, Class, Fault, Has, Member, Plan};
 
 /// The terms, in seconds.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,8 @@ pub struct Bound {
     pub downlink: f64,
     /// Until all uplinks have sent everything to everybody.
     pub uplinks: f64,
+    /// Until the relay has brought everything to those who can be reached in no other way.
+    pub relay: f64,
     /// With equal uplinks that are there from the start: generations of chunks.
     pub chunks: f64,
 }
@@ -37,26 +40,30 @@ impl Bound {
         let helps = || plan.peers.iter().filter(|peer| peer.fault == Fault::None);
         let holders = helps().filter(|peer| peer.has != Has::Nothing);
         let needed: Vec<&Member> = plan.peers.iter().filter(|peer| peer.is_needed()).collect();
-        let bytes = if needed.is_empty() {
-            0.0
-        } else {
-            plan.bytes() as f64
-        };
-        let lacked = needed.iter().map(|peer| lacked(plan, peer));
+        let lacked: f64 = needed.iter().map(|peer| lacked(plan, peer)).sum();
+        // Whatever somebody lacks has to be sent by who has it first.
+        let bytes = lacked.min(plan.bytes() as f64);
         Bound {
             seeds: time_for(plan, bytes, holders),
             downlink: needed
                 .iter()
                 .map(|peer| own(plan, peer))
                 .fold(0.0, f64::max),
-            uplinks: time_for(plan, lacked.sum(), helps()),
+            uplinks: time_for(plan, lacked, helps()),
+            relay: relayed(plan, &needed),
             chunks: generations(plan, &needed),
         }
     }
 
     /// The greatest of them.
     pub fn limit(&self) -> Duration {
-        let terms = [self.seeds, self.downlink, self.uplinks, self.chunks];
+        let terms = [
+            self.seeds,
+            self.downlink,
+            self.uplinks,
+            self.relay,
+            self.chunks,
+        ];
         Duration::from_secs_f64(terms.into_iter().fold(0.0, f64::max).min(LONGEST))
     }
 }
@@ -65,6 +72,17 @@ impl Bound {
 fn lacked(plan: &Plan, peer: &Member) -> f64 {
     let chunks = plan.chunks - peer.first_chunks(plan.chunks).count();
     f64::from(chunks) * f64::from(plan.chunk_bytes)
+}
+
+/// When the relay has brought all to those to whom every path is relayed.
+fn relayed(plan: &Plan, needed: &[&Member]) -> f64 {
+    let blocked = needed.iter().filter(|peer| peer.class == Class::Blocked);
+    let lacked: f64 = blocked.map(|peer| lacked(plan, peer)).sum();
+    if lacked > 0.0 {
+        lacked / plan.relay
+    } else {
+        0.0
+    }
 }
 
 fn generations(plan: &Plan, needed: &[&Member]) -> f64 {

@@ -218,3 +218,101 @@ fn fill(capacity: f64, demands: &mut [f64]) -> f64 {
 fn differ(a: f64, b: f64) -> bool {
     a != b && (a.is_infinite() || b.is_infinite() || (a - b).abs() > EPSILON * a.max(b))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_one_cannot_take_the_others_get() {
+        let mut fluid = Fluid::default();
+        let up = fluid.link(10.0);
+        let downs = [1.0, 100.0, 100.0].map(|capacity| fluid.link(capacity));
+        let flows = downs.map(|down| fluid.start(&[up, down], f64::INFINITY));
+        fluid.settle(|_, _| ());
+        assert_eq!(flows.map(|flow| fluid.rate(flow)), [1.0, 4.5, 4.5]);
+        fluid.end(flows[2]);
+        fluid.settle(|_, _| ());
+        assert_eq!(
+            [flows[0], flows[1]].map(|flow| fluid.rate(flow)),
+            [1.0, 9.0]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn rates_are_max_min_fair_after_any_change(
+            capacities in prop::collection::vec(prop_oneof![Just(1.0), Just(4.0), 0.5..50.0f64], 2..12),
+            steps in prop::collection::vec((any::<prop::sample::Index>(), any::<[prop::sample::Index; 3]>(),
+                prop_oneof![Just(f64::INFINITY), 0.1..5.0f64], any::<bool>()), 1..60),
+        ) {
+            let mut fluid = Fluid::default();
+            let links: Vec<LinkId> = capacities.iter().map(|capacity| fluid.link(*capacity)).collect();
+            let mut flows: Vec<(FlowId, Vec<LinkId>, f64)> = Vec::new();
+            for (which, path, cap, ends) in steps {
+                if ends && !flows.is_empty() {
+                    fluid.end(flows.swap_remove(which.index(flows.len())).0);
+                } else {
+                    let mut path: Vec<LinkId> = path.iter().map(|at| *at.get(&links)).collect();
+                    path.sort_unstable();
+                    path.dedup();
+                    flows.push((fluid.start(&path, cap), path, cap));
+                }
+                fluid.settle(|_, _| ());
+                for (rate, (flow, ..)) in reference(&capacities, &flows).into_iter().zip(&flows) {
+                    let found = fluid.rate(*flow);
+                    prop_assert!((found - rate).abs() <= 1e-3 * rate, "{found} instead of {rate}");
+                }
+                for (link, capacity) in links.iter().zip(&capacities) {
+                    let through = flows.iter().filter(|(_, path, _)| path.contains(link));
+                    let sum: f64 = through.map(|(flow, ..)| fluid.rate(*flow)).sum();
+                    prop_assert!((fluid.used(*link) - sum).abs() <= 1e-6 * capacity);
+                }
+            }
+        }
+    }
+
+    /// All rates grow together; who meets a full link or its cap stops growing.
+    fn reference(capacities: &[f64], flows: &[(FlowId, Vec<LinkId>, f64)]) -> Vec<f64> {
+        let mut rates = vec![0.0; flows.len()];
+        let mut grows = vec![true; flows.len()];
+        while grows.contains(&true) {
+            let left = |link: usize| {
+                let through = |at: &usize| flows[*at].1.contains(&(link as LinkId));
+                let used: f64 = (0..flows.len()).filter(through).map(|at| rates[at]).sum();
+                let growing = (0..flows.len())
+                    .filter(through)
+                    .filter(|at| grows[*at])
+                    .count();
+                (capacities[link] - used, growing)
+            };
+            let steps = (0..capacities.len())
+                .map(left)
+                .filter(|(_, growing)| *growing > 0);
+            let step = steps
+                .map(|(left, growing)| left / growing as f64)
+                .fold(f64::INFINITY, f64::min);
+            let growing = (0..flows.len()).filter(|at| grows[*at]);
+            let step = growing
+                .map(|at| flows[at].2 - rates[at])
+                .fold(step, f64::min);
+            (0..flows.len())
+                .filter(|at| grows[*at])
+                .for_each(|at| rates[at] += step);
+            let full: Vec<bool> = (0..capacities.len())
+                .map(|link| {
+                    let through =
+                        (0..flows.len()).filter(|at| flows[*at].1.contains(&(link as LinkId)));
+                    through.map(|at| rates[at]).sum::<f64>() >= capacities[link] - 1e-9
+                })
+                .collect();
+            for at in 0..flows.len() {
+                let is_held = flows[at].1.iter().any(|link| full[*link as usize]);
+                grows[at] &= !is_held && rates[at] < flows[at].2 - 1e-9;
+            }
+        }
+        rates
+    }
+}

@@ -30,9 +30,9 @@ mod tests;
 mod world;
 
 pub use bound::Bound;
-pub use gauge::Look;
+pub use gauge::{Look, Waits};
 pub use outcome::Outcome;
 pub use picture::picture;
 pub use plan::{Change, Class, Fault, Has, Member, Plan, Topology};
 pub use scenario::{SCENARIOS, Scenario};
-pub use world::{Observer, run, run_before};
+pub use world::{Job, Observer, run, run_before};

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::bound::Bound;
-use super::gauge::Look;
+use super::gauge::{Look, Waits};
 
 /// What came of a run.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct Outcome {
     pub control_bytes: u64,
     /// Chunks asked for.
     pub requests: u64,
+    /// How long it took from each request to the chunk.
+    pub waits: Waits,
     /// Peers that were banned, once for each that banned them.
     pub bans: u64,
     /// Those of them that had done nothing wrong.
@@ -78,8 +80,6 @@ impl Outcome {
         bytes as f64 / (self.payload_bytes as f64).max(1.0)
     }
 
-    /// Mean rate of each finished peer over all payload rates there could be; see
-    /// [`Self::last_ratio`].
     fn over_limit(&self, time: Duration) -> f64 {
         time.as_secs_f64() / self.bound.limit().as_secs_f64()
     }
@@ -101,6 +101,8 @@ impl Outcome {
             ("control_percent", percent(self.control_bytes)),
             ("relayed_percent", percent(self.relayed_bytes)),
             ("requests", self.requests.to_string()),
+            ("request_mean_s", format!("{:.3}", self.waits.mean())),
+            ("request_p90_s", format!("{:.3}", self.waits.percentile(90))),
             ("bans", self.bans.to_string()),
             ("unjust_bans", self.unjust_bans.to_string()),
             ("events", self.events.to_string()),

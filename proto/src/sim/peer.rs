@@ -139,8 +139,8 @@ pub(super) enum Effect {
     Stop(u32, UploadId),
     /// Sends nothing more to another.
     StopAll(u32),
-    /// Has a chunk.
-    Has(ChunkIndex),
+    /// Has a chunk, which it asked for so long ago.
+    Has(ChunkIndex, Nanos),
     /// Has received so much for nothing.
     Wasted(u32),
     /// Has banned another.
@@ -151,6 +151,7 @@ pub(super) enum Effect {
 struct Fetch {
     from: u32,
     chunk: ChunkIndex,
+    asked: Nanos,
     received: u32,
 }
 
@@ -325,6 +326,9 @@ impl Peer {
 
     fn read_news(&mut self, common: &Common, from: u32, news: &News) {
         let peer = common.key(from);
+        if let Some(supplied) = news.supplied {
+            self.handle_share(common, transfer::Event::Supplied { peer, supplied });
+        }
         if !news.lost.is_empty() {
             let runs = news.lost.clone();
             self.handle_share(common, transfer::Event::Lacks { peer, runs });
@@ -411,7 +415,8 @@ impl Peer {
             return;
         };
         if is_right {
-            self.effects.push(Effect::Has(fetch.chunk));
+            self.effects
+                .push(Effect::Has(fetch.chunk, self.now - fetch.asked));
             self.handle_share(common, transfer::Event::Verified { request });
         } else {
             self.effects.push(Effect::Wasted(fetch.received));
@@ -479,6 +484,7 @@ impl Peer {
                     Fetch {
                         from,
                         chunk,
+                        asked: self.now,
                         received: 0,
                     },
                 );

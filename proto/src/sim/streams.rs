@@ -238,3 +238,82 @@ fn milestone(bytes: u32, told: u32, pieces: u32) -> u32 {
     let last = bytes - LAST_PIECE.min(bytes / 2);
     if told < last { next.min(last) } else { bytes }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Nanos = 1_000_000_000;
+
+    fn upload(id: u64, bytes: u32) -> Upload {
+        let request = RequestId::numbered(id);
+        Upload {
+            id: UploadId(id),
+            request,
+            bytes,
+            fate: Fate::Whole,
+        }
+    }
+
+    /// When each upload has gone out.
+    fn ends(streams: &mut Streams) -> Vec<(u64, Nanos)> {
+        let mut ends = Vec::new();
+        while let Some(at) = streams.first() {
+            while let Some(piece) = streams.poll(at) {
+                ends.extend(piece.is_last.then_some((piece.upload.id.0, at)));
+            }
+        }
+        ends
+    }
+
+    #[test]
+    fn uploads_to_one_peer_go_one_after_the_other_and_to_several_side_by_side() {
+        let mut streams = Streams::new(4);
+        let up = streams.link(1e6);
+        let down = [streams.link(1e7), streams.link(1e7)];
+        let path = |to: usize| ([up, down[to]], f64::INFINITY);
+        for (id, to) in [(1, 0), (2, 0), (3, 1)] {
+            let (links, cap) = path(to);
+            streams.serve(0, (7, to as u32), upload(id, 1_000_000), (&links, cap));
+        }
+        let found = ends(&mut streams);
+        assert_eq!(found, [(1, 2 * SECOND), (3, 2 * SECOND), (2, 3 * SECOND)]);
+    }
+
+    #[test]
+    fn an_upload_that_is_stopped_makes_room_at_once() {
+        let mut streams = Streams::new(4);
+        let (up, down) = (streams.link(1e6), streams.link(1e7));
+        for (to, id) in [(1, 1), (1, 2), (2, 3)] {
+            streams.serve(
+                0,
+                (0, to),
+                upload(id, 1_000_000),
+                (&[up, down], f64::INFINITY),
+            );
+        }
+        assert!(
+            streams.stop(SECOND, (0, 1), UploadId(1)),
+            "half of it has gone out"
+        );
+        assert!(!streams.stop(SECOND, (0, 1), UploadId(1)));
+        streams.stop_all(SECOND, (0, 2));
+        assert_eq!(ends(&mut streams), [(2, 2 * SECOND)]);
+        assert_eq!(streams.used(up), 0.0);
+    }
+
+    #[test]
+    fn pieces_end_where_little_is_left() {
+        let pieces = |bytes, count| {
+            let mut told = vec![0];
+            while told.last() != Some(&bytes) {
+                told.push(milestone(bytes, told[told.len() - 1], count));
+            }
+            told
+        };
+        let kib = |ends: &[u32]| ends.iter().map(|end| end * 1024).collect::<Vec<_>>();
+        assert_eq!(pieces(512 * 1024, 4), kib(&[0, 128, 256, 384, 448, 512]));
+        assert_eq!(pieces(64 * 1024, 4), kib(&[0, 32, 64]));
+        assert_eq!(pieces(1, 1), [0, 1]);
+    }
+}

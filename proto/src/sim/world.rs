@@ -27,12 +27,12 @@ use crate::id::SwarmId;
 use crate::swarm::Graph;
 use crate::transfer::Reach;
 
-/// Somebody who looks on.
+/// Somebody who looks on, and says how the peers' work is done.
 pub trait Observer {
-    /// A peer is about to read what came and to ask its engine what to do: all of that is `work`,
-    /// which has to be called once.
-    fn step(&mut self, _peer: u32, work: &mut dyn FnMut()) {
-        work();
+    /// Does all jobs of one moment, each once. They do not depend on each other: the order, and on
+    /// how many threads, makes no difference.
+    fn work(&mut self, jobs: &mut [Job<'_>]) {
+        jobs.iter_mut().for_each(Job::work);
     }
 
     /// A peer tells another something.
@@ -40,6 +40,35 @@ pub trait Observer {
 }
 
 impl Observer for () {}
+
+/// What one peer has to do at one moment: to read what came, and to ask its engine what to do.
+#[derive(Debug)]
+pub struct Job<'a> {
+    number: u32,
+    peer: Box<Peer>,
+    common: &'a Common,
+    now: Nanos,
+    effects: Vec<Effect>,
+    /// Letters read.
+    read: u64,
+}
+
+impl Job<'_> {
+    /// Whose it is, counted as the members of the plan are.
+    pub fn peer(&self) -> u32 {
+        self.number
+    }
+
+    /// Does it.
+    pub fn work(&mut self) {
+        self.read += self.peer.step(self.common, self.now, &mut self.effects);
+    }
+}
+
+/// Looks that are kept, and the shortest time between them: a run may take much longer than it takes
+/// at best.
+const MAX_LOOKS: usize = 4 * LOOKS as usize;
+const MIN_LOOK_EVERY: Nanos = 1_000_000;
 
 /// Runs a plan to its end.
 pub fn run(plan: &Plan) -> Outcome {
@@ -57,7 +86,7 @@ struct World<'a> {
     plan: &'a Plan,
     observer: &'a mut dyn Observer,
     bound: Bound,
-    common: Common,
+    common: Arc<Common>,
     now: Nanos,
     streams: Streams,
     /// Those that are there.
@@ -104,7 +133,7 @@ impl<'a> World<'a> {
         let mut rng = StdRng::seed_from_u64(plan.seed);
         World {
             bound,
-            common: common(plan),
+            common: Arc::new(common(plan)),
             now: 0,
             streams,
             peers: plan.peers.iter().map(|_| None).collect(),
@@ -128,7 +157,7 @@ impl<'a> World<'a> {
             done: 0,
             rng,
             next_look: 0,
-            look_every: look_every.max(1),
+            look_every: look_every.max(MIN_LOOK_EVERY),
             plan,
             observer,
         }
@@ -206,23 +235,35 @@ impl<'a> World<'a> {
     }
 
     fn ask_engines(&mut self) {
-        let mut all = Vec::new();
-        let mut effects = Vec::new();
+        let common = self.common.clone();
+        let mut jobs = Vec::new();
         while let Some((_, number)) = self.wakes.first().filter(|(at, _)| *at <= self.now) {
             self.wakes.set(number, None);
-            let Some(peer) = &mut self.peers[number as usize] else {
-                continue;
+            let peer = self.peers[number as usize].take();
+            let (now, common) = (self.now, &*common);
+            let job = |peer| Job {
+                number,
+                peer,
+                common,
+                now,
+                effects: Vec::new(),
+                read: 0,
             };
-            let (common, now, letters) = (&self.common, self.now, &mut self.gauge.letters);
-            self.observer.step(number, &mut || {
-                *letters += peer.step(common, now, &mut effects)
-            });
-            all.extend(effects.drain(..).map(|effect| (number, effect)));
-            let wake = peer.wake(&self.common);
-            self.wake(number, wake);
+            jobs.extend(peer.map(job));
         }
-        for (number, effect) in all {
-            self.put_into_effect(number, effect);
+        self.observer.work(&mut jobs);
+        let mut effects = Vec::new();
+        for job in jobs {
+            self.gauge.letters += job.read;
+            let wake = job.peer.wake(&common);
+            self.peers[job.number as usize] = Some(job.peer);
+            self.wake(job.number, wake);
+            effects.push((job.number, job.effects));
+        }
+        for (number, effects) in effects {
+            effects
+                .into_iter()
+                .for_each(|effect| self.put_into_effect(number, effect));
         }
     }
 
@@ -250,7 +291,10 @@ impl<'a> World<'a> {
             }
             Effect::Stop(to, upload) => drop(self.streams.stop(self.now, (number, to), upload)),
             Effect::StopAll(to) => self.streams.stop_all(self.now, (number, to)),
-            Effect::Has(chunk) => self.has(number, chunk.value()),
+            Effect::Has(chunk, took) => {
+                self.gauge.waits.add(took);
+                self.has(number, chunk.value());
+            }
             Effect::Wasted(bytes) => self.gauge.wasted += u64::from(bytes),
             Effect::Bans(other) => {
                 let is_just = self.plan.peers[other as usize].fault != Fault::None;
@@ -308,14 +352,18 @@ impl<'a> World<'a> {
     }
 
     fn has(&mut self, number: u32, chunk: u32) {
-        let index = number as usize;
-        self.gauge.trace(&[self.now, index as u64, chunk.into()]);
+        self.gauge.trace(&[self.now, number.into(), chunk.into()]);
         self.gauge.copies[chunk as usize] += 1;
+        self.note_done(number as usize);
+    }
+
+    /// Notes when somebody who is to have everything does.
+    fn note_done(&mut self, index: usize) {
         let have = self.peers[index]
             .as_ref()
             .and_then(|peer| peer.have(&self.common));
-        let is_done = have.is_some_and(ChunkSet::is_full);
-        if is_done && self.gauge.done[index].is_none() && self.plan.peers[index].is_needed() {
+        let is_done = have.is_some_and(ChunkSet::is_full) && self.plan.peers[index].is_needed();
+        if is_done && self.gauge.done[index].is_none() {
             self.gauge.done[index] = Some(self.now);
             self.done += 1;
         }
@@ -327,6 +375,16 @@ impl<'a> World<'a> {
             self.look();
             self.next_look += self.look_every;
         }
+    }
+
+    /// Looks half as often from now on, and forgets every second look.
+    fn thin_out(&mut self) {
+        let mut number = 0;
+        self.gauge.looks.retain(|_| {
+            number += 1;
+            number % 2 == 1
+        });
+        self.look_every *= 2;
     }
 
     fn look(&mut self) {
@@ -347,6 +405,9 @@ impl<'a> World<'a> {
             copies: self.gauge.groups(),
         };
         self.gauge.looks.push(look);
+        if self.gauge.looks.len() >= MAX_LOOKS {
+            self.thin_out();
+        }
     }
 
     fn use_of_uplinks(&self, seeds: bool) -> f64 {
@@ -381,6 +442,7 @@ impl<'a> World<'a> {
             requests: gauge.requests,
             bans: gauge.bans,
             unjust_bans: gauge.unjust,
+            waits: gauge.waits.clone(),
             events: gauge.events,
             letters: gauge.letters,
             trace: gauge.trace_hash(),

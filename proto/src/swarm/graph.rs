@@ -193,3 +193,136 @@ impl Places {
         (len > 0).then(|| self.all[rng.random_range(0..len)])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn a_small_swarm_is_a_full_mesh() {
+        let graph = grown(FULL_MESH as u32, |_| 0);
+        assert!((0..FULL_MESH as u32).all(|key| graph.neighbours(&key).len() == FULL_MESH - 1));
+        let graph = grown(FULL_MESH as u32 + 1, |_| 0);
+        assert!((0..=FULL_MESH as u32).all(|key| graph.neighbours(&key).len() <= DEGREE));
+    }
+
+    #[test]
+    fn members_of_a_large_swarm_have_about_the_same_number_of_neighbours_and_are_near_each_other() {
+        let graph = grown(5000, |_| 0);
+        let degrees: Vec<usize> = (0..5000).map(|key| graph.neighbours(&key).len()).collect();
+        let mean = degrees.iter().sum::<usize>() as f64 / 5000.0;
+        assert!(mean > 31.5 && degrees.iter().all(|degree| (26..=DEGREE).contains(degree)));
+        // Of 31 new members at each step, 1 + 32 + 992 are reached in two, and all soon after.
+        assert!(
+            (3..=4).contains(&steps_to_all(&graph, 0)),
+            "{} steps",
+            steps_to_all(&graph, 0)
+        );
+    }
+
+    #[test]
+    fn a_third_of_the_rings_prefers_those_near() {
+        let graph = grown(2000, |key| u64::from(key % 20));
+        let local = |key: &u32| {
+            let neighbours = graph.neighbours(key);
+            neighbours
+                .iter()
+                .filter(|other| *other % 20 == key % 20)
+                .count()
+        };
+        let mean = (0..2000).map(|key| local(&key)).sum::<usize>() as f64 / 2000.0;
+        let all = 2.0 * LOCAL_RINGS as f64;
+        assert!(
+            (0.7 * all..1.1 * all + 2.0).contains(&mean),
+            "{mean} of {DEGREE} are near"
+        );
+    }
+
+    #[test]
+    fn the_same_randomness_gives_the_same_graph() {
+        let (one, other) = (grown(300, |_| 0), grown(300, |_| 0));
+        assert!((0..300).all(|key| one.neighbours(&key) == other.neighbours(&key)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(30))]
+
+        #[test]
+        fn whoever_comes_and_goes_it_stays_symmetric_and_in_one_piece(
+            seed: u64, first in 0..150u32,
+            steps in prop::collection::vec((any::<bool>(), 0..200u32, 0..4u64), 0..200),
+        ) {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let (mut graph, mut members) = (Graph::default(), BTreeSet::new());
+            let joins = (0..first).map(|key| (true, key, 0));
+            for (number, (joins, key, vicinity)) in joins.chain(steps).enumerate() {
+                if joins {
+                    graph.join(key, vicinity, &mut rng);
+                    members.insert(key);
+                } else {
+                    graph.leave(&key);
+                    members.remove(&key);
+                }
+                if number % 20 == 0 {
+                    check(&graph, &members)?;
+                }
+            }
+            check(&graph, &members)?;
+        }
+    }
+
+    fn check(graph: &Graph<u32>, members: &BTreeSet<u32>) -> Result<(), TestCaseError> {
+        prop_assert_eq!(
+            (graph.len(), graph.is_empty()),
+            (members.len(), members.is_empty())
+        );
+        for key in members {
+            let neighbours = graph.neighbours(key);
+            let most = if members.len() <= FULL_MESH {
+                FULL_MESH - 1
+            } else {
+                DEGREE
+            };
+            prop_assert!(neighbours.len() <= most && !neighbours.contains(key));
+            prop_assert!(
+                neighbours.is_sorted() && neighbours.iter().all(|other| members.contains(other))
+            );
+            prop_assert!(
+                neighbours
+                    .iter()
+                    .all(|other| graph.neighbours(other).contains(key))
+            );
+        }
+        if let Some(first) = members.first() {
+            prop_assert!(steps_to_all(graph, *first) <= members.len());
+        }
+        Ok(())
+    }
+
+    fn grown(count: u32, vicinity: impl Fn(u32) -> u64) -> Graph<u32> {
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut graph = Graph::default();
+        (0..count).for_each(|key| graph.join(key, vicinity(key), &mut rng));
+        graph
+    }
+
+    /// Steps from one member to the farthest; more than there are members if some cannot be reached.
+    fn steps_to_all(graph: &Graph<u32>, from: u32) -> usize {
+        let (mut reached, mut edge, mut steps) = (BTreeSet::from([from]), vec![from], 0);
+        while reached.len() < graph.len() {
+            let next = edge.iter().flat_map(|key| graph.neighbours(key));
+            edge = next.filter(|key| reached.insert(*key)).collect();
+            if edge.is_empty() {
+                return usize::MAX;
+            }
+            steps += 1;
+        }
+        steps
+    }
+}

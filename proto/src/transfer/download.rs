@@ -89,6 +89,8 @@ pub struct Download {
     no_deadline_before: Option<Instant>,
     /// When to look for a chunk worth a copy.
     look_for_copy: Option<Instant>,
+    /// Before this it would be too soon to look again.
+    no_copy_before: Option<Instant>,
     /// Bytes received for nothing because another copy came first.
     wasted_bytes: u64,
     rng: StdRng,
@@ -120,6 +122,7 @@ impl Download {
             may_ask: true,
             no_deadline_before: None,
             look_for_copy: None,
+            no_copy_before: None,
             wasted_bytes: 0,
             rng: StdRng::seed_from_u64(seed),
             content,

@@ -13,6 +13,9 @@ use crate::id::PublicKey;
 
 /// How often to look again while nothing happens: a peer that falls silent looks ever slower.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
+/// How long not to look again after there was nothing worth a copy, whatever happens: looking takes
+/// going through all requests.
+pub(super) const REST: Duration = Duration::from_millis(10);
 /// A copy must be expected in less than this part of the time its original needs; the rest allows
 /// for the error of both estimates.
 const GAIN: u32 = 2;

@@ -74,12 +74,14 @@ impl Holders {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
 
     #[test]
     fn a_wanted_chunk_is_askable_while_somebody_has_it() {
         let mut holders = Holders::new(4);
-        holders.add(&[0..2]);
+        holders.add(from_ref(&(0..2)));
         assert!(!holders.is_askable(), "nothing is wanted");
         holders.want(3);
         assert!(!holders.is_askable(), "nobody has it");
@@ -89,12 +91,12 @@ mod tests {
         holders.unwant(1);
         holders.unwant(1);
         assert!(!holders.is_askable() && !holders.is_wanted(1));
-        holders.add(&[3..4]);
-        holders.add(&[2..4]);
+        holders.add(from_ref(&(3..4)));
+        holders.add(from_ref(&(2..4)));
         assert_eq!((holders.of(3), holders.of(9)), (2, 0));
-        holders.sub(&[3..4]);
+        holders.sub(from_ref(&(3..4)));
         assert!(holders.is_askable());
-        holders.sub(&[2..4]);
+        holders.sub(from_ref(&(2..4)));
         assert!(!holders.is_askable());
     }
 }

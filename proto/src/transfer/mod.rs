@@ -37,6 +37,14 @@ use crate::wire::NoReason;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RequestId(pub(super) u64);
 
+#[cfg(test)]
+impl RequestId {
+    /// For tests that have no download to ask for one.
+    pub(crate) fn numbered(number: u64) -> RequestId {
+        RequestId(number)
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -54,6 +54,7 @@ impl World<'_> {
             self.count_copies(index, 1);
         }
         self.peers[index] = Some(Box::new(peer));
+        self.note_done(index);
         self.graph.join(number, 0, &mut self.rng);
         self.wakes.set(number, Some(self.now));
     }

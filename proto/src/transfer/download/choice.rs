@@ -185,7 +185,10 @@ impl Download {
     /// A second request for a chunk, once every missing chunk that somebody has was asked for.
     pub(super) fn poll_copy(&mut self, now: Instant) -> Option<Action> {
         self.look_for_copy.filter(|at| *at <= now)?;
-        self.look_for_copy = None;
+        self.look_for_copy = self.no_copy_before.filter(|rested| *rested > now);
+        if self.look_for_copy.is_some() {
+            return None;
+        }
         let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
         let waste = self.content.size / WASTE_PART + WASTE_CHUNKS * chunk_bytes;
         if self.holders.is_askable() || self.wasted_bytes > waste {
@@ -199,6 +202,7 @@ impl Download {
         let fits = |single: &Single| self.budget.has_room(single.len.into());
         let Some((key, single)) = copy.filter(|(_, single)| fits(single)) else {
             self.look_for_copy = Some(now + endgame::INTERVAL);
+            self.no_copy_before = Some(now + endgame::REST);
             return None;
         };
         self.look_for_copy = Some(now);

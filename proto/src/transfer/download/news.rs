@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use fixedbitset::FixedBitSet;
+
 use super::super::Reach;
 use super::super::availability::{Lowered, UNKNOWN, Wanted};
 use super::super::holdings::{Holdings, Ranges, merge};
@@ -54,7 +56,24 @@ impl Download {
         };
         let fresh = peer.holds.insert(runs)?;
         peer.unshun(|chunk| named(runs, chunk));
-        self.book_has(key, &fresh);
+        let known = peer.started.remove_all(&fresh);
+        let unannounced = if known.is_empty() {
+            &fresh
+        } else {
+            &difference(&fresh, &known)
+        };
+        let lowered = self.rarity.add(unannounced);
+        if peer.is_counted {
+            self.direct.add(unannounced);
+        }
+        self.holders.add(&fresh);
+        let useful = missing_in(&self.missing, &fresh);
+        if useful > 0 {
+            self.may_ask = true;
+            peer.useful += useful;
+            peer.floor = peer.floor.min(self.rarity.floor_of(&fresh));
+        }
+        self.lower_floors(lowered);
         self.book_spread(key, &fresh);
         Ok(())
     }
@@ -189,24 +208,6 @@ impl Download {
         relayed.for_each(|peer| peer.floor = UNKNOWN);
     }
 
-    /// Counts chunks that `holds` of this peer has gained.
-    fn book_has(&mut self, key: PublicKey, fresh: &Ranges) {
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return;
-        };
-        let unannounced = peer.started.without(fresh.clone());
-        peer.started.remove_all(fresh);
-        let is_counted = peer.is_counted;
-        self.holders.add(fresh);
-        self.gain_copies(&unannounced, is_counted);
-        let useful = self.missing_in(fresh);
-        self.may_ask |= useful > 0;
-        if let Some(peer) = self.peers.get_mut(&key).filter(|_| useful > 0) {
-            peer.useful += useful;
-            peer.floor = peer.floor.min(self.rarity.floor_of(fresh));
-        }
-    }
-
     /// Notes what peers have who do not have everything: from them it can be had instead of from a
     /// seed that gives it to others.
     fn book_spread(&mut self, key: PublicKey, fresh: &Ranges) {
@@ -240,7 +241,7 @@ impl Download {
         let is_counted = self.peers.get(&key).is_some_and(|peer| peer.is_counted);
         self.holders.sub(gone);
         self.lose_copies(gone, is_counted);
-        let useful = self.missing_in(gone);
+        let useful = missing_in(&self.missing, gone);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.useful -= useful;
         }
@@ -286,13 +287,6 @@ impl Download {
         }
     }
 
-    fn missing_in(&self, ranges: &[Range<u32>]) -> u32 {
-        let bits = ranges
-            .iter()
-            .map(|range| range.start as usize..range.end as usize);
-        bits.map(|bits| self.missing.count_ones(bits) as u32).sum()
-    }
-
     /// Lets no floor stay above a chunk that its peer has.
     pub(super) fn lower_floors(&mut self, lowered: Lowered) {
         let Lowered::These(lowered) = lowered else {
@@ -309,6 +303,30 @@ impl Download {
             }
         }
     }
+}
+
+/// How many of the chunks are missing.
+fn missing_in(missing: &FixedBitSet, ranges: &[Range<u32>]) -> u32 {
+    let bits = ranges
+        .iter()
+        .map(|range| range.start as usize..range.end as usize);
+    bits.map(|bits| missing.count_ones(bits) as u32).sum()
+}
+
+/// What of ascending, disjoint ranges is in none of others, all of which are in them.
+fn difference(ranges: &[Range<u32>], others: &[Range<u32>]) -> Ranges {
+    let mut left = Ranges::new();
+    let mut others = others.iter().peekable();
+    for range in ranges {
+        let mut start = range.start;
+        while let Some(other) = others.next_if(|other| other.start < range.end) {
+            left.push(start..other.start);
+            start = other.end;
+        }
+        left.push(start..range.end);
+    }
+    left.retain(|range| !range.is_empty());
+    left
 }
 
 /// How many chunks more a peer may say are on their way to it, and be believed.

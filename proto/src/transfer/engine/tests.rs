@@ -220,7 +220,7 @@ fn news_goes_out_at_once_and_then_together() {
     };
     let (news, more) = told(steps.poll());
     assert_eq!((news.unwrap().started, more), (vec![all], None));
-    let requests: Vec<_> = (0..4).map(|id| transfer::RequestId(id)).collect();
+    let requests: Vec<_> = (0..4).map(transfer::RequestId).collect();
     for request in requests {
         steps.share(transfer::Event::Verified { request });
     }

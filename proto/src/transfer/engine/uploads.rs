@@ -203,7 +203,9 @@ impl Uploads {
                 return None;
             }
             let given = self.given.get(&asked.swarm).copied().unwrap_or(0);
-            let need = Reverse(missing(&asked.swarm, peer));
+            // In steps of two: if the very neediest came first, all would serve that one at once and
+            // fill its downlink while their uplinks idle.
+            let need = Reverse(missing(&asked.swarm, peer).checked_ilog2());
             Some((given / GIVEN_BYTES, need, *order, *peer))
         });
         due.min().map(|(_, _, _, peer)| peer)
