@@ -29,6 +29,8 @@ const SHUN_TIME: Duration = Duration::from_secs(60);
 const MAX_RTT: Duration = Duration::from_secs(60);
 /// After so many setbacks in a row what a peer says it has does not count as to be had directly.
 const UNRELIABLE: u32 = 3;
+/// By what part of the difference the least time from a request to an answer follows longer ones.
+const ANSWER_RISE: u32 = 64;
 /// How long a seed is not asked for what it is giving to others, who can pass it on,
 const HOLD_TIME: Duration = Duration::from_secs(2);
 /// and how long it is asked for everything then: claims that all is on its way cost little.
@@ -104,8 +106,8 @@ pub(super) struct Peer {
     complete: BTreeMap<RequestId, Request>,
     /// Bytes asked for that have not arrived.
     unreceived: u64,
-    /// Whether it has brought a chunk.
-    has_delivered: bool,
+    /// How long it takes at the least from a request to the first bytes.
+    answer: Option<Duration>,
     /// What is on its way to others is left alone until then; afterwards not again for a while.
     hold: Option<Hold>,
     /// When the oldest of `coming` last moved, or became the oldest.
@@ -135,7 +137,7 @@ impl Peer {
             coming: BTreeMap::new(),
             complete: BTreeMap::new(),
             unreceived: 0,
-            has_delivered: false,
+            answer: None,
             hold: None,
             head_moved: now,
             last_received: now,
@@ -199,8 +201,8 @@ impl Peer {
 
     /// Whether its window has room for another chunk.
     pub(super) fn has_room(&self, now: Instant, chunk_bytes: u64) -> bool {
-        let (rate, is_known) = (self.rate.bytes_per_s(now), self.has_delivered);
-        let window = window_bytes(rate, self.rtt, chunk_bytes, is_known);
+        let rate = self.rate.bytes_per_s(now);
+        let window = window_bytes(rate, self.rtt, chunk_bytes, self.answer);
         self.unreceived + chunk_bytes <= window
     }
 
@@ -248,6 +250,11 @@ impl Peer {
             return;
         };
         let bytes = bytes.min(request.len - request.received);
+        if request.received == 0 {
+            let took = now.saturating_duration_since(request.sent);
+            let rises = |least: Duration| least + took.saturating_sub(least) / ANSWER_RISE;
+            self.answer = Some(self.answer.map_or(took, |least| rises(least).min(took)));
+        }
         request.received += bytes;
         if request.received == request.len {
             self.complete.extend(self.coming.remove_entry(&id));
@@ -264,7 +271,6 @@ impl Peer {
     pub(super) fn succeed(&mut self, now: Instant, id: RequestId) -> Option<Request> {
         self.receive(now, id, u32::MAX);
         self.setbacks = 0;
-        self.has_delivered = true;
         self.end(now, id)
     }
 

@@ -19,20 +19,22 @@ const SERVICE_TIME: Duration = Duration::from_millis(50);
 /// By how much a window exceeds what the measured rate needs, so that the rate can grow.
 const HEADROOM: f64 = 1.5;
 
-/// How many bytes to have on the way from one peer, of which something `is_known` or nothing.
+/// How many bytes to have on the way from one peer that delivers so many a second. `answer` is how long
+/// it takes at the least from a request to the first bytes, if it has brought any.
 pub(super) fn window_bytes(
     bytes_per_s: f64,
     rtt: Duration,
     chunk_bytes: u64,
-    is_known: bool,
+    answer: Option<Duration>,
 ) -> u64 {
-    let needed = bytes_per_s * (rtt + SERVICE_TIME).as_secs_f64() * HEADROOM;
-    let least = if is_known {
-        MIN_WINDOW_BYTES
-    } else {
-        FIRST_WINDOW_BYTES
+    let during = |time: Duration| (bytes_per_s * time.as_secs_f64() * HEADROOM) as u64;
+    // A peer may take long to begin with anything, whatever the path: but not so much that all would
+    // wait there.
+    let least = match answer {
+        Some(answer) => during(answer).clamp(MIN_WINDOW_BYTES, FIRST_WINDOW_BYTES),
+        None => FIRST_WINDOW_BYTES,
     };
-    (needed as u64)
+    during(rtt + SERVICE_TIME)
         .max(least)
         .max(MIN_WINDOW_CHUNKS * chunk_bytes)
 }
@@ -92,13 +94,22 @@ mod tests {
     #[test]
     fn windows_follow_the_rate_and_are_never_small() {
         let window = |rate: u64, rtt_ms, chunk| {
-            window_bytes(rate as f64, Duration::from_millis(rtt_ms), chunk, false)
+            window_bytes(rate as f64, Duration::from_millis(rtt_ms), chunk, None)
         };
         assert_eq!(window(100 * MIB, 150, MIB), 30 * MIB);
         assert_eq!(window(0, 150, 65_536), MIB, "16 small chunks");
         assert_eq!(window(0, 150, 4 * MIB), 8 * MIB, "2 large ones");
-        let slow = window_bytes(1000.0, Duration::from_millis(150), 65_536, true);
-        assert_eq!(slow, 128 * 1024, "2 small ones once it is known");
+        let known = |rate: u64, answer_ms| {
+            let answer = Some(Duration::from_millis(answer_ms));
+            window_bytes(rate as f64, Duration::from_millis(1), 65_536, answer)
+        };
+        assert_eq!(
+            known(1000, 100),
+            128 * 1024,
+            "2 small ones once it is known"
+        );
+        assert_eq!(known(MIB, 400), 629_145, "it is slow to begin");
+        assert_eq!(known(MIB, 10_000), MIB);
     }
 
     #[test]
