@@ -474,7 +474,12 @@ mod tests {
         let told = Some(Finding::Nat(Nat::default()));
         let late = now + rtt * PATIENCE_RTTS;
         assert_eq!(bench.survey.poll_finding(late - rtt / 2), None);
-        assert!(bench.survey.poll_timeout(now).is_some_and(|due| due <= late));
+        assert!(
+            bench
+                .survey
+                .poll_timeout(now)
+                .is_some_and(|due| due <= late)
+        );
         assert_eq!(bench.survey.poll_finding(late), told);
         assert_eq!(bench.survey.poll_finding(late), None, "once");
         // What is learned later is told later.
