@@ -18,6 +18,7 @@ enum Op {
     Move(u8, u64, Reach),
     Has(u8, Vec<Run>),
     Lacks(u8, Vec<Run>),
+    Started(u8, Vec<Run>),
     Supplied(u8, bool),
     Expected(u64),
     Leave(u8),
@@ -95,7 +96,7 @@ proptest! {
 
 impl Op {
     fn is_in_range(&self) -> bool {
-        let (Op::Has(_, runs) | Op::Lacks(_, runs)) = self else {
+        let (Op::Has(_, runs) | Op::Lacks(_, runs) | Op::Started(_, runs)) = self else {
             return true;
         };
         runs.iter()
@@ -118,6 +119,7 @@ impl Op {
             },
             Op::Has(n, runs) => Event::Has { peer: key(n), runs },
             Op::Lacks(n, runs) => Event::Lacks { peer: key(n), runs },
+            Op::Started(n, runs) => Event::Started { peer: key(n), runs },
             Op::Supplied(n, supplied) => Event::Supplied {
                 peer: key(n),
                 supplied,
@@ -160,6 +162,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => (peer(), rtt(), any_reach()).prop_map(|(n, rtt, reach)| Op::Move(n, rtt, reach)),
         4 => (peer(), any_runs()).prop_map(|(n, runs)| Op::Has(n, runs)),
         1 => (peer(), any_runs()).prop_map(|(n, runs)| Op::Lacks(n, runs)),
+        2 => (peer(), any_runs()).prop_map(|(n, runs)| Op::Started(n, runs)),
         1 => (peer(), any::<bool>()).prop_map(|(n, supplied)| Op::Supplied(n, supplied)),
         1 => (0..2000u64).prop_map(Op::Expected),
         1 => peer().prop_map(Op::Leave),

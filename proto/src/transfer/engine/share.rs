@@ -132,11 +132,9 @@ impl Share {
     /// Tells whether somebody whom we reach directly has all that we lack, if that is something new: at
     /// once when it is so, and not too often when it is no longer so.
     fn poll_supplied(&mut self, now: Instant) -> Option<bool> {
-        if self.download.is_complete() || self.download.is_alone() {
-            return None;
-        }
+        let is_moot = self.download.is_complete() || self.download.is_alone();
         let supplied = self.download.is_supplied();
-        if supplied == self.told_supplied {
+        if is_moot || supplied == self.told_supplied {
             self.may_tell_unsupplied = None;
             return None;
         }

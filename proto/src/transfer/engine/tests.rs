@@ -230,6 +230,25 @@ fn news_goes_out_at_once_and_then_together() {
 }
 
 #[test]
+fn nothing_is_due_once_there_is_nobody_to_tell() {
+    let mut steps = Steps::new(4, false);
+    (1..=2).for_each(|n| steps.join(n));
+    steps.has(1, 0, 4);
+    steps.poll();
+    // Nobody has all that is lacking any more, which would be told in a moment.
+    steps.share(transfer::Event::PeerLeft { peer: key(1) });
+    steps.poll();
+    assert!(steps.engine.deadline().is_some());
+    steps.share(transfer::Event::PeerLeft { peer: key(2) });
+    for _ in 0..10 {
+        steps.wait(1000);
+        steps.poll();
+        let due = steps.engine.deadline();
+        assert!(due.is_none_or(|due| due > steps.now), "it would spin");
+    }
+}
+
+#[test]
 fn few_are_served_at_once_and_the_neediest_first() {
     let mut steps = Steps::new(100, true);
     (1..=4).for_each(|n| steps.join(n));
