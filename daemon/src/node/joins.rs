@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use warren_proto::content::Run;
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::proof::Proof;
-use warren_proto::transfer;
+use warren_proto::transfer::Event;
 use warren_proto::wire::{MemberState, PeerMessage};
 
 use super::Node;
@@ -81,12 +81,12 @@ impl Node {
             count: active.writer.offer.content.layout.chunk_count(),
         }];
         for event in [
-            transfer::Event::PeerJoined {
+            Event::PeerJoined {
                 peer: key,
                 rtt,
                 reach,
             },
-            transfer::Event::Has { peer: key, runs },
+            Event::Has { peer: key, runs },
         ] {
             self.tell_download(swarm, event);
         }
@@ -115,36 +115,31 @@ impl Node {
                 }
             }
             PeerMessage::Have { alias, chunks } => {
-                if let Some(swarm) = peer.swarm_of(alias) {
-                    let runs = chunks.into_vec();
-                    self.handle_news(swarm, key, |peer| transfer::Event::Has { peer, runs });
-                }
+                self.handle_chunks(key, alias, |peer| Event::Has {
+                    peer,
+                    runs: chunks.into_vec(),
+                });
             }
             PeerMessage::Lost { alias, chunks } => {
-                if let Some(swarm) = peer.swarm_of(alias) {
-                    let runs = chunks.into_vec();
-                    self.handle_news(swarm, key, |peer| transfer::Event::Lacks { peer, runs });
-                }
+                self.handle_chunks(key, alias, |peer| Event::Lacks {
+                    peer,
+                    runs: chunks.into_vec(),
+                });
             }
             PeerMessage::Started { alias, chunks } => {
-                if let Some(swarm) = peer.swarm_of(alias) {
-                    let runs = chunks.into_vec();
-                    self.handle_news(swarm, key, |peer| transfer::Event::Started { peer, runs });
-                }
+                self.handle_chunks(key, alias, |peer| Event::Started {
+                    peer,
+                    runs: chunks.into_vec(),
+                });
             }
             PeerMessage::Suggest { alias, chunks } => {
-                if let Some(swarm) = peer.swarm_of(alias) {
-                    let runs = chunks.into_vec();
-                    self.handle_news(swarm, key, |peer| transfer::Event::Suggested { peer, runs });
-                }
+                self.handle_chunks(key, alias, |peer| Event::Suggested {
+                    peer,
+                    runs: chunks.into_vec(),
+                });
             }
             PeerMessage::Supplied { alias, supplied } => {
-                if let Some(swarm) = peer.swarm_of(alias) {
-                    self.handle_news(swarm, key, |peer| transfer::Event::Supplied {
-                        peer,
-                        supplied,
-                    });
-                }
+                self.handle_chunks(key, alias, |peer| Event::Supplied { peer, supplied });
             }
             PeerMessage::Leave { alias } => {
                 if let Some(swarm) = peer.swarm_of(alias) {
@@ -160,6 +155,14 @@ impl Node {
             PeerMessage::RelayRefused { peer, reason } => {
                 self.handle_relay_refused(key, peer, reason);
             }
+        }
+    }
+
+    /// News of chunks, by the peer's number for the swarm; one that means nothing (any more) is no fault.
+    fn handle_chunks(&mut self, key: PublicKey, alias: u32, news: impl FnOnce(PublicKey) -> Event) {
+        let peer = self.peers.get(&key);
+        if let Some(swarm) = peer.and_then(|peer| peer.swarm_of(alias)) {
+            self.handle_news(swarm, key, news);
         }
     }
 
@@ -225,7 +228,7 @@ impl Node {
         if is_new {
             self.open_complete(swarm);
             let peer = key;
-            self.tell_download(swarm, transfer::Event::PeerJoined { peer, rtt, reach });
+            self.tell_download(swarm, Event::PeerJoined { peer, rtt, reach });
         }
         let offer = offer.zip(self.peers.get(&key));
         let told = offer.is_none_or(|(offer, peer)| {

@@ -31,6 +31,23 @@ pub struct Run {
     pub count: u32,
 }
 
+impl Run {
+    /// Ascending positions as the fewest runs, ascending.
+    pub fn fewest(chunks: impl IntoIterator<Item = u32>) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for chunk in chunks {
+            match runs.last_mut() {
+                Some(run) if run.start + run.count == chunk => run.count += 1,
+                _ => runs.push(Run {
+                    start: chunk,
+                    count: 1,
+                }),
+            }
+        }
+        runs
+    }
+}
+
 /// A run was empty or went past the last chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("chunks {} and the {} after it are not all below {len}", run.start, run.count)]
@@ -121,17 +138,7 @@ impl ChunkSet {
 
     /// The set as the fewest runs, ascending.
     pub fn runs(&self) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
-        for ChunkIndex(chunk) in self.iter() {
-            match runs.last_mut() {
-                Some(run) if run.start + run.count == chunk => run.count += 1,
-                _ => runs.push(Run {
-                    start: chunk,
-                    count: 1,
-                }),
-            }
-        }
-        runs
+        Run::fewest(self.iter().map(ChunkIndex::value))
     }
 
     /// Adds runs in any order and tells which chunks were missing before, ascending. The work is

@@ -252,8 +252,8 @@ impl Download {
     }
 
     /// The chunks that were asked of somebody and are not verified, ascending.
-    pub(super) fn asked_for(&self) -> Vec<u32> {
-        self.in_flight.keys().map(|chunk| chunk.value()).collect()
+    pub(super) fn asked_for(&self) -> impl Iterator<Item = u32> {
+        self.in_flight.keys().map(|chunk| chunk.value())
     }
 
     /// Bytes of the chunks that were asked for and not verified, each copy counted.

@@ -235,10 +235,10 @@ impl Engine {
     }
 
     fn close(&mut self, swarm: &SwarmId) {
-        self.shares.remove(swarm);
+        let noted = self.shares.remove(swarm).and_then(|share| share.noted);
+        noted.map(|at| self.deadlines.remove(&(at, *swarm)));
         self.uploads.close(swarm);
         self.changed.remove(swarm);
-        self.deadlines.retain(|(_, other)| other != swarm);
     }
 
     fn handle_share(
@@ -296,10 +296,10 @@ impl Engine {
                 return Some(action);
             }
             self.changed.remove(&swarm);
-            if let Some(at) = share.deadline() {
-                self.deadlines.retain(|(_, other)| *other != swarm);
-                self.deadlines.insert((at, swarm));
-            }
+            let due = share.deadline();
+            let noted = std::mem::replace(&mut share.noted, due);
+            noted.map(|at| self.deadlines.remove(&(at, swarm)));
+            self.deadlines.extend(due.map(|at| (at, swarm)));
         }
         None
     }

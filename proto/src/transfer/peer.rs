@@ -302,8 +302,14 @@ impl Peer {
     /// Ends the pause and the hold if they are over; true when the pause did.
     pub(super) fn resume(&mut self, now: Instant) -> bool {
         self.hold = match self.hold {
-            Some(Hold::On(until)) if until <= now => Some(Hold::Off(until + HOLD_REST)),
-            Some(Hold::Off(until)) if until <= now => None,
+            Some(Hold::On(until)) if until <= now => {
+                self.floor = UNKNOWN;
+                Some(Hold::Off(until + HOLD_REST))
+            }
+            Some(Hold::Off(until)) if until <= now => {
+                self.floor = UNKNOWN;
+                None
+            }
             hold => hold,
         };
         let over = self.pause.is_some_and(|until| until <= now);

@@ -140,7 +140,12 @@ impl Download {
                 orphans.and_then(|it| self.rarity.rarest_among(bits, it, rng))
             }
         };
+        // What a floor hides of a seed's is looked at again after a moment.
+        if rarest.is_none() && peer.is_seed() && peer.reach == Reach::Direct {
+            peer.hold(now);
+        }
         peer.floor = rarest.map_or(DRY, |wanted| wanted.level);
+        self.mind(key);
         rarest.map(|wanted| wanted.chunk)
     }
 

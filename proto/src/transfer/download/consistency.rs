@@ -69,7 +69,11 @@ fn check_chunk(download: &Download, chunk: ChunkIndex) {
         return;
     };
     assert!(download.direct.wanted_level(chunk.value()).is_some());
-    let may_ask = |peer: &&Peer| peer.reach == Reach::Direct || direct == 0;
+    // Of a seed, what others have or get may be hidden for a while.
+    let may_ask = |peer: &&Peer| match peer.reach {
+        Reach::Direct => !peer.is_seed(),
+        Reach::Relayed => direct == 0,
+    };
     let holders = download.peers.values().filter(may_ask);
     for peer in holders.filter(|peer| peer.holds.contains(chunk)) {
         assert!(

@@ -158,6 +158,31 @@ fn joining_twice_is_leaving_and_joining() {
 }
 
 #[test]
+fn what_others_say_is_on_its_way_to_them_is_asked_for_in_the_end() {
+    // One peer has all, one has a few chunks, and says that it will get all others: it never does.
+    let mut steps = Steps::new(&chunks(40));
+    steps.join(1, &[(0, 40)]);
+    steps.join(2, &[(30, 10)]);
+    let runs = vec![Run {
+        start: 0,
+        count: 30,
+    }];
+    let peer = key(2);
+    steps.handle(Event::Started { peer, runs });
+    for _ in 0..200 {
+        let asked = steps.poll();
+        asked.iter().for_each(|asked| steps.verify(asked));
+        if steps.download.is_complete() {
+            return;
+        }
+        if asked.is_empty() {
+            steps.sleep();
+        }
+    }
+    panic!("{} chunks came", steps.download.have().count());
+}
+
+#[test]
 fn a_busy_peer_is_left_alone_ever_longer_until_it_serves() {
     let mut steps = Steps::new(&chunks(1));
     steps.join(1, &[(0, 1)]);

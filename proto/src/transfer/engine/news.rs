@@ -78,9 +78,9 @@ impl Pending {
         self.due.filter(|due| *due <= now)?;
         self.due = None;
         let news = News {
-            have: runs(&std::mem::take(&mut self.have)),
-            started: runs(&std::mem::take(&mut self.started)),
-            lost: runs(&std::mem::take(&mut self.lost)),
+            have: Run::fewest(std::mem::take(&mut self.have)),
+            started: Run::fewest(std::mem::take(&mut self.started)),
+            lost: Run::fewest(std::mem::take(&mut self.lost)),
             supplied: None,
         };
         let news = Some(news).filter(|news| !news.is_empty())?;
@@ -98,19 +98,4 @@ impl Pending {
         self.due
             .get_or_insert(earliest.map_or(now, |earliest| earliest.max(now)));
     }
-}
-
-/// Chunks as the fewest runs.
-pub(super) fn runs<'a>(chunks: impl IntoIterator<Item = &'a u32>) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    for &chunk in chunks {
-        match runs.last_mut() {
-            Some(run) if run.start + run.count == chunk => run.count += 1,
-            _ => runs.push(Run {
-                start: chunk,
-                count: 1,
-            }),
-        }
-    }
-    runs
 }

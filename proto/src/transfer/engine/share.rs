@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 
 use super::Action;
 use super::injection::Injection;
-use super::news::{News, Pending, runs};
+use super::news::{News, Pending};
 use crate::content::chunks::OutOfRange;
 use crate::content::{ChunkIndex, ChunkSet, Content, Run};
 use crate::id::{PublicKey, SwarmId};
@@ -35,6 +35,8 @@ pub(super) struct Share {
     may_tell_unsupplied: Option<Instant>,
     /// Peers that may want another suggestion.
     unadvised: Vec<PublicKey>,
+    /// For when the engine has noted that something is due.
+    pub(super) noted: Option<Instant>,
 }
 
 impl Share {
@@ -49,6 +51,7 @@ impl Share {
             told_supplied: false,
             may_tell_unsupplied: None,
             unadvised: Vec::new(),
+            noted: None,
         }
     }
 
@@ -80,7 +83,7 @@ impl Share {
     pub(super) fn greeting(&self) -> News {
         News {
             have: self.download.have().runs(),
-            started: runs(&self.download.asked_for()),
+            started: Run::fewest(self.download.asked_for()),
             lost: Vec::new(),
             supplied: self.told_supplied.then_some(true),
         }
@@ -178,6 +181,6 @@ impl Share {
         let download = &self.download;
         let is_fit = |chunk| download.copies(chunk) == 0;
         let chunks = self.injection.suggest(now, peer, count, is_fit);
-        (!chunks.is_empty()).then(|| runs(&chunks))
+        (!chunks.is_empty()).then(|| Run::fewest(chunks))
     }
 }
