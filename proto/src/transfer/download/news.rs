@@ -244,6 +244,10 @@ impl Download {
         let useful = missing_in(&self.missing, gone);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.useful -= useful;
+            // Of a seed the floor hides what others get; it is none any more.
+            if !gone.is_empty() {
+                peer.floor = UNKNOWN;
+            }
         }
         if !gone.is_empty() {
             self.recount_spread();
