@@ -1,8 +1,9 @@
 //! Whom to serve next.
 //!
 //! Few receivers at a time, so that the first of them has a whole chunk soon and can pass it on; each
-//! in the order in which it asked; the share first that has been given least, then the receiver that
-//! misses most, then whoever has waited longest.
+//! in the order in which it asked; the share first that has been given least. One place is for the
+//! receiver that misses most, the others for whoever has waited longest: if all places were, all peers
+//! would serve the same one, whose downlink would be full while their uplinks idle.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -46,6 +47,8 @@ struct Served {
     swarm: SwarmId,
     bytes: u32,
     left: u32,
+    /// Whether its receiver was chosen because it needs most.
+    by_need: bool,
 }
 
 /// What peers have asked of us.
@@ -167,7 +170,7 @@ impl Uploads {
         if self.is_settled {
             return None;
         }
-        let Some(peer) = self.neediest(need) else {
+        let Some((peer, by_need)) = self.neediest(need) else {
             self.is_settled = true;
             return None;
         };
@@ -181,6 +184,7 @@ impl Uploads {
             swarm: asked.swarm,
             bytes: asked.bytes,
             left: asked.bytes,
+            by_need,
         };
         self.served.insert(asked.upload, served);
         Some(asked.upload)
@@ -203,10 +207,12 @@ impl Uploads {
         }
     }
 
-    fn neediest(&self, need: impl Fn(&SwarmId, &PublicKey) -> u32) -> Option<PublicKey> {
+    fn neediest(&self, need: impl Fn(&SwarmId, &PublicKey) -> u32) -> Option<(PublicKey, bool)> {
         if self.busy() >= self.slots.count() {
             return None;
         }
+        let mut served = self.served.values();
+        let by_need = !served.any(|served| served.by_need && !served.is_nearly_out());
         let due = self.receivers.iter().filter_map(|(peer, receiver)| {
             let (order, asked) = receiver.waiting.front()?;
             let is_free = match receiver.served.as_slice() {
@@ -218,10 +224,10 @@ impl Uploads {
                 return None;
             }
             let given = self.given(&asked.swarm);
-            let need = Reverse(need(&asked.swarm, peer));
+            let need = Reverse(if by_need { need(&asked.swarm, peer) } else { 0 });
             Some((given, need, *order, *peer))
         });
-        due.min().map(|(_, _, _, peer)| peer)
+        due.min().map(|(_, _, _, peer)| (peer, by_need))
     }
 
     /// Uploads that are not nearly out: each takes a place.
