@@ -146,11 +146,6 @@ impl<K: Copy + Ord> Overlay<K> {
         graph.map_or(Vec::new(), |graph| graph.renew(key, site, rng))
     }
 
-    /// Whether not everybody is everybody's neighbour.
-    pub fn is_graph(&self) -> bool {
-        self.graph.is_some()
-    }
-
     /// Whom a member should be connected to, ascending.
     pub fn neighbours(&self, members: &BTreeMap<K, impl Sited>, key: &K) -> Vec<K> {
         match &self.graph {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::swarm::Class;
 use MemberState::{Leech, Seed};
 
 const SWARM: SwarmId = SwarmId([7; 32]);
@@ -239,6 +240,30 @@ fn who_is_silent_makes_room_for_new_neighbours_that_hear_of_each_other() {
         let sample = table.sample(SWARM, &peer(n), 50);
         assert!(sample.len() >= Shape::default().least());
         assert!(sample.iter().all(|it| known[&peer(n)].contains(&it.peer)));
+    }
+}
+
+#[test]
+fn whatever_one_member_does_few_others_hear_of_it() {
+    let (mut table, now) = (table(), Instant::now());
+    for n in 0..400 {
+        table.announce(now, SWARM, at(peer(n)), Leech);
+    }
+    let most = 3 * Shape::default().most();
+    for n in 0..200u16 {
+        let site = Site {
+            vicinity: u64::from(n % 5),
+            class: [Class::Open, Class::Hard, Class::Blocked][usize::from(n % 3)],
+        };
+        let state = if n % 2 == 0 { Seed } else { Leech };
+        let told = table.announce(now, SWARM, (peer(7), site), state).news;
+        assert!(told.len() <= most, "an announce is told to {}", told.len());
+        let sample = table.sample(SWARM, &peer(7), 50);
+        assert!(sample.len() <= Shape::default().most());
+        if n % 7 == 0 {
+            let told = table.leave(SWARM, peer(7)).news;
+            assert!(told.len() <= most, "a departure is told to {}", told.len());
+        }
     }
 }
 
