@@ -67,7 +67,8 @@ fn small_swarms_come_near_to_the_bound() {
     check_ratio("twenty", 20, 200, RATIO_OF_TWENTY);
 }
 
-/// To be lowered as the engine gets better, and with other chances between 2.2 and 2.6; the aim for the whole share of 2,048 chunks is 1.12.
+/// To be lowered as the engine gets better; what it bounds is one draw of chance. The aim for the
+/// whole share of 2,048 chunks is 1.12.
 const RATIO_OF_TWENTY: f64 = 2.4;
 
 #[test]
