@@ -29,6 +29,8 @@ const SHUN_TIME: Duration = Duration::from_secs(60);
 const MAX_RTT: Duration = Duration::from_secs(60);
 /// After so many setbacks in a row what a peer says it has does not count as to be had directly.
 const UNRELIABLE: u32 = 3;
+/// Over so many answers their time is averaged.
+const ANSWERS: u32 = 4;
 /// How long a seed is not asked for what it is giving to others, who can pass it on,
 const HOLD_TIME: Duration = Duration::from_secs(2);
 /// and how long it is asked for everything then: claims that all is on its way cost little.
@@ -104,8 +106,8 @@ pub(super) struct Peer {
     complete: BTreeMap<RequestId, Request>,
     /// Bytes asked for that have not arrived.
     unreceived: u64,
-    /// Whether it has brought anything.
-    has_delivered: bool,
+    /// How long it takes from a request to the first bytes, lately; `None` before any came.
+    answer: Option<Duration>,
     /// What is on its way to others is left alone until then; afterwards not again for a while.
     hold: Option<Hold>,
     /// When the oldest of `coming` last moved, or became the oldest.
@@ -135,7 +137,7 @@ impl Peer {
             coming: BTreeMap::new(),
             complete: BTreeMap::new(),
             unreceived: 0,
-            has_delivered: false,
+            answer: None,
             hold: None,
             head_moved: now,
             last_received: now,
@@ -197,15 +199,12 @@ impl Peer {
         self.coming.is_empty() && self.complete.is_empty()
     }
 
-    /// Whether it should be asked for another chunk. `first_bytes` is for one that has brought nothing
-    /// yet.
-    pub(super) fn has_room(&self, now: Instant, first_bytes: u64) -> bool {
-        let window = if self.has_delivered {
-            pipe_bytes(self.rate.bytes_per_s(now), self.rtt)
-        } else {
-            first_bytes
-        };
-        self.unreceived == 0 || self.unreceived < window
+    /// Whether it should be asked for another chunk: whether less is to come than it needs not to wait,
+    /// or than the `least`.
+    pub(super) fn has_room(&self, now: Instant, least: u64) -> bool {
+        let pipe = pipe_bytes(self.rate.bytes_per_s(now), self.rtt);
+        let pipe = if self.answer.is_some() { pipe } else { 0 };
+        self.unreceived == 0 || self.unreceived < pipe.max(least)
     }
 
     /// How long until so many bytes more would have come.
@@ -223,12 +222,17 @@ impl Peer {
         })
     }
 
-    /// How long until a request is answered of which nothing has come; `None` once something has.
+    /// How long until a request is answered of which nothing has come; `None` once something has. What
+    /// has waited for longer than others is expected to wait for as long again as it is late.
     pub(super) fn waits(&self, now: Instant, id: RequestId) -> Option<Duration> {
         let request = self
             .coming
             .get(&id)
             .filter(|request| request.received == 0)?;
+        let age = now.saturating_duration_since(request.sent);
+        if let Some(answer) = self.answer {
+            return Some(answer.abs_diff(age));
+        }
         let mut arrivals = self.arrivals(now);
         arrivals.find_map(|(chunk, time)| (chunk == request.chunk).then_some(time))
     }
@@ -267,7 +271,11 @@ impl Peer {
             return;
         };
         let bytes = bytes.min(request.len - request.received);
-        self.has_delivered = true;
+        if request.received == 0 {
+            let took = now.saturating_duration_since(request.sent);
+            let mean = |before: Duration| (before * (ANSWERS - 1) + took) / ANSWERS;
+            self.answer = Some(self.answer.map_or(took, mean));
+        }
         request.received += bytes;
         if request.received == request.len {
             self.complete.extend(self.coming.remove_entry(&id));

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 /// Most bytes outstanding when nobody said otherwise: half of the daemon's memory budget.
 const DEFAULT_BUDGET_BYTES: u64 = 48 * 1024 * 1024;
-/// What may always be outstanding, and what peers that have brought nothing yet are asked for
-/// between them, so that they show what they can do;
+/// What may always be outstanding, and what all peers are asked for between them however slow they
+/// are, so that they can show what they can do;
 const FIRST_BYTES: u64 = 1024 * 1024;
 /// and so many chunks in any case.
 const FIRST_CHUNKS: u64 = 4;
@@ -31,8 +31,8 @@ pub(super) fn pipe_bytes(bytes_per_s: f64, rtt: Duration) -> u64 {
     (bytes_per_s * (rtt + SERVICE_TIME).as_secs_f64() * HEADROOM) as u64
 }
 
-/// The same for a peer that has brought nothing yet, one of so many.
-pub(super) fn first_bytes(peers: usize) -> u64 {
+/// What one of so many peers is to have on the way at the least.
+pub(super) fn least_bytes(peers: usize) -> u64 {
     FIRST_BYTES / (peers.max(1) as u64)
 }
 
@@ -113,8 +113,8 @@ mod tests {
         let ms = Duration::from_millis;
         assert_eq!(pipe_bytes(100.0 * MIB as f64, ms(150)), 30 * MIB);
         assert_eq!(pipe_bytes(0.0, ms(150)), 0);
-        assert_eq!(first_bytes(0), MIB);
-        assert_eq!(first_bytes(16), MIB / 16);
+        assert_eq!(least_bytes(0), MIB);
+        assert_eq!(least_bytes(16), MIB / 16);
         assert_eq!(all_bytes(100.0 * MIB as f64, ms(200), MIB), 60 * MIB);
         assert_eq!(all_bytes(0.0, ms(200), 65_536), MIB, "16 small chunks");
         assert_eq!(all_bytes(0.0, ms(200), 4 * MIB), 16 * MIB, "4 large ones");

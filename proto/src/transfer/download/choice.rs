@@ -6,7 +6,7 @@ use super::super::Reach;
 use super::super::availability::{DRY, Wanted};
 use super::super::endgame::{self, Free, Single};
 use super::super::peer::{Peer, Setback};
-use super::super::window::{all_bytes, first_bytes, is_quick};
+use super::super::window::{all_bytes, is_quick, least_bytes};
 use super::{Action, Change, Download, RequestId};
 use crate::content::ChunkIndex;
 use crate::id::PublicKey;
@@ -169,12 +169,12 @@ impl Download {
         } else {
             self.asked_and_unasked()
         };
-        let (rate, first_bytes) = (self.rate.bytes_per_s(now), first_bytes(self.peers.len()));
+        let (rate, least) = (self.rate.bytes_per_s(now), least_bytes(self.peers.len()));
         let has_room = |peer: &Peer| {
             let first = peer.has_no_requests();
             (peer.reach == Reach::Direct || restraint.allows(!first))
                 && (first || is_ample || budget.has_room_beside(chunk_bytes, asked, unasked))
-                && peer.has_room(now, first_bytes)
+                && peer.has_room(now, least)
                 && (budget.is_within(chunk_bytes, all_bytes(rate, peer.rtt(), chunk_bytes))
                     || is_quick(peer.rtt(), peer.time_for(now, chunk_bytes)))
         };
