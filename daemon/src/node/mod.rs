@@ -10,6 +10,7 @@
 //! swarms on them, [`paths`] what becomes of them, [`relaying`] peers that relay, [`meeting`] trackers
 //! and introductions, [`neighbours`] whom of a large swarm we keep, [`report`] what is shown.
 
+mod choosing;
 pub(crate) mod commands;
 mod downloads;
 mod joins;
@@ -44,12 +45,13 @@ use crate::peer::seat::PeerSeat;
 use crate::peer::session::SessionId;
 use crate::portmap::{PortNews, PortState};
 use crate::punch::{Nat, PathNews, PunchHandle};
-use crate::share::depot::{Depot, Opened};
+use crate::share::depot::{Depot, Opened, Settled};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::{Offer, Unserved};
 use crate::share::{Epoch, Share};
 use crate::store::error::StoreError;
 use crate::tracker::{TrackerEvent, TrackerId};
+use choosing::{Asker, Chosen};
 use commands::{Command, Hashed};
 pub(crate) use meeting::OwnTracker;
 use meeting::{Gate, TrackerState};
@@ -183,8 +185,15 @@ pub(crate) enum ShareEvent {
         /// Whether they are what they were.
         result: Result<(), ApiError>,
     },
-    /// It is complete and has its name, or could not be given it.
-    Finished(Result<PathBuf, ApiError>),
+    /// What is wanted of it is complete and has its name, or could not be given it.
+    Finished(Result<Settled, ApiError>),
+    /// Other files of it are wanted now, or could not be made.
+    Chosen {
+        /// What is wanted.
+        result: Result<Chosen, ApiError>,
+        /// Who wants it.
+        asker: Asker,
+    },
 }
 
 /// How a request for a chunk ended.
@@ -397,6 +406,7 @@ impl Node {
         let current = self.shares.get(&swarm).map(|share| share.epoch);
         match event {
             ShareEvent::Opened(result) if current.is_none() => self.discard_opened(swarm, result),
+            ShareEvent::Chosen { .. } if current.is_none() => self.forget_chosen(swarm),
             _ if current != Some(epoch) => (),
             ShareEvent::Opened(result) => self.handle_opened(swarm, result),
             ShareEvent::Learnt { peer, result } => self.handle_learnt(swarm, peer, result),
@@ -410,6 +420,7 @@ impl Node {
             }
             ShareEvent::SyncFailed(error) => self.stop_share(swarm, error, Stopping::Paused),
             ShareEvent::Checked { parsed, result } => self.handle_checked(swarm, *parsed, result),
+            ShareEvent::Chosen { result, asker } => self.handle_chosen(swarm, result, asker),
             ShareEvent::Finished(result) => self.handle_finished(swarm, result),
         }
     }

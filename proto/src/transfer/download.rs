@@ -1,6 +1,7 @@
 //! The machine of one download: books every event and hands out the next action.
 //!
-//! A missing chunk is either wanted, and then lies in the [`Availability`], or asked of one or two
+//! A chunk is missing while it is selected and not verified; what is not selected is not asked for,
+//! whoever has it. A missing chunk is either wanted, and then lies in the [`Availability`], or asked of one or two
 //! peers. A step costs O(peers) and, for a request, what finding the rarest chunk costs; news costs
 //! what it changes. What a peer has that we miss is counted, so that a source is known without
 //! looking. Who is reached through a relay is asked only for chunks that nobody has who is reached
@@ -15,10 +16,14 @@ mod invitations;
 #[cfg(test)]
 mod invited;
 mod news;
+mod preference;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod runs;
+mod selecting;
+#[cfg(test)]
+mod selections;
 #[cfg(test)]
 pub(super) mod simulation;
 #[cfg(test)]
@@ -39,6 +44,7 @@ use super::holders::Holders;
 use super::patience::Patience;
 use super::peer::{Peer, Setback};
 use super::rate::Rate;
+use super::selection::Selection;
 use super::window::Budget;
 use super::{Action, Event, RequestId};
 use crate::content::chunks::OutOfRange;
@@ -69,9 +75,16 @@ pub(super) enum Change {
 pub struct Download {
     content: Arc<Content>,
     have: ChunkSet,
-    /// The complement of `have`.
+    /// What is wanted; everything when it was not said.
+    selection: Option<Arc<Selection>>,
+    /// The selected chunks that are not in `have`.
     missing: FixedBitSet,
+    /// Bytes of selected files in `have`.
     verified_bytes: u64,
+    /// Wanted chunks that come before others.
+    first_wanted: u32,
+    /// How many of the chunks to be read in order are not missing, from the first one on.
+    read: usize,
     /// Who can be asked for what.
     holders: Holders,
     /// Peers that have everything.
@@ -120,8 +133,11 @@ impl Download {
         let len = content.layout.chunk_count();
         let mut download = Download {
             have: ChunkSet::empty(len),
+            selection: None,
             missing: FixedBitSet::with_capacity(len as usize),
             verified_bytes: content.size,
+            first_wanted: 0,
+            read: 0,
             holders: Holders::new(len),
             seeds: 0,
             spread: FixedBitSet::with_capacity(len as usize),
@@ -194,6 +210,7 @@ impl Download {
             Event::Failed { request } => self.give_up(now, request, Setback::Failed),
             Event::Withdrawn { request } => self.withdraw(now, request),
             Event::Forgotten { runs } => self.forget(&runs),
+            Event::Selected { selection } => self.select(now, selection),
             Event::Budget { bytes } => self.budget.limit = bytes,
         }
         Ok(())
@@ -205,7 +222,8 @@ impl Download {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
-        self.poll_invited(now)
+        self.poll_late(now)
+            .or_else(|| self.poll_invited(now))
             .or_else(|| self.poll_wanted(now))
             .or_else(|| self.poll_copy(now))
     }
@@ -217,10 +235,13 @@ impl Download {
         self.no_deadline_before.into_iter().chain(others).min()
     }
 
-    /// Whether somebody who is reached directly has everything that is wanted.
+    /// Whether somebody who is reached directly has everything that we lack. Who does not want
+    /// everything will not get it: others need not wait for that.
     pub fn is_supplied(&self) -> bool {
         let mut peers = self.peers.values();
-        self.direct.orphans().is_none() && peers.any(|peer| peer.is_counted && peer.useful > 0)
+        self.wants_everything()
+            && self.direct.orphans().is_none()
+            && peers.any(|peer| peer.is_counted && peer.useful > 0)
     }
 
     /// The chunks that are verified.
@@ -228,19 +249,24 @@ impl Download {
         &self.have
     }
 
-    /// Whether no chunk is missing.
+    /// Whether no selected chunk is missing.
     pub fn is_complete(&self) -> bool {
+        self.missing.is_clear()
+    }
+
+    /// Whether every chunk is verified, selected or not.
+    pub fn has_everything(&self) -> bool {
         self.have.is_full()
     }
 
-    /// Bytes in the verified chunks.
+    /// Bytes of the selected files in the verified chunks.
     pub fn verified_bytes(&self) -> u64 {
         self.verified_bytes
     }
 
     /// Whether a joined peer that is not banned has a chunk we miss.
     pub fn has_source(&self) -> bool {
-        let misses = |chunk| !self.have.contains(chunk);
+        let misses = |chunk: ChunkIndex| self.missing.contains(chunk.value() as usize);
         let mut peers = self.peers.values();
         peers.any(|peer| peer.useful > 0 || peer.shunned().any(misses))
     }

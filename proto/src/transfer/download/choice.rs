@@ -87,7 +87,9 @@ impl Download {
             return None;
         }
         while let Some(key) = self.next_asked(now) {
-            let chunk = self.suggested(key).or_else(|| self.rarest(now, key));
+            let chunk = self.preferred(now, key);
+            let chunk = chunk.or_else(|| self.suggested(key));
+            let chunk = chunk.or_else(|| self.rarest(now, key));
             if let Some(chunk) = chunk.and_then(|chunk| self.have.index(chunk)) {
                 self.unwant(chunk);
                 return self.ask(now, key, chunk);
@@ -203,8 +205,7 @@ impl Download {
             return None;
         }
         let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
-        let waste = self.content.size / WASTE_PART + WASTE_CHUNKS * chunk_bytes;
-        if self.holders.is_askable() || self.wasted_bytes > waste {
+        if self.holders.is_askable() || !self.may_waste() {
             return None;
         }
         let (singles, free) = (self.singles(now), self.free(now, chunk_bytes));
@@ -222,8 +223,15 @@ impl Download {
         self.ask(now, key, single.chunk)
     }
 
+    /// Whether copies have not cost too much yet.
+    pub(super) fn may_waste(&self) -> bool {
+        let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
+        let waste = self.content.size / WASTE_PART + WASTE_CHUNKS * chunk_bytes;
+        self.wasted_bytes <= waste
+    }
+
     /// What was asked of one peer only and is still to come.
-    fn singles(&self, now: Instant) -> Vec<Single> {
+    pub(super) fn singles(&self, now: Instant) -> Vec<Single> {
         let copies = |chunk: &ChunkIndex| self.in_flight.get(chunk).map_or(0, Vec::len);
         let coming = self.peers.iter().flat_map(|(key, peer)| {
             peer.arrivals(now).map(|(chunk, arrival)| Single {
@@ -238,9 +246,9 @@ impl Download {
             .collect()
     }
 
-    /// Peers with room for a chunk. Nothing they have is wanted when this is asked. A copy is never
+    /// Peers with room for a chunk. A copy is never
     /// worth a relay's while.
-    fn free(&self, now: Instant, chunk_bytes: u64) -> Vec<Free<'_>> {
+    pub(super) fn free(&self, now: Instant, chunk_bytes: u64) -> Vec<Free<'_>> {
         let may_copy = |peer: &Peer| {
             let is_direct = peer.reach == Reach::Direct;
             is_direct && peer.is_useful() && peer.has_room(now, 0)

@@ -35,10 +35,11 @@ impl Download {
         self.have.insert(chunk);
         self.changes.push((chunk, Change::Had));
         self.missing.remove(chunk.value() as usize);
-        self.verified_bytes += u64::from(request.len);
+        self.verified_bytes += self.counted_bytes(chunk);
         for peer in self.peers.values_mut() {
             peer.useful -= u32::from(peer.holds.contains(chunk));
         }
+        self.read_on();
         self.book_end(id, &request);
         for copy in self.in_flight.get(&chunk).cloned().unwrap_or_default() {
             let copy = self.cancel(now, copy);
@@ -102,7 +103,11 @@ impl Download {
         let ranges = merge(&clamped.collect::<Vec<_>>(), len).unwrap_or_default();
         for chunk in ranges.into_iter().flatten() {
             let chunk = self.have.index(chunk);
-            if let Some(chunk) = chunk.filter(|chunk| self.have.remove(*chunk)) {
+            let lost = chunk.filter(|chunk| self.have.remove(*chunk));
+            if let Some(chunk) = lost.filter(|chunk| !self.selects(*chunk)) {
+                self.changes.push((chunk, Change::Missing));
+            } else if let Some(chunk) = lost {
+                self.read = 0;
                 let wanted = self.miss(chunk);
                 for peer in self.peers.values_mut() {
                     peer.useful += u32::from(peer.holds.contains(chunk));
@@ -116,17 +121,23 @@ impl Download {
     pub(super) fn miss(&mut self, chunk: ChunkIndex) -> Wanted {
         self.missing.insert(chunk.value() as usize);
         self.changes.push((chunk, Change::Missing));
-        self.verified_bytes -= u64::from(self.content.layout.chunk_len(chunk));
+        self.verified_bytes -= self.counted_bytes(chunk);
         self.want(chunk)
     }
 
-    fn want(&mut self, chunk: ChunkIndex) -> Wanted {
+    pub(super) fn want(&mut self, chunk: ChunkIndex) -> Wanted {
+        if !self.holders.is_wanted(chunk.value()) && self.is_first(chunk) {
+            self.first_wanted += 1;
+        }
         self.holders.want(chunk.value());
         self.direct.want(chunk.value());
         self.rarity.want(chunk.value())
     }
 
     pub(super) fn unwant(&mut self, chunk: ChunkIndex) {
+        if self.holders.is_wanted(chunk.value()) && self.is_first(chunk) {
+            self.first_wanted -= 1;
+        }
         self.holders.unwant(chunk.value());
         self.direct.unwant(chunk.value());
         self.rarity.unwant(chunk.value());
@@ -149,7 +160,7 @@ impl Download {
     }
 
     /// Books that a request its peer no longer has is over. A chunk that is missing and asked of
-    /// nobody else is wanted again.
+    /// nobody else is wanted again, one that is not selected any more is not.
     pub(super) fn book_end(&mut self, id: RequestId, request: &Request) {
         let chunk = request.chunk;
         self.owners.remove(&id);
@@ -163,6 +174,8 @@ impl Download {
         }
         if !self.have.contains(chunk) {
             self.changes.push((chunk, Change::Missing));
+        }
+        if self.missing.contains(chunk.value() as usize) {
             let wanted = self.want(chunk);
             self.lower_floors(Lowered::These(vec![wanted]));
         }

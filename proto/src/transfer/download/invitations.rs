@@ -52,8 +52,9 @@ impl Download {
 
     /// A rare chunk that the peer lacks, if possible none that is on its way to it.
     fn worth_inviting(&self, peer: &Peer, rng: &mut impl Rng) -> Option<u32> {
-        let (missing, holds, started) = (&self.missing, peer.holds.bits(), peer.started.bits());
-        let lacked = |at| !(word(missing, at) | word(holds, at));
+        let (ours, holds) = (self.have.bits(), peer.holds.bits());
+        let started = peer.started.bits();
+        let lacked = |at| word(ours, at) & !word(holds, at);
         let unasked = |at| lacked(at) & !word(started, at);
         self.rarest_of(unasked, rng)
             .or_else(|| self.rarest_of(lacked, rng))
@@ -82,7 +83,9 @@ impl Download {
     pub(super) fn poll_invited(&mut self, now: Instant) -> Option<Action> {
         let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
         while let Some(key) = self.invited.pop_first() {
-            if !self.budget.has_room(chunk_bytes) {
+            // What comes before all else does so before this too.
+            let is_busy = self.preferred(now, key).is_some();
+            if is_busy || !self.budget.has_room(chunk_bytes) {
                 continue;
             }
             let Some(chunk) = self.fit_invitation(now, key) else {

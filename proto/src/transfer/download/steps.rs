@@ -536,7 +536,7 @@ impl Steps {
         self.handle(Event::Refused { request, reason });
     }
 
-    fn actions(&mut self) -> Vec<Action> {
+    pub(super) fn actions(&mut self) -> Vec<Action> {
         std::iter::from_fn(|| self.download.poll(self.now)).collect()
     }
 

@@ -139,7 +139,7 @@ impl Share {
         rng: &mut impl Rng,
         may: impl Fn(&PublicKey) -> bool,
     ) -> Option<Invitation> {
-        if self.download.is_complete() && self.injection.left() > 0 {
+        if self.download.has_everything() && self.injection.left() > 0 {
             return None;
         }
         self.download.invite(rng, may)
@@ -177,7 +177,7 @@ impl Share {
 
     /// Chunks that this peer should ask a seed for, once it has few suggestions left.
     fn suggest(&mut self, now: Instant, peer: PublicKey, queued: u64) -> Option<Vec<Run>> {
-        if !self.download.is_complete() || self.download.missing_of(&peer) == 0 {
+        if !self.download.has_everything() || self.download.missing_of(&peer) == 0 {
             return None;
         }
         let leeches = self.download.leeches().max(1);

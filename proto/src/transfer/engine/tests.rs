@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::super::Reach;
 use super::super::download::simulation::{CHUNK_BYTES, chunks, key};
+use super::super::selection::tests::of_chunks;
+use super::super::{Priority, Reach};
 use super::slots;
 use super::*;
 use crate::content::Run;
@@ -120,6 +121,38 @@ fn suggestions(actions: &[Action]) -> BTreeMap<PublicKey, BTreeSet<u32>> {
         }
     }
     suggested
+}
+
+#[test]
+fn who_has_all_that_it_wants_suggests_only_what_it_has() {
+    let mut steps = Steps::new(40, false);
+    let (swarm, content, mut have) = (SWARM, chunks(40), ChunkSet::empty(40));
+    have.insert(content.layout.chunk(0).unwrap());
+    let only = |chunk: u32| match chunk {
+        0 => Priority::Normal,
+        _ => Priority::Skip,
+    };
+    let selection = of_chunks(&content.layout, transfer::Order::RarestFirst, only).into();
+    steps.tell(Event::Opened {
+        swarm,
+        content,
+        have,
+    });
+    steps.share(transfer::Event::Selected { selection });
+    (1..4).for_each(|n| steps.join(n));
+    steps.has(3, 0, 40);
+    let mut told = Vec::new();
+    for _ in 0..200 {
+        told.extend(steps.poll());
+        steps.wait(50);
+    }
+    for action in told {
+        match action {
+            Action::Suggest { runs, .. } => assert_eq!(runs, [Run { start: 0, count: 1 }]),
+            Action::Announce { news, .. } => assert_eq!(news.supplied, None),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
