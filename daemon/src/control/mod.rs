@@ -9,5 +9,6 @@
 pub mod api;
 pub mod attempt;
 pub mod doctor;
+pub mod limits;
 pub mod model;
 pub mod source;

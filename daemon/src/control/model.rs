@@ -15,6 +15,7 @@ use warren_proto::swarm;
 pub use super::attempt::Attempt;
 use super::attempt::{CandidateKind, Role};
 pub use super::doctor::{Finding, Severity, Summary, Techniques};
+pub use super::limits::{LEAST_BITS_PER_S, LimitRequest, Limits};
 use crate::tracker;
 
 /// The version every event carries as `"v"`.
@@ -67,6 +68,8 @@ pub enum Event {
     /// Whether the router of this daemon lets peers in.
     #[serde(rename = "port_mapping")]
     PortMapping(PortMapping),
+    /// How fast this daemon may send and receive.
+    Limits(Limits),
     /// One attempt to reach a peer.
     Attempt(Attempt),
     /// One thing that a person should know about how the daemon is connected.
@@ -236,6 +239,9 @@ pub struct Peer {
     /// Milliseconds from the introduction to the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached_ms: Option<u64>,
+    /// Whether limits do not hold for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlimited: bool,
 }
 
 /// How a peer is reached.
@@ -283,6 +289,12 @@ pub struct Share {
     /// The same from peers that are reached through a relay.
     #[serde(default)]
     pub relayed_bytes: u64,
+    /// What may be sent of it, in bits per second, when it has a limit of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_bits_per_s: Option<u64>,
+    /// What may be received, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_bits_per_s: Option<u64>,
     /// One sentence for the person, such as why it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

@@ -10,14 +10,15 @@ use warren_proto::content::path::printable;
 use warren_proto::content::{Content, Link, Manifest};
 use warren_proto::id::SwarmId;
 
+use super::limits::Answer;
 use super::meeting::OWN;
 use super::shares::Preparing;
 use super::{Node, NodeEvent, NodeSender};
 use crate::control::api::Control;
 use crate::control::doctor;
 use crate::control::model::{
-    ApiError, DownloadRequest, Event, Phase as ShownPhase, Progress, RegisterRequest, Registered,
-    RemoveRequest, exit,
+    ApiError, DownloadRequest, Event, LimitRequest, Phase as ShownPhase, Progress, RegisterRequest,
+    Registered, RemoveRequest, exit,
 };
 use crate::control::source::Parsed;
 use crate::share::depot::Opened;
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     Attempts(oneshot::Sender<Vec<Event>>),
     /// What could be better about how we are connected.
     Doctor(oneshot::Sender<Vec<Event>>),
+    /// Send and receive as fast as this.
+    Limit(LimitRequest, Answer),
     /// Stop sharing or downloading.
     Remove(RemoveRequest, oneshot::Sender<Result<(), ApiError>>),
 }
@@ -133,6 +136,11 @@ impl Control for NodeControl {
         removed.unwrap_or_else(|| Err(stopping()))
     }
 
+    async fn limit(&self, request: LimitRequest) -> Result<Vec<Event>, ApiError> {
+        let limited = self.ask(|answer| Command::Limit(request, answer)).await;
+        limited.unwrap_or_else(|| Err(stopping()))
+    }
+
     async fn stop(&self) {
         self.stop.cancel();
     }
@@ -202,6 +210,7 @@ impl Node {
             Command::Attempts(answer) => drop(answer.send(self.attempts())),
             Command::Doctor(answer) => drop(answer.send(doctor::shown(&self.snapshot()))),
             Command::Peers(answer) => drop(answer.send(self.connected_peers())),
+            Command::Limit(request, answer) => self.handle_limit(&request, answer),
             Command::Remove(request, answer) => match self.find(&request.share) {
                 Ok(swarm) => self.remove_share(swarm, answer),
                 Err(error) => drop(answer.send(Err(error))),
@@ -330,7 +339,7 @@ impl Node {
         }
     }
 
-    fn find(&self, wanted: &str) -> Result<SwarmId, ApiError> {
+    pub(super) fn find(&self, wanted: &str) -> Result<SwarmId, ApiError> {
         let id = wanted.to_ascii_lowercase();
         let by_id = id.len() >= ID_DIGITS;
         let matches = |record: &ShareRecord| {

@@ -7,12 +7,13 @@
 //!
 //! By concern: [`commands`] what the person asks, [`shares`] how shares begin and end,
 //! [`scheduling`] what the engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`]
-//! swarms on them, [`paths`] what becomes of them, [`relaying`] peers that relay, [`meeting`] trackers
+//! swarms on them, [`limits`] how fast, [`paths`] what becomes of them, [`relaying`] peers that relay, [`meeting`] trackers
 //! and introductions, [`report`] what is shown.
 
 pub(crate) mod commands;
 mod downloads;
 mod joins;
+mod limits;
 mod meeting;
 mod paths;
 mod peers;
@@ -39,6 +40,7 @@ use warren_proto::wire::{Candidate, NoReason, Paths, PeerMessage};
 
 use crate::control::model::ApiError;
 use crate::control::source::Parsed;
+use crate::pace::Pace;
 use crate::peer::seat::PeerSeat;
 use crate::peer::session::SessionId;
 use crate::portmap::{PortNews, PortState};
@@ -48,8 +50,10 @@ use crate::share::metadata::MetadataError;
 use crate::share::offer::{Offer, Unserved};
 use crate::share::{Epoch, Share};
 use crate::store::error::StoreError;
+use crate::store::settings::{Manners, SpeedLimit};
 use crate::tracker::{TrackerEvent, TrackerId};
 use commands::{Command, Hashed};
+pub(crate) use limits::limited;
 pub(crate) use meeting::OwnTracker;
 use meeting::{Gate, TrackerState};
 use paths::Drained;
@@ -242,6 +246,8 @@ pub(crate) struct NodeConfig {
     pub(crate) endpoint: Endpoint,
     /// Finds paths over it.
     pub(crate) punch: PunchHandle,
+    /// Keeps to limits.
+    pub(crate) pace: Arc<Pace>,
     /// Disk and database.
     pub(crate) depot: Arc<Depot>,
     /// Where downloads and `.p2p` files go.
@@ -286,6 +292,9 @@ pub(crate) struct Node {
     gate: Gate,
     /// Registrations that wait for the tracker's key, which their link needs.
     unlinked: Vec<Hashed>,
+    /// How fast we send and receive.
+    manners: Manners,
+    share_limits: BTreeMap<SwarmId, SpeedLimit>,
     disk_jobs: Arc<Semaphore>,
     counter: u64,
     next_tick: Instant,
@@ -324,6 +333,8 @@ impl Node {
             port: PortState::default(),
             gate: Gate::Closed(None),
             unlinked: Vec::new(),
+            manners: Manners::default(),
+            share_limits: BTreeMap::new(),
             disk_jobs: Arc::new(Semaphore::new(DISK_JOBS)),
             counter: 0,
             next_tick: now,
@@ -440,6 +451,7 @@ impl Node {
     fn tick(&mut self, now: Instant) {
         self.watch_gate(now);
         self.drop_strangers(now);
+        self.limit_peers();
         if let Some(relay) = &self.config.relay {
             relay.expire(now);
         }

@@ -14,6 +14,7 @@ use crate::control::doctor::Snapshot;
 use crate::control::model::{
     self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareState,
 };
+use crate::pace::is_exempt;
 use crate::share::{Phase, Share, Watcher};
 
 impl Node {
@@ -128,29 +129,41 @@ impl Node {
         }
     }
 
-    /// Trackers, the port of our router, and shares.
+    /// Trackers, the port of our router, limits, and shares.
     pub(super) fn status(&self) -> Vec<Event> {
         let trackers = self.shown_trackers().map(Event::Tracker);
         let port = Event::PortMapping(self.port.shown());
-        let shares = self.shares.values().map(|share| {
-            let download = self.download_of(&share.swarm());
-            let (verified_bytes, bytes) = share.bytes(download);
-            Event::Share(model::Share {
-                content_id: share.record.id.to_string(),
-                name: share.record.name.clone(),
-                bytes,
-                verified_bytes,
-                state: share.state(download),
-                peers: self.peer_counts(&share.swarm()),
-                direct_bytes: share.received.direct_bytes,
-                relayed_bytes: share.received.relayed_bytes,
-                note: match &share.phase {
-                    Phase::Stopped { error, .. } => Some(error.message.clone()),
-                    _ => None,
-                },
-            })
-        });
-        trackers.chain([port]).chain(shares).collect()
+        let shares = self.shares.values().map(|share| self.shown(share));
+        let before = trackers.chain([port, self.shown_limits()]);
+        before.chain(shares).collect()
+    }
+
+    /// One share, if there is such.
+    pub(super) fn shown_share(&self, swarm: &SwarmId) -> Option<Event> {
+        self.shares.get(swarm).map(|share| self.shown(share))
+    }
+
+    fn shown(&self, share: &Share) -> Event {
+        let swarm = share.swarm();
+        let download = self.download_of(&swarm);
+        let (verified_bytes, bytes) = share.bytes(download);
+        let limit = self.limit_of(&swarm);
+        Event::Share(model::Share {
+            content_id: share.record.id.to_string(),
+            name: share.record.name.clone(),
+            bytes,
+            verified_bytes,
+            state: share.state(download),
+            peers: self.peer_counts(&swarm),
+            direct_bytes: share.received.direct_bytes,
+            relayed_bytes: share.received.relayed_bytes,
+            up_bits_per_s: limit.up_bits_per_s,
+            down_bits_per_s: limit.down_bits_per_s,
+            note: match &share.phase {
+                Phase::Stopped { error, .. } => Some(error.message.clone()),
+                _ => None,
+            },
+        })
     }
 
     /// Our own comes first.
@@ -202,6 +215,7 @@ impl Node {
                 rtt_ms: peer.connection.rtt().as_secs_f64() * 1000.0,
                 down_bytes: peer.common.down_bytes.load(Ordering::Relaxed),
                 up_bytes: peer.common.up_bytes.load(Ordering::Relaxed),
+                unlimited: is_exempt(&peer.connection),
             }
         })
     }

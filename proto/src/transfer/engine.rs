@@ -13,10 +13,13 @@
 //! * `injection` lets a seed suggest every chunk to one peer before any to a second;
 //! * `uploads` serves few receivers at a time, the neediest first, each in its own order, and gives
 //!   every share its part;
-//! * `slots` finds how many receivers fill the uplink.
+//! * `slots` finds how many receivers fill the uplink, `places` counts them.
+//!
+//! Not here: how fast bytes may go ([`super::shaper`]).
 
 mod injection;
 mod news;
+mod places;
 mod share;
 mod slots;
 #[cfg(test)]
@@ -94,6 +97,13 @@ pub enum Event {
         upload: UploadId,
         /// How many since the last such event.
         bytes: u32,
+    },
+    /// What a share gives has a limit of its own from now on, or not any more.
+    Limited {
+        /// Its swarm.
+        swarm: SwarmId,
+        /// Whether it has.
+        is_limited: bool,
     },
     /// Nothing more will be sent of an upload, served or not.
     UploadEnded {
@@ -195,6 +205,9 @@ impl Engine {
                 self.handle_asked(peer, chunk, asked);
             }
             Event::Sent { upload, bytes } => self.uploads.sent(upload, bytes),
+            Event::Limited { swarm, is_limited } => {
+                self.uploads.set_limited(now, swarm, is_limited);
+            }
             Event::UploadEnded { upload } => self.uploads.end(upload),
         }
         Ok(())
@@ -230,14 +243,12 @@ impl Engine {
         self.close(&swarm);
         let share = Share::new(content, have, self.rng.random());
         self.shares.insert(swarm, share);
-        self.uploads.open(swarm);
         self.changed.insert(swarm);
     }
 
     fn close(&mut self, swarm: &SwarmId) {
         let noted = self.shares.remove(swarm).and_then(|share| share.noted);
         noted.map(|at| self.deadlines.remove(&(at, *swarm)));
-        self.uploads.close(swarm);
         self.changed.remove(swarm);
     }
 
@@ -291,7 +302,7 @@ impl Engine {
                 self.changed.remove(&swarm);
                 continue;
             };
-            let queued = |peer: &PublicKey| self.uploads.queued_of(peer);
+            let queued = |peer: &PublicKey| self.uploads.queued_of(&swarm, peer);
             if let Some(action) = share.poll(now, swarm, queued) {
                 return Some(action);
             }
