@@ -544,6 +544,8 @@ mod tests {
             },
             direct_bytes: 0,
             relayed_bytes: 1024,
+            up_bits_per_s: None,
+            down_bits_per_s: None,
             note: None,
         };
         assert_eq!(
@@ -561,6 +563,7 @@ mod tests {
             kind: Some(CandidateKind::ServerReflexive),
             relayed_by: None,
             reached_ms: Some(104),
+            unlimited: false,
         };
         assert_eq!(
             peer_line(&peer),

@@ -658,10 +658,11 @@ mod tests {
             kind: Some(CandidateKind::Host),
             relayed_by: None,
             reached_ms: Some(7),
+            unlimited: true,
         });
         check(
             event,
-            r#"{"v":1,"type":"peer","peer":"abcdefgh","path":"lan","address":"10.0.0.2:4000","rtt_ms":0.5,"down_bytes":1,"up_bytes":2,"side":"client","kind":"host","reached_ms":7}"#,
+            r#"{"v":1,"type":"peer","peer":"abcdefgh","path":"lan","address":"10.0.0.2:4000","rtt_ms":0.5,"down_bytes":1,"up_bytes":2,"side":"client","kind":"host","reached_ms":7,"unlimited":true}"#,
         );
     }
 
@@ -680,11 +681,28 @@ mod tests {
             },
             direct_bytes: 3,
             relayed_bytes: 1,
+            up_bits_per_s: Some(64_000),
+            down_bits_per_s: None,
             note: None,
         });
         check(
             event,
-            r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding","peers":{"lan":0,"direct":2,"relay":1},"direct_bytes":3,"relayed_bytes":1}"#,
+            r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding","peers":{"lan":0,"direct":2,"relay":1},"direct_bytes":3,"relayed_bytes":1,"up_bits_per_s":64000}"#,
+        );
+    }
+
+    #[test]
+    fn limits_are_this_json() {
+        let event = Event::Limits(Limits {
+            up_bits_per_s: Some(20_000_000),
+            down_bits_per_s: None,
+            background: true,
+            lan_unlimited: false,
+            exempt_peers: 0,
+        });
+        check(
+            event,
+            r#"{"v":1,"type":"limits","up_bits_per_s":20000000,"background":true,"lan_unlimited":false,"exempt_peers":0}"#,
         );
     }
 

@@ -53,6 +53,11 @@ impl Gate {
         self.change(|shaper| shaper.close(share));
     }
 
+    /// Whether anything is limited.
+    pub(super) fn is_limiting(&self) -> bool {
+        self.is_limiting.load(Ordering::Acquire)
+    }
+
     /// What may pass of a share, in bytes per second, if that is limited.
     pub(super) fn limit_of(&self, share: &SwarmId) -> Option<u64> {
         self.state().shaper.limit_of(share)
@@ -73,7 +78,7 @@ impl Gate {
     ///
     /// May be dropped.
     pub(super) async fn pass(&self, share: SwarmId, bytes: u32) -> u32 {
-        if !self.is_limiting.load(Ordering::Acquire) {
+        if !self.is_limiting() {
             return bytes;
         }
         let (waiting, passed) = self.ask(share, bytes);

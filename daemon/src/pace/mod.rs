@@ -77,6 +77,11 @@ pub(crate) struct Passage {
 }
 
 impl Passage {
+    /// Whether anything that we receive is limited.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.pace.down.is_limiting()
+    }
+
     /// What may be received of the share, in bytes per second, if that is limited.
     pub(crate) fn receive_bytes_per_s(&self) -> Option<u64> {
         self.pace.down.limit_of(&self.share)

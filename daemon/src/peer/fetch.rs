@@ -19,8 +19,10 @@ const SILENCE: Duration = Duration::from_secs(60);
 const REPORT_BYTES: usize = 256 * 1024;
 const REPORT_WAIT: Duration = Duration::from_secs(1);
 
-/// Pieces of a stream taken at once: of a packet each, as they come.
+/// Pieces of a stream taken at once, of a packet each, as they come; and while there is a limit, so that
+/// what is read, and room made for, is spread over time.
 const PIECES: usize = 32;
+const LIMITED_PIECES: usize = 8;
 
 /// Why there are no bytes.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +92,11 @@ pub(crate) async fn fetch(
     let (mut reported, mut reported_at) = (0, Instant::now());
     let mut pieces: [Bytes; PIECES] = Default::default();
     while body.len() < len {
-        let read = timeout(SILENCE, stream.read_chunks(&mut pieces)).await;
+        let most = match passage.is_limited() {
+            true => LIMITED_PIECES,
+            false => PIECES,
+        };
+        let read = timeout(SILENCE, stream.read_chunks(&mut pieces[..most])).await;
         let Some(count) = read.map_err(|_| FetchError::Silent)?? else {
             return Err(FetchError::Truncated);
         };

@@ -143,7 +143,7 @@ impl Controller for Cued {
     ) {
         self.heed(now, rtt);
         if let Some(ledbat) = &mut self.ledbat {
-            ledbat.acked(sent, bytes);
+            ledbat.acked(sent, bytes, rtt.get());
         }
         let limited = app_limited || self.ledbat.is_some();
         self.inner.on_ack(now, sent, bytes, limited, rtt);

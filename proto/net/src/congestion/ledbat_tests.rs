@@ -48,7 +48,8 @@ impl Link {
             let part = self.bytes_per_s * rtt - self.others.min(rtt) * self.bytes_per_s;
             let went = self.ledbat.window.min(part.max(0.0));
             sent += went;
-            self.ledbat.acked(before, self.ledbat.window as u64);
+            let raw = self.now - before;
+            self.ledbat.acked(before, self.ledbat.window as u64, raw);
             self.ledbat.end_acks(self.now, false);
             if queued > self.queue_s {
                 self.ledbat.lost(self.now, before, false);
@@ -102,6 +103,20 @@ fn now_and_then_it_slows_down_to_see_the_path_without_a_queue() {
 }
 
 #[test]
+fn acknowledgements_that_wait_longer_than_the_target_do_not_hold_it_down() {
+    let (begun, base) = (Instant::now(), Duration::from_millis(1));
+    let mut ledbat = Ledbat::new(begun, MTU, base);
+    ledbat.lost(begun, begun, true);
+    let least = ledbat.window();
+    for round in 0..1_000 {
+        let sent = begun + 30 * base * round;
+        ledbat.acked(sent, ledbat.window(), base);
+        ledbat.end_acks(sent + 30 * base, false);
+    }
+    assert!(ledbat.window() > 10 * least, "{}", ledbat.window());
+}
+
+#[test]
 fn a_round_trip_of_losses_counts_once() {
     let now = Instant::now();
     let mut ledbat = Ledbat::new(now, MTU, SECOND / 10);
@@ -119,9 +134,9 @@ fn no_order_of_times_and_no_amount_breaks_it() {
     let now = Instant::now();
     let mut ledbat = Ledbat::new(now + SECOND, MTU, Duration::ZERO);
     ledbat.end_acks(now, false);
-    ledbat.acked(now + SECOND, u64::MAX / 2);
+    ledbat.acked(now + SECOND, u64::MAX / 2, Duration::MAX);
     ledbat.end_acks(now, false);
-    ledbat.acked(now, 0);
+    ledbat.acked(now, 0, Duration::ZERO);
     ledbat.end_acks(now, true);
     ledbat.lost(now, now + SECOND, false);
     assert!(ledbat.window() >= 2 * u64::from(MTU));

@@ -9,7 +9,7 @@ const SLICE: Duration = Duration::from_millis(5);
 const SLICE_BYTES: (f64, f64) = (4_096.0, 65_536.0);
 
 /// A full bucket holds what comes in during this time: who is that late still gets all of it.
-const FULL: Duration = Duration::from_millis(20);
+const FULL: Duration = Duration::from_millis(30);
 
 /// What went beyond what there was is owed for at most so long a time.
 const MOST_OWED: Duration = Duration::from_secs(1);
