@@ -23,9 +23,9 @@ use crate::store::settings::{Manners, SpeedLimit};
 
 /// What a peer may send before it is read: what comes in during this time and some round trips, at
 /// least so many bytes. So little is kept waiting that what comes in is what is read.
-const RECEIVE_S: f64 = 0.04;
+const RECEIVE_S: f64 = 0.02;
 const RECEIVE_RTTS: f64 = 1.5;
-const RECEIVE_LEAST_BYTES: u32 = 64 << 10;
+const RECEIVE_LEAST_BYTES: u32 = 32 << 10;
 const RECEIVE_MOST_BYTES: u32 = 64 << 20;
 
 /// What may be written before a peer has it: what goes out during this time, and at least so many bytes.

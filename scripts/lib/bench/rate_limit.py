@@ -161,8 +161,8 @@ def beside_tcp(options):
 def together(options, flags, with_tcp=True):
     """What TCP carries over the link to the leech, in Mbit/s, and what of the link is used in all. Without
     flags there is no transfer beside it. The link of the seed would not do: of what waits in its own queues
-    the kernel lets TCP have little."""
-    pair = Pair(options, Link(OPEN_MBIT, SHARED_MBIT), flags or [], flags or [])
+    the kernel lets TCP have little. The flags are those of the leech, which asks the seed to yield."""
+    pair = Pair(options, Link(OPEN_MBIT, SHARED_MBIT), [], flags or [])
     try:
         # A queue drops batches whole, and TCP's are the larger ones.
         for peer in pair.peers:

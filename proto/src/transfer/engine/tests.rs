@@ -317,8 +317,12 @@ fn shares_give_as_many_bytes_whatever_the_size_of_their_chunks_and_who_asks() {
     steps.open(OTHER, 1000, true);
     let small = CHUNK_BYTES / 8;
     for chunk in 0..200 {
-        (1..=3).for_each(|n| drop(steps.ask(SWARM, n, chunk)));
-        (4..=5).for_each(|n| drop(steps.ask_for(OTHER, n, chunk, small)));
+        for n in 1..=3 {
+            steps.ask(SWARM, n, chunk);
+        }
+        for n in 4..=5 {
+            steps.ask_for(OTHER, n, chunk, small);
+        }
     }
     let given = steps.share_uplink(250);
     assert!(
