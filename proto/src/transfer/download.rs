@@ -4,13 +4,17 @@
 //! peers. A step costs O(peers) and, for a request, what finding the rarest chunk costs; news costs
 //! what it changes. What a peer has that we miss is counted, so that a source is known without
 //! looking. Who is reached through a relay is asked only for chunks that nobody has who is reached
-//! directly, or soon will have (`patience`); these are told by counting holders once more. Events are booked in `news` (peers) and `ends` (requests), `choice` decides what to do.
+//! directly, or soon will have (`patience`); these are told by counting holders once more. Events are booked in `news` (peers)
+//! and `ends` (requests); `choice` decides what to do, `offers` what is done with what others suggest.
 
 mod choice;
 #[cfg(test)]
 mod consistency;
 mod ends;
 mod news;
+#[cfg(test)]
+mod offered;
+mod offers;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -24,7 +28,7 @@ mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fixedbitset::FixedBitSet;
 use rand::SeedableRng;
@@ -34,11 +38,20 @@ use super::availability::Availability;
 use super::holders::Holders;
 use super::patience::Patience;
 use super::peer::{Peer, Setback};
+use super::rate::Rate;
 use super::window::Budget;
 use super::{Action, Event, RequestId};
 use crate::content::chunks::OutOfRange;
 use crate::content::{ChunkIndex, ChunkSet, Content};
 use crate::id::PublicKey;
+
+pub(super) use offers::Offer;
+
+/// The round trip that decides for how long bytes count in the rate of all peers together.
+const RATE_RTT: Duration = Duration::from_millis(100);
+
+/// Into how many steps need is divided.
+const NEED_STEPS: u64 = 64;
 
 /// What became of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +91,11 @@ pub struct Download {
     /// The requests for each chunk asked for, one or two.
     in_flight: BTreeMap<ChunkIndex, Vec<RequestId>>,
     budget: Budget,
+    /// What all peers deliver between them.
+    rate: Rate,
     actions: VecDeque<Action>,
+    /// Peers that suggest something while nothing is asked of them.
+    offered: BTreeSet<PublicKey>,
     next_request: u64,
     /// What became of chunks since it was last asked.
     changes: Vec<(ChunkIndex, Change)>,
@@ -116,7 +133,9 @@ impl Download {
             owners: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             budget: Budget::default(),
+            rate: Rate::new(RATE_RTT),
             actions: VecDeque::new(),
+            offered: BTreeSet::new(),
             next_request: 0,
             changes: Vec::new(),
             may_ask: true,
@@ -186,7 +205,9 @@ impl Download {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
-        self.poll_wanted(now).or_else(|| self.poll_copy(now))
+        self.poll_offered(now)
+            .or_else(|| self.poll_wanted(now))
+            .or_else(|| self.poll_copy(now))
     }
 
     /// When to call [`Self::poll`] even if nothing happens.
@@ -228,6 +249,14 @@ impl Download {
     pub(super) fn missing_of(&self, peer: &PublicKey) -> u32 {
         let peer = self.peers.get(peer);
         peer.map_or(0, |peer| self.have.len() - peer.holds.count())
+    }
+
+    /// How much of the share a joined peer lacks, in [`NEED_STEPS`]; 0 of anybody else. In steps: if
+    /// the very neediest came first, all would serve that one at once and fill its downlink while their
+    /// uplinks idle.
+    pub(super) fn need_of(&self, peer: &PublicKey) -> u32 {
+        let missing = u64::from(self.missing_of(peer)) * NEED_STEPS;
+        missing.div_ceil(u64::from(self.have.len().max(1))) as u32
     }
 
     /// Whether no peer is joined.

@@ -13,12 +13,14 @@
 //! * `injection` lets a seed suggest every chunk to one peer before any to a second;
 //! * `uploads` serves few receivers at a time, the neediest first, each in its own order, and gives
 //!   every share its part;
+//! * `offers` suggests something to a neighbour when an uplink would idle;
 //! * `slots` finds how many receivers fill the uplink, `places` counts them.
 //!
 //! Not here: how fast bytes may go ([`super::shaper`]).
 
 mod injection;
 mod news;
+mod offers;
 mod places;
 mod share;
 mod slots;
@@ -39,6 +41,7 @@ use crate::content::chunks::OutOfRange;
 use crate::content::{ChunkIndex, ChunkSet, Content, Run};
 use crate::id::{PublicKey, SwarmId};
 pub use news::News;
+use offers::{Offers, RESERVE};
 use share::Share;
 use uploads::{Asked, Uploads};
 
@@ -155,6 +158,7 @@ pub enum Action {
 pub struct Engine {
     shares: BTreeMap<SwarmId, Share>,
     uploads: Uploads,
+    offers: Offers,
     actions: VecDeque<Action>,
     /// Shares of which something changed since they had nothing more to do.
     changed: BTreeSet<SwarmId>,
@@ -169,6 +173,7 @@ impl Engine {
         Engine {
             shares: BTreeMap::new(),
             uploads: Uploads::new(now),
+            offers: Offers::default(),
             actions: VecDeque::new(),
             changed: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -208,7 +213,10 @@ impl Engine {
             Event::Limited { swarm, is_limited } => {
                 self.uploads.set_limited(now, swarm, is_limited);
             }
-            Event::UploadEnded { upload } => self.uploads.end(upload),
+            Event::UploadEnded { upload } => {
+                self.uploads.end(upload);
+                self.offers.stir();
+            }
         }
         Ok(())
     }
@@ -218,13 +226,17 @@ impl Engine {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
-        self.poll_uploads(now).or_else(|| self.poll_shares(now))
+        self.poll_uploads(now)
+            .or_else(|| self.poll_shares(now))
+            .or_else(|| self.poll_offers(now))
     }
 
     /// When to call [`Self::poll`] even if nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
         let share = self.deadlines.first().map(|(at, _)| *at);
-        share.into_iter().chain(self.uploads.deadline()).min()
+        let offers = self.offers.deadline(self.has_room());
+        let others = [self.uploads.deadline(), offers];
+        share.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// What is fetched of an open share.
@@ -243,12 +255,14 @@ impl Engine {
         self.close(&swarm);
         let share = Share::new(content, have, self.rng.random());
         self.shares.insert(swarm, share);
+        self.uploads.open(swarm);
         self.changed.insert(swarm);
     }
 
     fn close(&mut self, swarm: &SwarmId) {
         let noted = self.shares.remove(swarm).and_then(|share| share.noted);
         noted.map(|at| self.deadlines.remove(&(at, *swarm)));
+        self.uploads.close(swarm);
         self.changed.remove(swarm);
     }
 
@@ -261,8 +275,15 @@ impl Engine {
         let Some(share) = self.shares.get_mut(&swarm) else {
             return Ok(());
         };
+        let is_payload = matches!(event, super::Event::Received { .. });
+        if let super::Event::PeerLeft { peer } = &event {
+            self.offers.close(peer);
+        }
         share.handle(now, event)?;
         self.changed.insert(swarm);
+        if !is_payload {
+            self.offers.stir();
+        }
         Ok(())
     }
 
@@ -270,6 +291,7 @@ impl Engine {
         let (upload, swarm) = (asked.upload, asked.swarm);
         let is_taken = match self.shares.get_mut(&swarm) {
             Some(share) => {
+                self.offers.close(&peer);
                 share.asked(peer, chunk);
                 self.uploads.ask(peer, asked)
             }
@@ -284,12 +306,46 @@ impl Engine {
 
     fn poll_uploads(&mut self, now: Instant) -> Option<Action> {
         let shares = &self.shares;
-        let missing = |swarm: &SwarmId, peer: &PublicKey| {
+        let need = |swarm: &SwarmId, peer: &PublicKey| {
             let share = shares.get(swarm);
-            share.map_or(0, |share| share.download.missing_of(peer))
+            share.map_or(0, |share| share.download.need_of(peer))
         };
-        let upload = self.uploads.next(now, missing)?;
+        let upload = self.uploads.next(now, need)?;
         Some(Action::Serve { upload })
+    }
+
+    /// Whether the uplink will have nothing to do when those are served who wait.
+    fn has_room(&self) -> bool {
+        let receivers = self.uploads.receivers() + self.offers.open();
+        receivers < self.uploads.places() + RESERVE
+    }
+
+    /// Offers something to somebody when there is room on the uplink, of the share first that has been
+    /// given least.
+    fn poll_offers(&mut self, now: Instant) -> Option<Action> {
+        self.offers.expire(now);
+        if !self.offers.is_due(now) || !self.has_room() {
+            return None;
+        }
+        let (uploads, offers) = (&self.uploads, &self.offers);
+        let may = |peer: &PublicKey| uploads.is_idle(peer) && offers.may_offer(now, peer);
+        let mut shares: Vec<_> = self.shares.iter().collect();
+        shares.sort_by_key(|(swarm, _)| uploads.given(swarm));
+        let rng = &mut self.rng;
+        let found = shares.into_iter().find_map(|(swarm, share)| {
+            let offer = share.offer(rng, may)?;
+            Some((*swarm, offer))
+        });
+        let Some((swarm, offer)) = found else {
+            self.offers.rest(now);
+            return None;
+        };
+        self.offers.offer(now, offer.peer, offer.rtt);
+        Some(Action::Suggest {
+            swarm,
+            peer: offer.peer,
+            runs: Run::fewest([offer.chunk]),
+        })
     }
 
     fn poll_shares(&mut self, now: Instant) -> Option<Action> {

@@ -15,7 +15,7 @@ use rand::Rng;
 use super::availability::{DRY, Level, UNKNOWN};
 use super::holdings::Holdings;
 use super::rate::Rate;
-use super::window::window_bytes;
+use super::window::pipe_bytes;
 use super::{Reach, RequestId};
 use crate::content::ChunkIndex;
 
@@ -29,8 +29,6 @@ const SHUN_TIME: Duration = Duration::from_secs(60);
 const MAX_RTT: Duration = Duration::from_secs(60);
 /// After so many setbacks in a row what a peer says it has does not count as to be had directly.
 const UNRELIABLE: u32 = 3;
-/// By what part of the difference the least time from a request to an answer follows longer ones.
-const ANSWER_RISE: u32 = 64;
 /// How long a seed is not asked for what it is giving to others, who can pass it on,
 const HOLD_TIME: Duration = Duration::from_secs(2);
 /// and how long it is asked for everything then: claims that all is on its way cost little.
@@ -106,8 +104,8 @@ pub(super) struct Peer {
     complete: BTreeMap<RequestId, Request>,
     /// Bytes asked for that have not arrived.
     unreceived: u64,
-    /// How long it takes at the least from a request to the first bytes.
-    answer: Option<Duration>,
+    /// Whether it has brought anything.
+    has_delivered: bool,
     /// What is on its way to others is left alone until then; afterwards not again for a while.
     hold: Option<Hold>,
     /// When the oldest of `coming` last moved, or became the oldest.
@@ -137,7 +135,7 @@ impl Peer {
             coming: BTreeMap::new(),
             complete: BTreeMap::new(),
             unreceived: 0,
-            answer: None,
+            has_delivered: false,
             hold: None,
             head_moved: now,
             last_received: now,
@@ -199,11 +197,15 @@ impl Peer {
         self.coming.is_empty() && self.complete.is_empty()
     }
 
-    /// Whether its window has room for another chunk.
-    pub(super) fn has_room(&self, now: Instant, chunk_bytes: u64) -> bool {
-        let rate = self.rate.bytes_per_s(now);
-        let window = window_bytes(rate, self.rtt, chunk_bytes, self.answer);
-        self.unreceived + chunk_bytes <= window
+    /// Whether it should be asked for another chunk. `first_bytes` is for one that has brought nothing
+    /// yet.
+    pub(super) fn has_room(&self, now: Instant, first_bytes: u64) -> bool {
+        let window = if self.has_delivered {
+            pipe_bytes(self.rate.bytes_per_s(now), self.rtt)
+        } else {
+            first_bytes
+        };
+        self.unreceived == 0 || self.unreceived < window
     }
 
     /// How long until so many bytes more would have come.
@@ -221,10 +223,25 @@ impl Peer {
         })
     }
 
+    /// How long until a request is answered of which nothing has come; `None` once something has.
+    pub(super) fn waits(&self, now: Instant, id: RequestId) -> Option<Duration> {
+        let request = self
+            .coming
+            .get(&id)
+            .filter(|request| request.received == 0)?;
+        let mut arrivals = self.arrivals(now);
+        arrivals.find_map(|(chunk, time)| (chunk == request.chunk).then_some(time))
+    }
+
     /// All requests.
     pub(super) fn requests(&self) -> impl Iterator<Item = (RequestId, &Request)> {
         let requests = self.coming.iter().chain(&self.complete);
         requests.map(|(id, request)| (*id, request))
+    }
+
+    /// How far away it is.
+    pub(super) fn rtt(&self) -> Duration {
+        self.rtt
     }
 
     /// Something was asked of it. Ids grow.
@@ -250,11 +267,7 @@ impl Peer {
             return;
         };
         let bytes = bytes.min(request.len - request.received);
-        if request.received == 0 {
-            let took = now.saturating_duration_since(request.sent);
-            let rises = |least: Duration| least + took.saturating_sub(least) / ANSWER_RISE;
-            self.answer = Some(self.answer.map_or(took, |least| rises(least).min(took)));
-        }
+        self.has_delivered = true;
         request.received += bytes;
         if request.received == request.len {
             self.complete.extend(self.coming.remove_entry(&id));

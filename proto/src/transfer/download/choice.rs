@@ -1,11 +1,12 @@
 //! What to do next: give up what stalled, ask for a wanted chunk, ask for a copy.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::Reach;
 use super::super::availability::{DRY, Wanted};
 use super::super::endgame::{self, Free, Single};
 use super::super::peer::{Peer, Setback};
+use super::super::window::{all_bytes, first_bytes, is_quick};
 use super::{Action, Change, Download, RequestId};
 use crate::content::ChunkIndex;
 use crate::id::PublicKey;
@@ -103,7 +104,11 @@ impl Download {
         while let Some(chunk) = peer.suggested.pop_front() {
             let has = peer.holds.bits().contains(chunk as usize);
             let is_new = self.rarity.copies(chunk) <= self.seeds.into();
-            if has && is_new && self.holders.is_wanted(chunk) && peer.reach == Reach::Direct {
+            if has
+                && (is_new || !peer.is_seed())
+                && self.holders.is_wanted(chunk)
+                && peer.reach == Reach::Direct
+            {
                 return Some(chunk);
             }
         }
@@ -164,11 +169,14 @@ impl Download {
         } else {
             self.asked_and_unasked()
         };
+        let (rate, first_bytes) = (self.rate.bytes_per_s(now), first_bytes(self.peers.len()));
         let has_room = |peer: &Peer| {
             let first = peer.has_no_requests();
             (peer.reach == Reach::Direct || restraint.allows(!first))
                 && (first || is_ample || budget.has_room_beside(chunk_bytes, asked, unasked))
-                && peer.has_room(now, chunk_bytes)
+                && peer.has_room(now, first_bytes)
+                && (budget.is_within(chunk_bytes, all_bytes(rate, peer.rtt(), chunk_bytes))
+                    || is_quick(peer.rtt(), peer.time_for(now, chunk_bytes)))
         };
         let ready = self.peers.iter().filter(|(_, peer)| peer.is_ready());
         ready
@@ -235,7 +243,7 @@ impl Download {
     fn free(&self, now: Instant, chunk_bytes: u64) -> Vec<Free<'_>> {
         let may_copy = |peer: &Peer| {
             let is_direct = peer.reach == Reach::Direct;
-            is_direct && peer.is_useful() && peer.has_room(now, chunk_bytes)
+            is_direct && peer.is_useful() && peer.has_room(now, 0)
         };
         let free = self.peers.iter().filter(|(_, peer)| may_copy(peer));
         free.map(|(key, peer)| Free {
@@ -246,12 +254,18 @@ impl Download {
         .collect()
     }
 
-    fn ask(&mut self, now: Instant, key: PublicKey, chunk: ChunkIndex) -> Option<Action> {
+    pub(super) fn ask(
+        &mut self,
+        now: Instant,
+        key: PublicKey,
+        chunk: ChunkIndex,
+    ) -> Option<Action> {
         let (request, len) = (
             RequestId(self.next_request),
             self.content.layout.chunk_len(chunk),
         );
         self.peers.get_mut(&key)?.ask(now, request, chunk, len);
+        self.rate.start(now, Duration::ZERO);
         self.mind(key);
         self.next_request += 1;
         self.owners.insert(request, key);

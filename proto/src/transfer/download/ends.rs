@@ -18,6 +18,7 @@ impl Download {
         if peer.is_drained() {
             self.look_for_copy = Some(now);
         }
+        self.rate.credit(now, bytes);
     }
 
     pub(super) fn verify(&mut self, now: Instant, id: RequestId) {

@@ -1,6 +1,6 @@
-//! How many receivers are served at once: of all shares together, and of each that has a limit of its
-//! own by itself. What holds those back is no lack of uplink, so they neither take the places of others
-//! nor tell anything about how many the uplink needs.
+//! How many uploads go at once: of all shares together, and of each that has a limit of its own by
+//! itself. What holds those back is no lack of uplink, so they neither take the places of others nor
+//! tell anything about how many the uplink needs.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -18,10 +18,8 @@ pub(super) struct Places {
 #[derive(Debug)]
 struct Room {
     slots: Slots,
-    /// Receivers served now.
+    /// Places that are taken, as of when they were last counted.
     busy: usize,
-    /// Of these, those who came before the one had left whose place they take.
-    early: usize,
 }
 
 impl Room {
@@ -29,7 +27,6 @@ impl Room {
         Room {
             slots: Slots::new(now),
             busy: 0,
-            early: 0,
         }
     }
 }
@@ -42,59 +39,35 @@ impl Places {
         }
     }
 
-    /// Gives a share places of its own, or takes them away; `busy` of its receivers are served.
-    pub(super) fn set_apart(&mut self, now: Instant, swarm: SwarmId, busy: usize, apart: bool) {
-        if apart == self.apart.contains_key(&swarm) {
-            return;
-        }
-        self.common.early = 0;
-        self.room(&swarm).busy -= busy;
+    /// Gives a share places of its own, or takes them away.
+    pub(super) fn set_apart(&mut self, now: Instant, swarm: SwarmId, apart: bool) {
         if apart {
-            self.apart.insert(swarm, Room::new(now));
+            self.apart.entry(swarm).or_insert_with(|| Room::new(now));
         } else {
             self.apart.remove(&swarm);
         }
-        self.room(&swarm).busy += busy;
     }
 
-    /// Whether one more receiver of a share may be served.
-    pub(super) fn has_room(&self, swarm: &SwarmId) -> bool {
-        let room = self.apart.get(swarm).unwrap_or(&self.common);
-        room.busy < room.slots.count()
-    }
-
-    /// Whether a receiver of a share may take the place of one of another share.
-    pub(super) fn may_displace(&self, swarm: &SwarmId) -> bool {
-        self.is_common(swarm) && self.common.early == 0
-    }
-
-    /// Whether a receiver of a share may keep its place for its next request.
-    pub(super) fn may_keep(&self, swarm: &SwarmId) -> bool {
-        !self.is_common(swarm) || self.common.early == 0
-    }
-
-    /// Whether the receivers of a share take the same places as those of others.
+    /// Whether the uploads of a share take the same places as those of others.
     pub(super) fn is_common(&self, swarm: &SwarmId) -> bool {
         !self.apart.contains_key(swarm)
     }
 
-    /// A receiver of the share is served now, in the place of one who will leave.
-    pub(super) fn displace(&mut self, swarm: &SwarmId) {
-        let room = self.room(swarm);
-        room.early += 1;
-        room.busy += 1;
+    /// How many places all shares have together.
+    pub(super) fn common(&self) -> usize {
+        self.common.slots.count()
     }
 
-    /// A receiver of the share is served now.
-    pub(super) fn take(&mut self, swarm: &SwarmId) {
-        self.room(swarm).busy += 1;
+    /// Takes in which shares have places: each as often as it has.
+    pub(super) fn count_busy<'a>(&mut self, busy: impl Iterator<Item = &'a SwarmId>) {
+        self.rooms().for_each(|room| room.busy = 0);
+        busy.for_each(|swarm| self.room(swarm).busy += 1);
     }
 
-    /// A receiver of the share is served no more.
-    pub(super) fn leave(&mut self, swarm: &SwarmId) {
-        let room = self.room(swarm);
-        room.busy -= 1;
-        room.early = room.early.saturating_sub(1);
+    /// Whether one more upload of a share may go.
+    pub(super) fn has_room(&self, swarm: &SwarmId) -> bool {
+        let room = self.apart.get(swarm).unwrap_or(&self.common);
+        room.busy < room.slots.count()
     }
 
     /// Bytes of a share went out.
@@ -104,15 +77,17 @@ impl Places {
 
     /// Notes where there is a place that nobody wants.
     pub(super) fn note_idle(&mut self) {
-        let rooms = self.apart.values_mut().chain([&mut self.common]);
-        let idle = rooms.filter(|room| room.busy < room.slots.count());
+        let idle = self.rooms().filter(|room| room.busy < room.slots.count());
         idle.for_each(|room| room.slots.idle());
     }
 
     /// Judges how many are best.
     pub(super) fn look(&mut self, now: Instant) {
-        let rooms = self.apart.values_mut().chain([&mut self.common]);
-        rooms.for_each(|room| room.slots.look(now));
+        self.rooms().for_each(|room| room.slots.look(now));
+    }
+
+    fn rooms(&mut self) -> impl Iterator<Item = &mut Room> {
+        self.apart.values_mut().chain([&mut self.common])
     }
 
     fn room(&mut self, swarm: &SwarmId) -> &mut Room {

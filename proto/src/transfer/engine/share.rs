@@ -12,7 +12,7 @@ use super::news::{News, Pending};
 use crate::content::chunks::OutOfRange;
 use crate::content::{ChunkIndex, ChunkSet, Content, Run};
 use crate::id::{PublicKey, SwarmId};
-use crate::transfer::download::Change;
+use crate::transfer::download::{Change, Offer};
 use crate::transfer::{self, Download};
 
 /// Bytes that are suggested to a peer that has asked for nothing yet: as much as it will ask for.
@@ -130,6 +130,19 @@ impl Share {
     pub(super) fn asked(&mut self, peer: PublicKey, chunk: ChunkIndex) {
         self.injection.taken(&peer, chunk.value());
         self.unadvised.push(peer);
+    }
+
+    /// What to offer to a neighbour, and which. A seed offers nothing while it still has something to
+    /// suggest that nobody has.
+    pub(super) fn offer(
+        &self,
+        rng: &mut impl Rng,
+        may: impl Fn(&PublicKey) -> bool,
+    ) -> Option<Offer> {
+        if self.download.is_complete() && self.injection.left() > 0 {
+            return None;
+        }
+        self.download.offer(rng, may)
     }
 
     /// Tells whether somebody whom we reach directly has all that we lack, if that is something new: at

@@ -385,6 +385,61 @@ fn who_takes_no_heed_of_suggestions_gets_no_more() {
     assert_eq!(count(&mut steps), 1);
 }
 
+#[test]
+fn who_waits_comes_before_who_was_just_served() {
+    let mut steps = Steps::new(100, true);
+    (1..=3).for_each(|n| steps.join(n));
+    let first = [1, 2].map(|n| steps.ask(SWARM, n, n.into()));
+    assert_eq!(steps.served(), first);
+    let waiting = steps.ask(SWARM, 3, 3);
+    let more = steps.ask(SWARM, 1, 4);
+    assert_eq!(steps.served(), []);
+    let bytes = CHUNK_BYTES - 1;
+    for (upload, next) in first.into_iter().zip([waiting, more]) {
+        steps.tell(Event::Sent { upload, bytes });
+        assert_eq!(steps.served(), [next], "before the last is quite out");
+    }
+}
+
+#[test]
+fn who_has_room_offers_what_another_lacks_and_leaves_alone_who_takes_no_heed() {
+    let mut steps = Steps::new(10, false);
+    steps.join(1);
+    steps.has(1, 0, 1);
+    steps.poll();
+    let swarm = SWARM;
+    let have = ChunkSet::full(10);
+    let mut some = ChunkSet::empty(10);
+    for chunk in 0..5 {
+        some.insert(have.index(chunk).unwrap());
+    }
+    let content = chunks(10);
+    steps.tell(Event::Opened {
+        swarm,
+        content,
+        have: some,
+    });
+    steps.join(1);
+    steps.has(1, 0, 4);
+    let offered = |steps: &mut Steps| suggestions(&steps.poll()).remove(&key(1));
+    steps.wait(20);
+    assert_eq!(offered(&mut steps), Some(BTreeSet::from([4])));
+    assert_eq!(offered(&mut steps), None, "one at a time");
+    let mut offers = 0;
+    for _ in 0..50 {
+        steps.wait(200);
+        steps.has(1, 0, 4);
+        offers += usize::from(offered(&mut steps).is_some());
+    }
+    assert!((2..8).contains(&offers), "{offers} in ten seconds");
+    let upload = steps.ask(SWARM, 1, 4);
+    assert_eq!(steps.served(), [upload]);
+    steps.has(1, 4, 1);
+    steps.send(upload);
+    steps.wait(5000);
+    assert_eq!(offered(&mut steps), None, "it has everything of ours");
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Ask(u8, bool),

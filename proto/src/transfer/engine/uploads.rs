@@ -6,7 +6,7 @@
 //! longest. A receiver is a peer in one share: who fetches two shares of us is two receivers.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::UploadId;
@@ -22,6 +22,9 @@ const AHEAD_BYTES: u32 = 64 * 1024;
 /// How often to look whether another number of receivers would be better, while some wait.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// Shares that were given as much within so many bytes are equal.
+const GIVEN_BYTES: u64 = 4 * 1024 * 1024;
+
 /// A request that waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
@@ -32,24 +35,6 @@ pub(super) struct Asked {
 
 /// A peer in one share.
 type Who = (SwarmId, PublicKey);
-
-/// Which place a receiver would be served in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// Its own, which it has had for the request before.
-    Kept,
-    /// One that is free.
-    Free,
-    /// That of a receiver of another share, whose request is nearly out.
-    Another,
-}
-
-/// Who may be served next.
-#[derive(Clone, Copy, Debug)]
-struct Due {
-    who: Who,
-    place: Place,
-}
 
 #[derive(Debug, Default)]
 struct Receiver {
@@ -72,11 +57,15 @@ struct Served {
 pub(super) struct Uploads {
     places: Places,
     receivers: BTreeMap<Who, Receiver>,
+    /// Of how many shares each peer is a receiver.
+    asking: BTreeMap<PublicKey, usize>,
     served: BTreeMap<UploadId, Served>,
     /// Who asked for what waits.
     owners: BTreeMap<UploadId, Who>,
     /// Whose turn it is among shares.
     rounds: Rounds,
+    /// Bytes given of each share; one that comes later starts at the least of them.
+    given: BTreeMap<SwarmId, u64>,
     count: u64,
     next_look: Instant,
     /// Nothing has changed since there was nothing to serve.
@@ -88,21 +77,32 @@ impl Uploads {
         Uploads {
             places: Places::new(now),
             receivers: BTreeMap::new(),
+            asking: BTreeMap::new(),
             served: BTreeMap::new(),
             owners: BTreeMap::new(),
             rounds: Rounds::default(),
+            given: BTreeMap::new(),
             count: 0,
             next_look: now,
             is_settled: true,
         }
     }
 
+    /// A share may be asked for.
+    pub(super) fn open(&mut self, swarm: SwarmId) {
+        let least = self.given.values().min().copied().unwrap_or(0);
+        self.given.insert(swarm, least);
+    }
+
+    /// It may not any more. What was asked stays until its shell says that it has ended.
+    pub(super) fn close(&mut self, swarm: &SwarmId) {
+        self.given.remove(swarm);
+    }
+
     /// Whether what a share gives has a limit of its own: then its receivers wait for that, and not
     /// for the uplink, and must not take the places of others.
     pub(super) fn set_limited(&mut self, now: Instant, swarm: SwarmId, is_limited: bool) {
-        let busy = self.receivers_of(&swarm);
-        let busy = busy.filter(|receiver| !receiver.served.is_empty()).count();
-        self.places.set_apart(now, swarm, busy, is_limited);
+        self.places.set_apart(now, swarm, is_limited);
         self.is_settled = false;
     }
 
@@ -112,6 +112,9 @@ impl Uploads {
         let receiver = self.receivers.entry(who).or_default();
         if receiver.waiting.len() >= WAITING {
             return false;
+        }
+        if receiver.is_idle() {
+            *self.asking.entry(peer).or_default() += 1;
         }
         receiver.waiting.push_back((self.count, asked));
         receiver.waiting_bytes += u64::from(asked.bytes);
@@ -127,6 +130,9 @@ impl Uploads {
             served.left = served.left.saturating_sub(bytes);
             self.is_settled &= !served.is_nearly_out();
             self.places.sent(&served.who.0, bytes);
+            if let Some(given) = self.given.get_mut(&served.who.0) {
+                *given += u64::from(bytes);
+            }
         }
     }
 
@@ -144,14 +150,26 @@ impl Uploads {
             return;
         };
         self.is_settled = false;
-        if receiver.finish(upload) {
-            self.places.leave(&who.0);
-        }
+        receiver.finish(upload);
         if receiver.is_idle() {
-            self.receivers.remove(&who);
+            self.remove(who);
         }
-        if self.receivers_of(&who.0).next().is_none() {
-            self.rounds.forget(&who.0);
+    }
+
+    /// A receiver has nothing more to wait for.
+    fn remove(&mut self, who: Who) {
+        let (swarm, peer) = who;
+        self.receivers.remove(&who);
+        if let Some(shares) = self.asking.get_mut(&peer) {
+            *shares -= 1;
+            if *shares == 0 {
+                self.asking.remove(&peer);
+            }
+        }
+        let (least, most) = (PublicKey([0; 32]), PublicKey([u8::MAX; 32]));
+        let mut others = self.receivers.range((swarm, least)..=(swarm, most));
+        if others.next().is_none() {
+            self.rounds.forget(&swarm);
         }
     }
 
@@ -161,29 +179,44 @@ impl Uploads {
         receiver.map_or(0, |receiver| receiver.waiting_bytes)
     }
 
-    /// The upload to serve now, if there is one. `missing` tells how many chunks of a share a peer
-    /// misses.
+    /// Receivers that have asked for something that is not sent, of what has no limit of its own.
+    pub(super) fn receivers(&self) -> usize {
+        let shares = self.receivers.keys().map(|(swarm, _)| swarm);
+        shares.filter(|swarm| self.places.is_common(swarm)).count()
+    }
+
+    /// Whether a peer has asked for nothing that is not sent.
+    pub(super) fn is_idle(&self, peer: &PublicKey) -> bool {
+        !self.asking.contains_key(peer)
+    }
+
+    /// How many of those are served at once.
+    pub(super) fn places(&self) -> usize {
+        self.places.common()
+    }
+
+    /// Bytes given of a share, in steps within which shares are equal.
+    pub(super) fn given(&self, swarm: &SwarmId) -> u64 {
+        self.given.get(swarm).copied().unwrap_or(0) / GIVEN_BYTES
+    }
+
+    /// The upload to serve now, if there is one. `need` tells how much of a share a peer misses.
     pub(super) fn next(
         &mut self,
         now: Instant,
-        missing: impl Fn(&SwarmId, &PublicKey) -> u32,
+        need: impl Fn(&SwarmId, &PublicKey) -> u32,
     ) -> Option<UploadId> {
         self.look(now);
         if self.is_settled {
             return None;
         }
-        let Some(Due { who, place }) = self.neediest(missing) else {
+        let Some(who) = self.neediest(need) else {
             self.is_settled = true;
             return None;
         };
         let receiver = self.receivers.get_mut(&who)?;
         let (_, asked) = receiver.waiting.pop_front()?;
         receiver.waiting_bytes -= u64::from(asked.bytes);
-        match place {
-            Place::Kept => (),
-            Place::Free => self.places.take(&who.0),
-            Place::Another => self.places.displace(&who.0),
-        }
         receiver.served.push(asked.upload);
         self.owners.remove(&asked.upload);
         let served = Served {
@@ -202,6 +235,9 @@ impl Uploads {
     }
 
     fn look(&mut self, now: Instant) {
+        // Each upload that is not nearly out takes a place.
+        let served = self.served.values().filter(|it| !it.is_nearly_out());
+        self.places.count_busy(served.map(|it| &it.who.0));
         self.places.note_idle();
         if now >= self.next_look {
             self.places.look(now);
@@ -211,82 +247,47 @@ impl Uploads {
     }
 
     /// Of the share whose turn it is, the neediest.
-    fn neediest(&mut self, missing: impl Fn(&SwarmId, &PublicKey) -> u32) -> Option<Due> {
-        let able = self.able();
+    fn neediest(&mut self, need: impl Fn(&SwarmId, &PublicKey) -> u32) -> Option<Who> {
         // Receivers come share by share.
-        let mut offers: Vec<(SwarmId, u64)> = Vec::new();
-        let mut firsts: Vec<(_, Due)> = Vec::new();
-        for (due, receiver) in able {
-            let Some((order, asked)) = receiver.waiting.front() else {
+        let mut able: Vec<(SwarmId, u64)> = Vec::new();
+        let mut firsts: Vec<((Reverse<u32>, u64), Who)> = Vec::new();
+        for (who, receiver) in &self.receivers {
+            let (swarm, peer) = *who;
+            let front = receiver.waiting.front();
+            let Some((order, asked)) = front.filter(|_| self.may_begin(&swarm, receiver)) else {
                 continue;
             };
-            let (swarm, peer) = due.who;
-            // In steps of two: if the very neediest came first, all would serve that one at once and
-            // fill its downlink while their uplinks idle.
-            let need = Reverse(missing(&swarm, &peer).checked_ilog2());
-            let rank = (due.place == Place::Another, need, *order);
+            let rank = (Reverse(need(&swarm, &peer)), *order);
             let offer = (swarm, u64::from(asked.bytes));
-            match (firsts.last_mut(), offers.last_mut()) {
+            match (firsts.last_mut(), able.last_mut()) {
                 (Some(first), Some(last)) if last.0 == swarm => {
                     if rank < first.0 {
-                        (*first, *last) = ((rank, due), offer);
+                        (*first, *last) = ((rank, *who), offer);
                     }
                 }
                 _ => {
-                    firsts.push((rank, due));
-                    offers.push(offer);
+                    firsts.push((rank, *who));
+                    able.push(offer);
                 }
             }
         }
-        let swarm = self.rounds.next(&offers)?;
-        let mut firsts = firsts.into_iter().map(|(_, due)| due);
-        firsts.find(|due| due.who.0 == swarm)
+        let swarm = self.rounds.next(&able)?;
+        let mut firsts = firsts.into_iter().map(|(_, who)| who);
+        firsts.find(|(share, _)| *share == swarm)
     }
 
-    /// Those who wait and might be served next.
-    fn able(&self) -> Vec<(Due, &Receiver)> {
-        let waiting = self
-            .receivers
-            .iter()
-            .filter(|(_, it)| !it.waiting.is_empty());
-        let mut able: Vec<_> = waiting
-            .filter_map(|(who, receiver)| {
-                let place = self.place_for(&who.0, receiver)?;
-                Some((Due { who: *who, place }, receiver))
-            })
-            .collect();
-        // Who goes on keeps a place from receivers of the same share, not from those of others.
-        let going_on = |due: &Due| due.place == Place::Kept && self.places.is_common(&due.who.0);
-        let keepers: BTreeSet<_> = able
-            .iter()
-            .map(|it| it.0)
-            .filter(going_on)
-            .map(|it| it.who.0)
-            .collect();
-        able.retain(|(due, _)| {
-            let mut others = keepers.iter().filter(|share| **share != due.who.0);
-            due.place != Place::Another || others.next().is_some()
-        });
-        able
+    /// Whether the next request of a receiver may be begun.
+    fn may_begin(&self, swarm: &SwarmId, receiver: &Receiver) -> bool {
+        let is_free = match receiver.served.as_slice() {
+            [] => true,
+            [only] => self.is_nearly_out(only),
+            _ => false,
+        };
+        is_free && self.places.has_room(swarm)
     }
 
-    /// Where the next request of a receiver may be begun, if it may.
-    fn place_for(&self, swarm: &SwarmId, receiver: &Receiver) -> Option<Place> {
-        match receiver.served.as_slice() {
-            [] if self.places.has_room(swarm) => Some(Place::Free),
-            [] => self.places.may_displace(swarm).then_some(Place::Another),
-            [only] => {
-                let is_out = self.served.get(only).is_none_or(Served::is_nearly_out);
-                (is_out && self.places.may_keep(swarm)).then_some(Place::Kept)
-            }
-            _ => None,
-        }
-    }
-
-    fn receivers_of(&self, swarm: &SwarmId) -> impl Iterator<Item = &Receiver> {
-        let (least, most) = (PublicKey([0; 32]), PublicKey([u8::MAX; 32]));
-        let theirs = self.receivers.range((*swarm, least)..=(*swarm, most));
-        theirs.map(|(_, receiver)| receiver)
+    fn is_nearly_out(&self, upload: &UploadId) -> bool {
+        self.served.get(upload).is_none_or(Served::is_nearly_out)
     }
 }
 
@@ -297,20 +298,15 @@ impl Served {
 }
 
 impl Receiver {
-    /// Takes an upload out; true when it was the last that was served.
-    fn finish(&mut self, upload: UploadId) -> bool {
-        let before = self.served.len();
+    /// Takes an upload out.
+    fn finish(&mut self, upload: UploadId) {
         self.served.retain(|other| *other != upload);
-        if self.served.len() < before {
-            return self.served.is_empty();
-        }
         let waiting = &mut self.waiting;
         if let Some(at) = waiting.iter().position(|(_, asked)| asked.upload == upload)
             && let Some((_, asked)) = waiting.remove(at)
         {
             self.waiting_bytes -= u64::from(asked.bytes);
         }
-        false
     }
 
     fn is_idle(&self) -> bool {
