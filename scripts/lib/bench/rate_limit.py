@@ -106,11 +106,14 @@ class Pair(lab.Lab):
     def samples(self, direction, seconds):
         """Seconds, and bytes by then, while the file is fetched."""
         begun, found = time.monotonic(), []
-        while (now := time.monotonic()) - begun < seconds:
-            found.append((now - begun, self.wire(direction)))
+        while (before := time.monotonic()) - begun < seconds:
+            carried, after = self.wire(direction), time.monotonic()
+            # What took long to be read is of no certain time.
+            if after - before < SAMPLE_S / 4:
+                found.append(((before + after) / 2 - begun, carried))
             if self.program.is_done(self.leech):
                 raise RuntimeError("the file came faster than the limit allows")
-            time.sleep(max(0.0, SAMPLE_S - (time.monotonic() - now)))
+            time.sleep(max(0.0, SAMPLE_S - (time.monotonic() - before)))
         return found
 
 
