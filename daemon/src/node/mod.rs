@@ -7,14 +7,16 @@
 //!
 //! By concern: [`commands`] what the person asks, [`shares`] how shares begin and end,
 //! [`scheduling`] what the engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`]
-//! swarms on them, [`limits`] how fast, [`paths`] what becomes of them, [`relaying`] peers that relay, [`meeting`] trackers
-//! and introductions, [`report`] what is shown.
+//! swarms on them, [`limits`] how fast, [`paths`] what becomes of them, [`relaying`] peers that relay,
+//! [`meeting`] trackers and introductions, [`neighbours`] whom of a large swarm we keep, [`report`] what
+//! is shown.
 
 pub(crate) mod commands;
 mod downloads;
 mod joins;
 mod limits;
 mod meeting;
+mod neighbours;
 mod paths;
 mod peers;
 mod relaying;
@@ -298,6 +300,8 @@ pub(crate) struct Node {
     disk_jobs: Arc<Semaphore>,
     counter: u64,
     next_tick: Instant,
+    /// When to look again for a peer to let go of.
+    next_release: Instant,
     /// Why the daemon cannot go on.
     fatal: Option<ApiError>,
 }
@@ -338,6 +342,7 @@ impl Node {
             disk_jobs: Arc::new(Semaphore::new(DISK_JOBS)),
             counter: 0,
             next_tick: now,
+            next_release: now,
             fatal: None,
         };
         node.start_own_tracker(own);
@@ -452,6 +457,7 @@ impl Node {
         self.watch_gate(now);
         self.drop_strangers(now);
         self.limit_peers();
+        self.release_former(now);
         if let Some(relay) = &self.config.relay {
             relay.expire(now);
         }

@@ -17,6 +17,7 @@ use warren_proto::wire::{Bounded, MemberState, PeerMessage};
 
 use super::Node;
 use super::limits::Buffers;
+use super::neighbours::Idleness;
 use super::paths::{Drained, Upgrade};
 use super::relaying::Relaying;
 use crate::control::model::PeerPath;
@@ -65,6 +66,8 @@ pub(super) struct Peer {
     pub(super) expects_content: bool,
     /// What QUIC holds for it.
     pub(super) buffers: Buffers,
+    /// Since when nothing moves.
+    pub(super) idleness: Idleness,
 }
 
 /// A swarm on one connection: joined once both aliases are there.
@@ -347,6 +350,7 @@ impl Node {
             told_background: false,
             expects_content: false,
             buffers: Buffers::default(),
+            idleness: Idleness::new(Instant::now()),
         }
     }
 

@@ -41,7 +41,7 @@ pub(crate) struct Asked {
 /// Something a peer asked for.
 #[derive(Debug)]
 pub(super) struct Upload {
-    session: SessionId,
+    pub(super) session: SessionId,
     /// Where to say that it is its turn, until it is.
     turn: Option<oneshot::Sender<()>>,
 }

@@ -163,6 +163,8 @@ pub(crate) struct Known {
     pub(crate) obstacle: Option<Obstacle>,
     /// An introduction came without a way through a tracker, or has led nowhere.
     pub(crate) is_unreached: bool,
+    /// Since when that tracker has not named it among our neighbours any more.
+    pub(crate) former: Option<Instant>,
 }
 
 /// Why two daemons have no path in common, as they were started.

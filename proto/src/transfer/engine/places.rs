@@ -53,6 +53,11 @@ impl Places {
         !self.apart.contains_key(swarm)
     }
 
+    /// Whether the uploads of two shares take the same places.
+    pub(super) fn are_alike(&self, one: &SwarmId, other: &SwarmId) -> bool {
+        one == other || self.is_common(one) && self.is_common(other)
+    }
+
     /// How many places all shares have together.
     pub(super) fn common(&self) -> usize {
         self.common.slots.count()

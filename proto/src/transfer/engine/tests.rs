@@ -283,7 +283,7 @@ fn nothing_is_due_once_there_is_nobody_to_tell() {
 }
 
 #[test]
-fn few_are_served_at_once_and_the_neediest_first() {
+fn few_are_served_at_once_the_neediest_and_who_has_waited_longest() {
     let mut steps = Steps::new(100, true);
     (1..=4).for_each(|n| steps.join(n));
     steps.has(1, 0, 50);
@@ -291,10 +291,10 @@ fn few_are_served_at_once_and_the_neediest_first() {
     steps.has(3, 0, 10);
     steps.has(4, 0, 20);
     let uploads: Vec<_> = (1..=4).map(|n| steps.ask(SWARM, n, 99)).collect();
-    assert_eq!(steps.served(), [uploads[2], uploads[3]]);
+    assert_eq!(steps.served(), [uploads[2], uploads[0]]);
     assert_eq!(slots::MIN, 2);
     steps.send(uploads[2]);
-    assert_eq!(steps.served(), [uploads[0]]);
+    assert_eq!(steps.served(), [uploads[3]]);
     steps.tell(Event::UploadEnded { upload: uploads[1] });
     steps.send(uploads[3]);
     assert_eq!(steps.served(), [], "the last has given up");

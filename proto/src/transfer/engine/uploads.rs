@@ -2,8 +2,9 @@
 //!
 //! Few receivers at a time, so that the first of them has a whole chunk soon and can pass it on; each
 //! in the order in which it asked. Shares take turns, so that each gives as many bytes whatever the
-//! size of its chunks; of a share the receiver comes first that misses most, then whoever has waited
-//! longest. A receiver is a peer in one share: who fetches two shares of us is two receivers.
+//! size of its chunks. One place is for the receiver that misses most, the others for whoever has
+//! waited longest: if all places were, all peers would serve the same one, whose downlink would be full
+//! while their uplinks idle. A receiver is a peer in one share: who fetches two shares of us is two.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -50,6 +51,8 @@ struct Served {
     who: Who,
     bytes: u32,
     left: u32,
+    /// Whether its receiver was chosen because it needs most.
+    by_need: bool,
 }
 
 /// What peers have asked of us.
@@ -210,7 +213,7 @@ impl Uploads {
         if self.is_settled {
             return None;
         }
-        let Some(who) = self.neediest(need) else {
+        let Some((who, by_need)) = self.neediest(need) else {
             self.is_settled = true;
             return None;
         };
@@ -223,6 +226,7 @@ impl Uploads {
             who,
             bytes: asked.bytes,
             left: asked.bytes,
+            by_need,
         };
         self.served.insert(asked.upload, served);
         Some(asked.upload)
@@ -246,8 +250,8 @@ impl Uploads {
         }
     }
 
-    /// Of the share whose turn it is, the neediest.
-    fn neediest(&mut self, need: impl Fn(&SwarmId, &PublicKey) -> u32) -> Option<Who> {
+    /// Of the share whose turn it is, the neediest, or who has waited longest; whether it is for its need.
+    fn neediest(&mut self, need: impl Fn(&SwarmId, &PublicKey) -> u32) -> Option<(Who, bool)> {
         // Receivers come share by share.
         let mut able: Vec<(SwarmId, u64)> = Vec::new();
         let mut firsts: Vec<((Reverse<u32>, u64), Who)> = Vec::new();
@@ -257,7 +261,11 @@ impl Uploads {
             let Some((order, asked)) = front.filter(|_| self.may_begin(&swarm, receiver)) else {
                 continue;
             };
-            let rank = (Reverse(need(&swarm, &peer)), *order);
+            let need = match self.goes_by_need(&swarm) {
+                true => need(&swarm, &peer),
+                false => 0,
+            };
+            let rank = (Reverse(need), *order);
             let offer = (swarm, u64::from(asked.bytes));
             match (firsts.last_mut(), able.last_mut()) {
                 (Some(first), Some(last)) if last.0 == swarm => {
@@ -273,7 +281,15 @@ impl Uploads {
         }
         let swarm = self.rounds.next(&able)?;
         let mut firsts = firsts.into_iter().map(|(_, who)| who);
-        firsts.find(|(share, _)| *share == swarm)
+        let who = firsts.find(|(share, _)| *share == swarm)?;
+        Some((who, self.goes_by_need(&swarm)))
+    }
+
+    /// Whether the place that is for the neediest is free where the receivers of a share have theirs.
+    fn goes_by_need(&self, swarm: &SwarmId) -> bool {
+        let served = self.served.values();
+        let mut busy = served.filter(|served| served.by_need && !served.is_nearly_out());
+        !busy.any(|served| self.places.are_alike(&served.who.0, swarm))
     }
 
     /// Whether the next request of a receiver may be begun.
