@@ -5,16 +5,16 @@
 //! what it changes. What a peer has that we miss is counted, so that a source is known without
 //! looking. Who is reached through a relay is asked only for chunks that nobody has who is reached
 //! directly, or soon will have (`patience`); these are told by counting holders once more. Events are booked in `news` (peers)
-//! and `ends` (requests); `choice` decides what to do, `offers` what is done with what others suggest.
+//! and `ends` (requests); `choice` decides what to do, `invitations` what is done with what others suggest.
 
 mod choice;
 #[cfg(test)]
 mod consistency;
 mod ends;
-mod news;
+mod invitations;
 #[cfg(test)]
-mod offered;
-mod offers;
+mod invited;
+mod news;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -45,7 +45,7 @@ use crate::content::chunks::OutOfRange;
 use crate::content::{ChunkIndex, ChunkSet, Content};
 use crate::id::PublicKey;
 
-pub(super) use offers::Offer;
+pub(super) use invitations::Invitation;
 
 /// The round trip that decides for how long bytes count in the rate of all peers together.
 const RATE_RTT: Duration = Duration::from_millis(100);
@@ -95,7 +95,7 @@ pub struct Download {
     rate: Rate,
     actions: VecDeque<Action>,
     /// Peers that suggest something while nothing is asked of them.
-    offered: BTreeSet<PublicKey>,
+    invited: BTreeSet<PublicKey>,
     next_request: u64,
     /// What became of chunks since it was last asked.
     changes: Vec<(ChunkIndex, Change)>,
@@ -135,7 +135,7 @@ impl Download {
             budget: Budget::default(),
             rate: Rate::new(RATE_RTT),
             actions: VecDeque::new(),
-            offered: BTreeSet::new(),
+            invited: BTreeSet::new(),
             next_request: 0,
             changes: Vec::new(),
             may_ask: true,
@@ -205,7 +205,7 @@ impl Download {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
-        self.poll_offered(now)
+        self.poll_invited(now)
             .or_else(|| self.poll_wanted(now))
             .or_else(|| self.poll_copy(now))
     }

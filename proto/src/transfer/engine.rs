@@ -13,14 +13,14 @@
 //! * `injection` lets a seed suggest every chunk to one peer before any to a second;
 //! * `uploads` serves few receivers at a time, the neediest first, each in its own order, and gives
 //!   every share its part;
-//! * `offers` suggests something to a neighbour when an uplink would idle;
+//! * `invitations` suggests something to a neighbour when an uplink would idle;
 //! * `slots` finds how many receivers fill the uplink, `places` counts them.
 //!
 //! Not here: how fast bytes may go ([`super::shaper`]).
 
 mod injection;
+mod invitations;
 mod news;
-mod offers;
 mod places;
 mod share;
 mod slots;
@@ -40,8 +40,8 @@ use super::Download;
 use crate::content::chunks::OutOfRange;
 use crate::content::{ChunkIndex, ChunkSet, Content, Run};
 use crate::id::{PublicKey, SwarmId};
+use invitations::{Invitations, RESERVE};
 pub use news::News;
-use offers::{Offers, RESERVE};
 use share::Share;
 use uploads::{Asked, Uploads};
 
@@ -158,7 +158,7 @@ pub enum Action {
 pub struct Engine {
     shares: BTreeMap<SwarmId, Share>,
     uploads: Uploads,
-    offers: Offers,
+    invitations: Invitations,
     actions: VecDeque<Action>,
     /// Shares of which something changed since they had nothing more to do.
     changed: BTreeSet<SwarmId>,
@@ -173,7 +173,7 @@ impl Engine {
         Engine {
             shares: BTreeMap::new(),
             uploads: Uploads::new(now),
-            offers: Offers::default(),
+            invitations: Invitations::default(),
             actions: VecDeque::new(),
             changed: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -215,7 +215,7 @@ impl Engine {
             }
             Event::UploadEnded { upload } => {
                 self.uploads.end(upload);
-                self.offers.stir();
+                self.invitations.stir();
             }
         }
         Ok(())
@@ -228,14 +228,14 @@ impl Engine {
         }
         self.poll_uploads(now)
             .or_else(|| self.poll_shares(now))
-            .or_else(|| self.poll_offers(now))
+            .or_else(|| self.poll_invitations(now))
     }
 
     /// When to call [`Self::poll`] even if nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
         let share = self.deadlines.first().map(|(at, _)| *at);
-        let offers = self.offers.deadline(self.has_room());
-        let others = [self.uploads.deadline(), offers];
+        let invitations = self.invitations.deadline(self.has_room());
+        let others = [self.uploads.deadline(), invitations];
         share.into_iter().chain(others.into_iter().flatten()).min()
     }
 
@@ -277,12 +277,12 @@ impl Engine {
         };
         let is_payload = matches!(event, super::Event::Received { .. });
         if let super::Event::PeerLeft { peer } = &event {
-            self.offers.close(peer);
+            self.invitations.close(peer);
         }
         share.handle(now, event)?;
         self.changed.insert(swarm);
         if !is_payload {
-            self.offers.stir();
+            self.invitations.stir();
         }
         Ok(())
     }
@@ -291,7 +291,7 @@ impl Engine {
         let (upload, swarm) = (asked.upload, asked.swarm);
         let is_taken = match self.shares.get_mut(&swarm) {
             Some(share) => {
-                self.offers.close(&peer);
+                self.invitations.close(&peer);
                 share.asked(peer, chunk);
                 self.uploads.ask(peer, asked)
             }
@@ -316,35 +316,36 @@ impl Engine {
 
     /// Whether the uplink will have nothing to do when those are served who wait.
     fn has_room(&self) -> bool {
-        let receivers = self.uploads.receivers() + self.offers.open();
+        let receivers = self.uploads.receivers() + self.invitations.open();
         receivers < self.uploads.places() + RESERVE
     }
 
-    /// Offers something to somebody when there is room on the uplink, of the share first that has been
+    /// Invitations something to somebody when there is room on the uplink, of the share first that has been
     /// given least.
-    fn poll_offers(&mut self, now: Instant) -> Option<Action> {
-        self.offers.expire(now);
-        if !self.offers.is_due(now) || !self.has_room() {
+    fn poll_invitations(&mut self, now: Instant) -> Option<Action> {
+        self.invitations.expire(now);
+        if !self.invitations.is_due(now) || !self.has_room() {
             return None;
         }
-        let (uploads, offers) = (&self.uploads, &self.offers);
-        let may = |peer: &PublicKey| uploads.is_idle(peer) && offers.may_offer(now, peer);
+        let (uploads, invitations) = (&self.uploads, &self.invitations);
+        let may = |peer: &PublicKey| uploads.is_idle(peer) && invitations.may_invite(now, peer);
         let mut shares: Vec<_> = self.shares.iter().collect();
         shares.sort_by_key(|(swarm, _)| uploads.given(swarm));
         let rng = &mut self.rng;
         let found = shares.into_iter().find_map(|(swarm, share)| {
-            let offer = share.offer(rng, may)?;
-            Some((*swarm, offer))
+            let invitation = share.invite(rng, may)?;
+            Some((*swarm, invitation))
         });
-        let Some((swarm, offer)) = found else {
-            self.offers.rest(now);
+        let Some((swarm, invitation)) = found else {
+            self.invitations.rest(now);
             return None;
         };
-        self.offers.offer(now, offer.peer, offer.rtt);
+        self.invitations
+            .invite(now, invitation.peer, invitation.rtt);
         Some(Action::Suggest {
             swarm,
-            peer: offer.peer,
-            runs: Run::fewest([offer.chunk]),
+            peer: invitation.peer,
+            runs: Run::fewest([invitation.chunk]),
         })
     }
 

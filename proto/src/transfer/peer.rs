@@ -280,6 +280,12 @@ impl Peer {
         self.expect_less(now, bytes);
     }
 
+    /// Bytes of a request that are still to come.
+    pub(super) fn rest_of(&self, id: RequestId) -> u32 {
+        let request = self.coming.get(&id);
+        request.map_or(0, |request| request.len - request.received)
+    }
+
     /// A chunk came whole, and is right.
     pub(super) fn succeed(&mut self, now: Instant, id: RequestId) -> Option<Request> {
         self.receive(now, id, u32::MAX);

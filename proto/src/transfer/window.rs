@@ -7,7 +7,7 @@
 //! No more is outstanding than keeps what delivers busy. A chunk that waits its turn at one peer is
 //! asked of nobody else, and is chosen by what was rare when it was asked for: in a swarm of many,
 //! where each is asked by many, that costs as much as late news does. Whose uplink is left idle
-//! says so itself (`engine::offers`).
+//! says so itself (`engine::invitations`).
 
 use std::time::Duration;
 

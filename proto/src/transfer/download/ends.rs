@@ -14,6 +14,7 @@ impl Download {
         let Some(peer) = self.owner(id) else {
             return;
         };
+        let bytes = bytes.min(peer.rest_of(id));
         peer.receive(now, id, bytes);
         if peer.is_drained() {
             self.look_for_copy = Some(now);
@@ -22,9 +23,11 @@ impl Download {
     }
 
     pub(super) fn verify(&mut self, now: Instant, id: RequestId) {
+        let rest = self.owner(id).map_or(0, |peer| peer.rest_of(id));
         let Some(request) = self.owner(id).and_then(|peer| peer.succeed(now, id)) else {
             return;
         };
+        self.rate.credit(now, rest);
         if let Some(key) = self.owners.get(&id).copied() {
             self.recount(key);
         }

@@ -12,7 +12,7 @@ use super::news::{News, Pending};
 use crate::content::chunks::OutOfRange;
 use crate::content::{ChunkIndex, ChunkSet, Content, Run};
 use crate::id::{PublicKey, SwarmId};
-use crate::transfer::download::{Change, Offer};
+use crate::transfer::download::{Change, Invitation};
 use crate::transfer::{self, Download};
 
 /// Bytes that are suggested to a peer that has asked for nothing yet: as much as it will ask for.
@@ -132,17 +132,17 @@ impl Share {
         self.unadvised.push(peer);
     }
 
-    /// What to offer to a neighbour, and which. A seed offers nothing while it still has something to
+    /// Which neighbour to invite, and to what. A seed invites nobody while it still has something to
     /// suggest that nobody has.
-    pub(super) fn offer(
+    pub(super) fn invite(
         &self,
         rng: &mut impl Rng,
         may: impl Fn(&PublicKey) -> bool,
-    ) -> Option<Offer> {
+    ) -> Option<Invitation> {
         if self.download.is_complete() && self.injection.left() > 0 {
             return None;
         }
-        self.download.offer(rng, may)
+        self.download.invite(rng, may)
     }
 
     /// Tells whether somebody whom we reach directly has all that we lack, if that is something new: at

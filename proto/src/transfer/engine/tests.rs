@@ -402,7 +402,7 @@ fn who_waits_comes_before_who_was_just_served() {
 }
 
 #[test]
-fn who_has_room_offers_what_another_lacks_and_leaves_alone_who_takes_no_heed() {
+fn who_has_room_invites_another_to_what_that_lacks_and_leaves_alone_who_takes_no_heed() {
     let mut steps = Steps::new(10, false);
     steps.join(1);
     steps.has(1, 0, 1);
@@ -421,23 +421,26 @@ fn who_has_room_offers_what_another_lacks_and_leaves_alone_who_takes_no_heed() {
     });
     steps.join(1);
     steps.has(1, 0, 4);
-    let offered = |steps: &mut Steps| suggestions(&steps.poll()).remove(&key(1));
+    let invited = |steps: &mut Steps| suggestions(&steps.poll()).remove(&key(1));
     steps.wait(20);
-    assert_eq!(offered(&mut steps), Some(BTreeSet::from([4])));
-    assert_eq!(offered(&mut steps), None, "one at a time");
-    let mut offers = 0;
+    assert_eq!(invited(&mut steps), Some(BTreeSet::from([4])));
+    assert_eq!(invited(&mut steps), None, "one at a time");
+    let mut invitations = 0;
     for _ in 0..50 {
         steps.wait(200);
         steps.has(1, 0, 4);
-        offers += usize::from(offered(&mut steps).is_some());
+        invitations += usize::from(invited(&mut steps).is_some());
     }
-    assert!((2..8).contains(&offers), "{offers} in ten seconds");
+    assert!(
+        (2..8).contains(&invitations),
+        "{invitations} in ten seconds"
+    );
     let upload = steps.ask(SWARM, 1, 4);
     assert_eq!(steps.served(), [upload]);
     steps.has(1, 4, 1);
     steps.send(upload);
     steps.wait(5000);
-    assert_eq!(offered(&mut steps), None, "it has everything of ours");
+    assert_eq!(invited(&mut steps), None, "it has everything of ours");
 }
 
 #[derive(Clone, Debug)]

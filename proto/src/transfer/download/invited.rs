@@ -15,12 +15,12 @@ use crate::transfer::Reach;
 type Taken = (Option<(u8, u32)>, Vec<RequestId>);
 
 #[test]
-fn an_offer_is_taken_up_though_enough_is_outstanding() {
+fn an_invitation_is_taken_up_though_enough_is_outstanding() {
     let mut steps = busy();
     steps.join(2, &[]);
     assert_eq!(steps.poll().len(), 0, "all windows are full");
     steps.tell(2, &[(30, 10)]);
-    assert_eq!(offer(&mut steps, 2, 39).0, Some((2, 39)));
+    assert_eq!(invite(&mut steps, 2, 39).0, Some((2, 39)));
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn what_waits_at_another_is_taken_off_its_queue() {
     let last = steps.download.asked_for().last().unwrap();
     steps.join(2, &[(last, 1)]);
     steps.poll();
-    let (asked, cancelled) = offer(&mut steps, 2, last);
+    let (asked, cancelled) = invite(&mut steps, 2, last);
     assert_eq!((asked, cancelled.len()), (Some((2, last)), 1));
 }
 
@@ -43,27 +43,27 @@ fn what_has_begun_to_come_is_left_where_it_is() {
     steps.handle(Event::Received { request, bytes });
     steps.join(2, &[(first.chunk, 1)]);
     steps.poll();
-    assert_eq!(offer(&mut steps, 2, first.chunk), (None, vec![]));
+    assert_eq!(invite(&mut steps, 2, first.chunk), (None, vec![]));
 }
 
 #[test]
 fn what_the_peer_does_not_have_or_we_do_not_lack_is_not_asked() {
     let mut steps = busy();
     steps.join(2, &[]);
-    assert_eq!(offer(&mut steps, 2, 38), (None, vec![]));
-    assert_eq!(offer(&mut steps, 3, 39), (None, vec![]), "nobody");
+    assert_eq!(invite(&mut steps, 2, 38), (None, vec![]));
+    assert_eq!(invite(&mut steps, 3, 39), (None, vec![]), "nobody");
     let mut steps = Steps::new(&chunks(40));
     steps.join(1, &[(7, 1)]);
     let asked = steps.poll();
     steps.verify(&asked[0]);
-    assert_eq!(offer(&mut steps, 1, 7), (None, vec![]));
+    assert_eq!(invite(&mut steps, 1, 7), (None, vec![]));
 }
 
 #[test]
-fn a_relay_is_not_used_for_an_offer() {
+fn a_relay_is_not_used_for_an_invitation() {
     let mut steps = busy();
     steps.join_by(2, Reach::Relayed, &[(38, 1)]);
-    assert_eq!(offer(&mut steps, 2, 38), (None, vec![]));
+    assert_eq!(invite(&mut steps, 2, 38), (None, vec![]));
 }
 
 #[test]
@@ -78,12 +78,12 @@ fn a_second_copy_of_a_seed_is_not_taken_up() {
     steps.handle(Event::Started { peer, runs });
     steps.join(2, &[(0, 40)]);
     steps.poll();
-    let gets = |steps: &mut Steps, chunk| offer(steps, 2, chunk).0;
+    let gets = |steps: &mut Steps, chunk| invite(steps, 2, chunk).0;
     assert_eq!(gets(&mut steps, 39), None, "another gets it");
 }
 
 #[test]
-fn the_neediest_is_offered_what_is_rare() {
+fn the_neediest_is_invited_to_what_is_rare() {
     let mut steps = Steps::new(&chunks(40));
     steps.join(1, &[(0, 40)]);
     // All but the last ten chunks are ours.
@@ -102,14 +102,14 @@ fn the_neediest_is_offered_what_is_rare() {
     steps.join(2, &[(0, 20)]);
     steps.join(3, &[(0, 29)]);
     let mut rng = StdRng::seed_from_u64(1);
-    let mut offer = |may: &dyn Fn(u8) -> bool| {
+    let mut invite = |may: &dyn Fn(u8) -> bool| {
         let may = |peer: &_| (0..9).any(|n| key(n) == *peer && may(n));
-        let offer = steps.download.offer(&mut rng, may);
-        offer.map(|offer| (offer.peer, offer.chunk))
+        let invitation = steps.download.invite(&mut rng, may);
+        invitation.map(|it| (it.peer, it.chunk))
     };
-    assert_eq!(offer(&|_| true), Some((key(2), 29)));
-    assert_eq!(offer(&|n| n != 2), Some((key(3), 29)));
-    assert_eq!(offer(&|n| n == 1), None, "it lacks nothing");
+    assert_eq!(invite(&|_| true), Some((key(2), 29)));
+    assert_eq!(invite(&|n| n != 2), Some((key(3), 29)));
+    assert_eq!(invite(&|n| n == 1), None, "it lacks nothing");
 }
 
 /// A download that has asked one peer, which has chunks 0 to 38, for as much as it may.
@@ -120,7 +120,7 @@ fn busy() -> Steps {
     steps
 }
 
-fn offer(steps: &mut Steps, n: u8, chunk: u32) -> Taken {
+fn invite(steps: &mut Steps, n: u8, chunk: u32) -> Taken {
     let peer = key(n);
     let runs = vec![Run {
         start: chunk,

@@ -1,4 +1,4 @@
-//! Offers: which chunk of ours a neighbour lacks, and what to do with what others offer.
+//! Invitations: which chunk of ours a neighbour lacks, and what to do when others invite us.
 
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use super::{Action, Download, RequestId};
 use crate::content::ChunkIndex;
 use crate::id::PublicKey;
 
-/// Chunks among which the rarest is offered.
+/// Chunks among which the rarest is suggested.
 const SAMPLE: usize = 128;
 
 /// What to suggest to a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::transfer) struct Offer {
+pub(in crate::transfer) struct Invitation {
     /// Whom.
     pub(in crate::transfer) peer: PublicKey,
     /// How far away it is.
@@ -27,13 +27,13 @@ pub(in crate::transfer) struct Offer {
 }
 
 impl Download {
-    /// A rare chunk of ours that a neighbour lacks: one that `may` be offered something and is reached
+    /// A rare chunk of ours that a neighbour lacks: one that `may` be invited and is reached
     /// directly, the neediest first.
-    pub(in crate::transfer) fn offer(
+    pub(in crate::transfer) fn invite(
         &self,
         rng: &mut impl Rng,
         may: impl Fn(&PublicKey) -> bool,
-    ) -> Option<Offer> {
+    ) -> Option<Invitation> {
         let all = self.have.len();
         let is_fit = |key: &PublicKey, peer: &Peer| {
             peer.reach == Reach::Direct && peer.holds.count() < all && may(key)
@@ -44,14 +44,14 @@ impl Download {
             .collect();
         fit.sort_unstable_by_key(|(need, order, ..)| (*need, *order));
         fit.into_iter().find_map(|(.., key, peer)| {
-            let chunk = self.to_offer(peer, rng)?;
+            let chunk = self.worth_inviting(peer, rng)?;
             let (peer, rtt) = (*key, peer.rtt());
-            Some(Offer { peer, rtt, chunk })
+            Some(Invitation { peer, rtt, chunk })
         })
     }
 
     /// A rare chunk that the peer lacks, if possible none that is on its way to it.
-    fn to_offer(&self, peer: &Peer, rng: &mut impl Rng) -> Option<u32> {
+    fn worth_inviting(&self, peer: &Peer, rng: &mut impl Rng) -> Option<u32> {
         let (missing, holds, started) = (&self.missing, peer.holds.bits(), peer.started.bits());
         let lacked = |at| !(word(missing, at) | word(holds, at));
         let unasked = |at| lacked(at) & !word(started, at);
@@ -71,21 +71,21 @@ impl Download {
     }
 
     /// Notes what a peer suggests of which nothing is asked.
-    pub(super) fn note_offer(&mut self, key: PublicKey) {
+    pub(super) fn note_invitation(&mut self, key: PublicKey) {
         let is_idle = |peer: &Peer| peer.has_no_requests() && peer.reach == Reach::Direct;
         if self.peers.get(&key).is_some_and(is_idle) {
-            self.offered.insert(key);
+            self.invited.insert(key);
         }
     }
 
-    /// Takes up an offer.
-    pub(super) fn poll_offered(&mut self, now: Instant) -> Option<Action> {
+    /// Takes up an invitation.
+    pub(super) fn poll_invited(&mut self, now: Instant) -> Option<Action> {
         let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
-        while let Some(key) = self.offered.pop_first() {
+        while let Some(key) = self.invited.pop_first() {
             if !self.budget.has_room(chunk_bytes) {
                 continue;
             }
-            let Some(chunk) = self.fit_offer(now, key) else {
+            let Some(chunk) = self.fit_invitation(now, key) else {
                 continue;
             };
             if let Some(request) = self.in_flight.get(&chunk).and_then(|all| all.first()) {
@@ -97,22 +97,22 @@ impl Download {
         None
     }
 
-    /// The first chunk that a peer offers and would bring sooner than anybody else.
-    fn fit_offer(&mut self, now: Instant, key: PublicKey) -> Option<ChunkIndex> {
+    /// The first chunk that a peer suggests and would bring sooner than anybody else.
+    fn fit_invitation(&mut self, now: Instant, key: PublicKey) -> Option<ChunkIndex> {
         let peer = self.peers.get_mut(&key)?;
         if !peer.is_useful() || !peer.has_no_requests() {
             return None;
         }
-        let mut offered = std::mem::take(&mut peer.suggested);
+        let mut suggested = std::mem::take(&mut peer.suggested);
         let mut found = None;
         while found.is_none()
-            && let Some(chunk) = offered.pop_front()
+            && let Some(chunk) = suggested.pop_front()
         {
             let chunk = self.have.index(chunk);
             found = chunk.filter(|chunk| self.is_worth(now, key, *chunk));
         }
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.suggested = offered;
+            peer.suggested = suggested;
         }
         found
     }
