@@ -5,6 +5,7 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Parser, Subcommand};
+use warren_daemon::control::model::{LEAST_BITS_PER_S, LimitRequest};
 use warren_proto::{
     content::address::HostPort,
     id::{ParseIdError, TrackerPin},
@@ -77,6 +78,12 @@ Examples:
   client doctor 1
   client doctor 1 --json")]
     Doctor(IdxArgs),
+    /// Set how fast a daemon may send and receive; shows the limits when none is given
+    #[command(before_help = "\
+Examples:
+  client limit 1 --up 20M --down off
+  client limit 1 --share movie.mkv --up 2M")]
+    Limit(LimitArgs),
     /// Stop a daemon; what it was doing goes on when it is started again
     #[command(before_help = "\
 Examples:
@@ -131,6 +138,7 @@ impl Command {
             | Command::Status(IdxArgs { json, .. })
             | Command::Peers(IdxArgs { json, .. })
             | Command::Doctor(IdxArgs { json, .. })
+            | Command::Limit(LimitArgs { json, .. })
             | Command::Inspect { json, .. } => *json,
             Command::Daemon(_) | Command::Stop { .. } | Command::Remove { .. } => false,
         }
@@ -164,6 +172,66 @@ pub(crate) struct DaemonArgs {
     /// Do not ask the router to let peers in (PCP, NAT-PMP, UPnP)
     #[arg(long)]
     pub(crate) no_port_mapping: bool,
+    /// Send at most so many bits per second, headers included [default: as it was the last time]
+    #[arg(long, value_name = "off|RATE", value_parser = limit)]
+    pub(crate) up: Option<Limit>,
+    /// Receive at most so many bits per second, headers included [default: as it was the last time]
+    #[arg(long, value_name = "off|RATE", value_parser = limit)]
+    pub(crate) down: Option<Limit>,
+    /// Leave links to whatever else is on them [default: as it was the last time]
+    #[arg(long)]
+    pub(crate) background: bool,
+    /// Exempt peers in the local network from limits [default: as it was the last time]
+    #[arg(long)]
+    pub(crate) lan_unlimited: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LimitArgs {
+    /// Number of the daemon, 0 to 65535
+    #[arg(value_parser = daemon_number)]
+    pub(crate) idx: u16,
+    /// Send at most so many bits per second, headers included: off, 20M, 500k
+    #[arg(long, value_name = "off|RATE", value_parser = limit)]
+    pub(crate) up: Option<Limit>,
+    /// Receive at most so many bits per second, headers included
+    #[arg(long, value_name = "off|RATE", value_parser = limit)]
+    pub(crate) down: Option<Limit>,
+    /// Of this share alone: content id, its beginning, or a name, as `client status` shows them
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["background", "lan_unlimited"])]
+    pub(crate) share: Option<String>,
+    /// Leave links to whatever else is on them
+    #[arg(long, value_name = "on|off")]
+    pub(crate) background: Option<Switch>,
+    /// Exempt peers in the local network from limits
+    #[arg(long, value_name = "on|off")]
+    pub(crate) lan_unlimited: Option<Switch>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+impl LimitArgs {
+    /// What the daemon is asked.
+    pub(crate) fn request(self) -> LimitRequest {
+        let is_on = |switch| switch == Switch::On;
+        LimitRequest {
+            share: self.share,
+            up_bits_per_s: self.up.map(Limit::bits_per_s),
+            down_bits_per_s: self.down.map(Limit::bits_per_s),
+            background: self.background.map(is_on),
+            lan_unlimited: self.lan_unlimited.map(is_on),
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -250,6 +318,17 @@ pub(crate) struct IdxArgs {
 }
 
 impl DaemonArgs {
+    /// How fast it may send and receive, where that is said.
+    pub(crate) fn limits(&self) -> LimitRequest {
+        LimitRequest {
+            share: None,
+            up_bits_per_s: self.up.map(Limit::bits_per_s),
+            down_bits_per_s: self.down.map(Limit::bits_per_s),
+            background: self.background.then_some(true),
+            lan_unlimited: self.lan_unlimited.then_some(true),
+        }
+    }
+
     /// By which paths peers may reach the daemon.
     pub(crate) fn paths(&self) -> Paths {
         match (self.no_relay, self.relay_only) {
@@ -257,6 +336,27 @@ impl DaemonArgs {
             (_, true) => Paths::RelayOnly,
             _ => Paths::Any,
         }
+    }
+}
+
+/// Bits per second; `None` without a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit(Option<u64>);
+
+impl Limit {
+    /// As the daemon is told: 0 without a limit.
+    fn bits_per_s(self) -> u64 {
+        self.0.unwrap_or(0)
+    }
+}
+
+fn limit(text: &str) -> Result<Limit, String> {
+    match warren_proto::swarm::parsed_rate(text)? {
+        Some(bits) if bits < LEAST_BITS_PER_S => Err(format!(
+            "the least is {}k, which connections take that only stay open",
+            LEAST_BITS_PER_S / 1000
+        )),
+        rate => Ok(Limit(rate)),
     }
 }
 
@@ -332,6 +432,11 @@ mod tests {
             "daemon 1 tracker.example:59000 --relay-only",
             "daemon 1 tracker.example:59000 --relay-for-swarm 20M",
             "daemon 1 tracker.example:59000 --relay-for-swarm off",
+            "daemon 1 tracker.example:59000 --up 20M --down off --background --lan-unlimited",
+            "limit 1",
+            "limit 1 --up 20M --down off --json",
+            "limit 1 --share film.mkv --up 64k",
+            "limit 1 --background on --lan-unlimited off",
             "register film.mkv 1",
             "register film.mkv 1 -o film.p2p --json --skip-special",
             "download film.p2p 1",
@@ -384,6 +489,13 @@ mod tests {
             "daemon 1 tracker.example:59000 --relay-for-swarm 20M --relay-only",
             "daemon 1 tracker.example:59000 --relay-for-swarm much",
             "daemon 1 tracker.example:59000#short",
+            "daemon 1 tracker.example:59000 --up much",
+            "daemon 1 tracker.example:59000 --up 63k",
+            "limit",
+            "limit 1 --up",
+            "limit 1 --down 0",
+            "limit 1 --background perhaps",
+            "limit 1 --share film.mkv --background on",
             "register film.mkv",
             "download p2p:abc 1 2",
             "select film",

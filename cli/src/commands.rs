@@ -27,7 +27,7 @@ use warren_proto::content::path::printable;
 use crate::{
     args::{DaemonArgs, DownloadArgs, RegisterArgs},
     control::{Daemon, Events},
-    home,
+    home, limit,
     output::Output,
     progress::Live,
     select::counts,
@@ -46,7 +46,7 @@ const STOP_POLL: Duration = Duration::from_millis(50);
 /// # Errors
 /// When it cannot start, or fails for good.
 pub(crate) async fn daemon(home: Option<PathBuf>, args: DaemonArgs) -> Result<(), ApiError> {
-    let paths = args.paths();
+    let (paths, limits) = (args.paths(), args.limits());
     let downloads = match args.downloads {
         Some(folder) => folder,
         None => Path::new("downloads").join(format!("daemon-{}", args.idx)),
@@ -59,6 +59,7 @@ pub(crate) async fn daemon(home: Option<PathBuf>, args: DaemonArgs) -> Result<()
         listen: args.listen,
         paths,
         relay_for_swarm: args.relay_for_swarm.0,
+        limits,
         downloads: std::path::absolute(downloads).map_err(home::no_working_folder)?,
         port_mapping: match args.no_port_mapping {
             true => PortMapping::Off,
@@ -251,8 +252,28 @@ impl Client {
                 (false, Event::PortMapping(port)) => {
                     self.output.result(&port_mapping_line(port))?;
                 }
+                (false, Event::Limits(limits)) if limit::is_limited(limits) => {
+                    self.output.result(&limit::limits_line(limits))?;
+                }
                 (false, Event::Share(share)) => self.output.result(&share_line(share))?,
                 (false, Event::Peer(peer)) => self.output.result(&peer_line(peer))?,
+                (false, _) => (),
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the limits of a daemon, or of a share.
+    pub(crate) fn show_limits(&self, events: &[Event]) -> Result<(), ApiError> {
+        for event in events {
+            match (self.output.json(), event) {
+                (true, event) => self.output.event(event)?,
+                (false, Event::Limits(limits)) => {
+                    self.output.result(&limit::limits_line(limits))?
+                }
+                (false, Event::Share(share)) => {
+                    self.output.result(&limit::share_limits_line(share))?;
+                }
                 (false, _) => (),
             }
         }
@@ -530,6 +551,8 @@ mod tests {
             direct_bytes: 0,
             relayed_bytes: 1024,
             files: None,
+            up_bits_per_s: None,
+            down_bits_per_s: None,
             note: None,
         };
         assert_eq!(
@@ -559,6 +582,7 @@ mod tests {
             kind: Some(CandidateKind::ServerReflexive),
             relayed_by: None,
             reached_ms: Some(104),
+            unlimited: false,
         };
         assert_eq!(
             peer_line(&peer),

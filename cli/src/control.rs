@@ -55,7 +55,11 @@ impl Daemon {
     ///
     /// # Errors
     /// When the daemon is not running or refuses.
-    pub(crate) async fn tell(&self, route: &str, body: &impl Serialize) -> Result<Event, ApiError> {
+    pub(crate) async fn tell<T: DeserializeOwned>(
+        &self,
+        route: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ApiError> {
         let answer = self.ask(Method::POST, route, encode(body)?).await?;
         self.read(answer).await
     }

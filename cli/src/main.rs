@@ -12,6 +12,7 @@ mod control;
 mod doctor;
 mod home;
 mod inspect;
+mod limit;
 mod output;
 mod progress;
 mod select;
@@ -115,6 +116,7 @@ fn run(args: Args, output: Output) -> Result<(), ApiError> {
         Command::Status(asked) => on_one_thread(client(asked.idx)?.status()),
         Command::Peers(asked) => on_one_thread(client(asked.idx)?.peers()),
         Command::Doctor(asked) => on_one_thread(client(asked.idx)?.doctor()),
+        Command::Limit(asked) => on_one_thread(client(asked.idx)?.limit(asked.request())),
         Command::Stop { idx } => on_one_thread(client(idx)?.stop()),
         Command::Remove { share, idx } => on_one_thread(client(idx)?.remove(share)),
         Command::Inspect {

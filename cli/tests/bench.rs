@@ -57,8 +57,8 @@ fn a_late_leecher_is_asked_late() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused() {
-    let output = bench(&["swarm", "--preset", "rate-limit"]);
+fn limits_are_measured_of_our_own_program_alone() {
+    let output = bench(&["swarm", "--preset", "rate-limit", "--programs", "aria2"]);
     assert_eq!(output.status.code(), Some(USAGE), "{output:#?}");
 }
 

@@ -154,6 +154,18 @@ async fn lists_are_lines_for_people_and_objects_for_programs() {
 }
 
 #[tokio::test]
+async fn limits_are_shown_as_they_are_once_they_are_changed() {
+    let daemon = Daemon::start(Vec::new());
+    let asked = ["limit", "7", "--up", "2.5M", "--background", "on"];
+    let output = daemon.client(&asked).await;
+    check(
+        &output,
+        0,
+        "limits  up 2.5 Mbit/s, down off, in the background\n",
+    );
+}
+
+#[tokio::test]
 async fn doctor_prints_what_was_found_and_ends_with_the_exit_code_of_the_summary() {
     for exit in [0, 1, 4] {
         let daemon = Daemon::start(diagnosis(exit));
@@ -315,6 +327,8 @@ fn status() -> Vec<Event> {
             direct_bytes: 0,
             relayed_bytes: 0,
             files: None,
+            up_bits_per_s: None,
+            down_bits_per_s: None,
             note: None,
         }),
     ]
@@ -390,6 +404,14 @@ impl Control for Script {
 
     async fn peers(&self) -> Vec<Event> {
         Vec::new()
+    }
+
+    async fn limit(&self, asked: LimitRequest) -> Result<Vec<Event>, ApiError> {
+        Ok(vec![Event::Limits(Limits {
+            up_bits_per_s: asked.up_bits_per_s,
+            background: asked.background.unwrap_or_default(),
+            ..Limits::default()
+        })])
     }
 
     async fn remove(&self, asked: RemoveRequest) -> Result<(), ApiError> {

@@ -18,10 +18,11 @@ use warren_proto::swarm::RelayConfig;
 use warren_proto::wire::Paths;
 
 use crate::control::api;
-use crate::control::model::{ApiError, exit};
+use crate::control::model::{ApiError, LimitRequest, exit};
 use crate::home::{DaemonHome, known_trackers};
 use crate::node::commands::NodeControl;
 use crate::node::{self, Node, NodeConfig, NodeEvent, NodeSender, OwnTracker};
+use crate::pace::Pace;
 use crate::peer::interfaces::host_candidates;
 use crate::peer::seat::PeerSeat;
 use crate::portmap::{self, PortMapping};
@@ -53,6 +54,8 @@ pub struct Config {
     /// What it passes on between peers of its swarms that cannot meet, in bits per second; nothing
     /// unless given.
     pub relay_for_swarm: Option<u64>,
+    /// How fast it may send and receive, as far as that differs from what was kept.
+    pub limits: LimitRequest,
     /// Whether the router may be asked to let peers in.
     pub port_mapping: PortMapping,
 }
@@ -73,6 +76,16 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let db = blocking(home.db(), open).await?;
     let depot = Arc::new(Depot::new(db, home.journal_dir()));
     let records = blocking(depot.clone(), |depot| depot.records()).await?;
+    let limits = config.limits.clone();
+    let (manners, share_limits) = blocking(depot.clone(), move |depot| {
+        let (kept, of_shares) = depot.limits()?;
+        let manners = node::limited(kept, &limits)?;
+        if manners != kept {
+            depot.keep_manners(&manners)?;
+        }
+        Ok((manners, of_shares))
+    })
+    .await?;
     let endpoint = bind(&identity, config.listen)?;
     let listener = api::bind(home.socket()).map_err(|error| socket_error(home.socket(), &error))?;
 
@@ -104,12 +117,14 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         depot,
         downloads: config.downloads.clone(),
         punch: punch.clone(),
+        pace: Pace::start(endpoint.socket(), &stop),
         paths: config.paths,
         relay,
         candidates,
         stop: stop.clone(),
     };
     let mut node = Node::new(parts, sender.clone(), own);
+    node.restore_limits(manners, share_limits);
     node.restore(records);
     let accepting = tokio::spawn(accept(endpoint.clone(), sender.clone(), punch));
     let control = NodeControl::new(sender, stop.clone());

@@ -21,6 +21,7 @@ mod disk;
 mod doctor;
 mod durability;
 mod harness;
+mod limits;
 mod manifests;
 mod registering;
 mod relays;

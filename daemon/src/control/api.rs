@@ -7,6 +7,7 @@
 //! | `GET status`, `GET peers`, `GET attempts`, `GET doctor` | | a JSON array of [`Event`]s |
 //! | `POST select` | [`SelectRequest`] | the share, as an [`Event`] |
 //! | `POST remove` | [`RemoveRequest`] | 204 |
+//! | `POST limit` | [`LimitRequest`] | a JSON array of [`Event`]s: the limits as they are now |
 //! | `POST stop` | | 204; the daemon ends soon after |
 //!
 //! A stream ends after `registered`, `done` or `error`, or without any of them when the daemon is
@@ -49,7 +50,8 @@ use tracing::{debug, warn};
 use crate::home::SOCKET_PATH_BYTES;
 
 use super::model::{
-    ApiError, DownloadRequest, Event, RegisterRequest, RemoveRequest, SelectRequest, exit,
+    ApiError, DownloadRequest, Event, LimitRequest, RegisterRequest, RemoveRequest, SelectRequest,
+    exit,
 };
 
 /// Largest request body. A `.p2p` has at most 64 MiB, which base64 makes 85.4 MiB.
@@ -102,6 +104,13 @@ pub trait Control: Clone + Send + Sync + 'static {
 
     /// Stops sharing or downloading.
     fn remove(&self, request: RemoveRequest) -> impl Future<Output = Result<(), ApiError>> + Send;
+
+    /// Changes how fast it may send and receive, and tells the limits of what was named: of all shares
+    /// together, or of one.
+    fn limit(
+        &self,
+        request: LimitRequest,
+    ) -> impl Future<Output = Result<Vec<Event>, ApiError>> + Send;
 
     /// Begins to end the daemon: cancels the token given to [`serve`], and returns at once.
     fn stop(&self) -> impl Future<Output = ()> + Send;
@@ -239,6 +248,7 @@ fn router<C: Control>(api: Api<C>) -> Router {
         .route("/attempts", get(attempts::<C>))
         .route("/doctor", get(doctor::<C>))
         .route("/remove", post(remove::<C>))
+        .route("/limit", post(limit::<C>))
         .route("/stop", post(stop::<C>));
     Router::new()
         .nest("/v1", v1)
@@ -326,6 +336,15 @@ async fn remove<C: Control>(
     Ok(StatusCode::NO_CONTENT)
 }
 
+async fn limit<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<Json<Vec<Event>>, ApiError> {
+    let request = parse(body)?;
+    let changed = carry_out(async move { api.control.limit(request).await });
+    Ok(Json(changed.await?))
+}
+
 async fn stop<C: Control>(State(api): State<Api<C>>) -> StatusCode {
     // The order stands even when nobody waits for the answer.
     let ordered = carry_out(async move {
@@ -340,9 +359,9 @@ async fn stop<C: Control>(State(api): State<Api<C>>) -> StatusCode {
 
 /// Carries out an order to its end, also when the client that gave it has gone: the handler itself
 /// ends then.
-async fn carry_out(
-    order: impl Future<Output = Result<(), ApiError>> + Send + 'static,
-) -> Result<(), ApiError> {
+async fn carry_out<T: Send + 'static>(
+    order: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<T, ApiError> {
     match tokio::spawn(order).await {
         Ok(result) => result,
         Err(_) => Err(ApiError::new(

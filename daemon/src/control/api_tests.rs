@@ -296,6 +296,13 @@ impl Control for FakeControl {
         Vec::new()
     }
 
+    async fn limit(&self, request: LimitRequest) -> Result<Vec<Event>, ApiError> {
+        Ok(vec![Event::Limits(Limits {
+            up_bits_per_s: request.up_bits_per_s,
+            ..Limits::default()
+        })])
+    }
+
     async fn remove(&self, request: RemoveRequest) -> Result<(), ApiError> {
         assert_eq!(request.share, "ab");
         Ok(())

@@ -9,6 +9,7 @@
 pub mod api;
 pub mod attempt;
 pub mod doctor;
+pub mod limits;
 pub mod model;
 pub mod source;
 pub mod wish;

@@ -15,6 +15,7 @@ use warren_proto::swarm;
 pub use super::attempt::Attempt;
 use super::attempt::{CandidateKind, Role};
 pub use super::doctor::{Finding, Severity, Summary, Techniques};
+pub use super::limits::{LEAST_BITS_PER_S, LimitRequest, Limits};
 use super::wish::{Change, Wish};
 use crate::tracker;
 
@@ -68,6 +69,8 @@ pub enum Event {
     /// Whether the router of this daemon lets peers in.
     #[serde(rename = "port_mapping")]
     PortMapping(PortMapping),
+    /// How fast this daemon may send and receive.
+    Limits(Limits),
     /// One attempt to reach a peer.
     Attempt(Attempt),
     /// One thing that a person should know about how the daemon is connected.
@@ -252,6 +255,9 @@ pub struct Peer {
     /// Milliseconds from the introduction to the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached_ms: Option<u64>,
+    /// Whether limits do not hold for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlimited: bool,
 }
 
 /// How a peer is reached.
@@ -302,6 +308,12 @@ pub struct Share {
     /// How many files of a folder are wanted, when not all are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<FileCounts>,
+    /// What may be sent of it, in bits per second, when it has a limit of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up_bits_per_s: Option<u64>,
+    /// What may be received, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_bits_per_s: Option<u64>,
     /// One sentence for the person, such as why it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -680,10 +692,11 @@ mod tests {
             kind: Some(CandidateKind::Host),
             relayed_by: None,
             reached_ms: Some(7),
+            unlimited: true,
         });
         check(
             event,
-            r#"{"v":1,"type":"peer","peer":"abcdefgh","path":"lan","address":"10.0.0.2:4000","rtt_ms":0.5,"down_bytes":1,"up_bytes":2,"side":"client","kind":"host","reached_ms":7}"#,
+            r#"{"v":1,"type":"peer","peer":"abcdefgh","path":"lan","address":"10.0.0.2:4000","rtt_ms":0.5,"down_bytes":1,"up_bytes":2,"side":"client","kind":"host","reached_ms":7,"unlimited":true}"#,
         );
     }
 
@@ -706,11 +719,28 @@ mod tests {
                 selected: 3,
                 of: 12,
             }),
+            up_bits_per_s: Some(64_000),
+            down_bits_per_s: None,
             note: None,
         });
         check(
             event,
-            r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding","peers":{"lan":0,"direct":2,"relay":1},"direct_bytes":3,"relayed_bytes":1,"files":{"selected":3,"of":12}}"#,
+            r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding","peers":{"lan":0,"direct":2,"relay":1},"direct_bytes":3,"relayed_bytes":1,"files":{"selected":3,"of":12},"up_bits_per_s":64000}"#,
+        );
+    }
+
+    #[test]
+    fn limits_are_this_json() {
+        let event = Event::Limits(Limits {
+            up_bits_per_s: Some(20_000_000),
+            down_bits_per_s: None,
+            background: true,
+            lan_unlimited: false,
+            exempt_peers: 0,
+        });
+        check(
+            event,
+            r#"{"v":1,"type":"limits","up_bits_per_s":20000000,"background":true,"lan_unlimited":false,"exempt_peers":0}"#,
         );
     }
 

@@ -11,14 +11,15 @@ use warren_proto::content::{Content, Link, Manifest};
 use warren_proto::id::SwarmId;
 
 use super::choosing::Asker;
+use super::limits::Answer;
 use super::meeting::OWN;
 use super::shares::Preparing;
 use super::{Node, NodeEvent, NodeSender};
 use crate::control::api::Control;
 use crate::control::doctor;
 use crate::control::model::{
-    ApiError, DownloadRequest, Event, Phase as ShownPhase, Progress, RegisterRequest, Registered,
-    RemoveRequest, SelectRequest, exit,
+    ApiError, DownloadRequest, Event, LimitRequest, Phase as ShownPhase, Progress, RegisterRequest,
+    Registered, RemoveRequest, SelectRequest, exit,
 };
 use crate::control::source::Parsed;
 use crate::control::wish::Wish;
@@ -62,6 +63,8 @@ pub(crate) enum Command {
     Doctor(oneshot::Sender<Vec<Event>>),
     /// Want other files of a share.
     Select(SelectRequest, oneshot::Sender<Result<Event, ApiError>>),
+    /// Send and receive as fast as this.
+    Limit(LimitRequest, Answer),
     /// Stop sharing or downloading.
     Remove(RemoveRequest, oneshot::Sender<Result<(), ApiError>>),
 }
@@ -140,6 +143,11 @@ impl Control for NodeControl {
     async fn remove(&self, request: RemoveRequest) -> Result<(), ApiError> {
         let removed = self.ask(|answer| Command::Remove(request, answer)).await;
         removed.unwrap_or_else(|| Err(stopping()))
+    }
+
+    async fn limit(&self, request: LimitRequest) -> Result<Vec<Event>, ApiError> {
+        let limited = self.ask(|answer| Command::Limit(request, answer)).await;
+        limited.unwrap_or_else(|| Err(stopping()))
     }
 
     async fn stop(&self) {
@@ -226,6 +234,7 @@ impl Node {
             Command::Doctor(answer) => drop(answer.send(doctor::shown(&self.snapshot()))),
             Command::Peers(answer) => drop(answer.send(self.connected_peers())),
             Command::Select(request, answer) => self.select(&request, Asker::Select(answer)),
+            Command::Limit(request, answer) => self.handle_limit(&request, answer),
             Command::Remove(request, answer) => match self.find(&request.share) {
                 Ok(swarm) => self.remove_share(swarm, answer),
                 Err(error) => drop(answer.send(Err(error))),

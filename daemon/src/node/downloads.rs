@@ -9,8 +9,9 @@ use warren_proto::transfer::{Action, Download, Event, Reach, RequestId};
 use warren_proto::wire::{Part, PeerRequest};
 
 use super::peers::reach_of;
-use super::{Fetched, Node, NodeSender, RECEIVE_BUDGET_BYTES, ShareEvent, Stopping};
+use super::{Fetched, Node, NodeSender, ShareEvent, Stopping};
 use crate::control::model::ApiError;
+use crate::pace::Passage;
 use crate::peer::fetch::{FetchError, Progress, fetch};
 use crate::peer::{Common, count};
 use crate::share::metadata::{self, Question};
@@ -22,6 +23,7 @@ struct Order {
     connection: Connection,
     common: Arc<Common>,
     writer: Arc<Writer>,
+    passage: Passage,
     alias: u32,
     request: RequestId,
     chunk: ChunkIndex,
@@ -105,6 +107,10 @@ impl Node {
             connection: peer.connection.clone(),
             common: peer.common.clone(),
             writer: active.writer.clone(),
+            passage: Passage {
+                pace: self.config.pace.clone(),
+                share: swarm,
+            },
             alias,
             request,
             chunk,
@@ -171,17 +177,6 @@ impl Node {
         self.leave_on(peer, &swarm);
     }
 
-    /// Divides what may be in memory among the downloads.
-    pub(super) fn share_budget(&mut self) {
-        let downloading = |share: &&Share| matches!(share.phase, Phase::Downloading(_));
-        let swarms = self.shares.values().filter(downloading).map(Share::swarm);
-        let swarms: Vec<_> = swarms.collect();
-        let bytes = RECEIVE_BUDGET_BYTES / (swarms.len() as u64).max(1);
-        for swarm in swarms {
-            self.tell_download(swarm, Event::Budget { bytes });
-        }
-    }
-
     /// Asks one of the peers that describe the share for what the link does not say.
     fn ask_metadata(&mut self, swarm: SwarmId) {
         let node = self.me.clone();
@@ -219,8 +214,13 @@ impl Node {
             name: name.clone(),
         };
         let connection = peer.connection.clone();
+        let passage = Passage {
+            pace: self.config.pace.clone(),
+            share: swarm,
+        };
         let task = tokio::spawn(async move {
-            let result = metadata::learn(connection, question).await.map(Arc::new);
+            let learnt = metadata::learn(connection, question, passage).await;
+            let result = learnt.map(Arc::new);
             let event = ShareEvent::Learnt { peer: key, result };
             node.send_share(swarm, epoch, event).await;
         });
@@ -274,7 +274,8 @@ impl Order {
             len: self.len,
         };
         let _asked = self.common.ask();
-        let fetched = fetch(&self.connection, &request, self.len.into(), self);
+        let len = self.len.into();
+        let fetched = fetch(&self.connection, &request, len, &self.passage, self);
         match fetched.await {
             Ok(bytes) => self.store(bytes).await,
             Err(FetchError::Refused(reason)) => Fetched::Refused(reason),

@@ -146,6 +146,7 @@ impl Node {
                     self.unjoin(key, &swarm);
                 }
             }
+            PeerMessage::Yield { yields } => self.handle_yield(key, yields),
             PeerMessage::Hello(hello) => self.handle_hello(key, hello.features),
             PeerMessage::RelayAsk { alias, peer } => self.handle_relay_ask(key, alias, peer),
             PeerMessage::RelayOpen { id, peer, rtt_ms } => {
@@ -219,12 +220,11 @@ impl Node {
             return;
         };
         let (rtt, reach) = (peer.connection.rtt(), peer.reach());
-        if share.wants() {
-            peer.connection.expect_content();
-        }
+        peer.expects_content |= share.wants();
         let (offer, joint) = (share.offer().cloned(), peer.joints.get_mut(&swarm));
         // Whoever joins anew may say so twice: what was asked of it meanwhile is still under way.
         let is_new = joint.is_some_and(|joint| !std::mem::replace(&mut joint.is_source, true));
+        self.limit_peer(key);
         if is_new {
             self.open_complete(swarm);
             let peer = key;

@@ -7,13 +7,15 @@
 //!
 //! By concern: [`commands`] what the person asks, [`shares`] how shares begin and end,
 //! [`scheduling`] what the engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`]
-//! swarms on them, [`paths`] what becomes of them, [`relaying`] peers that relay, [`meeting`] trackers
-//! and introductions, [`neighbours`] whom of a large swarm we keep, [`report`] what is shown.
+//! swarms on them, [`limits`] how fast, [`paths`] what becomes of them, [`relaying`] peers that relay,
+//! [`meeting`] trackers and introductions, [`neighbours`] whom of a large swarm we keep, [`report`] what
+//! is shown.
 
 mod choosing;
 pub(crate) mod commands;
 mod downloads;
 mod joins;
+mod limits;
 mod meeting;
 mod neighbours;
 mod paths;
@@ -41,6 +43,7 @@ use warren_proto::wire::{Candidate, NoReason, Paths, PeerMessage};
 
 use crate::control::model::ApiError;
 use crate::control::source::Parsed;
+use crate::pace::Pace;
 use crate::peer::seat::PeerSeat;
 use crate::peer::session::SessionId;
 use crate::portmap::{PortNews, PortState};
@@ -50,9 +53,11 @@ use crate::share::metadata::MetadataError;
 use crate::share::offer::{Offer, Unserved};
 use crate::share::{Epoch, Share};
 use crate::store::error::StoreError;
+use crate::store::settings::{Manners, SpeedLimit};
 use crate::tracker::{TrackerEvent, TrackerId};
 use choosing::{Asker, Chosen};
 use commands::{Command, Hashed};
+pub(crate) use limits::limited;
 pub(crate) use meeting::OwnTracker;
 use meeting::{Gate, TrackerState};
 use paths::Drained;
@@ -252,6 +257,8 @@ pub(crate) struct NodeConfig {
     pub(crate) endpoint: Endpoint,
     /// Finds paths over it.
     pub(crate) punch: PunchHandle,
+    /// Keeps to limits.
+    pub(crate) pace: Arc<Pace>,
     /// Disk and database.
     pub(crate) depot: Arc<Depot>,
     /// Where downloads and `.p2p` files go.
@@ -296,6 +303,9 @@ pub(crate) struct Node {
     gate: Gate,
     /// Registrations that wait for the tracker's key, which their link needs.
     unlinked: Vec<Hashed>,
+    /// How fast we send and receive.
+    manners: Manners,
+    share_limits: BTreeMap<SwarmId, SpeedLimit>,
     disk_jobs: Arc<Semaphore>,
     counter: u64,
     next_tick: Instant,
@@ -336,6 +346,8 @@ impl Node {
             port: PortState::default(),
             gate: Gate::Closed(None),
             unlinked: Vec::new(),
+            manners: Manners::default(),
+            share_limits: BTreeMap::new(),
             disk_jobs: Arc::new(Semaphore::new(DISK_JOBS)),
             counter: 0,
             next_tick: now,
@@ -455,6 +467,7 @@ impl Node {
     fn tick(&mut self, now: Instant) {
         self.watch_gate(now);
         self.drop_strangers(now);
+        self.limit_peers();
         self.release_former(now);
         if let Some(relay) = &self.config.relay {
             relay.expire(now);

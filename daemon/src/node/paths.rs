@@ -111,6 +111,7 @@ impl Node {
             }
             PathNews::Network(candidates) => {
                 self.config.candidates = candidates;
+                self.exempt_lan();
                 self.hurry_upgrades();
                 self.tell_situation();
             }

@@ -16,6 +16,7 @@ use warren_proto::wire::peer::RELAYS;
 use warren_proto::wire::{Bounded, MemberState, PeerMessage};
 
 use super::Node;
+use super::limits::Buffers;
 use super::neighbours::Idleness;
 use super::paths::{Drained, Upgrade};
 use super::relaying::Relaying;
@@ -57,6 +58,14 @@ pub(super) struct Peer {
     pub(super) upgrade: Upgrade,
     /// What was said about relaying.
     pub(super) relaying: Relaying,
+    /// It is in the background: what we send it is to yield.
+    pub(super) is_background: bool,
+    /// What it was told of us.
+    pub(super) told_background: bool,
+    /// We want content of it, or it of us.
+    pub(super) expects_content: bool,
+    /// What QUIC holds for it.
+    pub(super) buffers: Buffers,
     /// Since when nothing moves.
     pub(super) idleness: Idleness,
 }
@@ -260,6 +269,7 @@ impl Node {
         peer.joints = known;
         let session = peer.session;
         self.peers.insert(key, peer);
+        self.set_background(key);
         self.join_wanted(key);
         session
     }
@@ -313,6 +323,7 @@ impl Node {
                 None => 0,
             },
             node: self.me.clone(),
+            pace: self.config.pace.clone(),
         };
         tokio::spawn(session::run(
             connection.clone(),
@@ -335,6 +346,10 @@ impl Node {
             has_been_silent: false,
             upgrade: Upgrade::new(Instant::now()),
             relaying: Relaying::default(),
+            is_background: false,
+            told_background: false,
+            expects_content: false,
+            buffers: Buffers::default(),
             idleness: Idleness::new(Instant::now()),
         }
     }

@@ -14,6 +14,7 @@ use crate::control::doctor::Snapshot;
 use crate::control::model::{
     self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareState,
 };
+use crate::pace::is_exempt;
 use crate::share::{Phase, Share, Watcher};
 
 impl Node {
@@ -131,7 +132,7 @@ impl Node {
         }
     }
 
-    /// Trackers, the port of our router, and shares.
+    /// Trackers, the port of our router, limits, and shares.
     pub(super) fn status(&self) -> Vec<Event> {
         let trackers = self.shown_trackers().map(Event::Tracker);
         let port = Event::PortMapping(self.port.shown());
@@ -140,7 +141,8 @@ impl Node {
             .keys()
             .filter_map(|swarm| self.shown_share(swarm));
         let shares = shares.map(Event::Share);
-        trackers.chain([port]).chain(shares).collect()
+        let before = trackers.chain([port, self.shown_limits()]);
+        before.chain(shares).collect()
     }
 
     /// One share.
@@ -148,6 +150,7 @@ impl Node {
         let share = self.shares.get(swarm)?;
         let download = self.download_of(swarm);
         let (verified_bytes, bytes) = share.bytes(download);
+        let limit = self.limit_of(swarm);
         Some(model::Share {
             content_id: share.record.id.to_string(),
             name: share.record.name.clone(),
@@ -158,6 +161,8 @@ impl Node {
             direct_bytes: share.received.direct_bytes,
             relayed_bytes: share.received.relayed_bytes,
             files: share.file_counts(),
+            up_bits_per_s: limit.up_bits_per_s,
+            down_bits_per_s: limit.down_bits_per_s,
             note: match &share.phase {
                 Phase::Stopped { error, .. } => Some(error.message.clone()),
                 _ => None,
@@ -214,6 +219,7 @@ impl Node {
                 rtt_ms: peer.connection.rtt().as_secs_f64() * 1000.0,
                 down_bytes: peer.common.down_bytes.load(Ordering::Relaxed),
                 up_bytes: peer.common.up_bytes.load(Ordering::Relaxed),
+                unlimited: is_exempt(&peer.connection),
             }
         })
     }

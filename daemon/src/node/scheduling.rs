@@ -172,7 +172,7 @@ impl Node {
         tell(peer, alias, &self.engine.greeting(swarm))
     }
 
-    fn tell_engine(&mut self, event: Event) {
+    pub(super) fn tell_engine(&mut self, event: Event) {
         // Only claims of peers about chunks can be out of range.
         let _ = self.engine.handle(Instant::now(), event);
     }

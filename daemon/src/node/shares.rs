@@ -401,6 +401,7 @@ impl Node {
         };
         self.active.remove(&swarm);
         self.leave_swarm(&swarm);
+        self.forget_limits(&swarm);
         let depot = self.config.depot.clone();
         let writer = super::downloads::writer_of(&share);
         let record = share.record.clone();

@@ -9,6 +9,8 @@ use warren_net::{Connection, FrameError, FrameReader, FrameWriter, SendError};
 use warren_proto::limits;
 use warren_proto::wire::{NoReason, PeerAnswer, PeerRequest};
 
+use crate::pace::Passage;
+
 /// Longest silence before an answer or within it. What is asked of a slow peer waits its turn
 /// there; the scheduler asks elsewhere long before.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -17,8 +19,10 @@ const SILENCE: Duration = Duration::from_secs(60);
 const REPORT_BYTES: usize = 256 * 1024;
 const REPORT_WAIT: Duration = Duration::from_secs(1);
 
-/// Pieces of a stream taken at once.
+/// Pieces of a stream taken at once, of a packet each, as they come; and while there is a limit, so that
+/// what is read, and room made for, is spread over time.
 const PIECES: usize = 32;
+const LIMITED_PIECES: usize = 8;
 
 /// Why there are no bytes.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +69,8 @@ impl Progress for () {
     async fn received(&self, _: u32) {}
 }
 
-/// Asks, and reads the whole answer, which must be `len` bytes, into memory.
+/// Asks, and reads the whole answer, which must be `len` bytes, into memory, as fast as `passage`
+/// lets it.
 ///
 /// # Errors
 ///
@@ -78,6 +83,7 @@ pub(crate) async fn fetch(
     connection: &Connection,
     request: &PeerRequest,
     len: u64,
+    passage: &Passage,
     progress: &impl Progress,
 ) -> Result<Vec<u8>, FetchError> {
     let mut stream = ask(connection, request, len).await?;
@@ -86,16 +92,22 @@ pub(crate) async fn fetch(
     let (mut reported, mut reported_at) = (0, Instant::now());
     let mut pieces: [Bytes; PIECES] = Default::default();
     while body.len() < len {
-        let read = timeout(SILENCE, stream.read_chunks(&mut pieces)).await;
+        let most = match passage.is_limited() {
+            true => LIMITED_PIECES,
+            false => PIECES,
+        };
+        let read = timeout(SILENCE, stream.read_chunks(&mut pieces[..most])).await;
         let Some(count) = read.map_err(|_| FetchError::Silent)?? else {
             return Err(FetchError::Truncated);
         };
+        let before = body.len();
         for piece in &mut pieces[..count] {
             if body.len() + piece.len() > len {
                 return Err(FetchError::Truncated);
             }
             body.extend_from_slice(&std::mem::take(piece));
         }
+        passage.received(connection, body.len() - before).await;
         let due = body.len() - reported >= REPORT_BYTES || reported_at.elapsed() >= REPORT_WAIT;
         if due && body.len() < len {
             progress.received((body.len() - reported) as u32).await;

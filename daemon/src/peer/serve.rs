@@ -11,7 +11,7 @@ use bytes::Bytes;
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
-use warren_net::{FrameReader, FrameWriter};
+use warren_net::{Connection, FrameReader, FrameWriter};
 use warren_proto::id::PublicKey;
 use warren_proto::limits;
 use warren_proto::transfer::engine::UploadId;
@@ -20,6 +20,7 @@ use warren_proto::wire::{NoReason, Part, PeerAnswer, PeerRequest};
 use super::session::SessionId;
 use super::{Close, Common, count};
 use crate::node::{Asked, NodeEvent, NodeSender};
+use crate::pace::{Pace, Passage};
 use crate::share::offer::{Offer, Piece, Unserved};
 
 /// How long a peer may take to say what it wants.
@@ -51,6 +52,10 @@ pub(super) struct Asker {
     pub(super) turns: Arc<Semaphore>,
     /// The node.
     pub(super) node: NodeSender,
+    /// Keeps to limits.
+    pub(super) pace: Arc<Pace>,
+    /// What the answer goes by.
+    pub(super) connection: Connection,
 }
 
 /// Answers the one request of this stream.
@@ -187,7 +192,7 @@ impl Answer {
                         self.say(PeerAnswer::Data { bytes }).await?;
                         begun = true;
                     }
-                    self.write(bytes.into()).await?;
+                    self.write(&offer, bytes.into()).await?;
                     let sent = NodeEvent::Sent { upload, bytes: len };
                     self.asker.node.send(sent).await;
                 }
@@ -213,7 +218,7 @@ impl Answer {
                 let mut rest = bytes;
                 while !rest.is_empty() {
                     let piece = rest.split_to(rest.len().min(PIECE_BYTES as usize));
-                    self.write(piece).await?;
+                    self.write(offer, piece).await?;
                 }
                 Ok(())
             }
@@ -248,12 +253,31 @@ impl Answer {
         said.map_err(|_| Abandoned)?.map_err(|_| Abandoned)
     }
 
-    async fn write(&mut self, bytes: Bytes) -> Result<(), Abandoned> {
-        let len = bytes.len();
-        let written = timeout(PIECE_TIMEOUT, self.writer.stream().write_chunk(bytes)).await;
-        written.map_err(|_| Abandoned)?.map_err(|_| Abandoned)?;
-        count(&self.asker.common.up_bytes, len);
+    /// Writes as the limits allow.
+    async fn write(&mut self, offer: &Offer, mut bytes: Bytes) -> Result<(), Abandoned> {
+        while !bytes.is_empty() {
+            let may = self.may_send(offer, bytes.len() as u32).await?;
+            let part = bytes.split_to(bytes.len().min(may as usize));
+            let len = part.len();
+            let written = timeout(PIECE_TIMEOUT, self.writer.stream().write_chunk(part)).await;
+            written.map_err(|_| Abandoned)?.map_err(|_| Abandoned)?;
+            count(&self.asker.common.up_bytes, len);
+        }
         Ok(())
+    }
+
+    /// How much may be sent now, at least one byte; waits for that, unless the peer gives up.
+    async fn may_send(&mut self, offer: &Offer, bytes: u32) -> Result<u32, Abandoned> {
+        let passage = Passage {
+            pace: self.asker.pace.clone(),
+            share: offer.swarm,
+        };
+        let stopped = self.writer.stream().stopped();
+        tokio::select! {
+            biased;
+            may = passage.send(&self.asker.connection, bytes) => Ok(may),
+            _ = stopped => Err(Abandoned),
+        }
     }
 }
 

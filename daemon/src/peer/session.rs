@@ -17,6 +17,7 @@ use warren_proto::wire::{Hello, PeerMessage};
 use super::serve::{self, Asker};
 use super::{Close, Common};
 use crate::node::{NodeEvent, NodeSender};
+use crate::pace::Pace;
 
 /// How long a peer may take to open its control stream and say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,6 +32,8 @@ pub(crate) struct Voice {
     pub(crate) features: u64,
     /// Hears what the peer says.
     pub(crate) node: NodeSender,
+    /// Keeps to limits.
+    pub(crate) pace: Arc<Pace>,
 }
 
 /// Which of the connections with a peer something is about.
@@ -107,7 +110,7 @@ async fn talk(
         common.until_proven().await;
         tokio::select! {
             ended = read(connection, id, node) => ended,
-            ended = answer(connection, id, common, node) => ended,
+            ended = answer(connection, id, common, voice) => ended,
         }
     };
     tokio::select! {
@@ -181,14 +184,16 @@ async fn answer(
     connection: &Connection,
     session: SessionId,
     common: &Arc<Common>,
-    node: &NodeSender,
+    voice: &Voice,
 ) -> Result<(), SessionError> {
     let asker = Asker {
         peer: connection.peer_key(),
         session,
         common: common.clone(),
         turns: Arc::new(Semaphore::new(ANSWERED_AT_ONCE)),
-        node: node.clone(),
+        node: voice.node.clone(),
+        pace: voice.pace.clone(),
+        connection: connection.clone(),
     };
     let mut answers = JoinSet::new();
     loop {

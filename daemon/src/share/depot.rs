@@ -19,6 +19,7 @@ use crate::store::error::StoreError;
 use crate::store::files::{Identities, ShareFiles};
 use crate::store::journal::{Journal, Recovered};
 use crate::store::register::{Hashing, Special, hash_share};
+use crate::store::settings::{Manners, SpeedLimit};
 use crate::store::sync::SyncError;
 
 /// Keeps the name of a journal apart from every other use of the swarm id, which it does not tell.
@@ -79,6 +80,32 @@ impl Depot {
         self.db
             .upsert(record)
             .map_err(|error| ApiError::from(&error))
+    }
+
+    /// What holds for all shares together, and for single ones, as it was kept.
+    pub(crate) fn limits(&self) -> Result<(Manners, Vec<(SwarmId, SpeedLimit)>), ApiError> {
+        let found = self.db.manners();
+        let found = found.and_then(|manners| Ok((manners, self.db.share_limits()?)));
+        found.map_err(|error| ApiError::from(&error))
+    }
+
+    /// Keeps what holds for all shares together.
+    pub(crate) fn keep_manners(&self, manners: &Manners) -> Result<(), ApiError> {
+        let kept = self.db.set_manners(manners);
+        kept.map_err(|error| ApiError::from(&error))
+    }
+
+    /// Keeps the limit of one share.
+    pub(crate) fn keep_share_limit(
+        &self,
+        swarm: &SwarmId,
+        limit: SpeedLimit,
+    ) -> Result<(), ApiError> {
+        let kept = match limit == SpeedLimit::default() {
+            true => self.db.forget_share_limit(swarm),
+            false => self.db.set_share_limit(swarm, limit),
+        };
+        kept.map_err(|error| ApiError::from(&error))
     }
 
     /// Notes where a share stands. It is not lost if that fails: the next start finds out again.
@@ -405,6 +432,7 @@ impl Depot {
     ) -> Result<(), ApiError> {
         self.db
             .remove(swarm)
+            .and_then(|_| self.db.forget_share_limit(swarm))
             .map_err(|error| ApiError::from(&error))?;
         self.forget_journal(swarm)?;
         let discarded = partial.map_or(Ok(()), ShareFiles::discard_partial);

@@ -15,6 +15,7 @@ use warren_proto::limits;
 use warren_proto::wire::{Part, PeerRequest};
 
 use super::writer::verify;
+use crate::pace::Passage;
 use crate::peer::fetch::{FetchError, fetch};
 
 /// Time for all of it, beside that of [`SLOWEST_BYTES_PER_S`].
@@ -22,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A peer that is slower than this gives way to another one.
 const SLOWEST_BYTES_PER_S: u64 = 16 * 1024;
+
+/// What is received for it while we are limited, of the limit, at least.
+const LIMIT_PART: u64 = 16;
 
 /// Digits of the content id in the name of a share whose peers suggest none that is allowed.
 const NAME_DIGITS: usize = 16;
@@ -67,13 +71,18 @@ pub(crate) enum MetadataError {
 pub(crate) async fn learn(
     connection: Connection,
     question: Question,
+    passage: Passage,
 ) -> Result<Content, MetadataError> {
-    let extra = question.size.min(limits::MANIFEST_BYTES as u64) / SLOWEST_BYTES_PER_S;
+    // A limit of ours is no fault of a peer.
+    let limit = passage.receive_bytes_per_s().unwrap_or(u64::MAX);
+    let slowest = SLOWEST_BYTES_PER_S.min(limit / LIMIT_PART).max(1);
+    let extra = question.size.min(limits::MANIFEST_BYTES as u64) / slowest;
     let patience = PATIENCE + Duration::from_secs(extra);
     let name = name(&question);
     let asking = Asking {
         connection,
         question,
+        passage,
     };
     let learning = async {
         match asking.question.kind {
@@ -97,6 +106,7 @@ fn name(question: &Question) -> ShareName {
 struct Asking {
     connection: Connection,
     question: Question,
+    passage: Passage,
 }
 
 impl Asking {
@@ -172,7 +182,7 @@ impl Asking {
     /// A peer that offers another number of bytes than its own description implies lies in one
     /// of the two.
     async fn bytes(&self, request: &PeerRequest, len: u64) -> Result<Vec<u8>, MetadataError> {
-        match fetch(&self.connection, request, len, &()).await {
+        match fetch(&self.connection, request, len, &self.passage, &()).await {
             Err(FetchError::Length { .. }) => Err(MetadataError::False("its size")),
             other => Ok(other?),
         }

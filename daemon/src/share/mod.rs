@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use warren_proto::content::Content;
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::{Download, Reach, RequestId};
 use warren_proto::wire::{MemberState, Paths};
@@ -238,6 +239,14 @@ impl Share {
             Phase::Metadata(_) | Phase::Downloading(_) => true,
             Phase::Preparing { is_new, .. } => is_new,
             Phase::Finishing(_) | Phase::Seeding(_) | Phase::Stopped { .. } => false,
+        }
+    }
+
+    /// What is being fetched of it.
+    pub(crate) fn downloaded(&self) -> Option<&Content> {
+        match &self.phase {
+            Phase::Downloading(active) => Some(&active.writer.offer.content),
+            _ => None,
         }
     }
 

@@ -4,7 +4,8 @@
 //! manifest, so a restarted daemon needs no `.p2p` file. A database that is damaged, foreign or
 //! from a newer program is reported and left as it is.
 //!
-//! Not here: which chunks of an unfinished share are there (`store::journal`).
+//! Not here: which chunks of an unfinished share are there (`store::journal`), limits of speed
+//! (`store::settings`).
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use warren_proto::id::{ContentId, Kind, Secret, SwarmId};
 
 use super::files::Identities;
 use super::open_files::lock;
+use super::settings;
 use crate::control::wish::Wish;
 
 /// Marks the file as ours (`application_id` of the SQLite file format): "Wrrn".
@@ -183,8 +185,17 @@ impl ShareDb {
                 });
             }
         }
+        settings::create(&connection).map_err(&at)?;
         let (connection, path) = (Mutex::new(connection), path.to_owned());
         Ok(ShareDb { connection, path })
+    }
+
+    /// Works on the database.
+    pub(super) fn with<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, DbError> {
+        work(&lock(&self.connection)).map_err(sorted(&self.path))
     }
 
     /// Adds a share, or replaces the record of the same swarm.

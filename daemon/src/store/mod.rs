@@ -1,7 +1,7 @@
 //! What a daemon keeps on disk: the files of shares, and what is known about them.
 //!
 //! [`files`] maps chunks to files, [`journal`] remembers which of them survived, [`db`] lists the
-//! shares, [`register`] makes a share out of what lies on the disk. All of it blocks: call it from
+//! shares, [`settings`] keeps limits, [`register`] makes a share out of what lies on the disk. All of it blocks: call it from
 //! threads that may.
 //!
 //! Not here: which chunks to fetch (`warren_proto::transfer`), when to write and sync (`engine`).
@@ -21,6 +21,7 @@ mod open_files;
 mod partial;
 mod record;
 pub mod register;
+pub mod settings;
 pub mod sync;
 mod walk;
 

@@ -77,6 +77,7 @@ impl Daemon {
             tracker_pin: Some(pin),
             listen: Some("127.0.0.1:0".parse().unwrap()),
             paths,
+            limits: Default::default(),
             relay_for_swarm,
             downloads: downloads.clone(),
             port_mapping: PortMapping::WhereNeeded,

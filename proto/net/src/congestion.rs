@@ -1,18 +1,26 @@
-//! What a controller of congestion is told when a connection goes by another path.
+//! What a controller of congestion is told from outside: that a connection goes by another path, and
+//! that it is to yield to whatever else is on its path.
 //!
 //! When a path dies under a full window, all of it counts as under way, and nothing more may leave
 //! but QUIC's probes, which come ever more rarely (RFC 9002 §6.2.1). Once another path is found,
-//! [`Detour`] lets a packet or two out at once: their acknowledgement tells QUIC what was lost. That
+//! [`Cues::take_detour`] lets a packet or two out at once: their acknowledgement tells QUIC what was lost. That
 //! was no congestion, so the controller does not hear of it.
+//!
+//! While a connection yields, [`Ledbat`] decides alone; what would decide otherwise goes on hearing
+//! everything, as of a sender that has little to send.
+
+mod ledbat;
 
 use std::any::Any;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
 use quinn_proto::RttEstimator;
+
+use ledbat::Ledbat;
 
 /// What may leave beyond the window after a change of path: two packets of the usual size, though
 /// QUIC asks before a batch and not before each packet.
@@ -21,21 +29,31 @@ const SPARE_BYTES: u64 = 3_000;
 /// More than is ever under way: what a connection may have sent and not acknowledged is bounded.
 const ANY_BYTES: u64 = 1 << 30;
 
-/// The changes of path of one connection; clones share them.
+/// What is told to the controller of one connection; clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Detour(Arc<Changes>);
+pub(crate) struct Cues(Arc<Told>);
 
 #[derive(Debug, Default)]
-struct Changes {
+struct Told {
     spare_bytes: AtomicU64,
     latest: Mutex<Option<Instant>>,
+    yields: AtomicBool,
 }
 
-impl Detour {
+impl Cues {
     /// The connection goes by another path now: a little may leave whatever is under way.
-    pub(crate) fn take(&self, now: Instant) {
+    pub(crate) fn take_detour(&self, now: Instant) {
         self.0.spare_bytes.store(SPARE_BYTES, Ordering::Relaxed);
         *self.latest() = Some(now);
+    }
+
+    /// The connection leaves the path to others from now on, or not any more.
+    pub(crate) fn set_yielding(&self, yields: bool) {
+        self.0.yields.store(yields, Ordering::Relaxed);
+    }
+
+    fn is_yielding(&self) -> bool {
+        self.0.yields.load(Ordering::Relaxed)
     }
 
     /// Whether that little has not left yet.
@@ -64,38 +82,54 @@ impl Detour {
     }
 }
 
-/// Makes controllers that know of detours.
-pub(crate) struct WithDetour {
+/// Makes controllers that heed cues.
+pub(crate) struct WithCues {
     pub(crate) factory: Arc<dyn ControllerFactory + Send + Sync>,
-    pub(crate) detour: Detour,
+    pub(crate) cues: Cues,
 }
 
-impl ControllerFactory for WithDetour {
+impl ControllerFactory for WithCues {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Detoured {
+        Box::new(Cued {
             inner: Arc::clone(&self.factory).build(now, current_mtu),
-            detour: self.detour.clone(),
+            cues: self.cues.clone(),
+            ledbat: None,
+            mtu: current_mtu,
         })
     }
 }
 
-/// A controller and the detours it hears nothing of.
-struct Detoured {
+/// A controller, and what it hears nothing of.
+struct Cued {
     inner: Box<dyn Controller>,
-    detour: Detour,
+    cues: Cues,
+    /// Decides while the connection yields.
+    ledbat: Option<Ledbat>,
+    mtu: u16,
 }
 
-impl fmt::Debug for Detoured {
+impl Cued {
+    /// Begins to yield, or ends it, if that was said.
+    fn heed(&mut self, now: Instant, rtt: &RttEstimator) {
+        match (&self.ledbat, self.cues.is_yielding()) {
+            (None, true) => self.ledbat = Some(Ledbat::new(now, self.mtu, rtt.min())),
+            (Some(_), false) => self.ledbat = None,
+            _ => (),
+        }
+    }
+}
+
+impl fmt::Debug for Cued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Detoured")
+        f.debug_struct("Cued")
             .field("window", &self.window())
             .finish_non_exhaustive()
     }
 }
 
-impl Controller for Detoured {
+impl Controller for Cued {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
-        self.detour.sent(bytes);
+        self.cues.sent(bytes);
         self.inner.on_sent(now, bytes, last_packet_number);
     }
 
@@ -107,7 +141,12 @@ impl Controller for Detoured {
         app_limited: bool,
         rtt: &RttEstimator,
     ) {
-        self.inner.on_ack(now, sent, bytes, app_limited, rtt);
+        self.heed(now, rtt);
+        if let Some(ledbat) = &mut self.ledbat {
+            ledbat.acked(sent, bytes, rtt.get());
+        }
+        let limited = app_limited || self.ledbat.is_some();
+        self.inner.on_ack(now, sent, bytes, limited, rtt);
     }
 
     fn on_end_acks(
@@ -117,8 +156,14 @@ impl Controller for Detoured {
         app_limited: bool,
         largest_packet_num_acked: Option<u64>,
     ) {
-        let largest = largest_packet_num_acked;
-        self.inner.on_end_acks(now, in_flight, app_limited, largest);
+        if let Some(ledbat) = &mut self.ledbat {
+            ledbat.end_acks(now, app_limited);
+        }
+        let (largest, limited) = (
+            largest_packet_num_acked,
+            app_limited || self.ledbat.is_some(),
+        );
+        self.inner.on_end_acks(now, in_flight, limited, largest);
     }
 
     fn on_congestion_event(
@@ -128,21 +173,30 @@ impl Controller for Detoured {
         is_persistent_congestion: bool,
         lost_bytes: u64,
     ) {
-        if !self.detour.is_past(sent) {
-            let persistent = is_persistent_congestion;
-            self.inner
-                .on_congestion_event(now, sent, persistent, lost_bytes);
+        if self.cues.is_past(sent) {
+            return;
         }
+        let persistent = is_persistent_congestion;
+        if let Some(ledbat) = &mut self.ledbat {
+            ledbat.lost(now, sent, persistent);
+        }
+        self.inner
+            .on_congestion_event(now, sent, persistent, lost_bytes);
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.mtu = new_mtu;
+        if let Some(ledbat) = &mut self.ledbat {
+            ledbat.set_mtu(new_mtu);
+        }
         self.inner.on_mtu_update(new_mtu);
     }
 
     fn window(&self) -> u64 {
-        match self.detour.is_open() {
-            true => ANY_BYTES,
-            false => self.inner.window(),
+        match &self.ledbat {
+            _ if self.cues.is_open() => ANY_BYTES,
+            Some(ledbat) => ledbat.window(),
+            None => self.inner.window(),
         }
     }
 
@@ -151,9 +205,11 @@ impl Controller for Detoured {
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Detoured {
+        Box::new(Cued {
             inner: self.inner.clone_box(),
-            detour: self.detour.clone(),
+            cues: self.cues.clone(),
+            ledbat: self.ledbat.clone(),
+            mtu: self.mtu,
         })
     }
 
@@ -176,9 +232,9 @@ mod tests {
 
     #[test]
     fn a_detour_lets_a_little_leave_whatever_is_under_way() {
-        let (detour, mut controller) = controller();
+        let (cues, mut controller) = controller();
         let (now, window) = (Instant::now(), controller.window());
-        detour.take(now);
+        cues.take_detour(now);
         let mut copy = controller.clone_box();
         assert_eq!(controller.window(), ANY_BYTES);
         copy.on_sent(now, 1_400, 1);
@@ -189,10 +245,10 @@ mod tests {
 
     #[test]
     fn what_was_lost_on_an_earlier_path_is_no_congestion() {
-        let (detour, mut controller) = controller();
+        let (cues, mut controller) = controller();
         let start = Instant::now();
         let later = start + Duration::from_secs(1);
-        detour.take(later);
+        cues.take_detour(later);
         controller.on_sent(later, SPARE_BYTES, 1);
         let window = controller.window();
         controller.on_congestion_event(later, start, false, 1200);
@@ -201,12 +257,12 @@ mod tests {
         assert!(controller.window() < window);
     }
 
-    fn controller() -> (Detour, Box<dyn Controller>) {
-        let detour = Detour::default();
-        let factory = Arc::new(WithDetour {
+    fn controller() -> (Cues, Box<dyn Controller>) {
+        let cues = Cues::default();
+        let factory = Arc::new(WithCues {
             factory: Arc::new(CubicConfig::default()),
-            detour: detour.clone(),
+            cues: cues.clone(),
         });
-        (detour, factory.build(Instant::now(), 1200))
+        (cues, factory.build(Instant::now(), 1200))
     }
 }

@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use warren_proto::id::PublicKey;
 use warren_proto::proof::{self, Side};
 
-use crate::congestion::Detour;
+use crate::congestion::Cues;
 use crate::exporter::EarlyExporter;
 use crate::socket::{Class, Socket};
 use crate::tls::{Protocol, key_of};
@@ -27,18 +27,14 @@ pub struct Connection {
     peer_key: PublicKey,
     protocol: Protocol,
     class: Class,
-    detour: Detour,
+    cues: Cues,
     early: Option<EarlyExporter>,
 }
 
 impl Connection {
     /// Wraps a connection whose handshake is over; `None` if it is not one of ours, which the
     /// verifier has ruled out.
-    pub(crate) fn new(
-        quic: quinn::Connection,
-        socket: Arc<Socket>,
-        detour: Detour,
-    ) -> Option<Self> {
+    pub(crate) fn new(quic: quinn::Connection, socket: Arc<Socket>, cues: Cues) -> Option<Self> {
         let certificates = quic
             .peer_identity()?
             .downcast::<Vec<CertificateDer<'static>>>()
@@ -53,7 +49,7 @@ impl Connection {
             peer_key,
             protocol,
             class,
-            detour,
+            cues,
             early: None,
         })
     }
@@ -62,7 +58,7 @@ impl Connection {
     pub(crate) fn early(
         quic: quinn::Connection,
         socket: Arc<Socket>,
-        detour: Detour,
+        cues: Cues,
         peer_key: PublicKey,
         exporter: EarlyExporter,
     ) -> Self {
@@ -73,7 +69,7 @@ impl Connection {
             peer_key,
             protocol: Protocol::Peer,
             class,
-            detour,
+            cues,
             early: Some(exporter),
         }
     }
@@ -159,13 +155,30 @@ impl Connection {
     /// next message leaves although the congestion window may be
     /// full, and what was lost on the old path counts as no congestion.
     pub fn path_changed(&self) {
-        self.detour.take(Instant::now());
+        self.cues.take_detour(Instant::now());
     }
 
     /// Makes room for content from this peer, which until now could send little before it was read.
     pub fn expect_content(&self) {
-        let window = VarInt::from_u32(transport::CONTENT_WINDOW_BYTES);
-        self.quic.set_receive_window(window);
+        self.set_receive_buffer(None);
+    }
+
+    /// Leaves the path to whatever else is on it from now on, with what we send, or not any more.
+    pub fn set_yielding(&self, yields: bool) {
+        self.cues.set_yielding(yields);
+    }
+
+    /// Lets the peer send so many bytes before they are read; `None` is what content at full speed
+    /// takes. What it may send already it may send still.
+    pub fn set_receive_buffer(&self, bytes: Option<u32>) {
+        let window = bytes.unwrap_or(transport::CONTENT_WINDOW_BYTES);
+        self.quic.set_receive_window(VarInt::from_u32(window));
+    }
+
+    /// Lets so many bytes be written before they are acknowledged; `None` is as many as are of use.
+    pub fn set_send_buffer(&self, bytes: Option<u32>) {
+        let window = bytes.map_or(transport::SEND_WINDOW_BYTES, u64::from);
+        self.quic.set_send_window(window);
     }
 
     /// quinn's own handle: streams, statistics.

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use warren_proto::id::PublicKey;
 
-use crate::congestion::Detour;
+use crate::congestion::Cues;
 use crate::connection::Connection;
 use crate::exporter::{EarlyExporter, Taker};
 use crate::identity::{CERTIFICATE_NAME, Identity};
@@ -215,9 +215,9 @@ impl Endpoint {
         protocol: Protocol,
         expect: Expect,
     ) -> Result<Connection, ConnectError> {
-        let detour = Detour::default();
+        let cues = Cues::default();
         let way = Way::Direct(addr);
-        let transport = Arc::new(transport::transport(protocol, way, &detour));
+        let transport = Arc::new(transport::transport(protocol, way, &cues));
         if !self.socket.dial(addr, Arc::downgrade(&transport)) {
             let source = "the address belongs to a route".into();
             return Err(ConnectError::Refused { addr, source });
@@ -227,7 +227,7 @@ impl Endpoint {
             addr,
             protocol,
             transport,
-            detour,
+            cues,
         };
         self.dial(dial, expect).await
     }
@@ -260,23 +260,23 @@ impl Endpoint {
             });
         }
         let addr = self.socket.real_addr(route);
-        let detour = Detour::default();
+        let cues = Cues::default();
         let way = Way::of(&self.socket, route);
-        let mut transport = transport::transport(protocol, way, &detour);
+        let mut transport = transport::transport(protocol, way, &cues);
         transport::expect_rtt(&mut transport, initial_rtt);
         let dial = Dial {
             to: route,
             addr,
             protocol,
             transport: Arc::new(transport),
-            detour,
+            cues,
         };
         self.dial(dial, expect).await
     }
 
     async fn dial(&self, dial: Dial, expect: Expect) -> Result<Connection, ConnectError> {
         let Dial { to, addr, .. } = dial;
-        let detour = dial.detour.clone();
+        let cues = dial.cues.clone();
         let refused = |source| ConnectError::Refused { addr, source };
         let verifier = KeyVerifier::new(expect);
         let config = self
@@ -287,7 +287,7 @@ impl Endpoint {
             .connect_with(config, to, CERTIFICATE_NAME)
             .map_err(|error| refused(error.into()))?;
         match timeout(HANDSHAKE_TIMEOUT, connecting).await {
-            Ok(Ok(quic)) => Connection::new(quic, Arc::clone(&self.socket), detour)
+            Ok(Ok(quic)) => Connection::new(quic, Arc::clone(&self.socket), cues)
                 .ok_or_else(|| refused("no identity".into())),
             Err(_) | Ok(Err(ConnectionError::TimedOut)) => Err(ConnectError::TimedOut { addr }),
             Ok(Err(error)) => Err(match verifier.mismatch() {
@@ -360,7 +360,7 @@ struct Dial {
     addr: SocketAddr,
     protocol: Protocol,
     transport: Arc<TransportConfig>,
-    detour: Detour,
+    cues: Cues,
 }
 
 /// Someone whose first packet has arrived. Dropping it refuses them.
@@ -434,9 +434,9 @@ impl Incoming {
     ///
     /// When the packet begins no handshake.
     pub fn begin(self, initial_rtt: Option<Duration>) -> Result<Handshake, AcceptError> {
-        let detour = Detour::default();
+        let cues = Cues::default();
         let way = Way::of(&self.socket, self.quic.remote_address());
-        let mut transport = self.profile.transport(way, &detour);
+        let mut transport = self.profile.transport(way, &cues);
         transport::expect_rtt(&mut transport, initial_rtt);
         let route = self.route();
         let owner = route.and_then(|route| self.socket.owner_of(route));
@@ -452,8 +452,8 @@ impl Incoming {
             (_, Err(connecting)) => (None, Box::pin(connecting)),
             (owner, Ok((quic, proven))) => {
                 let early = owner.map(|(owner, _)| {
-                    let (socket, detour) = (Arc::clone(&self.socket), detour.clone());
-                    Connection::early(quic.clone(), socket, detour, owner, exporter)
+                    let (socket, cues) = (Arc::clone(&self.socket), cues.clone());
+                    Connection::early(quic.clone(), socket, cues, owner, exporter)
                 });
                 (early, Box::pin(complete(quic, proven)))
             }
@@ -463,7 +463,7 @@ impl Incoming {
             completing,
             route,
             socket: self.socket,
-            detour,
+            cues,
             _permit: self.permit,
         })
     }
@@ -523,7 +523,7 @@ pub struct Handshake {
     completing: Completing,
     route: Option<SocketAddr>,
     socket: Arc<Socket>,
-    detour: Detour,
+    cues: Cues,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -556,7 +556,7 @@ impl Handshake {
             .inspect_err(|_| close_unusable(unusable.as_ref()))
             .map_err(|_| AcceptError::TimedOut)??;
         let unusable = quic.clone();
-        Connection::new(quic, Arc::clone(&self.socket), self.detour)
+        Connection::new(quic, Arc::clone(&self.socket), self.cues)
             .filter(|connection| may_use(&self.socket, self.route, connection.peer_key()))
             .ok_or_else(|| {
                 close_unusable(Some(&unusable));

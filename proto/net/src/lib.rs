@@ -30,7 +30,8 @@ pub use identity::{Identity, IdentityError};
 pub use link::{Link, LinkError, LinkReader, LinkWriter};
 pub use relay::{Relay, RelayCounts, Seat, Way};
 pub use socket::{
-    Class, Datagram, RelayBatch, Relayed, Socket, SocketCounters, Unsolicited, Via, canonical,
+    Carried, Class, Datagram, RelayBatch, Relayed, Socket, SocketCounters, Subnet, Unsolicited,
+    Via, canonical,
 };
 pub use tcp::connection::{TcpConnection, TcpReader, TcpWriter, Tunnel};
 pub use tcp::{TcpIncoming, TcpListener, connect_tcp};

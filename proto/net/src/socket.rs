@@ -21,6 +21,7 @@ mod extra;
 mod ids;
 mod inbox;
 mod low_ttl;
+mod meter;
 mod open;
 mod quic;
 mod relay;
@@ -47,6 +48,8 @@ pub use extra::Via;
 use extra::{Extra, Extras};
 pub(crate) use ids::LocalIds;
 use inbox::{Arrival, Inbox};
+use meter::Meter;
+pub use meter::{Carried, Subnet};
 pub(crate) use open::lacks_ipv6;
 pub use relay::{RelayBatch, Relayed};
 pub use routes::{Class, Unsolicited};
@@ -79,6 +82,7 @@ pub struct Socket {
     local_ids: LocalIds,
     routes: Routes,
     counters: Arc<Counters>,
+    meter: Meter,
 }
 
 impl Socket {
@@ -137,6 +141,7 @@ impl Socket {
             routes: Routes::new(unsolicited, local_ids.clone()),
             local_ids,
             counters,
+            meter: Meter::default(),
         }))
     }
 
@@ -175,6 +180,7 @@ impl Socket {
         let sent = self.io.try_io(Interest::WRITABLE, || {
             low_ttl::send(&self.io, bytes, to, ttl)
         });
+        self.meter.count_sent(&datagram(bytes, to, None));
         if let Err(error) = sent {
             self.counters.send_errors.add(1);
             tracing::trace!(%to, %error, "packet not sent");
@@ -214,6 +220,7 @@ impl Socket {
             return self.send_raw_ttl(bytes, to, ttl);
         }
         let to = self.kernel_addr(to);
+        self.meter.count_sent(&datagram(bytes, to, None));
         self.send_by(via, |extra| match ttl {
             Some(ttl) => extra.send_ttl(bytes, to, ttl),
             None => extra.send(&datagram(bytes, to, None)),
@@ -226,6 +233,7 @@ impl Socket {
             return self.send_raw_from(bytes, to, local_ip);
         }
         let datagram = datagram(bytes, self.kernel_addr(to), local_ip);
+        self.meter.count_sent(&datagram);
         self.send_by(via, |extra| extra.send(&datagram));
     }
 
@@ -314,11 +322,28 @@ impl Socket {
         let Some(route) = route.filter(|_| !bytes.is_empty()) else {
             return self.counters.stray.add(1);
         };
+        self.meter.count_tunnelled(0, bytes.len());
         self.hand_in(Arrival {
             route,
             stride: bytes.len(),
             bytes,
         });
+    }
+
+    /// What was carried so far, by this socket and the further ones.
+    pub fn carried(&self) -> Carried {
+        self.meter.read()
+    }
+
+    /// Counts in [`carried`](Self::carried) no more what goes between us and these; instead of those
+    /// that were named before.
+    pub fn set_exempt(&self, subnets: Vec<Subnet>) {
+        self.meter.set_exempt(subnets);
+    }
+
+    /// Whether what goes between us and an address is not counted.
+    pub fn is_exempt(&self, ip: IpAddr) -> bool {
+        self.meter.is_exempt(ip)
     }
 
     /// Every relayed datagram from now on that is not of a session of ours; for whoever relays. A second

@@ -13,7 +13,7 @@ use quinn::{AckFrequencyConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use warren_proto::limits;
 
-use crate::congestion::{Detour, WithDetour};
+use crate::congestion::{Cues, WithCues};
 use crate::socket::{Class, Socket, canonical};
 use crate::tls::Protocol;
 
@@ -47,7 +47,7 @@ const STRANGER_WINDOW_BYTES: u32 = 256 << 10;
 pub(crate) const CONTENT_WINDOW_BYTES: u32 = 64 << 20;
 
 /// What may be written to a peer connection and not yet acknowledged.
-const SEND_WINDOW_BYTES: u64 = 16 << 20;
+pub(crate) const SEND_WINDOW_BYTES: u64 = 16 << 20;
 
 /// Parallel requests that a peer may have open with us.
 const PEER_STREAMS: u32 = 256;
@@ -133,10 +133,10 @@ impl Profile {
     }
 
     /// How to behave towards who dialled us.
-    pub(crate) fn transport(self, way: Way, detour: &Detour) -> TransportConfig {
+    pub(crate) fn transport(self, way: Way, cues: &Cues) -> TransportConfig {
         match self {
             Self::Tracker => tracker_transport(),
-            Self::Daemon => peer_transport(way, detour),
+            Self::Daemon => peer_transport(way, cues),
         }
     }
 
@@ -161,7 +161,7 @@ fn tracker_transport() -> TransportConfig {
 }
 
 /// How to behave towards a peer.
-fn peer_transport(way: Way, detour: &Detour) -> TransportConfig {
+fn peer_transport(way: Way, cues: &Cues) -> TransportConfig {
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(PACKETS_PER_ACK))
         .reordering_threshold(VarInt::from_u32(REORDERING_PACKETS));
@@ -177,18 +177,18 @@ fn peer_transport(way: Way, detour: &Detour) -> TransportConfig {
         .initial_mtu(INITIAL_MTU_BYTES)
         .mtu_discovery_config(way.mtu_discovery())
         .ack_frequency_config(Some(acks))
-        .congestion_controller_factory(Arc::new(WithDetour {
+        .congestion_controller_factory(Arc::new(WithCues {
             factory: congestion(way),
-            detour: detour.clone(),
+            cues: cues.clone(),
         }));
     transport
 }
 
 /// How to behave, by what the connection is for and where it leads.
-pub(crate) fn transport(protocol: Protocol, way: Way, detour: &Detour) -> TransportConfig {
+pub(crate) fn transport(protocol: Protocol, way: Way, cues: &Cues) -> TransportConfig {
     match protocol {
         Protocol::Tracker => tracker_transport(),
-        Protocol::Peer => peer_transport(way, detour),
+        Protocol::Peer => peer_transport(way, cues),
     }
 }
 

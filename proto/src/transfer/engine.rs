@@ -14,11 +14,14 @@
 //! * `uploads` serves few receivers at a time, the neediest first, each in its own order, and gives
 //!   every share its part;
 //! * `invitations` suggests something to a neighbour when an uplink would idle;
-//! * `slots` finds how many receivers fill the uplink.
+//! * `slots` finds how many receivers fill the uplink, `places` counts them.
+//!
+//! Not here: how fast bytes may go ([`super::shaper`]).
 
 mod injection;
 mod invitations;
 mod news;
+mod places;
 mod share;
 mod slots;
 #[cfg(test)]
@@ -97,6 +100,13 @@ pub enum Event {
         upload: UploadId,
         /// How many since the last such event.
         bytes: u32,
+    },
+    /// What a share gives has a limit of its own from now on, or not any more.
+    Limited {
+        /// Its swarm.
+        swarm: SwarmId,
+        /// Whether it has.
+        is_limited: bool,
     },
     /// Nothing more will be sent of an upload, served or not.
     UploadEnded {
@@ -200,6 +210,9 @@ impl Engine {
                 self.handle_asked(peer, chunk, asked);
             }
             Event::Sent { upload, bytes } => self.uploads.sent(upload, bytes),
+            Event::Limited { swarm, is_limited } => {
+                self.uploads.set_limited(now, swarm, is_limited);
+            }
             Event::UploadEnded { upload } => {
                 self.uploads.end(upload);
                 self.invitations.stir();
@@ -346,7 +359,7 @@ impl Engine {
                 self.changed.remove(&swarm);
                 continue;
             };
-            let queued = |peer: &PublicKey| self.uploads.queued_of(peer);
+            let queued = |peer: &PublicKey| self.uploads.queued_of(&swarm, peer);
             if let Some(action) = share.poll(now, swarm, queued) {
                 return Some(action);
             }

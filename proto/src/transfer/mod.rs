@@ -10,6 +10,9 @@
 //! `rate` and `window` (how much may be outstanding), `peer` (one source and its requests),
 //! `patience` (what can be had directly before long), `endgame` (which request to ask of a second peer).
 //!
+//! Beside it: [`engine`] (all shares of a daemon), [`shaper`] (how fast bytes may go, and `rounds`,
+//! whose turn it is).
+//!
 //! Not here: the requests on the wire ([`crate::wire::peer`]), hashing and writing what arrives
 //! (`warren-daemon`).
 
@@ -22,7 +25,9 @@ mod holdings;
 mod patience;
 mod peer;
 mod rate;
+mod rounds;
 mod selection;
+pub mod shaper;
 mod window;
 
 use std::fmt;

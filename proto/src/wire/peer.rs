@@ -31,6 +31,7 @@ const RELAY_ASK: u16 = 0x0048;
 const RELAY_OPEN: u16 = 0x0049;
 const RELAY_REFUSED: u16 = 0x004a;
 const SUGGEST: u16 = 0x004b;
+const YIELD: u16 = 0x004c;
 const CHUNK: u16 = 0x0050;
 const HASHES: u16 = 0x0051;
 const GRAINS: u16 = 0x0052;
@@ -126,6 +127,11 @@ pub enum PeerMessage {
         peer: PublicKey,
         /// Why.
         reason: NoRelay,
+    },
+    /// Leave our path to others with what you send us (`client daemon --background`), or not any more.
+    Yield {
+        /// Whether to; not, unless it was said.
+        yields: bool,
     },
     /// We leave the swarm; the alias is free again.
     Leave {
@@ -233,6 +239,7 @@ impl Message for PeerMessage {
             PeerMessage::RelayRefused { .. } => RELAY_REFUSED,
             PeerMessage::Leave { .. } => LEAVE,
             PeerMessage::Suggest { .. } => SUGGEST,
+            PeerMessage::Yield { .. } => YIELD,
         }
     }
 
@@ -254,6 +261,7 @@ impl Message for PeerMessage {
             PeerMessage::RelayAsk { alias, peer } => encode_fields(&(alias, peer)),
             PeerMessage::RelayOpen { id, peer, rtt_ms } => encode_fields(&(id, peer, rtt_ms)),
             PeerMessage::RelayRefused { peer, reason } => encode_fields(&(peer, reason)),
+            PeerMessage::Yield { yields } => encode_fields(yields),
             PeerMessage::Leave { alias } => encode_fields(alias),
         }
     }
@@ -312,6 +320,9 @@ impl Message for PeerMessage {
                 let (peer, reason) = decode_fields(kind, body)?;
                 PeerMessage::RelayRefused { peer, reason }
             }
+            YIELD => PeerMessage::Yield {
+                yields: decode_fields(kind, body)?,
+            },
             LEAVE => PeerMessage::Leave {
                 alias: decode_fields(kind, body)?,
             },

@@ -447,6 +447,7 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
             .prop_map(|(peer, reason)| PeerMessage::RelayRefused { peer, reason }),
         (alias, any::<bool>())
             .prop_map(|(alias, supplied)| PeerMessage::Supplied { alias, supplied }),
+        any::<bool>().prop_map(|yields| PeerMessage::Yield { yields }),
     ]
 }
 

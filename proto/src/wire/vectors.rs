@@ -233,6 +233,7 @@ fn control_stream_between_peers() {
             supplied: true,
         },
     );
+    check("yield", &PeerMessage::Yield { yields: true });
     check("leave alias", &PeerMessage::Leave { alias: 7 });
 }
 

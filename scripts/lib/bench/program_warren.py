@@ -34,6 +34,8 @@ class Warren(Program):
         self.contact = f"{OUR_ADDRESS}:59000#{key}"
         self.manifest = f"{self.lab.folder}/file.p2p"
         self.asked, self.sent = {}, {}
+        # What daemons are started with beside the rest.
+        self.flags = {}
 
     def seed(self, peer):
         self.stand_by(peer)
@@ -43,7 +45,8 @@ class Warren(Program):
 
     def stand_by(self, peer):
         folder = f"{peer.folder}/files"
-        daemon = self.client(peer, "daemon", 1, self.contact, "--downloads", folder)
+        flags = self.flags.get(peer, ())
+        daemon = self.client(peer, "daemon", 1, self.contact, "--downloads", folder, *flags)
         peer.control = Control(home(peer))
         daemon.wait_for(lambda: connected(peer.control))
 

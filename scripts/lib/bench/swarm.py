@@ -9,13 +9,14 @@ import sys
 
 import lab
 import program_torrent
+import rate_limit
 import scenario as scenarios
 import swarm_picture
 import swarm_report
 import swarm_run
 from options import add_network, network, target
 from program_warren import Warren
-from scenario import PRESETS, RESERVED
+from scenario import PRESETS, RATE_LIMIT
 
 PROGRAMS = {kind.name: kind for kind in (Warren, *program_torrent.ALL)}
 
@@ -28,7 +29,7 @@ theory allows. Needs no root; everything ends with it.
 """
 
 MORE = "presets:\n" + "\n".join(f"  {name:<12} {one.words()}" for name, one in PRESETS.items())
-MORE += f"\n  {', '.join(RESERVED):<12} not yet: Warren has no limits\n\nprograms: {', '.join(PROGRAMS)}\n"
+MORE += f"\n  {RATE_LIMIT:<12} whether the wire keeps to limits (--up RATES), and TCP beside a background transfer\n\nprograms: {', '.join(PROGRAMS)}\n"
 MORE += "\nExit codes: 0 all complete and intact, 1 some not, 2 usage, 77 not possible on this machine."
 
 
@@ -36,6 +37,8 @@ def main(arguments):
     options = parsed(arguments)
     lab.enter()
     Warren.bin = options.bin
+    if options.preset == RATE_LIMIT:
+        return limits(options)
     scenario = chosen(options)
     setting = network(options, scenario.links(), scenario.seeds, scenario.rtt_ms, scenario.loss_percent)
     kinds = available(options.programs.split(","))
@@ -54,6 +57,13 @@ def main(arguments):
             print(json.dumps(results[-1]) if options.json else swarm_report.line(results[-1]), flush=True)
     conclude(scenario, results, options)
     sys.exit(0 if all(result["complete"] and result["intact"] for result in results) else 1)
+
+
+def limits(options):
+    if why := Warren.missing():
+        raise lab.Cannot(why, "Build it, or name where it is with --bin.")
+    os.makedirs(os.path.dirname(SOURCE))
+    rate_limit.main(options, make_source)
 
 
 def measured(kind, scenario, digest, setting):
@@ -127,10 +137,11 @@ def parsed(arguments):
 
 
 def problems(options):
-    if options.preset in RESERVED:
-        yield f"{options.preset} is not there yet: Warren has no limits"
+    if options.preset == RATE_LIMIT:
+        if options.programs != Warren.name:
+            yield f"{RATE_LIMIT} is for {Warren.name} alone"
     elif options.preset not in PRESETS:
-        yield f"there is no preset {options.preset}: {', '.join(PRESETS)}"
+        yield f"there is no preset {options.preset}: {', '.join(PRESETS)}, {RATE_LIMIT}"
     else:
         scenario = chosen(options)
         if not (1 <= scenario.leechers <= 200 and 1 <= scenario.seeds <= 20 and 1 <= scenario.size_mib <= 4096):

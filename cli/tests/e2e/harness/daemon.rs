@@ -183,6 +183,7 @@ impl Daemon {
                     let unasked = [PortMappingState::Waiting, PortMappingState::Unneeded];
                     assert!(unasked.contains(&port.state), "{port:?}");
                 }
+                Event::Limits(_) => (),
                 other => panic!("{other:?} in a status"),
             }
         }

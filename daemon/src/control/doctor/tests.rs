@@ -614,6 +614,7 @@ fn peer(name: &str, path: PeerPath) -> Peer {
         kind: None,
         relayed_by: None,
         reached_ms: None,
+        unlimited: false,
     }
 }
 

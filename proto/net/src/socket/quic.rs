@@ -157,6 +157,7 @@ impl Socket {
     /// see would make it try again without end.
     fn send_batch_by(&self, extra: &Extra, transmit: &Transmit<'_>) -> io::Result<()> {
         self.send_parts(extra.state.max_gso_segments(), transmit, |part| {
+            self.meter.count_sent(part);
             if let Err(error) = extra.send(part) {
                 self.counters.send_errors.add(1);
                 tracing::trace!(to = %part.destination, %error, "packet not sent");
@@ -195,6 +196,10 @@ impl Socket {
         };
         let send = || state.try_send((&self.io).into(), transmit);
         match self.io.try_io(Interest::WRITABLE, send) {
+            Ok(()) => {
+                self.meter.count_sent(transmit);
+                Ok(())
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             Err(_) if transmit.src_ip.is_some() => self.send_part(&Transmit {
                 src_ip: None,
@@ -205,7 +210,6 @@ impl Socket {
                 tracing::trace!(to = %transmit.destination, %error, "packet not sent");
                 Ok(())
             }
-            Ok(()) => Ok(()),
         }
     }
 
@@ -215,6 +219,7 @@ impl Socket {
         let segment = segment_of(transmit);
         for start in (0..batch.len()).step_by(segment) {
             let bytes = batch.slice(start..batch.len().min(start + segment));
+            self.meter.count_tunnelled(bytes.len(), 0);
             if queue.try_send(Relayed { id, bytes }).is_err() {
                 self.counters.relay_overflow.add(1);
             }
@@ -284,6 +289,7 @@ impl Socket {
     }
 
     fn receive_buffer(&self, via: Via, meta: &mut RecvMeta, buf: &mut [u8]) -> bool {
+        self.meter.count_received(meta.addr, meta.len, meta.stride);
         let batch = &mut buf[..meta.len];
         let found = sort(batch, meta.stride, |segment| {
             if !self.taker.hand(via, meta, segment) {

@@ -21,6 +21,9 @@ struct Steps {
     engine: Engine,
     now: Instant,
     uploads: u64,
+    /// What each upload is of, and what is left of it.
+    asked: BTreeMap<UploadId, (SwarmId, u32)>,
+    sending: BTreeSet<UploadId>,
 }
 
 impl Steps {
@@ -32,6 +35,8 @@ impl Steps {
             engine,
             now,
             uploads: 0,
+            asked: BTreeMap::new(),
+            sending: BTreeSet::new(),
         };
         steps.open(SWARM, count, has_all);
         steps
@@ -73,6 +78,11 @@ impl Steps {
 
     /// A peer asks for a chunk.
     fn ask(&mut self, swarm: SwarmId, n: u8, chunk: u32) -> UploadId {
+        self.ask_for(swarm, n, chunk, CHUNK_BYTES)
+    }
+
+    /// A peer asks for so many bytes of a chunk.
+    fn ask_for(&mut self, swarm: SwarmId, n: u8, chunk: u32, bytes: u32) -> UploadId {
         self.uploads += 1;
         let upload = UploadId(self.uploads);
         let content = chunks(1000);
@@ -81,9 +91,33 @@ impl Steps {
             swarm,
             peer: key(n),
             chunk: content.layout.chunk(chunk).unwrap(),
-            bytes: CHUNK_BYTES,
+            bytes,
         });
+        self.asked.insert(upload, (swarm, bytes));
         upload
+    }
+
+    /// All that is served shares the uplink, for so many steps. Bytes of the two shares that went out.
+    fn share_uplink(&mut self, steps: u32) -> [u32; 2] {
+        let mut given = [0; 2];
+        for _ in 0..steps {
+            self.wait(1);
+            for upload in self.served() {
+                self.sending.insert(upload);
+            }
+            let bytes = CHUNK_BYTES / 8;
+            for upload in self.sending.clone() {
+                let (swarm, left) = self.asked[&upload];
+                given[usize::from(swarm == OTHER)] += bytes;
+                self.tell(Event::Sent { upload, bytes });
+                self.asked.insert(upload, (swarm, left - bytes));
+                if left == bytes {
+                    self.sending.remove(&upload);
+                    self.tell(Event::UploadEnded { upload });
+                }
+            }
+        }
+        given
     }
 
     fn poll(&mut self) -> Vec<Action> {
@@ -311,25 +345,49 @@ fn one_peer_is_served_in_the_order_in_which_it_asked() {
 }
 
 #[test]
-fn a_share_that_was_given_less_comes_first() {
+fn shares_give_as_many_bytes_whatever_the_size_of_their_chunks_and_who_asks() {
     let mut steps = Steps::new(1000, true);
     steps.open(OTHER, 1000, true);
-    let mut given = [0; 2];
-    let (mut first, mut second) = (BTreeSet::new(), BTreeSet::new());
+    let small = CHUNK_BYTES / 8;
     for chunk in 0..200 {
-        // Three peers ask for the one, one for the other.
         for n in 1..=3 {
-            first.insert(steps.ask(SWARM, n, chunk));
+            steps.ask(SWARM, n, chunk);
         }
-        second.insert(steps.ask(OTHER, 4, chunk));
-    }
-    for _ in 0..300 {
-        for upload in steps.served() {
-            given[usize::from(second.contains(&upload))] += 1;
-            steps.send(upload);
+        for n in 4..=5 {
+            steps.ask_for(OTHER, n, chunk, small);
         }
     }
-    assert!(given[1] * 2 >= given[0], "{given:?}");
+    let given = steps.share_uplink(250);
+    assert!(
+        given[1] * 10 >= given[0] * 9 && given[0] * 10 >= given[1] * 9,
+        "{given:?}"
+    );
+}
+
+#[test]
+fn a_share_with_a_limit_of_its_own_takes_no_places_of_others() {
+    let mut steps = Steps::new(1000, true);
+    steps.open(OTHER, 1000, true);
+    let swarm = OTHER;
+    let first: Vec<_> = (1..=2).map(|n| steps.ask(OTHER, n, 1)).collect();
+    assert_eq!(steps.served(), first);
+    let waits = steps.ask(SWARM, 1, 1);
+    assert_eq!(steps.served(), []);
+    steps.tell(Event::Limited {
+        swarm,
+        is_limited: true,
+    });
+    assert_eq!(steps.served(), [waits]);
+    // And back: the places it takes count again.
+    steps.tell(Event::Limited {
+        swarm,
+        is_limited: false,
+    });
+    steps.send(waits);
+    steps.ask(SWARM, 1, 2);
+    assert_eq!(steps.served(), []);
+    steps.send(first[0]);
+    assert_eq!(steps.served().len(), 1);
 }
 
 #[test]

@@ -1,19 +1,21 @@
 //! Whom to serve next.
 //!
 //! Few receivers at a time, so that the first of them has a whole chunk soon and can pass it on; each
-//! in the order in which it asked; the share first that has been given least. One place is for the
-//! receiver that misses most, the others for whoever has waited longest: if all places were, all peers
-//! would serve the same one, whose downlink would be full while their uplinks idle.
+//! in the order in which it asked. Shares take turns, so that each gives as many bytes whatever the
+//! size of its chunks. One place is for the receiver that misses most, the others for whoever has
+//! waited longest: if all places were, all peers would serve the same one, whose downlink would be full
+//! while their uplinks idle. A receiver is a peer in one share: who fetches two shares of us is two.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::UploadId;
-use super::slots::Slots;
+use super::places::Places;
 use crate::id::{PublicKey, SwarmId};
+use crate::transfer::rounds::Rounds;
 
-/// Requests of one peer that may wait.
+/// Requests of one receiver that may wait.
 const WAITING: usize = 256;
 /// The next request of a receiver is begun once no more than this is left of the one before, and no
 /// more than half, that nothing idles between them.
@@ -32,6 +34,9 @@ pub(super) struct Asked {
     pub(super) bytes: u32,
 }
 
+/// A peer in one share.
+type Who = (SwarmId, PublicKey);
+
 #[derive(Debug, Default)]
 struct Receiver {
     /// Requests, and when each came.
@@ -43,8 +48,7 @@ struct Receiver {
 
 #[derive(Debug)]
 struct Served {
-    peer: PublicKey,
-    swarm: SwarmId,
+    who: Who,
     bytes: u32,
     left: u32,
     /// Whether its receiver was chosen because it needs most.
@@ -54,11 +58,15 @@ struct Served {
 /// What peers have asked of us.
 #[derive(Debug)]
 pub(super) struct Uploads {
-    slots: Slots,
-    receivers: BTreeMap<PublicKey, Receiver>,
+    places: Places,
+    receivers: BTreeMap<Who, Receiver>,
+    /// Of how many shares each peer is a receiver.
+    asking: BTreeMap<PublicKey, usize>,
     served: BTreeMap<UploadId, Served>,
     /// Who asked for what waits.
-    owners: BTreeMap<UploadId, PublicKey>,
+    owners: BTreeMap<UploadId, Who>,
+    /// Whose turn it is among shares.
+    rounds: Rounds,
     /// Bytes given of each share; one that comes later starts at the least of them.
     given: BTreeMap<SwarmId, u64>,
     count: u64,
@@ -70,10 +78,12 @@ pub(super) struct Uploads {
 impl Uploads {
     pub(super) fn new(now: Instant) -> Uploads {
         Uploads {
-            slots: Slots::new(now),
+            places: Places::new(now),
             receivers: BTreeMap::new(),
+            asking: BTreeMap::new(),
             served: BTreeMap::new(),
             owners: BTreeMap::new(),
+            rounds: Rounds::default(),
             given: BTreeMap::new(),
             count: 0,
             next_look: now,
@@ -92,15 +102,26 @@ impl Uploads {
         self.given.remove(swarm);
     }
 
+    /// Whether what a share gives has a limit of its own: then its receivers wait for that, and not
+    /// for the uplink, and must not take the places of others.
+    pub(super) fn set_limited(&mut self, now: Instant, swarm: SwarmId, is_limited: bool) {
+        self.places.set_apart(now, swarm, is_limited);
+        self.is_settled = false;
+    }
+
     /// A peer asks; false when too much of its waits already.
     pub(super) fn ask(&mut self, peer: PublicKey, asked: Asked) -> bool {
-        let receiver = self.receivers.entry(peer).or_default();
+        let who = (asked.swarm, peer);
+        let receiver = self.receivers.entry(who).or_default();
         if receiver.waiting.len() >= WAITING {
             return false;
         }
+        if receiver.is_idle() {
+            *self.asking.entry(peer).or_default() += 1;
+        }
         receiver.waiting.push_back((self.count, asked));
         receiver.waiting_bytes += u64::from(asked.bytes);
-        self.owners.insert(asked.upload, peer);
+        self.owners.insert(asked.upload, who);
         self.count += 1;
         self.is_settled = false;
         true
@@ -111,8 +132,8 @@ impl Uploads {
         if let Some(served) = self.served.get_mut(&upload) {
             served.left = served.left.saturating_sub(bytes);
             self.is_settled &= !served.is_nearly_out();
-            self.slots.sent(bytes);
-            if let Some(given) = self.given.get_mut(&served.swarm) {
+            self.places.sent(&served.who.0, bytes);
+            if let Some(given) = self.given.get_mut(&served.who.0) {
                 *given += u64::from(bytes);
             }
         }
@@ -120,39 +141,61 @@ impl Uploads {
 
     /// An upload is over, served or not.
     pub(super) fn end(&mut self, upload: UploadId) {
-        let served = self.served.remove(&upload).map(|served| served.peer);
-        let Some(peer) = served.or_else(|| self.owners.remove(&upload)) else {
+        let served = self.served.remove(&upload);
+        if let Some(served) = &served {
+            self.rounds.give_back(served.who.0, served.left.into());
+        }
+        let served = served.map(|served| served.who);
+        let Some(who) = served.or_else(|| self.owners.remove(&upload)) else {
             return;
         };
-        let Some(receiver) = self.receivers.get_mut(&peer) else {
+        let Some(receiver) = self.receivers.get_mut(&who) else {
             return;
         };
         self.is_settled = false;
         receiver.finish(upload);
         if receiver.is_idle() {
-            self.receivers.remove(&peer);
+            self.remove(who);
         }
     }
 
-    /// Bytes a peer has asked for that it is not served yet.
-    pub(super) fn queued_of(&self, peer: &PublicKey) -> u64 {
-        let receiver = self.receivers.get(peer);
+    /// A receiver has nothing more to wait for.
+    fn remove(&mut self, who: Who) {
+        let (swarm, peer) = who;
+        self.receivers.remove(&who);
+        if let Some(shares) = self.asking.get_mut(&peer) {
+            *shares -= 1;
+            if *shares == 0 {
+                self.asking.remove(&peer);
+            }
+        }
+        let (least, most) = (PublicKey([0; 32]), PublicKey([u8::MAX; 32]));
+        let mut others = self.receivers.range((swarm, least)..=(swarm, most));
+        if others.next().is_none() {
+            self.rounds.forget(&swarm);
+        }
+    }
+
+    /// Bytes of a share that a peer has asked for and is not served yet.
+    pub(super) fn queued_of(&self, swarm: &SwarmId, peer: &PublicKey) -> u64 {
+        let receiver = self.receivers.get(&(*swarm, *peer));
         receiver.map_or(0, |receiver| receiver.waiting_bytes)
     }
 
-    /// Peers that have asked for something that is not sent.
+    /// Receivers that have asked for something that is not sent, of what has no limit of its own.
     pub(super) fn receivers(&self) -> usize {
-        self.receivers.len()
+        let shares = self.receivers.keys().map(|(swarm, _)| swarm);
+        shares.filter(|swarm| self.places.is_common(swarm)).count()
     }
 
-    /// Whether a peer is not one of them.
+    /// Whether a peer has asked for nothing that is not sent.
     pub(super) fn is_idle(&self, peer: &PublicKey) -> bool {
-        !self.receivers.contains_key(peer)
+        !self.asking.contains_key(peer)
     }
 
-    /// How many are served at once.
+    /// How many of those are served at once.
     pub(super) fn places(&self) -> usize {
-        self.slots.count()
+        self.places.common()
     }
 
     /// Bytes given of a share, in steps within which shares are equal.
@@ -170,18 +213,17 @@ impl Uploads {
         if self.is_settled {
             return None;
         }
-        let Some((peer, by_need)) = self.neediest(need) else {
+        let Some((who, by_need)) = self.neediest(need) else {
             self.is_settled = true;
             return None;
         };
-        let receiver = self.receivers.get_mut(&peer)?;
+        let receiver = self.receivers.get_mut(&who)?;
         let (_, asked) = receiver.waiting.pop_front()?;
         receiver.waiting_bytes -= u64::from(asked.bytes);
         receiver.served.push(asked.upload);
         self.owners.remove(&asked.upload);
         let served = Served {
-            peer,
-            swarm: asked.swarm,
+            who,
             bytes: asked.bytes,
             left: asked.bytes,
             by_need,
@@ -197,43 +239,67 @@ impl Uploads {
     }
 
     fn look(&mut self, now: Instant) {
-        if self.busy() < self.slots.count() {
-            self.slots.idle();
-        }
+        // Each upload that is not nearly out takes a place.
+        let served = self.served.values().filter(|it| !it.is_nearly_out());
+        self.places.count_busy(served.map(|it| &it.who.0));
+        self.places.note_idle();
         if now >= self.next_look {
-            self.slots.look(now);
+            self.places.look(now);
             self.is_settled = false;
             self.next_look = now + LOOK_EVERY;
         }
     }
 
-    fn neediest(&self, need: impl Fn(&SwarmId, &PublicKey) -> u32) -> Option<(PublicKey, bool)> {
-        if self.busy() >= self.slots.count() {
-            return None;
-        }
-        let mut served = self.served.values();
-        let by_need = !served.any(|served| served.by_need && !served.is_nearly_out());
-        let due = self.receivers.iter().filter_map(|(peer, receiver)| {
-            let (order, asked) = receiver.waiting.front()?;
-            let is_free = match receiver.served.as_slice() {
-                [] => true,
-                [only] => self.is_nearly_out(only),
-                _ => false,
+    /// Of the share whose turn it is, the neediest, or who has waited longest; whether it is for its need.
+    fn neediest(&mut self, need: impl Fn(&SwarmId, &PublicKey) -> u32) -> Option<(Who, bool)> {
+        // Receivers come share by share.
+        let mut able: Vec<(SwarmId, u64)> = Vec::new();
+        let mut firsts: Vec<((Reverse<u32>, u64), Who)> = Vec::new();
+        for (who, receiver) in &self.receivers {
+            let (swarm, peer) = *who;
+            let front = receiver.waiting.front();
+            let Some((order, asked)) = front.filter(|_| self.may_begin(&swarm, receiver)) else {
+                continue;
             };
-            if !is_free {
-                return None;
+            let need = match self.goes_by_need(&swarm) {
+                true => need(&swarm, &peer),
+                false => 0,
+            };
+            let rank = (Reverse(need), *order);
+            let offer = (swarm, u64::from(asked.bytes));
+            match (firsts.last_mut(), able.last_mut()) {
+                (Some(first), Some(last)) if last.0 == swarm => {
+                    if rank < first.0 {
+                        (*first, *last) = ((rank, *who), offer);
+                    }
+                }
+                _ => {
+                    firsts.push((rank, *who));
+                    able.push(offer);
+                }
             }
-            let given = self.given(&asked.swarm);
-            let need = Reverse(if by_need { need(&asked.swarm, peer) } else { 0 });
-            Some((given, need, *order, *peer))
-        });
-        due.min().map(|(_, _, _, peer)| (peer, by_need))
+        }
+        let swarm = self.rounds.next(&able)?;
+        let mut firsts = firsts.into_iter().map(|(_, who)| who);
+        let who = firsts.find(|(share, _)| *share == swarm)?;
+        Some((who, self.goes_by_need(&swarm)))
     }
 
-    /// Uploads that are not nearly out: each takes a place.
-    fn busy(&self) -> usize {
+    /// Whether the place that is for the neediest is free where the receivers of a share have theirs.
+    fn goes_by_need(&self, swarm: &SwarmId) -> bool {
         let served = self.served.values();
-        served.filter(|served| !served.is_nearly_out()).count()
+        let mut busy = served.filter(|served| served.by_need && !served.is_nearly_out());
+        !busy.any(|served| self.places.are_alike(&served.who.0, swarm))
+    }
+
+    /// Whether the next request of a receiver may be begun.
+    fn may_begin(&self, swarm: &SwarmId, receiver: &Receiver) -> bool {
+        let is_free = match receiver.served.as_slice() {
+            [] => true,
+            [only] => self.is_nearly_out(only),
+            _ => false,
+        };
+        is_free && self.places.has_room(swarm)
     }
 
     fn is_nearly_out(&self, upload: &UploadId) -> bool {

@@ -1,0 +1,110 @@
+//! `client limit`, and how limits look.
+
+use warren_daemon::control::model::{ApiError, Event, LimitRequest, Limits, Share};
+use warren_proto::content::path::printable;
+
+use crate::commands::Client;
+use crate::text;
+
+impl Client {
+    /// Changes how fast the daemon may send and receive, and shows how fast that is now.
+    ///
+    /// # Errors
+    /// When the daemon does not answer or refuses, or there is no such share.
+    pub(crate) async fn limit(self, request: LimitRequest) -> Result<(), ApiError> {
+        let events = self.daemon.tell::<Vec<Event>>("limit", &request).await?;
+        self.show_limits(&events)
+    }
+}
+
+/// Of all shares together; `None` where there is nothing to tell.
+pub(crate) fn limits_line(limits: &Limits) -> String {
+    let mut words = vec![rates(limits.up_bits_per_s, limits.down_bits_per_s)];
+    if limits.background {
+        words.push("in the background".to_owned());
+    }
+    if limits.lan_unlimited {
+        let peers = text::count(limits.exempt_peers.into(), "peer");
+        words.push(format!("unlimited in the local network ({peers})"));
+    }
+    format!("limits  {}", words.join(", "))
+}
+
+/// Whether anything is other than without limits.
+pub(crate) fn is_limited(limits: &Limits) -> bool {
+    let Limits {
+        up_bits_per_s,
+        down_bits_per_s,
+        background,
+        lan_unlimited,
+        exempt_peers: _,
+    } = *limits;
+    up_bits_per_s.or(down_bits_per_s).is_some() || background || lan_unlimited
+}
+
+/// Of one share.
+pub(crate) fn share_limits_line(share: &Share) -> String {
+    let name = printable(&share.name);
+    let rates = rates(share.up_bits_per_s, share.down_bits_per_s);
+    format!("limits  {name}: {rates}")
+}
+
+/// Both directions: `up 20 Mbit/s, down off`.
+pub(crate) fn rates(up: Option<u64>, down: Option<u64>) -> String {
+    format!("up {}, down {}", rate(up), rate(down))
+}
+
+fn rate(bits_per_s: Option<u64>) -> String {
+    let units = [
+        (1_000_000_000, "Gbit/s"),
+        (1_000_000, "Mbit/s"),
+        (1_000, "kbit/s"),
+    ];
+    let Some(bits) = bits_per_s else {
+        return "off".to_owned();
+    };
+    let unit = units.iter().find(|(unit, _)| bits >= *unit);
+    match unit {
+        // At most three digits after the point, and none that are 0.
+        Some((unit, name)) => format!(
+            "{} {name}",
+            (bits as f64 / *unit as f64 * 1e3).round() / 1e3
+        ),
+        None => format!("{bits} bit/s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_as_people_write_them() {
+        for (bits, expected) in [
+            (None, "off"),
+            (Some(20_000_000), "20 Mbit/s"),
+            (Some(2_500_000_000), "2.5 Gbit/s"),
+            (Some(64_000), "64 kbit/s"),
+            (Some(1_234_567), "1.235 Mbit/s"),
+            (Some(9), "9 bit/s"),
+        ] {
+            assert_eq!(rate(bits), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_not_limited_is_not_spoken_of() {
+        let mut limits = Limits::default();
+        assert!(!is_limited(&limits));
+        limits.background = true;
+        assert!(is_limited(&limits));
+        assert_eq!(
+            limits_line(&limits),
+            "limits  up off, down off, in the background"
+        );
+        (limits.lan_unlimited, limits.exempt_peers) = (true, 1);
+        limits.up_bits_per_s = Some(1_000_000);
+        let line = "limits  up 1 Mbit/s, down off, in the background, unlimited in the local network (1 peer)";
+        assert_eq!(limits_line(&limits), line);
+    }
+}
