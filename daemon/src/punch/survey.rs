@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep_until, timeout};
 use warren_proto::nat::{
     Confidence, Dependence, FilteringProbe, Guessing, MappingProbe, Measured, Observation,
-    Observers,
+    Observers, PrimerHops,
 };
 use warren_proto::wire::{NatFiltering, NatMapping, Technique};
 
@@ -69,6 +69,7 @@ pub(super) struct Survey {
     reflexive: Option<SocketAddr>,
     mapping: Option<NatMapping>,
     dependence: Option<Dependence>,
+    primer_hops: PrimerHops,
     /// Whether anything else than what was found would be a coincidence.
     confidence: Confidence,
     /// Whether the tracker has shown us by two IP addresses: then peers are not asked.
@@ -102,6 +103,7 @@ impl Default for Survey {
             reflexive: None,
             mapping: None,
             dependence: None,
+            primer_hops: PrimerHops::LEAST,
             confidence: Confidence::Low,
             compares_addresses: false,
             observers: Observers::new(),
@@ -184,6 +186,7 @@ impl Survey {
             mapping,
             dependence: self.dependence,
             filtering,
+            primer_hops: self.primer_hops,
             reflexive: self.reflexive?,
             stun: self.server?.main,
             advice,
@@ -316,9 +319,9 @@ impl Survey {
             Depth::Quick => self.go_deep(now, &measured),
             Depth::Thorough => {
                 tracing::debug!(?measured.mapping, ?measured.dependence, ?measured.hairpinning,
-                    ?measured.confidence, "our nat, measured thoroughly");
+                    ?measured.confidence, ?measured.primer_hops, "our nat, measured thoroughly");
                 (self.mapping, self.dependence) = (Some(measured.mapping), measured.dependence);
-                self.confidence = measured.confidence;
+                (self.confidence, self.primer_hops) = (measured.confidence, measured.primer_hops);
             }
         }
         self.combine()
@@ -754,7 +757,7 @@ mod tests {
                 let mapped = SocketAddr::from(([203, 0, 113, 7], port));
                 let answer = credentials.encode_answer(transaction, mapped);
                 probe.handle_datagram(now, transmit.to, &answer);
-                asked.push(transmit.via);
+                asked.extend(Some(transmit.via).filter(|_| transmit.ttl.is_none()));
             }
             asked
         }

@@ -8,7 +8,7 @@
 //!
 //! | what opens flows | at most | charge |
 //! | --- | ---: | --- |
-//! | survey of our NAT: the main socket to two or three addresses of a tracker, 5 further ones, 32 where ports are random | 37, at each connection to a tracker and change of network | free |
+//! | survey of our NAT: the main socket to two or three addresses of a tracker, more than once, 5 further ones, 32 where ports are random | 37, at each connection to a tracker and change of network | free |
 //! | the filtering probe: a socket of its own to two ports | 3, with each survey | [`UNSEEN`] |
 //! | checks, primers among them: the main socket to 8 candidates and 4 addresses learnt | 12 an attempt | unasked |
 //! | samples of a sequence, and sockets opened to be foretold | 18 an attempt | free, unasked |

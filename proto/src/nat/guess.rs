@@ -47,7 +47,7 @@ use rand::rngs::StdRng;
 
 use super::probe::{Dependence, Question};
 use super::stun::{Message, Transaction};
-use super::{MAIN, Transmit, usable};
+use super::{MAIN, PrimerHops, Transmit, usable};
 use crate::wire::{CandidateKind, NatFiltering, NatMapping, Rendezvous, Technique};
 use plan::{Class, Role, SPRAY, role};
 use sampling::Sampling;
@@ -91,6 +91,8 @@ pub struct Guessing {
     pub dependence: Option<Dependence>,
     /// What our NAT lets in, as the tracker was told.
     pub filtering: NatFiltering,
+    /// How far a check may travel that opens our NATs ([`super::Measured::primer_hops`]).
+    pub primer_hops: PrimerHops,
     /// Where the tracker sees our main socket.
     pub reflexive: SocketAddr,
     /// A STUN port of the tracker, of the same family.
@@ -507,12 +509,19 @@ impl Guess {
 
     /// What is sent between two samples.
     fn open(&mut self) -> Vec<Shot> {
-        let (via, filtering) = (self.easy_via, self.filtering);
+        let (via, opening) = (self.easy_via, self.opening());
         match (self.role, self.theirs) {
             (Role::Lining, Class::Ranged(range)) => {
-                shots::open_run(via, self.told.ip(), range, filtering, &mut self.rng)
+                shots::open_run(via, self.told.ip(), range, opening, &mut self.rng)
             }
-            _ => shots::open_one(via, self.told, filtering),
+            _ => shots::open_one(via, self.told, opening, self.rounds - 1),
+        }
+    }
+
+    fn opening(&self) -> shots::Opening {
+        shots::Opening {
+            filtering: self.filtering,
+            primer_hops: self.settings.primer_hops,
         }
     }
 
@@ -593,7 +602,7 @@ impl Guess {
                 };
                 let first = self.next_via;
                 self.next_via += shots::openings(range) as u16;
-                shots::open_many(first..self.next_via, address, self.filtering)
+                shots::open_many(first..self.next_via, address, self.opening())
             }
             (Role::Spraying, Class::Ranged(range)) => {
                 shots::birthday(self.easy_via, address.ip(), range, &mut self.rng)

@@ -593,6 +593,7 @@ fn own(mapping: NatMapping) -> Guessing {
         mapping,
         dependence: None,
         filtering: NatFiltering::PortDependent,
+        primer_hops: PrimerHops::LEAST,
         reflexive: OWN.parse().unwrap(),
         stun: stun(),
         advice: None,

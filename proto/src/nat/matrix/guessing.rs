@@ -230,6 +230,48 @@ fn a_sequence_and_a_block_meet_in_a_crowd() {
 }
 
 #[test]
+fn a_carriers_nat_behind_a_homes_is_opened_and_one_that_clashes_is_not_shut() {
+    for routers in [1, 2, 6] {
+        for (kinds, is_carrier) in [
+            ([CLASHING, RANDOM], [false, true]),
+            ([RANDOM, CLASHING], [true, false]),
+            ([CLASHING, BLOCK], [false, true]),
+            ([CLASHING, SEQUENTIAL], [false, true]),
+        ] {
+            let met = met(60, |seed| Pair {
+                is_carrier,
+                routers: Routers {
+                    to_servers: routers,
+                    to_peer: routers,
+                },
+                ..Pair::of(kinds[0], kinds[1], seed)
+            });
+            assert!(met >= 57, "{met} of 60, {routers} routers: {kinds:?}");
+        }
+    }
+}
+
+#[test]
+fn neighbours_whose_tracker_is_far_still_meet_though_one_router_is_between_them() {
+    for (ours, floor) in [(RANDOM, 40), (BLOCK, 90), (SEQUENTIAL, 90)] {
+        let met = met(100, |seed| Pair {
+            routers: Routers {
+                to_servers: 6,
+                to_peer: 1,
+            },
+            ..Pair::of(ours, CLASHING, seed)
+        });
+        assert!(met >= floor, "{met} of 100: {ours:?}");
+    }
+}
+
+/// How many of so many pairs meet.
+fn met(runs: u64, pair: impl Fn(u64) -> Pair) -> usize {
+    let meets = |number: &u64| pair(number * 7_919 + 13).meet().time.is_some();
+    (0..runs).filter(meets).count()
+}
+
+#[test]
 fn where_physics_does_not_allow_it_nothing_is_guessed() {
     for (ours, theirs) in [
         (RANDOM, RANDOM),
@@ -398,6 +440,13 @@ struct Pair {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SeenBy {
     /// A second address of the tracker.
+/// Between the core's side of a site's NATs and others.
+#[derive(Clone, Copy, Debug)]
+struct Routers {
+    to_servers: u8,
+    to_peer: u8,
+}
+
     SecondAddress,
     /// Two of the peers that it meets, where the tracker has one.
     OpenPeers,
@@ -430,10 +479,8 @@ impl Pair {
 
     fn meet(&self) -> Run {
         let mut net = SimNet::new(self.seed, self.loss);
-        let hosts = [0, 1].map(|side| {
-            let network = net.network(INTERNET, self.kinds[side], self.legs[side]);
-            net.host(network, 5000, Duration::ZERO)
-        });
+        net.routers = self.routers.to_servers;
+        let hosts = [0, 1].map(|side| self.host(&mut net, side));
         let tracker = net.stun_server(TRACKER_LEG);
         let other_port = SocketAddr::new(tracker.ip(), tracker.port() + 1);
         let others = [0, 1].map(|_| net.stun_server(TRACKER_LEG));
@@ -446,7 +493,7 @@ impl Pair {
             net.measure(host, &servers, observations)
         });
         let filtering = [0, 1].map(|side| {
-            let filtering = filtering_of(&[self.kinds[side]]);
+            let filtering = filtering_of(&self.nats(side));
             filtering.given(measured[side].mapping)
         });
         let observed = hosts.map(|host| net.observed(host, tracker));
@@ -499,6 +546,20 @@ impl Pair {
         if self.seen_by != SeenBy::OpenPeers {
             return Vec::new();
         }
+    /// The NATs of a side, from the outside in.
+    fn nats(&self, side: usize) -> Vec<NatKind> {
+        let home = self.is_carrier[side].then_some(HOME);
+        [self.kinds[side]].into_iter().chain(home).collect()
+    }
+
+    fn host(&self, net: &mut SimNet, side: usize) -> usize {
+        let (mut network, mut leg) = (INTERNET, self.legs[side]);
+        for kind in self.nats(side) {
+            network = net.network(network, kind, std::mem::take(&mut leg));
+        }
+        net.host(network, 5000, leg)
+    }
+
         let (now, reflexive) = (net.at(net.elapsed()), net.observed(host, tracker));
         for (network, peer) in (0..).zip(peers) {
             let mapped = net.observed(host, peer);
@@ -570,6 +631,7 @@ fn attempt(
     role: crate::proof::Side,
     random: [u8; 32],
     own: Guessing,
+        primer_hops: measured.primer_hops,
 ) -> PunchAttempt {
     PunchAttempt::new(net.at(at), rendezvous, role, random).guessing(rendezvous, own)
 }
