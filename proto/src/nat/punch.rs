@@ -160,6 +160,8 @@ struct Remote {
 struct InFlight {
     to: Pair,
     sent: Instant,
+    /// Of the path that was chosen.
+    confirms: bool,
 }
 
 /// One of our sockets, and an address of the peer.
@@ -454,9 +456,15 @@ impl PunchAttempt {
         };
         // A guess that hit may be the first that is known of the address.
         let remote = self.remote(now, from);
-        let Some(remote) = remote.filter(|remote| !remote.schedule.is_proven()) else {
+        let Some(remote) = remote else {
             return;
         };
+        if check.confirms {
+            remote.schedule.acknowledge();
+        }
+        if remote.schedule.is_proven() {
+            return;
+        }
         remote.schedule.prove();
         let kind = remote.kind;
         self.deadline = None;
@@ -528,14 +536,13 @@ impl PunchAttempt {
 
     fn send_due(&mut self, now: Instant) {
         while let Some((pair, due)) = self.take_due(now) {
-            let nominates = due == Due::Confirmation && self.side == Side::Client;
-            self.check(now, pair, due.hops(), Charge::Unasked, nominates);
+            self.check(now, pair, due.hops(), Charge::Unasked, due);
         }
         while let Some(next) = self.guess.as_mut().and_then(Guess::poll_move) {
             match next {
                 Move::Ask(transmit) => self.transmits.push_back(transmit),
                 Move::Check(shot) => {
-                    self.check(now, (shot.via, shot.to), shot.ttl, shot.charge, false);
+                    self.check(now, (shot.via, shot.to), shot.ttl, shot.charge, Due::Probe);
                 }
             }
         }
@@ -554,15 +561,20 @@ impl PunchAttempt {
         remotes.find_map(|(pair, remote)| Some((*pair, remote.schedule.take_due(now)?)))
     }
 
-    fn check(&mut self, now: Instant, to: Pair, ttl: Option<u8>, charge: Charge, nominates: bool) {
+    fn check(&mut self, now: Instant, to: Pair, ttl: Option<u8>, charge: Charge, due: Due) {
         let transaction = Transaction(self.rng.random());
-        self.in_flight
-            .insert(transaction, InFlight { to, sent: now });
+        let confirms = due == Due::Confirmation;
+        let in_flight = InFlight {
+            to,
+            sent: now,
+            confirms,
+        };
+        self.in_flight.insert(transaction, in_flight);
         self.checks_sent += 1;
         self.transmits.push_back(Transmit {
             via: to.0,
             to: to.1,
-            bytes: match nominates {
+            bytes: match confirms && self.side == Side::Client {
                 true => self.credentials.encode_nomination(transaction),
                 false => self.credentials.encode_request(transaction, self.side),
             },

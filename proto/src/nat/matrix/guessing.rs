@@ -272,6 +272,26 @@ fn met(runs: u64, pair: impl Fn(u64) -> Pair) -> usize {
 }
 
 #[test]
+fn both_sides_settle_on_one_path_where_several_guesses_hit_and_nominations_are_lost() {
+    for theirs in [BLOCK, RANDOM] {
+        let met = met(60, |seed| Pair {
+            lost_nominations: 3,
+            ..Pair::of(CLASHING, theirs, seed)
+        });
+        assert!(met >= 57, "{met} of 60: {theirs:?}");
+    }
+    for (theirs, seed, loss, skew) in [
+        (BLOCK, 6_120_659_126_773_519_070, 0.06, 194),
+        (RANDOM, 10_842_824_967_227_706_596, 0.10, 109),
+    ] {
+        let mut pair = Pair::of(CLASHING, theirs, seed);
+        pair.loss = loss;
+        pair.skew[(seed % 2) as usize] = ms(skew);
+        assert!(pair.meet().time.is_some());
+    }
+}
+
+#[test]
 fn where_physics_does_not_allow_it_nothing_is_guessed() {
     for (ours, theirs) in [
         (RANDOM, RANDOM),
@@ -432,14 +452,14 @@ struct Pair {
     legs: [Duration; 2],
     skew: [Duration; 2],
     loss: f64,
+    /// Whether each NAT is a carrier's, with a home's behind it.
+    is_carrier: [bool; 2],
+    routers: Routers,
+    lost_nominations: usize,
     seen_by: SeenBy,
     seed: u64,
 }
 
-/// Who shows a side that its mapping depends on the address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SeenBy {
-    /// A second address of the tracker.
 /// Between the core's side of a site's NATs and others.
 #[derive(Clone, Copy, Debug)]
 struct Routers {
@@ -447,6 +467,10 @@ struct Routers {
     to_peer: u8,
 }
 
+/// Who shows a side that its mapping depends on the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SeenBy {
+    /// A second address of the tracker.
     SecondAddress,
     /// Two of the peers that it meets, where the tracker has one.
     OpenPeers,
@@ -472,6 +496,12 @@ impl Pair {
             legs: [ms(1 + seed % 50), ms(1 + seed / 50 % 50)],
             skew: [Duration::ZERO; 2],
             loss: 0.0,
+            is_carrier: [false; 2],
+            routers: Routers {
+                to_servers: 6,
+                to_peer: 6,
+            },
+            lost_nominations: 0,
             seen_by: SeenBy::SecondAddress,
             seed,
         }
@@ -506,6 +536,8 @@ impl Pair {
             filtering,
         };
         net.sent.clear();
+        net.routers = self.routers.to_peer;
+        net.lost_nominations = self.lost_nominations;
         let (first, second) = introduction.rendezvous(self.seed);
         let flip = (self.seed / 3 % 2) as usize;
         let begun = net.elapsed();
@@ -534,18 +566,6 @@ impl Pair {
         self.finish(Meeting { net, hosts }, later, &servers)
     }
 
-    /// What two open peers tell a host, one of each network they are in.
-    fn observations(
-        &self,
-        net: &mut SimNet,
-        host: usize,
-        tracker: SocketAddr,
-        peers: [SocketAddr; 2],
-    ) -> Vec<Observation> {
-        let mut observers = Observers::new();
-        if self.seen_by != SeenBy::OpenPeers {
-            return Vec::new();
-        }
     /// The NATs of a side, from the outside in.
     fn nats(&self, side: usize) -> Vec<NatKind> {
         let home = self.is_carrier[side].then_some(HOME);
@@ -560,6 +580,18 @@ impl Pair {
         net.host(network, 5000, leg)
     }
 
+    /// What two open peers tell a host, one of each network they are in.
+    fn observations(
+        &self,
+        net: &mut SimNet,
+        host: usize,
+        tracker: SocketAddr,
+        peers: [SocketAddr; 2],
+    ) -> Vec<Observation> {
+        let mut observers = Observers::new();
+        if self.seen_by != SeenBy::OpenPeers {
+            return Vec::new();
+        }
         let (now, reflexive) = (net.at(net.elapsed()), net.observed(host, tracker));
         for (network, peer) in (0..).zip(peers) {
             let mapped = net.observed(host, peer);
@@ -581,7 +613,8 @@ impl Pair {
             .iter()
             .filter(|(to, _)| !servers.contains(to));
         let packets = others.map(|(_, sent)| sent.packets).sum();
-        meeting.net.run_for(ms(500));
+        // Nominations that are lost are repeated for so long.
+        meeting.net.run_for(ms(1_700));
         let techniques = meeting.hosts.map(|host| meeting.net.technique(host));
         let technique = techniques[0].max(techniques[1]);
         let is_both = meeting.both_proven();
@@ -618,6 +651,7 @@ fn own(
         mapping: measured.mapping,
         dependence: measured.dependence,
         filtering,
+        primer_hops: measured.primer_hops,
         reflexive,
         stun,
         advice: None,
@@ -631,7 +665,6 @@ fn attempt(
     role: crate::proof::Side,
     random: [u8; 32],
     own: Guessing,
-        primer_hops: measured.primer_hops,
 ) -> PunchAttempt {
     PunchAttempt::new(net.at(at), rendezvous, role, random).guessing(rendezvous, own)
 }
