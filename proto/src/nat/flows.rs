@@ -15,7 +15,7 @@
 //! | prediction: the main socket to ports around one | 29 | guess |
 //! | mutual prediction: 25 sockets to one port | 75 | guess |
 //! | birthday: 384 sockets to one port, or one socket to 880 ports | 880 | guess |
-//! | spray: up to 728 sockets to one port or more | 2,200 | guess |
+//! | spray: up to 1,100 sockets to one port or more | 2,200 | guess |
 //! | healing: a keeper's checks to known addresses; then an attempt as above | 8 | free |
 //! | QUIC: only on paths that were checked; to trackers; to the tracker as relay | a few | [`UNSEEN`] |
 //!

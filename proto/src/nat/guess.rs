@@ -32,7 +32,7 @@
 //! | spraying | first | endpoint-independent, our port: at once | on the word, checks 880 ports |
 //! | block | first | our range | on the word, checks all ports |
 //! | lining | on the word | sequential, a port amid a run of ours: after that was opened between two samples | waits |
-//! | crowding | on the word | our range: at once | checks that port and the two beside it from 728 sockets |
+//! | crowding | on the word | our range: at once | checks that port and the next from up to 1,100 sockets |
 
 mod plan;
 mod sampling;
@@ -608,7 +608,11 @@ impl Guess {
                 shots::birthday(self.easy_via, address.ip(), range, &mut self.rng)
             }
             (Role::Crowding, Class::Sequential { step, .. }) => {
-                let vias: Vec<u16> = (0..shots::CROWD).map(|_| self.new_via()).collect();
+                let Class::Ranged(range) = self.own else {
+                    return Vec::new();
+                };
+                let sockets = shots::crowd_size(range);
+                let vias: Vec<u16> = (0..sockets).map(|_| self.new_via()).collect();
                 shots::crowd(&vias, address, step)
             }
             (Role::Block, Class::Ranged(theirs)) => {

@@ -109,7 +109,7 @@ impl Host {
 }
 
 /// Further sockets of a host at most.
-const SOCKETS: u16 = 768;
+const SOCKETS: u16 = 1_140;
 
 /// A host has one attempt.
 const ATTEMPT: u64 = 1;

@@ -45,14 +45,15 @@ pub(super) const AROUND: usize = NEAR + FAR;
 const NEAR: usize = 11;
 const FAR: usize = 29;
 
-/// Ports opened in a run, of which the peer aims at three in the middle: others may take some as well.
+/// Ports opened in a run, of which the peer aims at two in the middle: others may take some as well.
 pub(super) const RUN: usize = 24;
 
-/// Sockets that crowd into a few ports of a run, and which of it. Some files must be left to others.
-pub(super) const CROWD: usize = 728;
-const CROWDED: [i32; 3] = [0, 1, -1];
+/// Sockets that crowd into a port of a run at most, so that there are packets for two ports. No two of
+/// them leave from the same port, so that 1,024 take all of such a block, and one of them the right one.
+pub(super) const CROWD: usize = SPRAY / 2;
 
-const _: () = assert!(CROWD * CROWDED.len() <= SPRAY);
+/// Most ports of a run that are crowded into, where a few sockets take all of a block.
+const CROWDED: usize = 8;
 
 /// Most sockets that spray one after the other.
 const SPRAYERS: usize = 64;
@@ -226,11 +227,17 @@ pub(super) fn spray(
     shots
 }
 
+/// How many sockets crowd, whose ports are of this range.
+pub(super) fn crowd_size(range: Range) -> usize {
+    range.size().min(CROWD)
+}
+
 /// Checks the port the peer named and those beside it in the sequence, each from many sockets. One after
 /// the other: where a port of the block serves one destination only, all of them go to the first.
 pub(super) fn crowd(vias: &[u16], named: SocketAddr, step: i16) -> Vec<Shot> {
-    let ports: Vec<u16> = (CROWDED.iter())
-        .filter_map(|steps| stepped(named.port(), step, *steps))
+    let count = (SPRAY / vias.len().max(1)).min(CROWDED);
+    let ports: Vec<u16> = neighbours(count)
+        .filter_map(|steps| stepped(named.port(), step, steps))
         .collect();
     let shots = ports
         .iter()
@@ -372,16 +379,32 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_sends_from_every_socket_to_three_ports_in_sequence() {
+    fn a_crowd_sends_from_every_socket_to_two_ports_in_sequence() {
         let vias: Vec<u16> = (1..=CROWD as u16).collect();
         let shots = crowd(&vias, peer(), 2);
-        assert_eq!(shots.len(), 3 * CROWD);
-        let ports = [0, CROWD, 2 * CROWD].map(|index| shots[index].to.port());
-        assert_eq!(ports, [5_000, 5_002, 4_998]);
+        assert_eq!(shots.len(), SPRAY);
+        let ports = [0, CROWD].map(|index| shots[index].to.port());
+        assert_eq!(ports, [5_000, 5_002]);
         let flows: BTreeSet<_> = shots.iter().map(|shot| (shot.via, shot.to)).collect();
         assert_eq!(flows.len(), shots.len());
         let time: Duration = shots.iter().map(|shot| shot.pause).sum();
         assert!(time >= Duration::from_millis(2_180), "{time:?}");
+    }
+
+    #[test]
+    fn a_crowd_from_a_small_block_takes_all_of_it_to_more_ports() {
+        for (range, sockets, ports) in [
+            (Range::claimed(20_480, 21_503), 1_024, 2),
+            (Range::claimed(20_480, 20_991), 512, 4),
+            (Range::claimed(20_480, 20_500), 21, CROWDED),
+            (Range::WIDE, CROWD, 2),
+        ] {
+            assert_eq!(crowd_size(range), sockets);
+            let vias: Vec<u16> = (1..=sockets as u16).collect();
+            let shots = crowd(&vias, peer(), 1);
+            assert!(shots.len() == sockets * ports && shots.len() <= SPRAY);
+        }
+        assert!(crowd(&[], peer(), 1).is_empty());
     }
 
     #[test]
@@ -408,6 +431,13 @@ mod tests {
         }
     }
 
+    fn opening(filtering: NatFiltering) -> Opening {
+        Opening {
+            filtering,
+            primer_hops: PrimerHops::LEAST,
+        }
+    }
+
     fn peer() -> SocketAddr {
         PEER.parse().unwrap()
     }
@@ -416,10 +446,3 @@ mod tests {
         StdRng::seed_from_u64(1)
     }
 }
-    fn opening(filtering: NatFiltering) -> Opening {
-        Opening {
-            filtering,
-            primer_hops: PrimerHops::LEAST,
-        }
-    }
-

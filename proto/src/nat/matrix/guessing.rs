@@ -222,9 +222,9 @@ fn a_sequence_and_a_block_meet_in_a_crowd() {
         pairs: &[(SEQUENTIAL, BLOCK), (BLOCK, SEQUENTIAL)],
         technique: Technique::BlockSpray,
         runs: 150,
-        success: 93.0,
-        packets: 2_300,
-        p95: ms(4_000),
+        success: 98.0,
+        packets: 1_500,
+        p95: ms(3_000),
     }
     .check();
 }
