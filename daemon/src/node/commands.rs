@@ -10,8 +10,8 @@ use warren_proto::content::path::printable;
 use warren_proto::content::{Content, Link, Manifest};
 use warren_proto::id::SwarmId;
 
-use super::meeting::OWN;
 use super::shares::Preparing;
+use super::trackers::OWN;
 use super::{Node, NodeEvent, NodeSender};
 use crate::control::api::Control;
 use crate::control::doctor;

@@ -7,8 +7,8 @@
 //!
 //! By concern: [`commands`] what the person asks, [`shares`] how shares begin and end,
 //! [`scheduling`] what the engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`]
-//! swarms on them, [`paths`] what becomes of them, [`relaying`] peers that relay, [`meeting`] trackers
-//! and introductions, [`report`] what is shown.
+//! swarms on them, [`paths`] what becomes of them, [`relaying`] peers that relay, [`trackers`] what
+//! trackers are told, [`meeting`] what they tell and introductions, [`report`] what is shown.
 
 pub(crate) mod commands;
 mod downloads;
@@ -20,6 +20,7 @@ mod relaying;
 mod report;
 mod scheduling;
 mod shares;
+mod trackers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -50,12 +51,12 @@ use crate::share::{Epoch, Share};
 use crate::store::error::StoreError;
 use crate::tracker::{TrackerEvent, TrackerId};
 use commands::{Command, Hashed};
-pub(crate) use meeting::OwnTracker;
-use meeting::{Gate, TrackerState};
 use paths::Drained;
 use peers::Peer;
 pub(crate) use scheduling::Asked;
 use scheduling::Upload;
+pub(crate) use trackers::OwnTracker;
+use trackers::{Gate, TrackerState};
 
 /// Events that may wait for the node; the tasks that report then wait too.
 const EVENTS: usize = 1024;

@@ -1,5 +1,7 @@
 //! What an attempt does that may guess: what it asks, says and sends, and when.
 
+use super::limits::{GRACE, UNSURE_GRACE};
+use super::shots::PROBES;
 use super::*;
 use crate::id::{PublicKey, SwarmId};
 use crate::nat::check::{Check, Credentials};

@@ -2,10 +2,11 @@
 
 use proptest::prelude::*;
 
+use super::choice::LOCAL_PREFERENCE;
 use super::*;
 use crate::id::{PublicKey, SwarmId};
 use crate::nat::check::{ANSWER_BYTES, NOMINATION_BYTES};
-use crate::wire::{Bounded, Candidate, NatFiltering, NatMapping, Paths};
+use crate::wire::{Bounded, Candidate, CandidateKind, NatFiltering, NatMapping, Paths};
 use CandidateKind::{Host, PeerReflexive, ServerReflexive};
 
 const OUTSIDE: &str = "203.0.113.7:5000";
