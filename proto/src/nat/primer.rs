@@ -9,8 +9,9 @@
 //! by packets that go less far than the others ([`PrimerHops::of_bet`]).
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
-use super::probe::encode_request;
+use super::probe::{Question, encode_request};
 use super::stun::{self, Message, Transaction};
 use super::{Charge, MAIN, Transmit};
 
@@ -54,13 +55,13 @@ impl PrimerHops {
 
 /// Finds out in how few hops a server is reached, with the flow that the main socket has to it.
 ///
-/// Nobody waits for an answer: a server that is farther than [`PrimerHops::MOST`] gives none. Answers are
-/// no more authenticated than those of a [`super::MappingProbe`]; what a forged one gains is that a
-/// carrier's NAT is not opened.
+/// A server that is farther than [`PrimerHops::MOST`] gives no answer, so what is waited for is the one to
+/// a further request, which travels all the way and is sent last. Answers are no more authenticated than
+/// those of a [`super::MappingProbe`]; what a forged one gains is that a carrier's NAT is not opened.
 #[derive(Debug)]
 pub(super) struct Distance {
     transaction: Transaction,
-    server: Option<SocketAddr>,
+    last: Option<Question>,
     fewest: Option<u8>,
 }
 
@@ -72,39 +73,56 @@ impl Distance {
     pub(super) fn unknown(transaction: Transaction) -> Distance {
         Distance {
             transaction,
-            server: None,
+            last: None,
             fewest: None,
         }
     }
 
     /// Asks a server that has answered the main socket before, or once more, in case of loss.
-    pub(super) fn ask(&mut self, server: SocketAddr) -> impl Iterator<Item = Transmit> + use<> {
-        self.server = Some(server);
-        let transaction = self.transaction;
-        ASKED.map(move |hops| Transmit {
+    pub(super) fn ask(&mut self, now: Instant, server: SocketAddr) -> Vec<Transmit> {
+        let question = |hops| Transmit {
             via: MAIN,
             to: server,
-            bytes: encode_request(numbered(transaction, hops), &[]),
+            bytes: encode_request(numbered(self.transaction, hops), &[]),
             ttl: Some(hops),
             charge: Charge::Free,
-        })
+        };
+        let mut asked: Vec<Transmit> = ASKED.map(question).collect();
+        let last = Question::new(now, MAIN, server, self.transaction);
+        asked.extend(self.last.get_or_insert(last).handle_timeout(now));
+        asked
+    }
+
+    /// When [`Distance::handle_timeout`] has something to send; none when there is nothing to wait for.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.last.as_ref().and_then(Question::poll_timeout)
+    }
+
+    /// Asks again where nothing at all was answered.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Transmit> {
+        self.last.as_mut().and_then(|last| last.handle_timeout(now))
     }
 
     /// Whether an answer with this transaction is one to us.
     pub(super) fn recognizes(&self, transaction: Transaction) -> bool {
-        self.server.is_some() && self.hops_of(transaction).is_some()
+        let last = self.last.as_ref();
+        last.is_some_and(|last| last.recognizes(transaction) || self.hops_of(transaction).is_some())
     }
 
     /// Takes in what came from `from`, if it is an answer of the server.
     pub(super) fn handle_message(&mut self, from: SocketAddr, message: &Message<'_>) {
-        let is_answer = self.server == Some(from) && message.kind == stun::BINDING_SUCCESS;
+        let Some(last) = &mut self.last else {
+            return;
+        };
+        last.handle_message(from, message);
+        let is_answer = last.address() == from && message.kind == stun::BINDING_SUCCESS;
         let hops = self.hops_of(message.transaction).filter(|_| is_answer);
         self.fewest = self.fewest.into_iter().chain(hops).min();
     }
 
     /// How far primers may go, as far as the answers show.
     pub(super) fn primer_hops(&self) -> PrimerHops {
-        match self.server {
+        match self.last {
             Some(_) => PrimerHops::before(self.fewest),
             None => PrimerHops::LEAST,
         }
@@ -119,7 +137,7 @@ impl Distance {
 
 /// Each request has its own, so that an answer tells which of them has arrived.
 fn numbered(mut transaction: Transaction, hops: u8) -> Transaction {
-    transaction.0[11] ^= hops;
+    transaction.0[10] ^= hops;
     transaction
 }
 
@@ -158,7 +176,7 @@ mod tests {
     fn a_server_is_as_far_as_the_shortest_lived_request_that_it_answers() {
         for (reached, expected) in [(0, 2), (3, 2), (4, 3), (5, 4), (6, 5), (64, 5)] {
             let mut distance = Distance::unknown(Transaction([7; 12]));
-            for transmit in distance.ask(SERVER.parse().unwrap()) {
+            for transmit in distance.ask(Instant::now(), SERVER.parse().unwrap()) {
                 if transmit.ttl.is_some_and(|hops| hops >= reached) {
                     answer(&mut distance, SERVER, &transmit);
                 }
@@ -171,15 +189,33 @@ mod tests {
     fn who_was_not_asked_says_nothing() {
         let mut distance = Distance::unknown(Transaction([7; 12]));
         assert_eq!(distance.primer_hops(), PrimerHops::LEAST);
-        let asked: Vec<Transmit> = distance.ask(SERVER.parse().unwrap()).collect();
+        let asked = distance.ask(Instant::now(), SERVER.parse().unwrap());
         for from in ["192.0.2.1:59001", "192.0.2.2:59000"] {
             answer(&mut distance, from, &asked[0]);
         }
-        let other = Distance::unknown(Transaction([8; 12]))
-            .ask(SERVER.parse().unwrap())
-            .next();
-        answer(&mut distance, SERVER, &other.unwrap());
+        let mut other = Distance::unknown(Transaction([8; 12]));
+        let others = other.ask(Instant::now(), SERVER.parse().unwrap());
+        answer(&mut distance, SERVER, &others[0]);
         assert_eq!(distance.primer_hops().get(), PrimerHops::MOST);
+    }
+
+    #[test]
+    fn the_answer_to_what_was_sent_last_is_waited_for_and_no_other() {
+        let (now, server) = (Instant::now(), SERVER.parse().unwrap());
+        let mut distance = Distance::unknown(Transaction([7; 12]));
+        assert_eq!(distance.poll_timeout(), None);
+        let asked = distance.ask(now, server);
+        let hops: Vec<_> = asked.iter().map(|it| it.ttl).collect();
+        assert_eq!(hops, [Some(3), Some(4), Some(5), None]);
+        let due = distance.poll_timeout().unwrap();
+        let again = distance.handle_timeout(due).unwrap();
+        assert_eq!(again.ttl, None);
+        answer(&mut distance, SERVER, &asked[2]);
+        assert!(distance.poll_timeout().is_some());
+        answer(&mut distance, SERVER, &again);
+        assert_eq!(distance.poll_timeout(), None);
+        assert_eq!(distance.ask(due, server).len(), 3, "that is known");
+        assert_eq!(distance.primer_hops().get(), 4);
     }
 
     fn answer(distance: &mut Distance, from: &str, request: &Transmit) {

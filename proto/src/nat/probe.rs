@@ -316,6 +316,7 @@ impl MappingProbe {
             .iter_mut()
             .filter_map(|question| question.handle_timeout(now));
         self.transmits.extend(due);
+        self.transmits.extend(self.distance.handle_timeout(now));
         self.send_hairpin(now);
     }
 
@@ -338,7 +339,8 @@ impl MappingProbe {
     }
 
     fn next_question(&self) -> Option<Instant> {
-        self.questions.iter().filter_map(|q| q.poll_timeout()).min()
+        let questions = self.questions.iter().filter_map(|q| q.poll_timeout());
+        questions.chain(self.distance.poll_timeout()).min()
     }
 
     fn awaits_alternate(&self) -> bool {
@@ -375,8 +377,7 @@ impl MappingProbe {
 
     /// Goes on to the next stage once this one's questions are settled.
     fn advance(&mut self, now: Instant) {
-        let is_waiting = self.questions.iter().any(|q| q.poll_timeout().is_some());
-        if is_waiting {
+        if self.next_question().is_some() {
             return;
         }
         let samples = self.samples();
@@ -385,7 +386,7 @@ impl MappingProbe {
             Stage::Sequence => match self.verdict(&samples).mapping {
                 NatMapping::Random { .. } | NatMapping::AddressDependent => {
                     self.stage = Stage::Range;
-                    self.ask_distance();
+                    self.ask_distance(now);
                     self.ask_from(now, SEQUENCE_SOCKETS + 1..=RANGE_SOCKETS, RANGE_GAP);
                 }
                 _ => self.stage = Stage::Ended,
@@ -412,16 +413,15 @@ impl MappingProbe {
             _ if verdict.mapping == NatMapping::Unknown => self.stage = Stage::Ended,
             _ => {
                 self.stage = Stage::Sequence;
-                self.ask_distance();
+                self.ask_distance(now);
                 self.ask_from(now, 1..=SEQUENCE_SOCKETS, Duration::ZERO);
             }
         }
     }
 
-    /// The answers come before those to what is asked at the same time.
-    fn ask_distance(&mut self) {
+    fn ask_distance(&mut self, now: Instant) {
         if let Some(server) = self.answering() {
-            self.transmits.extend(self.distance.ask(server));
+            self.transmits.extend(self.distance.ask(now, server));
         }
     }
 
