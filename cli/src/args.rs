@@ -50,8 +50,15 @@ Examples:
     #[command(before_help = "\
 Examples:
   client download movie.p2p 1
+  client download photos.p2p 1 --only '2024/*.jpg' --only notes
   client download p2p:dpw3... 1 --json")]
     Download(DownloadArgs),
+    /// Choose other files of a share that is there, or another order; what is complete stays
+    #[command(before_help = "\
+Examples:
+  client select photos 1 --only 2024 --except '*.raw'
+  client select photos 1 --all --stream")]
+    Select(SelectArgs),
     /// List trackers and shares of a daemon
     #[command(before_help = "\
 Examples:
@@ -96,11 +103,18 @@ Examples:
     #[command(before_help = "\
 Examples:
   client inspect movie.p2p
+  client inspect photos.p2p --only '2024/*.jpg'
   client inspect p2p:dpw3... --json")]
     Inspect {
         /// A .p2p file or a link
         #[arg(value_name = "FILE.p2p|LINK")]
         source: OsString,
+        /// Mark the files that a download would fetch with this
+        #[arg(long, value_name = "GLOB")]
+        only: Vec<String>,
+        /// Mark all files but those that match this
+        #[arg(long, value_name = "GLOB")]
+        except: Vec<String>,
         /// Print one JSON object a line
         #[arg(long)]
         json: bool,
@@ -113,6 +127,7 @@ impl Command {
         match self {
             Command::Register(RegisterArgs { json, .. })
             | Command::Download(DownloadArgs { json, .. })
+            | Command::Select(SelectArgs { json, .. })
             | Command::Status(IdxArgs { json, .. })
             | Command::Peers(IdxArgs { json, .. })
             | Command::Doctor(IdxArgs { json, .. })
@@ -180,6 +195,45 @@ pub(crate) struct DownloadArgs {
     /// Stop watching when nothing arrives for so long; the download itself goes on
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,
+    #[command(flatten)]
+    pub(crate) pick: PickArgs,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which files of a folder, and in which order.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PickArgs {
+    /// Fetch only files whose path in the folder matches, or a folder's; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) only: Vec<String>,
+    /// Leave out files that match; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) except: Vec<String>,
+    /// Fetch files that match before the others; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) first: Vec<String>,
+    /// Fetch from the beginning to the end, to use what is there meanwhile
+    #[arg(long)]
+    pub(crate) stream: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SelectArgs {
+    /// Content id, its beginning, or a name, as `client status` shows them
+    pub(crate) share: String,
+    /// Number of the daemon, 0 to 65535
+    #[arg(value_parser = daemon_number)]
+    pub(crate) idx: u16,
+    #[command(flatten)]
+    pub(crate) pick: PickArgs,
+    /// Fetch all files
+    #[arg(long, conflicts_with_all = ["only", "except"])]
+    pub(crate) all: bool,
+    /// Fetch in the usual order again, the rarest chunks first, no file before others
+    #[arg(long, conflicts_with_all = ["first", "stream"])]
+    pub(crate) rarest: bool,
     /// Print one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
@@ -282,6 +336,9 @@ mod tests {
             "register film.mkv 1 -o film.p2p --json --skip-special",
             "download film.p2p 1",
             "download p2p:abc 1 --json",
+            "download film.p2p 1 --only a --only b/* --except *.c --first d --stream",
+            "select film 1 --all --rarest",
+            "select film 1 --only a --first b --json",
             "status 1 --json",
             "peers 1 --json",
             "doctor 1",
@@ -289,6 +346,7 @@ mod tests {
             "stop 1",
             "remove film.mkv 1",
             "inspect film.p2p --json",
+            "inspect film.p2p --only a --except b",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -328,6 +386,9 @@ mod tests {
             "daemon 1 tracker.example:59000#short",
             "register film.mkv",
             "download p2p:abc 1 2",
+            "select film",
+            "select film 1 --all --only a",
+            "select film 1 --stream --rarest",
             "fetch film.p2p 1",
         ] {
             assert!(parse(line).is_err(), "{line}");

@@ -30,6 +30,7 @@ use crate::{
     home,
     output::Output,
     progress::Live,
+    select::counts,
     source, text,
 };
 
@@ -166,6 +167,7 @@ impl Client {
         let live = Live::new(named.name(), self.output);
         let request = DownloadRequest {
             source: named.source,
+            wish: args.pick.wish(),
         };
 
         let mut interrupt = Interrupt::listen()?;
@@ -197,8 +199,10 @@ impl Client {
         if self.output.json() {
             return self.output.event(&Event::Done(done.clone()));
         }
+        let files = done.files.map(|files| format!("{}, ", counts(files)));
         self.output.message(&format!(
-            "{} verified in {:.1} s, id {}",
+            "{}{} verified in {:.1} s, id {}",
+            files.unwrap_or_default(),
             text::bytes(done.bytes),
             done.seconds,
             done.content_id
@@ -445,7 +449,7 @@ fn port_mapping_line(port: &ShownPort) -> String {
     printable(&format!("port mapping  {}", port.note))
 }
 
-fn share_line(share: &Share) -> String {
+pub(crate) fn share_line(share: &Share) -> String {
     let name = if share.name.is_empty() {
         "(name not known yet)"
     } else {
@@ -461,6 +465,8 @@ fn share_line(share: &Share) -> String {
             text::bytes(share.bytes)
         )
     };
+    let files = share.files.map(|files| format!("  {}", counts(files)));
+    let files = files.unwrap_or_default();
     let note = share
         .note
         .as_ref()
@@ -470,7 +476,7 @@ fn share_line(share: &Share) -> String {
         _ => format!("  ({})", text::peers(share.peers)),
     };
     printable(&format!(
-        "{}  {state}  {amount}  {name}{peers}{note}",
+        "{}  {state}  {amount}  {name}{files}{peers}{note}",
         share.content_id
     ))
 }
@@ -504,7 +510,7 @@ fn peer_line(peer: &Peer) -> String {
 mod tests {
     use warren_daemon::control::{
         attempt::CandidateKind,
-        model::{PeerCounts, PeerPath, ShareState},
+        model::{FileCounts, PeerCounts, PeerPath, ShareState},
     };
 
     use super::*;
@@ -523,11 +529,24 @@ mod tests {
             },
             direct_bytes: 0,
             relayed_bytes: 1024,
+            files: None,
             note: None,
         };
         assert_eq!(
             share_line(&share),
             r"ab  downloading  1.0 KiB of 2.0 KiB  a\u{1b}[2Jb\u{a}c  (1 peer: relay 1)"
+        );
+        let part = Share {
+            name: "d".into(),
+            files: Some(FileCounts {
+                selected: 3,
+                of: 12,
+            }),
+            ..share
+        };
+        assert_eq!(
+            share_line(&part),
+            "ab  downloading  1.0 KiB of 2.0 KiB  d  3 of 12 files  (1 peer: relay 1)"
         );
         let peer = Peer {
             peer: "abcd".into(),

@@ -51,6 +51,15 @@ impl Daemon {
         self.collect(answer).await.map(drop)
     }
 
+    /// Asks for something that is answered with how things stand then.
+    ///
+    /// # Errors
+    /// When the daemon is not running or refuses.
+    pub(crate) async fn tell(&self, route: &str, body: &impl Serialize) -> Result<Event, ApiError> {
+        let answer = self.ask(Method::POST, route, encode(body)?).await?;
+        self.read(answer).await
+    }
+
     /// Asks for something that is reported as it goes.
     ///
     /// # Errors

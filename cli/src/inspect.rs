@@ -5,7 +5,11 @@
 use std::ffi::OsStr;
 
 use serde_json::json;
-use warren_daemon::control::{model::ApiError, source::Parsed};
+use warren_daemon::control::{
+    model::{ApiError, exit},
+    source::Parsed,
+    wish::{Picked, Wish},
+};
 use warren_proto::{
     content::{
         address::TrackerAddress,
@@ -19,14 +23,24 @@ use warren_proto::{
 
 use crate::{output::Output, source, text};
 
-/// Shows a `.p2p` file or a link.
+/// Shows a `.p2p` file or a link, and marks the files that `wish` means, if it says anything.
 ///
 /// # Errors
-/// As [`source::read`], and when stdout is closed.
-pub(crate) fn run(argument: &OsStr, output: Output) -> Result<(), ApiError> {
+/// As [`source::read`] and [`Wish::pick`], and when stdout is closed.
+pub(crate) fn run(argument: &OsStr, wish: &Wish, output: Output) -> Result<(), ApiError> {
     match source::read(argument)?.parsed {
-        Parsed::Manifest(manifest) => show_manifest(&manifest, output),
-        Parsed::Link(link) => show_link(&link, output),
+        Parsed::Manifest(manifest) if wish.is_default() => show_manifest(&manifest, None, output),
+        Parsed::Manifest(manifest) => {
+            let picked = wish.pick(&manifest.content, |_| false)?;
+            show_manifest(&manifest, Some(&picked), output)
+        }
+        Parsed::Link(link) if wish.is_default() => show_link(&link, output),
+        Parsed::Link(_) => Err(ApiError::new(
+            "no_listing",
+            exit::USAGE,
+            "a link does not say which files there are",
+            "Name a .p2p, or download the link with the same patterns.",
+        )),
     }
 }
 
@@ -57,10 +71,14 @@ fn show_link(link: &Link, output: Output) -> Result<(), ApiError> {
     )
 }
 
-fn show_manifest(manifest: &Manifest, output: Output) -> Result<(), ApiError> {
+fn show_manifest(
+    manifest: &Manifest,
+    picked: Option<&Picked>,
+    output: Output,
+) -> Result<(), ApiError> {
     let content = &manifest.content;
     if output.json() {
-        output.object("manifest", &manifest_object(manifest))?;
+        output.object("manifest", &manifest_object(manifest, picked))?;
     } else {
         let (count, chunk_bytes) = (content.layout.chunk_count(), content.layout.chunk_bytes());
         let show = |label: &str, value: &str| output.result(&field(label, value));
@@ -77,7 +95,16 @@ fn show_manifest(manifest: &Manifest, output: Output) -> Result<(), ApiError> {
             "bytes",
             &format!("{} ({})", content.size, text::bytes(content.size)),
         )?;
-        show("files", &content.file_count().to_string())?;
+        let files = match picked {
+            Some(picked) => format!(
+                "{} of {} ({}, marked +)",
+                picked.files,
+                content.file_count(),
+                text::bytes(picked.selection.bytes())
+            ),
+            None => content.file_count().to_string(),
+        };
+        show("files", &files)?;
         show(
             "chunks",
             &format!("{count} of {}", text::bytes(chunk_bytes.into())),
@@ -85,20 +112,25 @@ fn show_manifest(manifest: &Manifest, output: Output) -> Result<(), ApiError> {
         show("content id", &content.id.to_string())?;
         show_reach(&manifest.trackers, manifest.secret.is_some(), output)?;
     }
+    let mut marks = picked.map(|picked| picked.chosen.iter());
     for entry in content.listing.iter().flat_map(|listing| listing.entries()) {
-        show_entry(entry, output)?;
+        let mark = match (&mut marks, &entry.kind) {
+            (Some(marks), EntryKind::File { .. }) => marks.next().copied(),
+            _ => None,
+        };
+        show_entry(entry, mark, output)?;
     }
     Ok(())
 }
 
-fn manifest_object(manifest: &Manifest) -> serde_json::Value {
+fn manifest_object(manifest: &Manifest, picked: Option<&Picked>) -> serde_json::Value {
     let content = &manifest.content;
     let trackers: Vec<String> = manifest
         .trackers
         .iter()
         .map(TrackerAddress::to_string)
         .collect();
-    json!({
+    let mut object = json!({
         "kind": kind_word(content.kind),
         "name": content.name.as_str(),
         "bytes": content.size,
@@ -108,7 +140,12 @@ fn manifest_object(manifest: &Manifest) -> serde_json::Value {
         "content_id": content.id.to_string(),
         "trackers": trackers,
         "private": manifest.secret.is_some(),
-    })
+    });
+    if let Some(picked) = picked {
+        object["picked_files"] = picked.files.into();
+        object["picked_bytes"] = picked.selection.bytes().into();
+    }
+    object
 }
 
 fn show_reach(trackers: &[TrackerAddress], private: bool, output: Output) -> Result<(), ApiError> {
@@ -121,7 +158,8 @@ fn show_reach(trackers: &[TrackerAddress], private: bool, output: Output) -> Res
     Ok(())
 }
 
-fn show_entry(entry: &Entry, output: Output) -> Result<(), ApiError> {
+/// `mark` says whether a download would fetch it, where that is asked.
+fn show_entry(entry: &Entry, mark: Option<bool>, output: Output) -> Result<(), ApiError> {
     let path = entry.path.as_str();
     match &entry.kind {
         EntryKind::Dir if output.json() => {
@@ -133,21 +171,25 @@ fn show_entry(entry: &Entry, output: Output) -> Result<(), ApiError> {
             executable,
             root,
         } if output.json() => {
-            let object = json!({
+            let mut object = json!({
                 "kind": "file",
                 "path": path,
                 "bytes": size,
                 "executable": executable,
                 "content_id": ContentId(*root).to_string(),
             });
+            if let Some(mark) = mark {
+                object["picked"] = mark.into();
+            }
             output.object("entry", &object)
         }
         EntryKind::File {
             size, executable, ..
         } => {
-            let mark = if *executable { "*" } else { "" };
+            let star = if *executable { "*" } else { "" };
+            let mark = if mark == Some(true) { "+" } else { " " };
             output.result(&format!(
-                "  {:>12}  {}{mark}",
+                "{mark} {:>12}  {}{star}",
                 text::bytes(*size),
                 printable(path)
             ))

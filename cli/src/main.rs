@@ -14,6 +14,7 @@ mod home;
 mod inspect;
 mod output;
 mod progress;
+mod select;
 mod source;
 mod text;
 
@@ -21,7 +22,10 @@ use std::{future::Future, io, io::IsTerminal, process::ExitCode};
 
 use clap::{Parser, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
-use warren_daemon::control::model::{ApiError, exit};
+use warren_daemon::control::{
+    model::{ApiError, exit},
+    wish::Wish,
+};
 
 use crate::{
     args::{Args, Command},
@@ -104,12 +108,28 @@ fn run(args: Args, output: Output) -> Result<(), ApiError> {
             let client = client(download.idx)?;
             on_one_thread(client.download(&download))
         }
+        Command::Select(select) => {
+            let client = client(select.idx)?;
+            on_one_thread(client.select(select))
+        }
         Command::Status(asked) => on_one_thread(client(asked.idx)?.status()),
         Command::Peers(asked) => on_one_thread(client(asked.idx)?.peers()),
         Command::Doctor(asked) => on_one_thread(client(asked.idx)?.doctor()),
         Command::Stop { idx } => on_one_thread(client(idx)?.stop()),
         Command::Remove { share, idx } => on_one_thread(client(idx)?.remove(share)),
-        Command::Inspect { source, json: _ } => inspect::run(&source, output),
+        Command::Inspect {
+            source,
+            only,
+            except,
+            json: _,
+        } => {
+            let wish = Wish {
+                only,
+                except,
+                ..Wish::default()
+            };
+            inspect::run(&source, &wish, output)
+        }
     }
 }
 

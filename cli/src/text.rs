@@ -4,6 +4,8 @@
 
 use warren_daemon::control::model::{PeerCounts, Phase, Progress};
 
+use crate::select::counts;
+
 /// Bytes in binary units with one decimal: `118.0 MiB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -60,7 +62,7 @@ pub(crate) fn peers(peers: PeerCounts) -> String {
 /// Progress on one line; `name` is used while the daemon knows none.
 pub(crate) fn progress(progress: &Progress, name: &str) -> String {
     let name = progress.name.as_deref().unwrap_or(name);
-    let mut parts = Vec::new();
+    let mut parts: Vec<String> = progress.files.map(counts).into_iter().collect();
     match progress.phase {
         Some(Phase::Metadata) => parts.push("fetching the list of chunks".to_owned()),
         Some(Phase::Hashing) => parts.extend(["hashing".to_owned(), amount(progress)]),

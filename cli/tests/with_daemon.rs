@@ -194,6 +194,28 @@ async fn remove_and_stop_succeed_once_the_daemon_confirmed() {
     daemon.server.await.unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn a_selection_is_sent_as_it_was_typed_and_the_share_is_shown() {
+    let daemon = Daemon::start(Vec::new());
+    let pick = ["--only", "a", "--only", "b/*", "--first", "c", "--stream"];
+    let mut command = vec!["select", "film", "7"];
+    command.extend(pick);
+    let output = daemon.client(&command).await;
+    check(&output, 0, "ab  seeding  5 B  film\n");
+    assert_eq!(
+        daemon.control.asked(),
+        r#"select {"share":"film","files":{"only":["a","b/*"]},"first":["c"],"order":"sequential"}"#
+    );
+    daemon
+        .client(&["select", "film", "7", "--all", "--rarest"])
+        .await;
+    assert_eq!(
+        daemon.control.asked(),
+        r#"select {"share":"film","files":{},"first":[],"order":"rarest"}"#
+    );
+    check(&daemon.client(&["select", "film", "7"]).await, 2, "");
+}
+
 /// Sends SIGINT once progress is shown; returns the exit code and what was said after.
 async fn interrupt(daemon: &Daemon, arguments: &[&str]) -> (Option<i32>, String) {
     let mut client = daemon.command(arguments).spawn().unwrap();
@@ -248,6 +270,7 @@ fn done() -> Event {
         path: "/d/film.mkv".into(),
         content_id: "00ff".into(),
         bytes: 3072,
+        files: None,
         seconds: 1.5,
     })
 }
@@ -291,6 +314,7 @@ fn status() -> Vec<Event> {
             peers: warren_daemon::control::model::PeerCounts::default(),
             direct_bytes: 0,
             relayed_bytes: 0,
+            files: None,
             note: None,
         }),
     ]
@@ -344,6 +368,12 @@ impl Control for Script {
     async fn download(&self, asked: DownloadRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
         asked.source.parse()?;
         Ok(self.play())
+    }
+
+    async fn select(&self, asked: SelectRequest) -> Result<Event, ApiError> {
+        let json = serde_json::to_string(&asked).unwrap();
+        *self.asked.lock().unwrap() = format!("select {json}");
+        Ok(status().pop().unwrap())
     }
 
     async fn status(&self) -> Vec<Event> {

@@ -4,6 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use warren_net::{BindError, IdentityError};
+use warren_proto::swarm::Shape;
 
 use crate::alternate::{AltAddress, AltAddressError};
 
@@ -34,6 +35,8 @@ pub struct Config {
     /// What is passed on in all between daemons that do not reach each other, in bits per second;
     /// `None` for nothing.
     pub relay_bits_per_s: Option<u64>,
+    /// From how many members on a swarm is no full mesh, and how many neighbours each has then.
+    pub shape: Shape,
     /// The state folder; the key is in `tracker/key` under it.
     pub home: PathBuf,
 }
@@ -49,6 +52,7 @@ impl Config {
             alt_addresses: Vec::new(),
             public: None,
             relay_bits_per_s: Some(DEFAULT_RELAY_BITS_PER_S),
+            shape: Shape::default(),
             home,
         }
     }

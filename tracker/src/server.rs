@@ -95,6 +95,7 @@ impl Tracker {
         let tasks = TaskTracker::new();
         let membership = SwarmConfig {
             ttl: 3 * ANNOUNCE_INTERVAL,
+            shape: config.shape,
             ..SwarmConfig::default()
         };
         let shared = Arc::new(Shared {

@@ -15,10 +15,11 @@ use tokio::sync::mpsc;
 use warren_net::{Link, Relayed};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::limits::PEERS_PER_ANSWER;
-use warren_proto::swarm::{IntroduceError, Introducer, Situation, SwarmConfig, SwarmTable};
+use warren_proto::swarm::{
+    IntroduceError, Introducer, News, Site, Situation, SwarmConfig, SwarmTable,
+};
 use warren_proto::wire::{
-    Bounded, FromTracker, Member, MemberState, NatFiltering, NatMapping, Paths, Rendezvous,
-    ToTracker,
+    Bounded, FromTracker, MemberState, NatFiltering, NatMapping, Paths, Rendezvous, ToTracker,
 };
 
 use crate::followup::Followup;
@@ -198,12 +199,8 @@ impl State {
     pub(crate) fn expire(&self, now: Instant) {
         self.relay.expire(now);
         let mut tables = self.lock();
-        for (swarm, peer) in tables.swarms.expire(now) {
-            let told = tables
-                .swarms
-                .members_to_tell(swarm, &peer, PEERS_PER_ANSWER);
-            tables.tell_all(&told, &FromTracker::Left { swarm, peer });
-        }
+        let departures = tables.swarms.expire(now);
+        tables.tell_all(departures.news);
     }
 
     /// How long a daemon should wait before it connects again after a loss, so that all of them
@@ -240,9 +237,8 @@ impl Tables {
             self.introducer.moved(peer);
         }
         self.introducer.forget(peer);
-        for (swarm, told) in self.swarms.disconnect(peer) {
-            self.tell_all(&told, &FromTracker::Left { swarm, peer });
-        }
+        let departures = self.swarms.disconnect(peer);
+        self.tell_all(departures.news);
         Some(session)
     }
 
@@ -253,23 +249,16 @@ impl Tables {
         (swarm, state, introductions): (SwarmId, MemberState, u8),
         relay: &Relay,
     ) -> Vec<FromTracker> {
-        let outcome = self.swarms.announce(now, swarm, peer, state);
+        let situation = self.sessions.get(&peer).map(|it| &it.situation);
+        let site = situation.map(Site::of).unwrap_or_default();
+        let outcome = self.swarms.announce(now, swarm, (peer, site), state);
         if outcome.refused {
             return vec![FromTracker::Busy {
                 retry_after_s: REFUSED_RETRY_S,
             }];
         }
-        if outcome.newcomer || outcome.changed {
-            let told = self.swarms.members_to_tell(swarm, &peer, PEERS_PER_ANSWER);
-            self.tell_all(
-                &told,
-                &FromTracker::Joined {
-                    swarm,
-                    member: Member { peer, state },
-                },
-            );
-        }
-        let sample = self.swarms.sample(swarm, &peer, state, PEERS_PER_ANSWER);
+        self.tell_all(outcome.news);
+        let sample = self.swarms.sample(swarm, &peer, PEERS_PER_ANSWER);
         let to_meet: Vec<PublicKey> = sample
             .iter()
             .take(usize::from(introductions))
@@ -291,10 +280,8 @@ impl Tables {
     }
 
     fn leave(&mut self, peer: PublicKey, swarm: SwarmId) {
-        let told = self.swarms.members_to_tell(swarm, &peer, PEERS_PER_ANSWER);
-        if self.swarms.leave(swarm, peer) {
-            self.tell_all(&told, &FromTracker::Left { swarm, peer });
-        }
+        let departures = self.swarms.leave(swarm, peer);
+        self.tell_all(departures.news);
     }
 
     fn introduce_on_request(
@@ -407,9 +394,9 @@ impl Tables {
         true
     }
 
-    fn tell_all(&self, peers: &[PublicKey], news: &FromTracker) {
-        for peer in peers {
-            self.tell(peer, news.clone());
+    fn tell_all(&self, news: News) {
+        for (peer, news) in news {
+            self.tell(&peer, news);
         }
     }
 

@@ -20,7 +20,7 @@ use warren_net::{
     Relayed, connect_tcp,
 };
 use warren_proto::id::{PublicKey, RelayId, SwarmId};
-use warren_proto::swarm::Transport;
+use warren_proto::swarm::{Shape, Transport};
 use warren_proto::wire::{
     Bounded, FromTracker, Hello, MemberState, NatFiltering, NatMapping, Paths, Rendezvous,
     ToTracker,
@@ -456,6 +456,7 @@ fn start(relay_bits_per_s: Option<u64>) -> Running {
         alt_addresses: vec![],
         public: None,
         relay_bits_per_s,
+        shape: Shape::default(),
         home: home.path().to_owned(),
     };
     Running {

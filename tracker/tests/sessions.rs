@@ -15,6 +15,7 @@ use warren_net::{
     Connection, Endpoint, Expect, FrameReader, FrameWriter, Identity, Profile, Protocol,
 };
 use warren_proto::id::{PublicKey, SwarmId};
+use warren_proto::swarm::Shape;
 use warren_proto::wire::{
     Bounded, FromTracker, Hello, Member, MemberState, NatFiltering, NatMapping, Paths, Rendezvous,
     Technique, ToTracker,
@@ -459,6 +460,7 @@ fn config(home: &std::path::Path, public: Option<&str>) -> Config {
         alt_addresses: vec![],
         public: public.map(str::to_owned),
         relay_bits_per_s: None,
+        shape: Shape::default(),
         home: home.to_owned(),
     }
 }

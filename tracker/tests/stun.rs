@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
+use warren_proto::swarm::Shape;
 use warren_tracker::{AltAddress, AltAddressError, Config, StartError, Tracker};
 
 /// Cookie and transaction of RFC 8489.
@@ -297,6 +298,7 @@ fn config(home: &std::path::Path, listen: &str) -> Config {
         alt_addresses: vec![],
         public: None,
         relay_bits_per_s: None,
+        shape: Shape::default(),
         home: home.to_owned(),
     }
 }

@@ -22,7 +22,7 @@ use warren_net::{
     connect_tcp,
 };
 use warren_proto::id::{PublicKey, RelayId, SwarmId};
-use warren_proto::swarm::Transport;
+use warren_proto::swarm::{Shape, Transport};
 use warren_proto::wire::{
     FromTracker, Hello, LinkFrame, MemberState, Rendezvous, ToTracker, encode,
 };
@@ -228,6 +228,7 @@ fn config(home: &std::path::Path, tcp_listen: Vec<SocketAddr>) -> Config {
         alt_addresses: vec![],
         public: None,
         relay_bits_per_s: Some(100_000_000),
+        shape: Shape::default(),
         home: home.to_owned(),
     }
 }

@@ -15,6 +15,7 @@
 
 mod bad_days;
 mod bad_input;
+mod choice;
 mod content;
 mod disk;
 mod doctor;

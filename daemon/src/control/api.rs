@@ -5,6 +5,7 @@
 //! | `POST register` | [`RegisterRequest`] | server-sent events, one [`Event`] per `data:` line |
 //! | `POST download` | [`DownloadRequest`] | the same |
 //! | `GET status`, `GET peers`, `GET attempts`, `GET doctor` | | a JSON array of [`Event`]s |
+//! | `POST select` | [`SelectRequest`] | the share, as an [`Event`] |
 //! | `POST remove` | [`RemoveRequest`] | 204 |
 //! | `POST stop` | | 204; the daemon ends soon after |
 //!
@@ -47,7 +48,9 @@ use tracing::{debug, warn};
 
 use crate::home::SOCKET_PATH_BYTES;
 
-use super::model::{ApiError, DownloadRequest, Event, RegisterRequest, RemoveRequest, exit};
+use super::model::{
+    ApiError, DownloadRequest, Event, RegisterRequest, RemoveRequest, SelectRequest, exit,
+};
 
 /// Largest request body. A `.p2p` has at most 64 MiB, which base64 makes 85.4 MiB.
 pub const BODY_BYTES: usize = 96 * 1024 * 1024;
@@ -77,6 +80,12 @@ pub trait Control: Clone + Send + Sync + 'static {
         &self,
         request: DownloadRequest,
     ) -> impl Future<Output = Result<mpsc::Receiver<Event>, ApiError>> + Send;
+
+    /// Wants other files of a share, or in another order; answers how it stands then.
+    fn select(
+        &self,
+        request: SelectRequest,
+    ) -> impl Future<Output = Result<Event, ApiError>> + Send;
 
     /// Trackers and shares.
     fn status(&self) -> impl Future<Output = Vec<Event>> + Send;
@@ -224,6 +233,7 @@ fn router<C: Control>(api: Api<C>) -> Router {
     let v1 = Router::new()
         .route("/register", post(register::<C>))
         .route("/download", post(download::<C>))
+        .route("/select", post(select::<C>))
         .route("/status", get(status::<C>))
         .route("/peers", get(peers::<C>))
         .route("/attempts", get(attempts::<C>))
@@ -282,6 +292,13 @@ async fn download<C: Control>(
 ) -> Result<Response, ApiError> {
     let events = api.control.download(parse(body)?).await?;
     Ok(stream_events(events, api.stop))
+}
+
+async fn select<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<Json<Event>, ApiError> {
+    Ok(Json(api.control.select(parse(body)?).await?))
 }
 
 async fn status<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {

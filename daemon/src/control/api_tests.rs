@@ -236,6 +236,11 @@ impl Control for FakeControl {
         Ok(receiver)
     }
 
+    async fn select(&self, request: SelectRequest) -> Result<Event, ApiError> {
+        let what = format!("{} {:?}", request.share, request.change.order);
+        Err(ApiError::new("asked", exit::USAGE, what, ""))
+    }
+
     async fn download(&self, _: DownloadRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
         let (events, receiver) = mpsc::channel(4);
         events

@@ -1,7 +1,7 @@
 //! How the person's programs talk to a running daemon: one API on a Unix socket.
 //!
 //! [`model`] is what is said ([`attempt`] of how peers are reached, [`doctor`] of what could be
-//! better), [`source`] reads what a download names, [`api`] puts it all on the socket. The command line, and whatever face
+//! better), [`source`] reads what a download names, [`wish`] which files of it are meant, [`api`] puts it all on the socket. The command line, and whatever face
 //! comes later, use the same routes; `curl --unix-socket` works as well.
 //!
 //! Not here: what the daemon does about a request (the node implements [`api::Control`]).
@@ -11,3 +11,4 @@ pub mod attempt;
 pub mod doctor;
 pub mod model;
 pub mod source;
+pub mod wish;

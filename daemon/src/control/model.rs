@@ -15,6 +15,7 @@ use warren_proto::swarm;
 pub use super::attempt::Attempt;
 use super::attempt::{CandidateKind, Role};
 pub use super::doctor::{Finding, Severity, Summary, Techniques};
+use super::wish::{Change, Wish};
 use crate::tracker;
 
 /// The version every event carries as `"v"`.
@@ -157,6 +158,9 @@ pub struct Progress {
     /// Name of the content, when it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// How many files of a folder are wanted, when not all are; bytes are those of these alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FileCounts>,
     /// One sentence for the person, such as why nothing moves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -174,6 +178,15 @@ pub enum Phase {
     Metadata,
     /// Fetching content.
     Downloading,
+}
+
+/// How many files of a folder are wanted, of how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileCounts {
+    /// Files that are wanted.
+    pub selected: u64,
+    /// Files there are.
+    pub of: u64,
 }
 
 /// Number of peers by how they are reached.
@@ -203,8 +216,11 @@ pub struct Done {
     pub path: String,
     /// Content id, lower-case hex.
     pub content_id: String,
-    /// Sum of the sizes of all files.
+    /// Sum of the sizes of all files that were wanted.
     pub bytes: u64,
+    /// How many files of the folder those are, when not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FileCounts>,
     /// Time from the request to the last verified byte.
     pub seconds: f64,
 }
@@ -268,9 +284,9 @@ pub struct Share {
     pub content_id: String,
     /// File or folder name; empty while a link has not brought it yet.
     pub name: String,
-    /// Sum of the sizes of all files; 0 while it is not known.
+    /// Sum of the sizes of all files that are wanted; 0 while it is not known.
     pub bytes: u64,
-    /// Bytes verified and on disk.
+    /// Of those, bytes verified and on disk.
     pub verified_bytes: u64,
     /// What the share is doing.
     pub state: ShareState,
@@ -283,6 +299,9 @@ pub struct Share {
     /// The same from peers that are reached through a relay.
     #[serde(default)]
     pub relayed_bytes: u64,
+    /// How many files of a folder are wanted, when not all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FileCounts>,
     /// One sentence for the person, such as why it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -504,6 +523,19 @@ pub struct RegisterRequest {
 pub struct DownloadRequest {
     /// What to fetch.
     pub source: Source,
+    /// Which files of it. Of a share that is present, as far as it says anything, what `select` changes.
+    #[serde(flatten)]
+    pub wish: Wish,
+}
+
+/// Wants other files of a share, or in another order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelectRequest {
+    /// Content id, the beginning of one, or the name of a share.
+    pub share: String,
+    /// What is to be otherwise.
+    #[serde(flatten)]
+    pub change: Change,
 }
 
 /// What a download is started from.
@@ -549,6 +581,7 @@ mod base64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::wish;
 
     #[test]
     fn registered_is_this_json() {
@@ -616,6 +649,7 @@ mod tests {
             path: "/x".into(),
             content_id: "ab".into(),
             bytes: 9,
+            files: None,
             seconds: 1.5,
         });
         check(
@@ -668,11 +702,15 @@ mod tests {
             },
             direct_bytes: 3,
             relayed_bytes: 1,
+            files: Some(FileCounts {
+                selected: 3,
+                of: 12,
+            }),
             note: None,
         });
         check(
             event,
-            r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding","peers":{"lan":0,"direct":2,"relay":1},"direct_bytes":3,"relayed_bytes":1}"#,
+            r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding","peers":{"lan":0,"direct":2,"relay":1},"direct_bytes":3,"relayed_bytes":1,"files":{"selected":3,"of":12}}"#,
         );
     }
 
@@ -807,14 +845,19 @@ mod tests {
             source: Source::Manifest {
                 bytes: vec![0, 255, 1],
             },
+            wish: Wish::default(),
         };
         let link = DownloadRequest {
             source: Source::Link {
                 text: "p2p:x".into(),
             },
+            wish: Wish {
+                only: vec!["a/*".into()],
+                ..Wish::default()
+            },
         };
         let manifest_json = r#"{"source":{"manifest":{"bytes":"AP8B"}}}"#;
-        let link_json = r#"{"source":{"link":{"text":"p2p:x"}}}"#;
+        let link_json = r#"{"source":{"link":{"text":"p2p:x"}},"only":["a/*"]}"#;
         assert_eq!(serde_json::to_string(&manifest).unwrap(), manifest_json);
         assert_eq!(serde_json::to_string(&link).unwrap(), link_json);
         assert_eq!(
@@ -825,6 +868,16 @@ mod tests {
             serde_json::from_str::<DownloadRequest>(link_json).unwrap(),
             link
         );
+
+        let select: SelectRequest =
+            serde_json::from_str(r#"{"share":"a","files":{},"order":"sequential"}"#).unwrap();
+        let change = Change {
+            files: Some(wish::Files::default()),
+            first: None,
+            order: Some(wish::Order::Sequential),
+        };
+        let share = "a".to_owned();
+        assert_eq!(select, SelectRequest { share, change });
 
         let register: RegisterRequest = serde_json::from_str(r#"{"path":"/a"}"#).unwrap();
         assert_eq!(

@@ -10,6 +10,7 @@ use warren_proto::content::path::printable;
 use warren_proto::content::{Content, Link, Manifest};
 use warren_proto::id::SwarmId;
 
+use super::choosing::Asker;
 use super::shares::Preparing;
 use super::trackers::OWN;
 use super::{Node, NodeEvent, NodeSender};
@@ -17,9 +18,10 @@ use crate::control::api::Control;
 use crate::control::doctor;
 use crate::control::model::{
     ApiError, DownloadRequest, Event, Phase as ShownPhase, Progress, RegisterRequest, Registered,
-    RemoveRequest, exit,
+    RemoveRequest, SelectRequest, exit,
 };
 use crate::control::source::Parsed;
+use crate::control::wish::Wish;
 use crate::share::depot::Opened;
 use crate::share::{Phase, Watcher};
 use crate::store::db::{ShareRecord, ShareState};
@@ -58,6 +60,8 @@ pub(crate) enum Command {
     Attempts(oneshot::Sender<Vec<Event>>),
     /// What could be better about how we are connected.
     Doctor(oneshot::Sender<Vec<Event>>),
+    /// Want other files of a share.
+    Select(SelectRequest, oneshot::Sender<Result<Event, ApiError>>),
     /// Stop sharing or downloading.
     Remove(RemoveRequest, oneshot::Sender<Result<(), ApiError>>),
 }
@@ -107,7 +111,7 @@ impl Control for NodeControl {
     }
 
     async fn download(&self, request: DownloadRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
-        let request = Box::new(request);
+        let request = check_wish(request).await?;
         let started = self.ask(|answer| Command::Download(request, answer)).await;
         started.unwrap_or_else(|| Err(stopping()))
     }
@@ -128,6 +132,11 @@ impl Control for NodeControl {
         self.ask(Command::Doctor).await.unwrap_or_default()
     }
 
+    async fn select(&self, request: SelectRequest) -> Result<Event, ApiError> {
+        let selected = self.ask(|answer| Command::Select(request, answer)).await;
+        selected.unwrap_or_else(|| Err(stopping()))
+    }
+
     async fn remove(&self, request: RemoveRequest) -> Result<(), ApiError> {
         let removed = self.ask(|answer| Command::Remove(request, answer)).await;
         removed.unwrap_or_else(|| Err(stopping()))
@@ -136,6 +145,20 @@ impl Control for NodeControl {
     async fn stop(&self) {
         self.stop.cancel();
     }
+}
+
+/// A wish that means nothing is refused before anything is begun, where the files are known.
+async fn check_wish(request: DownloadRequest) -> Result<Box<DownloadRequest>, ApiError> {
+    if request.wish.is_default() {
+        return Ok(Box::new(request));
+    }
+    let checking = tokio::task::spawn_blocking(move || {
+        if let Parsed::Manifest(manifest) = request.source.parse()? {
+            request.wish.pick(&manifest.content, |_| false)?;
+        }
+        Ok(Box::new(request))
+    });
+    checking.await.unwrap_or_else(|_| Err(stopping()))
 }
 
 fn stopping() -> ApiError {
@@ -202,6 +225,7 @@ impl Node {
             Command::Attempts(answer) => drop(answer.send(self.attempts())),
             Command::Doctor(answer) => drop(answer.send(doctor::shown(&self.snapshot()))),
             Command::Peers(answer) => drop(answer.send(self.connected_peers())),
+            Command::Select(request, answer) => self.select(&request, Asker::Select(answer)),
             Command::Remove(request, answer) => match self.find(&request.share) {
                 Ok(swarm) => self.remove_share(swarm, answer),
                 Err(error) => drop(answer.send(Err(error))),
@@ -216,10 +240,43 @@ impl Node {
             Parsed::Manifest(manifest) => manifest.content.swarm_id(manifest.secret.as_ref()),
             Parsed::Link(link) => SwarmId::of(link.kind, &link.id, link.secret.as_ref()),
         };
-        let swarm = match self.shares.get(&swarm).map(|share| &share.phase) {
+        let watcher = Watcher {
+            events,
+            since: Instant::now(),
+        };
+        let change = request.wish.as_change();
+        if !change.is_empty() && self.may_choose(swarm, &parsed) {
+            self.choose(swarm, &change, Asker::Download(watcher));
+            return Ok(receiver);
+        }
+        let swarm = self.attach(swarm, parsed, &request.wish);
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            share.watchers.push(watcher);
+        }
+        Ok(receiver)
+    }
+
+    /// Whether a share is there of which other files can be wanted. Of one that is whole there is
+    /// nothing to choose, and of a link more is known now if it is a manifest that came.
+    fn may_choose(&self, swarm: SwarmId, parsed: &Parsed) -> bool {
+        let share = self.shares.get(&swarm);
+        share.is_some_and(|share| match share.phase {
+            Phase::Seeding(_) => share.kept.is_some(),
+            Phase::Metadata(_) => matches!(parsed, Parsed::Link(_)),
+            _ => true,
+        })
+    }
+
+    /// Begins a download, goes on with it, or looks at what is there.
+    fn attach(&mut self, swarm: SwarmId, parsed: Parsed, wish: &Wish) -> SwarmId {
+        match self.shares.get(&swarm).map(|share| &share.phase) {
             Some(Phase::Metadata(_)) => match parsed {
-                // More is known now than the link has said.
-                Parsed::Manifest(manifest) => self.begin_manifest(*manifest),
+                Parsed::Manifest(manifest) => {
+                    let before = self.shares.get(&swarm);
+                    let before = before.map(|share| share.record.wish.clone());
+                    let wish = before.unwrap_or_default().changed(&wish.as_change());
+                    self.begin_manifest(*manifest, wish)
+                }
                 Parsed::Link(_) => swarm,
             },
             Some(Phase::Stopped { .. }) => self.resume(swarm, parsed),
@@ -228,13 +285,8 @@ impl Node {
                 swarm
             }
             Some(_) => swarm,
-            None => self.begin(parsed),
-        };
-        if let Some(share) = self.shares.get_mut(&swarm) {
-            let since = Instant::now();
-            share.watchers.push(Watcher { events, since });
+            None => self.begin(parsed, wish.clone()),
         }
-        Ok(receiver)
     }
 
     /// The files of a share that is complete are what they were, or it is fetched once more.
@@ -251,20 +303,20 @@ impl Node {
         let watchers = share.map(|share| std::mem::take(&mut share.watchers));
         self.leave_on_all(&swarm);
         self.shares.remove(&swarm);
-        let swarm = self.begin(parsed);
+        let swarm = self.begin(parsed, Wish::default());
         if let Some(share) = self.shares.get_mut(&swarm) {
             share.watchers.extend(watchers.unwrap_or_default());
         }
     }
 
-    fn begin(&mut self, parsed: Parsed) -> SwarmId {
+    fn begin(&mut self, parsed: Parsed, wish: Wish) -> SwarmId {
         match parsed {
-            Parsed::Manifest(manifest) => self.begin_manifest(*manifest),
-            Parsed::Link(link) => self.begin_link(&link),
+            Parsed::Manifest(manifest) => self.begin_manifest(*manifest, wish),
+            Parsed::Link(link) => self.begin_link(&link, wish),
         }
     }
 
-    fn begin_manifest(&mut self, manifest: Manifest) -> SwarmId {
+    fn begin_manifest(&mut self, manifest: Manifest, wish: Wish) -> SwarmId {
         let Manifest {
             content,
             trackers,
@@ -282,6 +334,8 @@ impl Node {
             trackers,
             identities: None,
             added_unix_ms: unix_ms(),
+            wish,
+            settled: None,
         };
         let watchers = self.shares.get_mut(&record.swarm());
         let watchers = watchers.map(|share| std::mem::take(&mut share.watchers));
@@ -292,7 +346,7 @@ impl Node {
         swarm
     }
 
-    fn begin_link(&mut self, link: &Link) -> SwarmId {
+    fn begin_link(&mut self, link: &Link, wish: Wish) -> SwarmId {
         let record = ShareRecord {
             id: link.id,
             kind: link.kind,
@@ -304,14 +358,21 @@ impl Node {
             trackers: vec![link.tracker.clone()],
             identities: None,
             added_unix_ms: unix_ms(),
+            wish,
+            settled: None,
         };
+        self.remember(&record);
+        self.add_link(record)
+    }
+
+    /// Notes a share of which only the link is known.
+    pub(super) fn remember(&self, record: &ShareRecord) {
         let (depot, remembered) = (self.config.depot.clone(), record.clone());
         tokio::task::spawn_blocking(move || {
             if let Err(error) = depot.remember(&remembered) {
                 tracing::warn!(%error, "the download is not remembered; a restart would forget it");
             }
         });
-        self.add_link(record)
     }
 
     /// Goes on with a download that was stopped, or begins anew where there is nothing to go on
@@ -324,13 +385,13 @@ impl Node {
         match record.filter(begun) {
             Some(record) => self.add_preparing(record, Preparing::Recall),
             None => {
-                self.shares.remove(&swarm);
-                self.begin(parsed)
+                let before = self.shares.remove(&swarm).map(|share| share.record.wish);
+                self.begin(parsed, before.unwrap_or_default())
             }
         }
     }
 
-    fn find(&self, wanted: &str) -> Result<SwarmId, ApiError> {
+    pub(super) fn find(&self, wanted: &str) -> Result<SwarmId, ApiError> {
         let id = wanted.to_ascii_lowercase();
         let by_id = id.len() >= ID_DIGITS;
         let matches = |record: &ShareRecord| {
@@ -400,6 +461,8 @@ impl Node {
             trackers: own.into_iter().collect(),
             identities: Some(hashed.identities),
             added_unix_ms: unix_ms(),
+            wish: Wish::default(),
+            settled: None,
         };
         if record.trackers.is_empty() {
             let warning = "the .p2p names no tracker, because its key is not known yet; register \

@@ -245,11 +245,12 @@ impl Node {
     }
 }
 
-/// The writer of a download, if there is one.
+/// The writer of a download, or of a share of which more could be fetched.
 pub(super) fn writer_of(share: &Share) -> Option<Arc<Writer>> {
     match &share.phase {
         Phase::Downloading(active) => Some(active.writer.clone()),
         Phase::Finishing(writer) => Some(writer.clone()),
+        Phase::Seeding(_) => share.kept.clone(),
         _ => None,
     }
 }

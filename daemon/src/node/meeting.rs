@@ -16,7 +16,8 @@ use crate::punch::relay;
 use crate::share::{Known, Share};
 use crate::tracker::{TrackerEvent, TrackerId};
 
-/// Peers we connect to for one unfinished share: a full mesh up to here.
+/// Peers we connect to for one unfinished share: a full mesh up to here. Of a larger swarm trackers
+/// name fewer.
 const PEERS_PER_SHARE: usize = 64;
 
 /// Members remembered per share.
@@ -57,6 +58,7 @@ impl Node {
     fn handle_tracker_message(&mut self, id: TrackerId, message: FromTracker) {
         match message {
             FromTracker::Peers { swarm, sample, .. } => {
+                self.note_neighbours(id, swarm, &sample);
                 for member in sample.into_vec() {
                     self.note_member(id, swarm, member);
                     self.meet_if_silent(member.peer, &swarm);
@@ -103,7 +105,7 @@ impl Node {
     }
 
     /// Whether a tracker is one of the share's, or our own: another has no say in it.
-    fn serves(&self, tracker: TrackerId, swarm: &SwarmId) -> bool {
+    pub(super) fn serves(&self, tracker: TrackerId, swarm: &SwarmId) -> bool {
         let pin = self.trackers.get(&tracker).and_then(|tracker| tracker.pin);
         let named = |share: &Share| {
             let mut trackers = share.record.trackers.iter();
@@ -124,6 +126,7 @@ impl Node {
         if let Some(known) = share.members.get_mut(&member.peer) {
             known.state = member.state;
             known.tracker = tracker;
+            known.former = None;
         }
         if wants {
             self.join_if_connected(member.peer, swarm);
@@ -175,6 +178,7 @@ impl Node {
             paths: Paths::Any,
             obstacle: None,
             is_unreached: false,
+            former: None,
         });
     }
 
@@ -268,13 +272,17 @@ impl Node {
                 let peer = self.peers.get(key);
                 peer.is_some_and(Peer::is_heard)
             };
-            let have = share.members.keys().filter(|peer| connected(peer)).count();
+            let sought = |known: &Known| known.former.is_none();
+            let have = share.members.iter();
+            let have = have.filter(|(peer, known)| sought(known) && connected(peer));
+            let have = have.count();
             let mut room = PEERS_PER_SHARE.saturating_sub(have).min(left);
             for (peer, known) in &mut share.members {
-                if connected(peer) && known.next_try <= now {
+                if connected(peer) && sought(known) && known.next_try <= now {
                     unjoined.push((*peer, *swarm));
                 }
                 let skip = connected(peer)
+                    || !sought(known)
                     || self.meeting.contains(peer)
                     || share.banned.contains(peer)
                     || known.next_try > now;

@@ -8,12 +8,15 @@
 //! By concern: [`commands`] what the person asks, [`shares`] how shares begin and end,
 //! [`scheduling`] what the engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`]
 //! swarms on them, [`paths`] what becomes of them, [`relaying`] peers that relay, [`trackers`] what
-//! trackers are told, [`meeting`] what they tell and introductions, [`report`] what is shown.
+//! trackers are told, [`meeting`] what they tell and introductions, [`neighbours`] whom of a large
+//! swarm we keep, [`report`] what is shown.
 
+mod choosing;
 pub(crate) mod commands;
 mod downloads;
 mod joins;
 mod meeting;
+mod neighbours;
 mod paths;
 mod peers;
 mod relaying;
@@ -44,12 +47,13 @@ use crate::peer::seat::PeerSeat;
 use crate::peer::session::SessionId;
 use crate::portmap::{PortNews, PortState};
 use crate::punch::{Nat, PathNews, PunchHandle};
-use crate::share::depot::{Depot, Opened};
+use crate::share::depot::{Depot, Opened, Settled};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::{Offer, Unserved};
 use crate::share::{Epoch, Share};
 use crate::store::error::StoreError;
 use crate::tracker::{TrackerEvent, TrackerId};
+use choosing::{Asker, Chosen};
 use commands::{Command, Hashed};
 use paths::Drained;
 use peers::Peer;
@@ -183,8 +187,15 @@ pub(crate) enum ShareEvent {
         /// Whether they are what they were.
         result: Result<(), ApiError>,
     },
-    /// It is complete and has its name, or could not be given it.
-    Finished(Result<PathBuf, ApiError>),
+    /// What is wanted of it is complete and has its name, or could not be given it.
+    Finished(Result<Settled, ApiError>),
+    /// Other files of it are wanted now, or could not be made.
+    Chosen {
+        /// What is wanted.
+        result: Result<Chosen, ApiError>,
+        /// Who wants it.
+        asker: Asker,
+    },
 }
 
 /// How a request for a chunk ended.
@@ -290,6 +301,8 @@ pub(crate) struct Node {
     disk_jobs: Arc<Semaphore>,
     counter: u64,
     next_tick: Instant,
+    /// When to look again for a peer to let go of.
+    next_release: Instant,
     /// Why the daemon cannot go on.
     fatal: Option<ApiError>,
 }
@@ -328,6 +341,7 @@ impl Node {
             disk_jobs: Arc::new(Semaphore::new(DISK_JOBS)),
             counter: 0,
             next_tick: now,
+            next_release: now,
             fatal: None,
         };
         node.start_own_tracker(own);
@@ -394,6 +408,7 @@ impl Node {
         let current = self.shares.get(&swarm).map(|share| share.epoch);
         match event {
             ShareEvent::Opened(result) if current.is_none() => self.discard_opened(swarm, result),
+            ShareEvent::Chosen { .. } if current.is_none() => self.forget_chosen(swarm),
             _ if current != Some(epoch) => (),
             ShareEvent::Opened(result) => self.handle_opened(swarm, result),
             ShareEvent::Learnt { peer, result } => self.handle_learnt(swarm, peer, result),
@@ -407,6 +422,7 @@ impl Node {
             }
             ShareEvent::SyncFailed(error) => self.stop_share(swarm, error, Stopping::Paused),
             ShareEvent::Checked { parsed, result } => self.handle_checked(swarm, *parsed, result),
+            ShareEvent::Chosen { result, asker } => self.handle_chosen(swarm, result, asker),
             ShareEvent::Finished(result) => self.handle_finished(swarm, result),
         }
     }
@@ -441,6 +457,7 @@ impl Node {
     fn tick(&mut self, now: Instant) {
         self.watch_gate(now);
         self.drop_strangers(now);
+        self.release_former(now);
         if let Some(relay) = &self.config.relay {
             relay.expire(now);
         }

@@ -16,6 +16,7 @@ use warren_proto::wire::peer::RELAYS;
 use warren_proto::wire::{Bounded, MemberState, PeerMessage};
 
 use super::Node;
+use super::neighbours::Idleness;
 use super::paths::{Drained, Upgrade};
 use super::relaying::Relaying;
 use crate::control::model::PeerPath;
@@ -56,6 +57,8 @@ pub(super) struct Peer {
     pub(super) upgrade: Upgrade,
     /// What was said about relaying.
     pub(super) relaying: Relaying,
+    /// Since when nothing moves.
+    pub(super) idleness: Idleness,
 }
 
 /// A swarm on one connection: joined once both aliases are there.
@@ -332,6 +335,7 @@ impl Node {
             has_been_silent: false,
             upgrade: Upgrade::new(Instant::now()),
             relaying: Relaying::default(),
+            idleness: Idleness::new(Instant::now()),
         }
     }
 

@@ -58,6 +58,7 @@ impl Node {
             peers,
             phase: Some(phase),
             name,
+            files: share.file_counts(),
             note: (phase == model::Phase::Waiting).then(|| self.why_waiting(share, peers)),
         }
     }
@@ -105,14 +106,16 @@ impl Node {
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
-        let Phase::Seeding(offer) = &share.phase else {
+        if !matches!(share.phase, Phase::Seeding(_)) {
             return;
-        };
+        }
+        let ((_, bytes), files) = (share.bytes(None), share.file_counts());
         for watcher in std::mem::take(&mut share.watchers) {
             let done = Event::Done(Done {
                 path: share.record.path.display().to_string(),
                 content_id: share.record.id.to_string(),
-                bytes: offer.content.size,
+                bytes,
+                files,
                 seconds: watcher.since.elapsed().as_secs_f64(),
             });
             tell_last(watcher, done);
@@ -132,25 +135,34 @@ impl Node {
     pub(super) fn status(&self) -> Vec<Event> {
         let trackers = self.shown_trackers().map(Event::Tracker);
         let port = Event::PortMapping(self.port.shown());
-        let shares = self.shares.values().map(|share| {
-            let download = self.download_of(&share.swarm());
-            let (verified_bytes, bytes) = share.bytes(download);
-            Event::Share(model::Share {
-                content_id: share.record.id.to_string(),
-                name: share.record.name.clone(),
-                bytes,
-                verified_bytes,
-                state: share.state(download),
-                peers: self.peer_counts(&share.swarm()),
-                direct_bytes: share.received.direct_bytes,
-                relayed_bytes: share.received.relayed_bytes,
-                note: match &share.phase {
-                    Phase::Stopped { error, .. } => Some(error.message.clone()),
-                    _ => None,
-                },
-            })
-        });
+        let shares = self
+            .shares
+            .keys()
+            .filter_map(|swarm| self.shown_share(swarm));
+        let shares = shares.map(Event::Share);
         trackers.chain([port]).chain(shares).collect()
+    }
+
+    /// One share.
+    pub(super) fn shown_share(&self, swarm: &SwarmId) -> Option<model::Share> {
+        let share = self.shares.get(swarm)?;
+        let download = self.download_of(swarm);
+        let (verified_bytes, bytes) = share.bytes(download);
+        Some(model::Share {
+            content_id: share.record.id.to_string(),
+            name: share.record.name.clone(),
+            bytes,
+            verified_bytes,
+            state: share.state(download),
+            peers: self.peer_counts(swarm),
+            direct_bytes: share.received.direct_bytes,
+            relayed_bytes: share.received.relayed_bytes,
+            files: share.file_counts(),
+            note: match &share.phase {
+                Phase::Stopped { error, .. } => Some(error.message.clone()),
+                _ => None,
+            },
+        })
     }
 
     /// Our own comes first.

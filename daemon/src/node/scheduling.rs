@@ -41,7 +41,7 @@ pub(crate) struct Asked {
 /// Something a peer asked for.
 #[derive(Debug)]
 pub(super) struct Upload {
-    session: SessionId,
+    pub(super) session: SessionId,
     /// Where to say that it is its turn, until it is.
     turn: Option<oneshot::Sender<()>>,
 }
@@ -65,7 +65,7 @@ impl Node {
         self.engine.download(swarm)
     }
 
-    /// Opens a share, or opens it anew.
+    /// Opens a share, or opens it anew, and says what of it is wanted.
     pub(super) fn open_share(
         &mut self,
         swarm: SwarmId,
@@ -77,17 +77,22 @@ impl Node {
             content,
             have,
         });
+        let picked = self.shares.get(&swarm).and_then(|it| it.picked.as_ref());
+        if picked.is_some_and(|picked| !picked.selection.is_plain()) {
+            self.tell_selection(swarm);
+        }
     }
 
     /// Opens a complete share that somebody joins.
     pub(super) fn open_complete(&mut self, swarm: SwarmId) {
         let complete = |share: &Share| match &share.phase {
-            Phase::Seeding(offer) => Some(offer.content.clone()),
+            Phase::Seeding(offer) => Some((offer.content.clone(), offer.have_now())),
             _ => None,
         };
-        let content = self.shares.get(&swarm).and_then(complete);
-        if let Some(content) = content.filter(|_| self.download_of(&swarm).is_none()) {
-            let have = ChunkSet::full(content.layout.chunk_count());
+        if self.download_of(&swarm).is_some() {
+            return;
+        }
+        if let Some((content, have)) = self.shares.get(&swarm).and_then(complete) {
             self.open_share(swarm, content, have);
         }
     }

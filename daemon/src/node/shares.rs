@@ -1,6 +1,5 @@
 //! How shares begin, come back after a restart, are finished, stopped and removed.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -13,13 +12,14 @@ use super::report::tell_last;
 use super::{Node, ShareEvent, Stopping};
 use crate::control::model::{ApiError, exit};
 use crate::control::source::Parsed;
-use crate::share::depot::{Opened, explain_sync};
+use crate::control::wish::Wish;
+use crate::share::depot::{Opened, Settled, explain_sync};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::Offer;
 use crate::share::writer::{Writer, keep_synced};
 use crate::share::{Active, Epoch, Learning, Phase, Share, guarded_token};
 use crate::store::db::{ShareRecord, ShareState};
-use crate::store::journal::Journal;
+use crate::store::files::Identities;
 
 /// Pause before peers that could not tell what a link does not say are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -106,7 +106,7 @@ impl Node {
     }
 
     /// Runs something that blocks for long, a few at a time, and reports what came of it.
-    fn run_disk_job(
+    pub(super) fn run_disk_job(
         &self,
         swarm: SwarmId,
         epoch: Epoch,
@@ -136,9 +136,17 @@ impl Node {
                 files,
                 journal,
                 have,
+                picked,
             }) => {
                 let offer = Arc::new(Offer::new(swarm, files, have.clone()));
-                self.begin_download(swarm, offer, *journal, have);
+                let writer = Arc::new(Writer::new(offer, *journal));
+                if let Some(share) = self.shares.get_mut(&swarm) {
+                    if !picked.is_everything() {
+                        share.record.settled.get_or_insert_with(Identities::none);
+                    }
+                    share.picked = Some(picked);
+                }
+                self.begin_download(swarm, writer, have);
             }
             Err(error) => self.handle_unopened(swarm, error),
         }
@@ -162,7 +170,9 @@ impl Node {
         let Some(share) = self.shares.get(&swarm) else {
             return;
         };
-        let is_new = matches!(share.phase, Phase::Preparing { is_new: true, .. });
+        // What was not understood can be said better, see `client select`.
+        let is_wish = ["no_match", "bad_pattern"].contains(&error.code.as_str());
+        let is_new = matches!(share.phase, Phase::Preparing { is_new: true, .. }) && !is_wish;
         if is_new && !share.watchers.is_empty() {
             return self.forget(swarm, error);
         }
@@ -193,23 +203,17 @@ impl Node {
         });
     }
 
-    fn begin_download(
-        &mut self,
-        swarm: SwarmId,
-        offer: Arc<Offer>,
-        journal: Journal,
-        have: ChunkSet,
-    ) {
+    /// Fetches what is wanted of a share and not in `have`.
+    pub(super) fn begin_download(&mut self, swarm: SwarmId, writer: Arc<Writer>, have: ChunkSet) {
         let Some(share) = self.shares.get(&swarm) else {
             return;
         };
         let (epoch, node) = (share.epoch, self.me.clone());
         let expected = share.expected;
-        self.open_share(swarm, offer.content.clone(), have);
+        self.open_share(swarm, writer.offer.content.clone(), have);
         if let Some(until) = expected {
             self.tell_download(swarm, Event::Expected { until });
         }
-        let writer = Arc::new(Writer::new(offer, journal));
         let (stop, guard) = guarded_token();
         let synced = writer.clone();
         tokio::spawn(async move {
@@ -298,7 +302,7 @@ impl Node {
         }
     }
 
-    /// Every chunk is there.
+    /// Every wanted chunk is there.
     pub(super) fn finish(&mut self, swarm: SwarmId) {
         let depot = self.config.depot.clone();
         let Some(share) = self.shares.get_mut(&swarm) else {
@@ -307,13 +311,17 @@ impl Node {
         let Phase::Downloading(active) = &share.phase else {
             return;
         };
+        let Some(picked) = share.picked.clone().filter(|_| !share.is_choosing) else {
+            return;
+        };
         let (epoch, record) = (share.epoch, share.record.clone());
         let writer = active.writer.clone();
         share.phase = Phase::Finishing(writer.clone());
         // No turn to wait for: somebody may be waiting for this very file.
         let node = self.me.clone();
         tokio::spawn(async move {
-            let finishing = tokio::task::spawn_blocking(move || depot.finish(&writer, &record));
+            let finishing = move || depot.finish(&writer, &record, &picked);
+            let finishing = tokio::task::spawn_blocking(finishing);
             if let Ok(result) = finishing.await {
                 let event = ShareEvent::Finished(result);
                 node.send_share(swarm, epoch, event).await;
@@ -322,9 +330,9 @@ impl Node {
         self.share_budget();
     }
 
-    pub(super) fn handle_finished(&mut self, swarm: SwarmId, result: Result<PathBuf, ApiError>) {
-        let path = match result {
-            Ok(path) => path,
+    pub(super) fn handle_finished(&mut self, swarm: SwarmId, result: Result<Settled, ApiError>) {
+        let Settled { path, settled } = match result {
+            Ok(settled) => settled,
             Err(error) => return self.stop_share(swarm, error, Stopping::Paused),
         };
         let Some(share) = self.shares.get_mut(&swarm) else {
@@ -335,7 +343,13 @@ impl Node {
         };
         share.record.path = path;
         share.record.state = ShareState::Complete;
+        share.record.settled = settled;
+        let (writer, is_part) = (writer.clone(), share.leaves_out());
+        if !is_part {
+            (share.picked, share.record.wish) = (None, Wish::default());
+        }
         share.phase = Phase::Seeding(writer.offer.clone());
+        share.kept = is_part.then_some(writer);
         self.close_if_idle(swarm);
         self.announce(swarm);
         self.tell_done(swarm);

@@ -155,6 +155,11 @@ impl Common {
         self.asked.load(Ordering::Relaxed) > 0
     }
 
+    /// Content bytes that have moved, both ways.
+    pub(crate) fn moved_bytes(&self) -> u64 {
+        self.down_bytes.load(Ordering::Relaxed) + self.up_bytes.load(Ordering::Relaxed)
+    }
+
     fn offers(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, Arc<Offer>>> {
         self.offers.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,10 +12,11 @@ use warren_proto::id::SwarmId;
 
 use super::writer::Writer;
 use crate::control::model::{ApiError, exit};
+use crate::control::wish::{Picked, Wish};
 use crate::store::db::{ShareDb, ShareRecord, ShareState};
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::error::StoreError;
-use crate::store::files::ShareFiles;
+use crate::store::files::{Identities, ShareFiles};
 use crate::store::journal::{Journal, Recovered};
 use crate::store::register::{Hashing, Special, hash_share};
 use crate::store::sync::SyncError;
@@ -31,6 +32,15 @@ pub(crate) struct Depot {
     disk: Arc<dyn Disk>,
 }
 
+/// A share of which all that is wanted has its name.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// As [`ShareRecord::settled`].
+    pub(crate) settled: Option<Identities>,
+}
+
 /// A share that has been found or made.
 #[derive(Debug)]
 pub(crate) enum Opened {
@@ -42,6 +52,8 @@ pub(crate) enum Opened {
         journal: Box<Journal>,
         /// The chunks.
         have: ChunkSet,
+        /// What of it is wanted.
+        picked: Arc<Picked>,
     },
     /// Complete.
     Whole(Arc<ShareFiles>),
@@ -83,15 +95,31 @@ impl Depot {
         record: &ShareRecord,
         content: &Arc<Content>,
     ) -> Result<Opened, ApiError> {
-        let downloads = folder_of(&record.path);
-        let files = ShareFiles::create_partial(self.disk.clone(), downloads, content)
-            .map_err(|error| ApiError::from(&error))?;
-        let begun = self.begin(record, content);
-        match begun {
+        let picked = match pick(record, content) {
+            Ok(picked) => picked,
+            Err(error) => {
+                // Whoever says better what is wanted need not learn again what there is.
+                self.remember(&with_manifest(record, content))?;
+                return Err(error);
+            }
+        };
+        let (disk, downloads) = (self.disk.clone(), folder_of(&record.path));
+        let files = match picked.is_everything() {
+            true => ShareFiles::create_partial(disk, downloads, content),
+            false => ShareFiles::create_chosen(disk, downloads, content, &picked.chosen),
+        };
+        let files = files.map_err(|error| ApiError::from(&error))?;
+        let settled = (!picked.is_everything()).then(Identities::none);
+        let record = ShareRecord {
+            settled,
+            ..record.clone()
+        };
+        match self.begin(&record, content) {
             Ok((journal, recovered)) => Ok(Opened::Partial {
                 files: Arc::new(files),
                 journal: Box::new(journal),
                 have: recovered.synced,
+                picked: Arc::new(picked),
             }),
             Err(error) => {
                 // Nothing was fetched yet; the error is what matters.
@@ -124,9 +152,18 @@ impl Depot {
         verified_bytes: &AtomicU64,
     ) -> Result<Opened, ApiError> {
         match record.state {
+            _ if self.is_unbegun(record) => self.create(record, content),
+            _ if record.settled.is_some() => self.open_divided(record, content, verified_bytes),
             ShareState::Registered | ShareState::Complete => self.open_whole(record, content),
             _ => self.open_partial(record, content, verified_bytes),
         }
+    }
+
+    /// Whether a download was stopped before anything of it was made: it was not known which files.
+    fn is_unbegun(&self, record: &ShareRecord) -> bool {
+        let is_paused = matches!(record.state, ShareState::Paused { .. });
+        let has_journal = self.journal_path(&record.swarm()).exists();
+        is_paused && !has_journal && !folder_of(&record.path).exists()
     }
 
     fn open_whole(&self, record: &ShareRecord, content: &Arc<Content>) -> Result<Opened, ApiError> {
@@ -157,6 +194,23 @@ impl Depot {
         }
     }
 
+    fn open_divided(
+        &self,
+        record: &ShareRecord,
+        content: &Arc<Content>,
+        verified_bytes: &AtomicU64,
+    ) -> Result<Opened, ApiError> {
+        let chosen = pick(record, content)?.chosen;
+        let (disk, downloads) = (self.disk.clone(), folder_of(&record.path));
+        let settled = record.settled.as_ref();
+        match ShareFiles::open_divided(disk, downloads, content, &chosen, settled) {
+            Ok(files) => self.recover(record, files, verified_bytes),
+            // Somebody removed it: begin again.
+            Err(StoreError::Missing { .. }) => self.create(record, content),
+            Err(error) => Err(ApiError::from(&error)),
+        }
+    }
+
     /// What the journal calls synced is trusted only if nobody has touched the files since the
     /// daemon was stopped in good order; everything else is read and hashed again.
     fn recover(
@@ -177,7 +231,7 @@ impl Depot {
             .map_err(|error| ApiError::from(&error))?;
         let mut have = match record.identities == Some(now) {
             true => synced.clone(),
-            false => ChunkSet::empty(synced.len()),
+            false => settled_of(&files, &synced),
         };
         let mut doubtful = synced.clone();
         // Both come from the journal, which was made for as many chunks.
@@ -191,12 +245,63 @@ impl Depot {
                 verified_bytes.fetch_add(len, Ordering::Relaxed);
             }
         }
-        let files = Arc::new(files);
+        let (files, picked) = (Arc::new(files), Arc::new(pick(record, &content)?));
         Ok(Opened::Partial {
             files,
             journal: Box::new(journal),
             have,
+            picked,
         })
+    }
+
+    /// Wants something else of a share from now on. What is noted first is what the next start goes by.
+    pub(crate) fn choose(
+        &self,
+        writer: &Writer,
+        record: &ShareRecord,
+        wish: Wish,
+    ) -> Result<(Box<ShareRecord>, Option<Arc<Picked>>), ApiError> {
+        let content = &writer.offer.content;
+        let mut changed = ShareRecord {
+            wish,
+            state: ShareState::Downloading,
+            ..with_manifest(record, content)
+        };
+        let picked = pick(&changed, content)?;
+        if !picked.is_everything() {
+            changed.settled.get_or_insert_with(Identities::none);
+        }
+        self.remember(&changed)?;
+        if let Err(error) = writer.choose(&picked.chosen) {
+            let before = ShareRecord {
+                settled: changed.settled,
+                ..with_manifest(record, content)
+            };
+            self.remember(&before)?;
+            return Err(ApiError::from(&error));
+        }
+        changed.manifest = None;
+        Ok((Box::new(changed), Some(Arc::new(picked))))
+    }
+
+    /// The same of a share whose files are not open: they follow when it is found again.
+    pub(crate) fn choose_stopped(
+        &self,
+        record: &ShareRecord,
+        wish: Wish,
+    ) -> Result<(Box<ShareRecord>, Option<Arc<Picked>>), ApiError> {
+        let content = self.content_of(&record.swarm())?;
+        let mut changed = ShareRecord {
+            wish,
+            ..with_manifest(record, &content)
+        };
+        let picked = pick(&changed, &content)?;
+        if !picked.is_everything() {
+            changed.settled.get_or_insert_with(Identities::none);
+        }
+        self.remember(&changed)?;
+        changed.manifest = None;
+        Ok((Box::new(changed), None))
     }
 
     /// Brings a download to rest: durable, and with a note of what its files are, so that the next
@@ -239,19 +344,46 @@ impl Depot {
         &self,
         writer: &Writer,
         record: &ShareRecord,
-    ) -> Result<PathBuf, ApiError> {
+        picked: &Picked,
+    ) -> Result<Settled, ApiError> {
         writer.sync().map_err(|error| explain_sync(&error))?;
+        if !picked.is_everything() {
+            return self.settle(writer, record, picked);
+        }
         let files = &writer.offer.files;
         let (path, identities) = files.finish().map_err(|error| ApiError::from(&error))?;
         let record = ShareRecord {
             path: path.clone(),
             state: ShareState::Complete,
             identities: Some(identities),
+            wish: Wish::default(),
+            settled: None,
             ..with_manifest(record, &writer.offer.content)
         };
         self.remember(&record)?;
         self.forget_journal(&record.swarm())?;
-        Ok(path)
+        let settled = None;
+        Ok(Settled { path, settled })
+    }
+
+    /// Gives what is wanted of a share its names, durably. The journal stays: there may be more than
+    /// is wanted, and more may be wanted.
+    fn settle(
+        &self,
+        writer: &Writer,
+        record: &ShareRecord,
+        picked: &Picked,
+    ) -> Result<Settled, ApiError> {
+        let settled = writer.settle(&picked.chosen);
+        let settled = Some(settled.map_err(|error| ApiError::from(&error))?);
+        let record = ShareRecord {
+            state: ShareState::Complete,
+            settled: settled.clone(),
+            ..with_manifest(record, &writer.offer.content)
+        };
+        self.remember(&record)?;
+        let path = writer.offer.files.path();
+        Ok(Settled { path, settled })
     }
 
     /// Shares files where they lie.
@@ -292,11 +424,19 @@ impl Depot {
     /// The files of an unfinished download that is not being fetched now, as far as they are there.
     pub(crate) fn partial_files(&self, record: &ShareRecord) -> Option<ShareFiles> {
         let unfinished = ShareState::Downloading;
-        if record.state != unfinished && !matches!(record.state, ShareState::Paused { .. }) {
+        let is_unfinished =
+            record.state == unfinished || matches!(record.state, ShareState::Paused { .. });
+        if !is_unfinished && record.settled.is_none() {
             return None;
         }
         let content = self.content_of(&record.swarm()).ok()?;
-        ShareFiles::open_partial(self.disk.clone(), folder_of(&record.path), &content).ok()
+        let (disk, downloads) = (self.disk.clone(), folder_of(&record.path));
+        let Some(settled) = &record.settled else {
+            return ShareFiles::open_partial(disk, downloads, &content).ok();
+        };
+        // Nothing is to be made now.
+        let chosen = vec![false; content.file_count() as usize];
+        ShareFiles::open_divided(disk, downloads, &content, &chosen, Some(settled)).ok()
     }
 
     fn content_of(&self, swarm: &SwarmId) -> Result<Arc<Content>, ApiError> {
@@ -350,6 +490,22 @@ impl Depot {
         self.journals
             .join(data_encoding::HEXLOWER.encode(&name[..16]))
     }
+}
+
+/// The files that the person wants, and those that have their names already.
+fn pick(record: &ShareRecord, content: &Content) -> Result<Picked, ApiError> {
+    let settled = record.settled.as_ref();
+    let is_settled = |file: u32| settled.is_some_and(|settled| settled.has(file));
+    record.wish.pick(content, is_settled)
+}
+
+/// Those of the chunks whose files have their names, and were found to be what they were.
+fn settled_of(files: &ShareFiles, synced: &ChunkSet) -> ChunkSet {
+    let mut settled = ChunkSet::empty(synced.len());
+    for chunk in synced.iter().filter(|chunk| files.is_settled(*chunk)) {
+        settled.insert(chunk);
+    }
+    settled
 }
 
 /// What a failed sync means to the person.

@@ -21,7 +21,8 @@ use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::{Download, Reach, RequestId};
 use warren_proto::wire::{MemberState, Paths};
 
-use crate::control::model::{ApiError, Event, ShareState};
+use crate::control::model::{ApiError, Event, FileCounts, ShareState};
+use crate::control::wish::Picked;
 use crate::store::db::ShareRecord;
 use crate::tracker::TrackerId;
 use offer::Offer;
@@ -54,6 +55,12 @@ pub(crate) struct Share {
     pub(crate) received: Received,
     /// How fast they come.
     pub(crate) rate: Rate,
+    /// Which files of it are wanted, once that is known.
+    pub(crate) picked: Option<Arc<Picked>>,
+    /// Of a share that is given without being whole: what would take in more.
+    pub(crate) kept: Option<Arc<Writer>>,
+    /// Files are being made or moved, since others are wanted.
+    pub(crate) is_choosing: bool,
     /// Until when peers are being met who are likely to be reached directly.
     pub(crate) expected: Option<Instant>,
 }
@@ -162,6 +169,8 @@ pub(crate) struct Known {
     pub(crate) obstacle: Option<Obstacle>,
     /// An introduction came without a way through a tracker, or has led nowhere.
     pub(crate) is_unreached: bool,
+    /// Since when that tracker has not named it among our neighbours any more.
+    pub(crate) former: Option<Instant>,
 }
 
 /// Why two daemons have no path in common, as they were started.
@@ -198,6 +207,9 @@ impl Share {
             watchers: Vec::new(),
             received: Received::default(),
             rate: Rate::default(),
+            picked: None,
+            kept: None,
+            is_choosing: false,
             expected: None,
         }
     }
@@ -210,6 +222,10 @@ impl Share {
     /// What a tracker is told of it; `None` while others could do nothing with us.
     pub(crate) fn member_state(&self) -> Option<MemberState> {
         match self.phase {
+            // Who is taken for a seed is asked for anything.
+            Phase::Finishing(_) | Phase::Seeding(_) if self.leaves_out() => {
+                Some(MemberState::Leech)
+            }
             Phase::Finishing(_) | Phase::Seeding(_) => Some(MemberState::Seed),
             _ => self.wants().then_some(MemberState::Leech),
         }
@@ -235,9 +251,11 @@ impl Share {
         }
     }
 
-    /// Verified bytes and bytes in all, the latter 0 while they are not known. `download` is what is
-    /// fetched of it.
+    /// Verified bytes and bytes in all, of what is wanted; the latter 0 while they are not known.
+    /// `download` is what is fetched of it.
     pub(crate) fn bytes(&self, download: Option<&Download>) -> (u64, u64) {
+        let picked = self.picked.as_ref().map(|picked| picked.selection.bytes());
+        let wanted = |offer: &Offer| picked.unwrap_or(offer.content.size);
         match &self.phase {
             Phase::Metadata(_) | Phase::Stopped { .. } => (0, 0),
             Phase::Preparing {
@@ -246,12 +264,21 @@ impl Share {
                 ..
             } => (verified_bytes.load(Ordering::Relaxed), *bytes),
             Phase::Downloading(active) => {
-                let bytes = active.writer.offer.content.size;
+                let bytes = wanted(&active.writer.offer);
                 (download.map_or(0, Download::verified_bytes), bytes)
             }
-            Phase::Finishing(writer) => (writer.offer.content.size, writer.offer.content.size),
-            Phase::Seeding(offer) => (offer.content.size, offer.content.size),
+            Phase::Finishing(writer) => (wanted(&writer.offer), wanted(&writer.offer)),
+            Phase::Seeding(offer) => (wanted(offer), wanted(offer)),
         }
+    }
+
+    /// How many files are wanted, unless all are.
+    pub(crate) fn file_counts(&self) -> Option<FileCounts> {
+        let picked = self.picked.as_ref()?;
+        (!picked.is_everything()).then(|| FileCounts {
+            selected: picked.files.into(),
+            of: picked.chosen.len() as u64,
+        })
     }
 
     /// The word for where it stands. `download` is what is fetched of it.

@@ -75,6 +75,11 @@ impl Offer {
         }
     }
 
+    /// What is offered now.
+    pub(crate) fn have_now(&self) -> ChunkSet {
+        self.have().clone()
+    }
+
     /// Offers one chunk more.
     pub(crate) fn add(&self, chunk: ChunkIndex) {
         self.have().insert(chunk);

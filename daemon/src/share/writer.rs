@@ -1,8 +1,9 @@
 //! Takes in the chunks of a share being downloaded: verify, write, note, offer; and makes them
 //! durable from time to time.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -12,6 +13,7 @@ use warren_proto::content::{ChunkIndex, Content, Run, Verifier};
 use super::offer::Offer;
 use crate::control::model::ApiError;
 use crate::store::error::StoreError;
+use crate::store::files::Identities;
 use crate::store::journal::{Journal, JournalError};
 use crate::store::sync::{SyncError, sync_share};
 
@@ -52,6 +54,8 @@ pub(crate) struct Writer {
     /// What is offered of the share; every stored chunk is added.
     pub(crate) offer: Arc<Offer>,
     journal: Mutex<Journal>,
+    /// Held while a chunk is stored, so that what is had does not change while files move.
+    storing: RwLock<()>,
     unsynced_bytes: AtomicU64,
     much_unsynced: Notify,
 }
@@ -62,6 +66,7 @@ impl Writer {
         Writer {
             offer,
             journal: Mutex::new(journal),
+            storing: RwLock::default(),
             unsynced_bytes: AtomicU64::new(0),
             much_unsynced: Notify::new(),
         }
@@ -76,6 +81,7 @@ impl Writer {
         if !verify(&self.offer.content, chunk, bytes) {
             return Ok(Stored::Corrupt);
         }
+        let _stays = self.storing.read().unwrap_or_else(PoisonError::into_inner);
         self.offer.files.write_chunk(chunk, bytes)?;
         let run = Run {
             start: chunk.value(),
@@ -88,6 +94,36 @@ impl Writer {
             self.much_unsynced.notify_one();
         }
         Ok(Stored::Verified)
+    }
+
+    /// From now on these files of the share are wanted.
+    ///
+    /// # Errors
+    ///
+    /// As [`ShareFiles::choose`].
+    ///
+    /// [`ShareFiles::choose`]: crate::store::files::ShareFiles::choose
+    pub(crate) fn choose(&self, chosen: &[bool]) -> Result<(), StoreError> {
+        let _none_stored = self.storing.write().unwrap_or_else(PoisonError::into_inner);
+        let (content, have) = (&self.offer.content, self.offer.have_now());
+        let chunks = have.iter();
+        let files = chunks.flat_map(|chunk| content.layout.extents(chunk).map(|at| at.file));
+        let has_bytes: BTreeSet<u32> = files.collect();
+        self.offer
+            .files
+            .choose(chosen, |file| has_bytes.contains(&file))
+    }
+
+    /// Gives these files of the share their final names; all their chunks are stored and synced.
+    ///
+    /// # Errors
+    ///
+    /// As [`ShareFiles::settle`].
+    ///
+    /// [`ShareFiles::settle`]: crate::store::files::ShareFiles::settle
+    pub(crate) fn settle(&self, chosen: &[bool]) -> Result<Identities, StoreError> {
+        let _none_stored = self.storing.write().unwrap_or_else(PoisonError::into_inner);
+        self.offer.files.settle(chosen)
     }
 
     /// Makes durable all that was stored before.

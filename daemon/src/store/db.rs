@@ -18,12 +18,13 @@ use warren_proto::id::{ContentId, Kind, Secret, SwarmId};
 
 use super::files::Identities;
 use super::open_files::lock;
+use crate::control::wish::Wish;
 
 /// Marks the file as ours (`application_id` of the SQLite file format): "Wrrn".
 const APPLICATION: i32 = i32::from_be_bytes(*b"Wrrn");
 
 /// The schema this program reads and writes (`user_version`).
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE share (
@@ -38,8 +39,15 @@ const SCHEMA: &str = "
         manifest      BLOB,
         trackers      BLOB NOT NULL,
         identities    BLOB,
-        added_unix_ms INTEGER NOT NULL
+        added_unix_ms INTEGER NOT NULL,
+        wish          TEXT,
+        settled       BLOB
     ) STRICT;";
+
+/// What makes a database of version 1 one of version 2.
+const FROM_1: &str = "
+    ALTER TABLE share ADD COLUMN wish TEXT;
+    ALTER TABLE share ADD COLUMN settled BLOB;";
 
 /// Why the database could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +128,10 @@ pub struct ShareRecord {
     pub identities: Option<Identities>,
     /// When the person added it, in milliseconds since 1970.
     pub added_unix_ms: u64,
+    /// What of it is wanted.
+    pub wish: Wish,
+    /// Once only some files were wanted: what those were that had got their final names.
+    pub settled: Option<Identities>,
 }
 
 impl ShareRecord {
@@ -158,6 +170,7 @@ impl ShareDb {
                 create(&connection).map_err(&at)?;
             }
             Found::Ours(VERSION) => (),
+            Found::Ours(1) => upgrade(&connection, FROM_1).map_err(&at)?,
             Found::Ours(found) => {
                 return Err(DbError::Newer {
                     path: path.to_owned(),
@@ -188,7 +201,8 @@ impl ShareDb {
             .transpose()?;
         let inserted = lock(&self.connection).execute(
             "INSERT OR REPLACE INTO share VALUES (:swarm, :id, :kind, :secret, :name, :path,
-                :state, :reason, :manifest, :trackers, :identities, :added_unix_ms)",
+                :state, :reason, :manifest, :trackers, :identities, :added_unix_ms, :wish,
+                :settled)",
             named_params! {
                 ":swarm": record.swarm().0,
                 ":id": record.id.0,
@@ -202,6 +216,12 @@ impl ShareDb {
                 ":trackers": self.encode(&record.trackers)?,
                 ":identities": identities,
                 ":added_unix_ms": record.added_unix_ms.cast_signed(),
+                ":wish": self.encode_wish(&record.wish)?,
+                ":settled": record
+                    .settled
+                    .as_ref()
+                    .map(|known| self.encode(known))
+                    .transpose()?,
             },
         );
         inserted.map(drop).map_err(sorted(&self.path))
@@ -273,6 +293,12 @@ impl ShareDb {
         postcard::to_stdvec(value).map_err(|source| self.corrupt(source.into()))
     }
 
+    /// As JSON, in which fields may be added. Nothing when all is wanted.
+    fn encode_wish(&self, wish: &Wish) -> Result<Option<String>, DbError> {
+        let encode = || serde_json::to_string(wish).map_err(|source| self.corrupt(source.into()));
+        (!wish.is_default()).then(encode).transpose()
+    }
+
     fn corrupt(&self, source: Box<dyn Error + Send + Sync>) -> DbError {
         DbError::Corrupt {
             path: self.path.clone(),
@@ -304,6 +330,13 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
         "BEGIN; {SCHEMA}
          PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+    ))
+}
+
+/// One transaction, as [`create`].
+fn upgrade(connection: &Connection, changes: &str) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "BEGIN; {changes} PRAGMA user_version = {VERSION}; COMMIT;"
     ))
 }
 
@@ -356,16 +389,22 @@ fn decode_state(row: &Row<'_>) -> Result<ShareState, Box<dyn Error + Send + Sync
     })
 }
 
+fn decode_identities(
+    row: &Row<'_>,
+    column: &str,
+) -> Result<Option<Identities>, Box<dyn Error + Send + Sync>> {
+    let bytes: Option<Vec<u8>> = row.get(column)?;
+    let decode = |bytes: Vec<u8>| postcard::from_bytes(&bytes);
+    Ok(bytes.map(decode).transpose()?)
+}
+
 fn decode(row: &Row<'_>) -> Result<ShareRecord, Box<dyn Error + Send + Sync>> {
     let kind = match row.get("kind")? {
         0 => Kind::File,
         1 => Kind::Tree,
         other => return Err(format!("there is no kind of share {other}").into()),
     };
-    let identities: Option<Vec<u8>> = row.get("identities")?;
-    let identities = identities
-        .map(|bytes| postcard::from_bytes(&bytes))
-        .transpose()?;
+    let identities = decode_identities(row, "identities")?;
     let path = OsString::from_vec(row.get("path")?);
     let record = ShareRecord {
         id: ContentId(row.get("id")?),
@@ -378,6 +417,11 @@ fn decode(row: &Row<'_>) -> Result<ShareRecord, Box<dyn Error + Send + Sync>> {
         trackers: postcard::from_bytes(&row.get::<_, Vec<u8>>("trackers")?)?,
         identities,
         added_unix_ms: row.get::<_, i64>("added_unix_ms")?.cast_unsigned(),
+        wish: match row.get::<_, Option<String>>("wish")? {
+            Some(wish) => serde_json::from_str(&wish)?,
+            None => Wish::default(),
+        },
+        settled: decode_identities(row, "settled")?,
     };
     if record.swarm().0 != row.get::<_, [u8; 32]>("swarm")? {
         return Err("a share is not the one its key names".into());
@@ -408,6 +452,8 @@ mod tests {
         records[2].identities = None;
         records[2].kind = Kind::Tree;
         records[2].secret = Some(Secret([9; 16]));
+        records[2].wish.only = vec!["a/*".into()];
+        records[2].settled = Some(Identities(Vec::new()));
 
         let db = ShareDb::open(&path).unwrap();
         records.iter().for_each(|record| db.upsert(record).unwrap());
@@ -479,6 +525,26 @@ mod tests {
     }
 
     #[test]
+    fn a_database_of_the_first_version_is_kept_and_gets_what_is_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let db = ShareDb::open(&path).unwrap();
+        db.upsert(&sample(1)).unwrap();
+        lock(&db.connection)
+            .execute_batch(
+                "ALTER TABLE share DROP COLUMN wish; ALTER TABLE share DROP COLUMN settled;
+                 PRAGMA user_version = 1;",
+            )
+            .unwrap();
+        drop(db);
+        for _ in 0..2 {
+            let db = ShareDb::open(&path).unwrap();
+            assert_eq!(db.all().unwrap(), [sample(1)]);
+            db.upsert(&sample(1)).unwrap();
+        }
+    }
+
+    #[test]
     fn a_write_is_durable_when_it_returns() {
         let folder = tempfile::tempdir().unwrap();
         let db = ShareDb::open(&folder.path().join("state.db")).unwrap();
@@ -522,6 +588,8 @@ mod tests {
             "id = zeroblob(3)",
             "id = zeroblob(32)",
             "trackers = x'FF'",
+            "wish = 'x'",
+            "settled = x'FF'",
         ] {
             let db = ShareDb::open(&path).unwrap();
             db.upsert(&sample(1)).unwrap();
@@ -553,12 +621,12 @@ mod tests {
         let newer = folder.path().join("newer.db");
         let db = ShareDb::open(&newer).unwrap();
         lock(&db.connection)
-            .pragma_update(None, "user_version", 2)
+            .pragma_update(None, "user_version", VERSION + 1)
             .unwrap();
         drop(db);
         assert!(matches!(
             ShareDb::open(&newer),
-            Err(DbError::Newer { found: 2, .. })
+            Err(DbError::Newer { found, .. }) if found == VERSION + 1
         ));
     }
 
@@ -584,6 +652,8 @@ mod tests {
             ],
             identities: Some(Identities(vec![identity])),
             added_unix_ms: u64::from(n),
+            wish: Wish::default(),
+            settled: None,
         }
     }
 }

@@ -24,6 +24,13 @@ const OPEN_TRIES: usize = 8;
 #[derive(Debug)]
 pub struct Folder(OwnedFd);
 
+impl Folder {
+    /// Another handle of the same folder.
+    pub(super) fn try_clone(&self) -> io::Result<Folder> {
+        self.0.try_clone().map(Folder)
+    }
+}
+
 impl AsFd for Folder {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -73,6 +80,9 @@ pub trait Disk: Send + Sync + Debug {
     fn rmdir(&self, folder: &Folder, path: &Path) -> io::Result<()>;
     /// Renames one entry of the folder to a name nobody has, else fails with EEXIST.
     fn rename_noreplace(&self, folder: &Folder, from: &Path, to: &Path) -> io::Result<()>;
+    /// Moves what is at `path` beneath one folder to the same path beneath another one, where nobody may
+    /// have that name (EEXIST). Both are on one file system.
+    fn move_noreplace(&self, from: &Folder, to: &Folder, path: &Path) -> io::Result<()>;
     /// Renames one entry of the folder over another one.
     fn rename(&self, folder: &Folder, from: &Path, to: &Path) -> io::Result<()>;
     /// Reads at an offset.
@@ -216,6 +226,16 @@ impl Disk for RealDisk {
                 Err(Errno::EXIST.into())
             }
             Err(Errno::INVAL | Errno::NOSYS) => self.rename(folder, from, to),
+            other => Ok(other?),
+        }
+    }
+
+    fn move_noreplace(&self, from: &Folder, to: &Folder, path: &Path) -> io::Result<()> {
+        let (from, name) = parent_of(from, path)?;
+        let (target, _) = parent_of(to, path)?;
+        match fs::renameat_with(&from, name, &target, name, RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS) if self.exists(to, path)? => Err(Errno::EXIST.into()),
+            Err(Errno::INVAL | Errno::NOSYS) => Ok(fs::renameat(&from, name, &target, name)?),
             other => Ok(other?),
         }
     }

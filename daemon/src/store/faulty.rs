@@ -229,6 +229,11 @@ impl Disk for FaultyDisk {
         RealDisk.rename_noreplace(folder, from, to)
     }
 
+    fn move_noreplace(&self, from: &Folder, to: &Folder, path: &Path) -> io::Result<()> {
+        self.call()?;
+        RealDisk.move_noreplace(from, to, path)
+    }
+
     fn rename(&self, folder: &Folder, from: &Path, to: &Path) -> io::Result<()> {
         self.call()?;
         RealDisk.rename(folder, from, to)

@@ -8,7 +8,8 @@
 //! gets an error, not a write somewhere else. All methods block on the disk and may be called from
 //! several threads.
 //!
-//! Not here: making, renaming and removing the files (`store::partial`), remembering which chunks
+//! Not here: making, renaming and removing the files (`store::partial`), shares of which only some files
+//! are wanted (`store::division`), remembering which chunks
 //! are there (`store::journal`), which of them to ask for.
 
 use std::collections::BTreeSet;
@@ -16,6 +17,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::io::Errno;
@@ -23,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use warren_proto::content::{ChunkIndex, Content, Extent, Verifier};
 
 use super::disk::{Disk, FileIdentity, Folder, Open, read_exact_at, write_all_at};
+use super::division::{Division, Home};
 use super::error::StoreError;
 use super::open_files::{OpenFiles, lock};
 
@@ -30,7 +33,7 @@ use super::open_files::{OpenFiles, lock};
 const SYNC_EACH: usize = 64;
 
 /// Bytes read at once while verifying; BLAKE3 reaches its full speed from 64 KiB on.
-const VERIFY_BYTES: usize = 256 * 1024;
+pub(super) const VERIFY_BYTES: usize = 256 * 1024;
 
 /// What each file of a share was when it was hashed or finished, in the order of the listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +47,10 @@ pub struct ShareFiles {
     pub(super) place: Place,
     pub(super) open: OpenFiles,
     state: RwLock<State>,
+    /// Where each file is, once only some were wanted.
+    pub(super) division: RwLock<Option<Division>>,
+    /// Names were made that no sync has covered.
+    pub(super) names_changed: AtomicBool,
     /// Files written to since the last sync began.
     dirty: Mutex<BTreeSet<u32>>,
     /// Held during a sync, so that none is reported done while another one still works on it.
@@ -92,6 +99,8 @@ impl ShareFiles {
             place,
             open: OpenFiles::default(),
             state: RwLock::new(state),
+            division: RwLock::default(),
+            names_changed: AtomicBool::new(false),
             dirty: Mutex::default(),
             syncing: Mutex::default(),
         }
@@ -158,6 +167,11 @@ impl ShareFiles {
     }
 
     fn write_extent(&self, state: &State, at: &Extent, bytes: &[u8]) -> Result<(), StoreError> {
+        self.ensure_home(at.file)?;
+        // What is settled was verified, and is the person's.
+        if matches!(self.home(at.file), Some(Home::Settled(_))) {
+            return Ok(());
+        }
         let file = self.open_file(state, at.file)?;
         let written = write_all_at(self.disk.as_ref(), &file, bytes, at.offset);
         // Also after a failure: a part of the bytes may be in the file.
@@ -200,6 +214,9 @@ impl ShareFiles {
             let Some(expected) = self.content.expected(&extent) else {
                 return Ok(false);
             };
+            if self.home(extent.file) == Some(Home::Absent) {
+                return Ok(false);
+            }
             let mut verifier = Verifier::new(expected);
             self.read_extent(&state, &extent, |disk, file| {
                 feed(disk, file, &extent, &mut verifier)
@@ -210,7 +227,8 @@ impl ShareFiles {
         }
         if matches!(*state, State::Partial) {
             let files = self.content.layout.extents(chunk).map(|extent| extent.file);
-            lock(&self.dirty).extend(files);
+            let is_settled = |file: &u32| matches!(self.home(*file), Some(Home::Settled(_)));
+            lock(&self.dirty).extend(files.filter(|file| !is_settled(file)));
         }
         Ok(true)
     }
@@ -231,14 +249,16 @@ impl ShareFiles {
             Ok(()) => (),
         }
         // After reading, so that a change during the read does not slip through.
-        let State::Whole(identities) = state else {
-            return Ok(());
+        let known = match (state, self.home(extent.file)) {
+            (State::Whole(identities), _) => identities.0.get(extent.file as usize).copied(),
+            (_, Some(Home::Settled(identity))) => Some(identity),
+            _ => return Ok(()),
         };
         let now = self
             .disk
             .identity(&file)
             .map_err(|source| StoreError::at(&path())(source))?;
-        if identities.0.get(extent.file as usize) != Some(&now) {
+        if known != Some(now) {
             return Err(StoreError::Changed { path: path() });
         }
         Ok(())
@@ -272,7 +292,9 @@ impl ShareFiles {
                 return Err(error);
             }
         };
+        let names_changed = self.names_changed.swap(false, Ordering::Relaxed);
         let synced = match &opened {
+            _ if names_changed => self.disk.syncfs(self.place.any_folder()),
             ToSync::Each(files) => files.iter().try_for_each(|file| self.disk.fdatasync(file)),
             ToSync::FileSystem => self.disk.syncfs(self.place.any_folder()),
         };
@@ -322,11 +344,25 @@ impl ShareFiles {
     pub fn check_unchanged(&self) -> Result<(), StoreError> {
         let known = match &*self.state() {
             State::Whole(identities) => identities.clone(),
-            _ => return Ok(()),
+            state => return self.check_settled(state),
         };
         match self.identities_now() {
             Ok(now) if now == known => Ok(()),
             _ => Err(self.first_changed(&known)),
+        }
+    }
+
+    fn check_settled(&self, state: &State) -> Result<(), StoreError> {
+        self.open.clear();
+        let is_changed = |file: &u32| match self.home(*file) {
+            Some(Home::Settled(known)) => self.identity(state, *file).ok() != Some(known),
+            _ => false,
+        };
+        match (0..self.content.file_count()).find(is_changed) {
+            Some(file) => Err(StoreError::Changed {
+                path: self.file_path(state, file),
+            }),
+            None => Ok(()),
         }
     }
 
@@ -340,6 +376,9 @@ impl ShareFiles {
     }
 
     fn identity(&self, state: &State, file: u32) -> Result<FileIdentity, StoreError> {
+        if let Some(absent) = self.absent_identity(file) {
+            return Ok(absent);
+        }
         let opened = self.open_file(state, file)?;
         let identity = self.disk.identity(&opened);
         identity.map_err(|source| StoreError::at(&self.file_path(state, file))(source))
@@ -358,6 +397,9 @@ impl ShareFiles {
     /// The file, opened for what the state allows.
     pub(super) fn open_file(&self, state: &State, file: u32) -> Result<Arc<File>, StoreError> {
         self.open.get_or_open(file, || {
+            if let Some(opened) = self.open_divided_file(file) {
+                return opened;
+            }
             let how = match state {
                 State::Partial | State::Doubtful(_) => Open::Write,
                 State::Renamed | State::Whole(_) | State::Discarded => Open::Read,
@@ -379,6 +421,9 @@ impl ShareFiles {
 
     /// The path of a file, for people.
     pub(super) fn file_path(&self, state: &State, file: u32) -> PathBuf {
+        if let Some(path) = self.divided_path(file) {
+            return path;
+        }
         let share = self.place.parent_path.join(self.current_name(state));
         match self.content.file_path(file) {
             Some(path) => share.join(path.as_str()),
@@ -464,7 +509,7 @@ impl Place {
 
 impl StoreError {
     /// A file that is not there, or is something else now, is a change.
-    fn unless_gone(self, path: &Path) -> StoreError {
+    pub(super) fn unless_gone(self, path: &Path) -> StoreError {
         const GONE: [Errno; 5] = [
             Errno::NOENT,
             Errno::LOOP,

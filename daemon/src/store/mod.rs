@@ -9,6 +9,7 @@
 pub mod atomic;
 pub mod db;
 pub mod disk;
+mod division;
 pub mod error;
 mod explain;
 pub mod files;

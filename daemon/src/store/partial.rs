@@ -17,6 +17,7 @@ use warren_proto::content::{Content, EntryKind, SharePath};
 use warren_proto::limits;
 
 use super::disk::{Disk, Folder, Open};
+use super::division::Home;
 use super::error::StoreError;
 use super::files::{Identities, Place, ShareFiles, State};
 
@@ -106,6 +107,9 @@ impl ShareFiles {
     /// [`StoreError::TargetExists`] when something has taken the name meanwhile. After any error
     /// finishing can be tried again, unless a sync failed.
     pub fn finish(&self) -> Result<(PathBuf, Identities), StoreError> {
+        if self.is_divided() {
+            return Ok((self.path(), self.finish_divided()?));
+        }
         let renamed = |state: &State| matches!(state, State::Renamed);
         if !renamed(&self.state()) {
             self.sync()?;
@@ -132,7 +136,7 @@ impl ShareFiles {
     /// [`StoreError::Missing`] when somebody has removed it: what is written is lost with the end
     /// of the process.
     pub fn check_present(&self) -> Result<(), StoreError> {
-        let partial = matches!(*self.state(), State::Partial);
+        let partial = matches!(*self.state(), State::Partial) && self.needs_part();
         if partial && !exists(self.disk.as_ref(), &self.place, &self.place.part_name)? {
             let path = self.place.part_path();
             return Err(StoreError::Missing { path });
@@ -159,6 +163,9 @@ impl ShareFiles {
             }
             _ => (),
         };
+        if self.discard_divided(&mut note) {
+            return first;
+        }
         if let Some(root) = &self.place.root {
             self.remove_entries(root, &mut note);
         }
@@ -173,7 +180,30 @@ impl ShareFiles {
         first
     }
 
-    fn remove_entries(&self, root: &Folder, note: &mut dyn FnMut(&Path, io::Result<()>)) {
+    /// Removes everything of the share that lies in the folder.
+    pub(super) fn remove_entries(
+        &self,
+        root: &Folder,
+        note: &mut dyn FnMut(&Path, io::Result<()>),
+    ) {
+        self.remove_from(root, note, Removed::All);
+    }
+
+    /// Removes the folders of the share that lie in the folder and are empty.
+    pub(super) fn remove_folders(
+        &self,
+        root: &Folder,
+        note: &mut dyn FnMut(&Path, io::Result<()>),
+    ) {
+        self.remove_from(root, note, Removed::Folders);
+    }
+
+    fn remove_from(
+        &self,
+        root: &Folder,
+        note: &mut dyn FnMut(&Path, io::Result<()>),
+        removed: Removed,
+    ) {
         let entries = self
             .content
             .listing
@@ -185,6 +215,7 @@ impl ShareFiles {
                 path,
                 match entry.kind {
                     EntryKind::Dir => self.disk.rmdir(root, path),
+                    EntryKind::File { .. } if removed == Removed::Folders => Ok(()),
                     EntryKind::File { .. } => self.disk.unlink(root, path),
                 },
             );
@@ -286,7 +317,7 @@ impl ShareFiles {
         (0..self.content.file_count()).try_for_each(|number| self.mend_file(number))
     }
 
-    fn mend_folder(&self, root: &Folder, relative: &str) -> Result<(), StoreError> {
+    pub(super) fn mend_folder(&self, root: &Folder, relative: &str) -> Result<(), StoreError> {
         match self.disk.mkdir(root, Path::new(relative)) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(StoreError::at(
                 &self.place.part_path().join(relative),
@@ -318,14 +349,15 @@ impl ShareFiles {
         Ok(())
     }
 
-    fn set_executable_bits(&self) -> Result<(), StoreError> {
+    pub(super) fn set_executable_bits(&self) -> Result<(), StoreError> {
         let Some(listing) = &self.content.listing else {
             return Ok(());
         };
         let state = self.state();
+        let is_here = |number: u32| matches!(self.home(number), None | Some(Home::Part));
         for (number, file) in (0..)
             .zip(listing.files())
-            .filter(|(_, file)| file.executable)
+            .filter(|(number, file)| file.executable && is_here(*number))
         {
             let opened = self.open_file(&state, number)?;
             let path = || self.place.part_path().join(file.path.as_str());
@@ -338,7 +370,7 @@ impl ShareFiles {
         synced.map_err(StoreError::at(&self.place.part_path()))
     }
 
-    fn rename(&self) -> Result<(), StoreError> {
+    pub(super) fn rename(&self) -> Result<(), StoreError> {
         let (from, to) = (
             Path::new(&self.place.part_name),
             Path::new(&self.place.name),
@@ -365,7 +397,18 @@ impl ShareFiles {
     }
 }
 
-fn place(disk: &dyn Disk, downloads: &Path, content: &Content) -> Result<Place, StoreError> {
+/// What is removed of a share.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Removed {
+    All,
+    Folders,
+}
+
+pub(super) fn place(
+    disk: &dyn Disk,
+    downloads: &Path,
+    content: &Content,
+) -> Result<Place, StoreError> {
     let name = OsStr::new(content.name.as_str());
     Place::open(disk, downloads, name, &part_name(content))
 }
@@ -376,20 +419,25 @@ fn part_name(content: &Content) -> OsString {
     if name.len() + PART_SUFFIX.len() <= limits::COMPONENT_BYTES {
         return OsString::from(format!("{name}{PART_SUFFIX}"));
     }
-    let id = content.id.to_string();
-    let room = limits::COMPONENT_BYTES - PART_SUFFIX.len() - 1 - ID_DIGITS;
-    let cut = &name[..name.floor_char_boundary(room)];
-    OsString::from(format!("{cut}~{}{PART_SUFFIX}", &id[..ID_DIGITS]))
+    OsString::from(format!("{}{PART_SUFFIX}", stem(content, PART_SUFFIX.len())))
 }
 
-fn exists(disk: &dyn Disk, place: &Place, name: &OsStr) -> Result<bool, StoreError> {
+/// The name, cut if need be, and part of the content id, with room for so many bytes more.
+pub(super) fn stem(content: &Content, more: usize) -> String {
+    let (name, id) = (content.name.as_str(), content.id.to_string());
+    let room = limits::COMPONENT_BYTES - more - 1 - ID_DIGITS;
+    let cut = &name[..name.floor_char_boundary(room)];
+    format!("{cut}~{}", &id[..ID_DIGITS])
+}
+
+pub(super) fn exists(disk: &dyn Disk, place: &Place, name: &OsStr) -> Result<bool, StoreError> {
     let found = disk.exists(&place.parent, Path::new(name));
     found.map_err(StoreError::at(&place.parent_path.join(name)))
 }
 
 /// The folders above `path` that are not above `before`, the outermost first. Entries are sorted
 /// bytewise, so all entries of one folder follow each other, and each folder is new once.
-fn new_folders<'p>(
+pub(super) fn new_folders<'p>(
     before: Option<&'p SharePath>,
     path: &'p SharePath,
 ) -> impl Iterator<Item = &'p str> {

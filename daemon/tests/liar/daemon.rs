@@ -10,7 +10,10 @@ use tokio::{
 };
 use warren_daemon::{
     Config, PortMapping,
-    control::model::{ApiError, DownloadRequest, Event, RegisterRequest, Registered, Source},
+    control::{
+        model::{ApiError, DownloadRequest, Event, RegisterRequest, Registered, Source},
+        wish::Wish,
+    },
     home::socket_path,
 };
 use warren_net::Identity;
@@ -105,7 +108,10 @@ impl Daemon {
 
     /// Starts a download.
     pub(crate) async fn download(&self, source: Source) -> Events {
-        let request = DownloadRequest { source };
+        let request = DownloadRequest {
+            source,
+            wish: Wish::default(),
+        };
         self.post("download", &serde_json::to_string(&request).unwrap())
             .await
     }

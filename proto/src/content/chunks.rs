@@ -112,6 +112,11 @@ impl ChunkSet {
         self.bits.contains(chunk.0 as usize)
     }
 
+    /// A bit for each chunk.
+    pub(crate) fn bits(&self) -> &FixedBitSet {
+        &self.bits
+    }
+
     /// Number of chunks in the set.
     pub fn count(&self) -> u32 {
         self.count

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::queue::Nanos;
 use crate::content::ChunkSet;
+pub use crate::swarm::Class;
+use crate::swarm::Site;
 use crate::transfer::Reach;
 
 /// A maximum segment, for the rate that loss allows.
@@ -81,7 +83,7 @@ pub enum Has {
 /// Who is connected to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topology {
-    /// As a tracker has it: [`crate::swarm::Graph`].
+    /// As a tracker has it: [`crate::swarm::Overlay`].
     Tracker,
     /// Each peer to so many, at most, of those with a lower number, at random.
     Random {
@@ -115,20 +117,6 @@ pub enum Fault {
     Stalls,
     /// Says it is busy, always.
     Refuses,
-}
-
-/// How a peer can be reached, by the NAT it is behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Class {
-    /// By anybody.
-    #[default]
-    Open,
-    /// Its mapping is endpoint-independent: by anybody who is open or likewise behind one.
-    Easy,
-    /// Its mapping depends on the destination: by who is open.
-    Hard,
-    /// It has no UDP: through a relay only.
-    Blocked,
 }
 
 impl Member {
@@ -167,6 +155,14 @@ impl Member {
         !self.is_seed() && self.fault == Fault::None && stays
     }
 
+    /// Where it is: all are equally near to each other.
+    pub(super) fn site(&self) -> Site {
+        Site {
+            vicinity: 0,
+            class: self.class,
+        }
+    }
+
     /// The chunks it has at first.
     pub(super) fn first_chunks(&self, chunks: u32) -> ChunkSet {
         let mut have = ChunkSet::empty(chunks);
@@ -199,13 +195,10 @@ impl Plan {
 
     /// How two peers reach each other, if they can.
     pub(super) fn reach(&self, a: u32, b: u32) -> Option<Reach> {
-        use Class::{Blocked, Easy, Hard, Open};
         let class = |peer: u32| self.peers[peer as usize].class;
-        match (class(a), class(b)) {
-            (Open | Easy, Open | Easy) | (Open, Hard) | (Hard, Open) => Some(Reach::Direct),
-            (Blocked, _) | (_, Blocked) | (Hard, Easy | Hard) | (Easy, Hard) => {
-                (self.relay > 0.0).then_some(Reach::Relayed)
-            }
+        match class(a).meets(class(b)) {
+            true => Some(Reach::Direct),
+            false => (self.relay > 0.0).then_some(Reach::Relayed),
         }
     }
 

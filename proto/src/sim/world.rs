@@ -6,7 +6,7 @@
 
 mod presence;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use super::queue::{Nanos, Wakes};
 use super::streams::{Fate, Streams, Upload};
 use crate::content::{ChunkSet, Content, HashList, Layout, ShareName};
 use crate::id::SwarmId;
-use crate::swarm::Graph;
+use crate::swarm::{Overlay, Shape, Site};
 use crate::transfer::Reach;
 
 /// Somebody who looks on, and says how the peers' work is done.
@@ -95,8 +95,10 @@ struct World<'a> {
     kept: Vec<ChunkSet>,
     sent: Vec<u64>,
     wakes: Wakes,
-    graph: Graph<u32>,
-    /// Neighbours of each peer, unless the graph says them.
+    /// Members as the tracker knows them, and who is whose neighbour.
+    sites: BTreeMap<u32, Site>,
+    overlay: Overlay<u32>,
+    /// Neighbours of each peer, unless the tracker says them.
     fixed: Vec<Vec<u32>>,
     /// Pairs that are connected or soon will be, the lower number first.
     connected: BTreeSet<(u32, u32)>,
@@ -144,7 +146,8 @@ impl<'a> World<'a> {
                 .collect(),
             sent: vec![0; plan.peers.len()],
             wakes: Wakes::default(),
-            graph: Graph::default(),
+            sites: BTreeMap::new(),
+            overlay: Overlay::new(Shape::default()),
             up,
             down,
             relay,

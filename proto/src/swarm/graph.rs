@@ -1,328 +1,427 @@
 //! Who of a large swarm should be connected to whom.
 //!
-//! Up to [`FULL_MESH`] members everybody knows everybody. Beyond, [`Graph`] keeps [`RINGS`] random
-//! rings through all members, and whoever is next to a member in one of them is its neighbour
-//! (Law and Siu, "Distributed construction of random expander networks", Infocom 2003). So everybody
-//! has about [`DEGREE`] neighbours, two members are a few steps apart, and the graph stays in one
-//! piece whoever joins or leaves, which costs two edges a ring. In a third of the rings a new member
-//! takes its place beside one that is near to it, so that some traffic stays local.
+//! [`Graph`] keeps random rings through all members, and whoever is next to a member in one of them is
+//! its neighbour (Law and Siu, "Distributed construction of random expander networks", Infocom 2003).
+//! So everybody has about [`Shape::degree`] neighbours, two members are a few steps apart, and the
+//! graph stays in one piece whoever joins or leaves, which changes two edges a ring. Where in a ring a
+//! member is put is the best of a few places at random, by the kind of the ring:
 //!
-//! Not here: who is near ([`Graph::join`] is told), and how members hear of each other.
+//! | rings | the best place |
+//! | --- | --- |
+//! | the first third | beside those that are near, so that some traffic stays local |
+//! | the next quarter | beside those that it reaches directly |
+//! | the others | any, so that the swarm is mixed whatever the first two do |
+//!
+//! In all of them a place beside those who are neighbours already is the last choice. When members
+//! leave, rings come to agree all the same; whoever then has too few neighbours, or too few that it
+//! reaches directly, gets a *patch*: an edge in no ring, dropped when it is needed no longer.
+//!
+//! A join, a leave or a change costs O(degree) steps of O(degree) each, and tells of O(degree) edges.
+//! A member takes at most 600 bytes or so.
+//!
+//! Not here: small swarms, and when a swarm is large ([`super::Overlay`]).
 
-use std::collections::BTreeMap;
+mod crowd;
+#[cfg(test)]
+mod properties;
+mod ring;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use rand::Rng;
 
-/// Up to so many members, each is connected to all others.
-pub const FULL_MESH: usize = 64;
-/// Neighbours of a member of a larger swarm. Fewer if the rings happen to agree.
-pub const DEGREE: usize = 32;
-/// Each brings two neighbours.
-const RINGS: usize = DEGREE / 2;
-/// Rings in which near members are together.
-const LOCAL_RINGS: usize = RINGS / 3;
+use self::crowd::Crowd;
+use self::ring::Ring;
+use super::overlay::Shape;
+use super::site::{CLASSES, Class, Site};
+
+/// Places in a ring that are looked at, of which the best is taken.
+const DRAWS: u32 = 8;
+
+/// How much worse a place is beside somebody who is a neighbour already than one beside strangers.
+const AGAIN: i32 = 4;
+
+/// Members that are looked at for one patch.
+const LOOKS: usize = 32;
+
+/// Members that are looked after for one that joins or leaves: its neighbours, and those that lose a
+/// patch to one of these.
+const MENDS: usize = 128;
 
 /// Members, and who is next to whom.
 #[derive(Clone, Debug)]
 pub struct Graph<K> {
-    seats: BTreeMap<K, usize>,
-    /// Who sits where, and the vicinity told when it joined.
-    members: Vec<Option<(K, u64)>>,
-    free: Vec<usize>,
-    everybody: Places,
-    vicinities: BTreeMap<u64, Places>,
+    shape: Shape,
+    seats: BTreeMap<K, u32>,
+    /// By seat; there are no gaps.
+    members: Vec<Member<K>>,
+    vicinities: Crowd<u64>,
+    classes: Crowd<Class>,
     rings: Vec<Ring>,
 }
 
-impl<K: Copy + Ord> Default for Graph<K> {
-    fn default() -> Self {
-        Graph {
-            seats: BTreeMap::new(),
-            members: Vec::new(),
-            free: Vec::new(),
-            everybody: Places::default(),
-            vicinities: BTreeMap::new(),
-            rings: vec![Ring::default(); RINGS],
-        }
-    }
+#[derive(Clone, Debug)]
+struct Member<K> {
+    key: K,
+    site: Site,
+    patches: Vec<u32>,
 }
 
+/// What a ring is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Near,
+    Direct,
+    Mixed,
+}
+
+type Pairs = Vec<(u32, u32)>;
+
 impl<K: Copy + Ord> Graph<K> {
+    /// Without members.
+    pub fn new(shape: Shape) -> Graph<K> {
+        Graph {
+            shape,
+            seats: BTreeMap::new(),
+            members: Vec::new(),
+            vicinities: Crowd::default(),
+            classes: Crowd::default(),
+            rings: vec![Ring::default(); shape.rings()],
+        }
+    }
+
     /// Number of members.
     pub fn len(&self) -> usize {
-        self.seats.len()
+        self.members.len()
     }
 
     /// Whether nobody is in it.
     pub fn is_empty(&self) -> bool {
-        self.seats.is_empty()
+        self.members.is_empty()
     }
 
-    /// A member joins. Those with the same `vicinity`, whatever its meaning, are near to each other.
-    /// One that is a member already is taken to have left before.
-    pub fn join(&mut self, key: K, vicinity: u64, rng: &mut impl Rng) {
-        self.leave(&key);
-        let seat = self.sit(key, vicinity);
-        let near = self.vicinities.get(&vicinity);
-        for (number, ring) in self.rings.iter_mut().enumerate() {
-            let near = near.filter(|_| number < LOCAL_RINGS);
-            let beside = near.and_then(|near| near.any(rng));
-            match beside.or_else(|| self.everybody.any(rng)) {
-                Some(beside) => ring.insert(seat, beside),
-                None => ring.insert(seat, seat),
-            }
+    /// A member joins, or is renewed if it is one; returns all pairs that are neighbours since.
+    pub fn join(&mut self, key: K, site: Site, rng: &mut impl Rng) -> Vec<(K, K)> {
+        if self.seats.contains_key(&key) {
+            return self.renew(&key, site, rng);
         }
-        self.everybody.add(seat);
-        self.vicinities.entry(vicinity).or_default().add(seat);
+        let seat = self.members.len() as u32;
+        self.seats.insert(key, seat);
+        self.members.push(Member {
+            key,
+            site,
+            patches: Vec::new(),
+        });
+        self.vicinities.push(site.vicinity);
+        self.classes.push(site.class);
+        self.rings.iter_mut().for_each(Ring::push);
+        self.sit(seat, |_| true, rng);
+        let mut beside = self.adjacent(seat);
+        let mut pairs: Pairs = beside.iter().map(|other| (seat, *other)).collect();
+        beside.push(seat);
+        pairs.extend(self.mend(beside, rng));
+        self.keys(&pairs)
     }
 
-    /// A member leaves, if it is one.
-    pub fn leave(&mut self, key: &K) {
+    /// A member leaves; returns its neighbours, and the pairs of others that are neighbours since.
+    pub fn leave(&mut self, key: &K, rng: &mut impl Rng) -> (Vec<K>, Vec<(K, K)>) {
         let Some(seat) = self.seats.remove(key) else {
-            return;
+            return Default::default();
         };
-        self.rings.iter_mut().for_each(|ring| ring.remove(seat));
-        self.everybody.remove(seat);
-        if let Some((_, vicinity)) = self.members[seat].take()
-            && let Some(near) = self.vicinities.get_mut(&vicinity)
-        {
-            near.remove(seat);
-            if near.all.is_empty() {
-                self.vicinities.remove(&vicinity);
-            }
+        let former = self.adjacent(seat);
+        let former_keys = former.iter().map(|seat| self.key(*seat)).collect();
+        let mut pairs = self.stand_up(seat, |_| true);
+        for other in std::mem::take(&mut self.members[seat as usize].patches) {
+            self.members[other as usize]
+                .patches
+                .retain(|it| *it != seat);
         }
-        self.free.push(seat);
+        self.swap_remove(seat);
+        let last = self.members.len() as u32;
+        let renamed = |it: u32| if it == last { seat } else { it };
+        for (a, b) in &mut pairs {
+            (*a, *b) = (renamed(*a), renamed(*b));
+        }
+        pairs.extend(self.mend(former.into_iter().map(renamed).collect(), rng));
+        (former_keys, self.keys(&pairs))
+    }
+
+    /// A member is, or may be, somewhere else than before. It is also looked after: somebody whom it
+    /// reaches may have come since. Returns the pairs that are neighbours since.
+    pub fn renew(&mut self, key: &K, site: Site, rng: &mut impl Rng) -> Vec<(K, K)> {
+        let Some(&seat) = self.seats.get(key) else {
+            return Vec::new();
+        };
+        let before = std::mem::replace(&mut self.members[seat as usize].site, site);
+        let is_stale = |kind| match kind {
+            Kind::Near => before.vicinity != site.vicinity,
+            Kind::Direct => before.class != site.class,
+            Kind::Mixed => false,
+        };
+        if before == site {
+            let pairs = self.mend(vec![seat], rng);
+            return self.keys(&pairs);
+        }
+        self.vicinities.set(seat, site.vicinity);
+        self.classes.set(seat, site.class);
+        let old = self.adjacent(seat);
+        let mut pairs = self.stand_up(seat, is_stale);
+        self.sit(seat, is_stale, rng);
+        let new = self.adjacent(seat);
+        let is_new = |other: &&u32| !old.contains(other);
+        pairs.extend(new.iter().filter(is_new).map(|other| (seat, *other)));
+        let touched = [old, new, vec![seat]].concat();
+        pairs.extend(self.mend(touched, rng));
+        self.keys(&pairs)
     }
 
     /// Whom a member should be connected to, ascending; nobody if it is none.
     pub fn neighbours(&self, key: &K) -> Vec<K> {
-        let Some(&seat) = self.seats.get(key) else {
-            return Vec::new();
-        };
-        if self.len() <= FULL_MESH {
-            return self
-                .seats
-                .keys()
-                .filter(|other| *other != key)
-                .copied()
-                .collect();
-        }
-        let seats = self.rings.iter().flat_map(|ring| ring.beside(seat));
-        let seats = seats.filter(|other| *other != seat);
-        let mut keys: Vec<K> = seats
-            .filter_map(|seat| self.members[seat])
-            .map(|(key, _)| key)
-            .collect();
+        let seat = self.seats.get(key);
+        let seats = seat.into_iter().flat_map(|seat| self.adjacent(*seat));
+        let mut keys: Vec<K> = seats.map(|seat| self.key(seat)).collect();
         keys.sort_unstable();
-        keys.dedup();
         keys
     }
 
-    fn sit(&mut self, key: K, vicinity: u64) -> usize {
-        let seat = self.free.pop().unwrap_or_else(|| {
-            self.members.push(None);
-            self.members.len() - 1
-        });
-        self.members[seat] = Some((key, vicinity));
-        self.seats.insert(key, seat);
-        seat
+    fn key(&self, seat: u32) -> K {
+        self.members[seat as usize].key
     }
-}
 
-/// All seats in a circle; each has one before it and one after it, which may be itself.
-#[derive(Clone, Debug, Default)]
-struct Ring {
-    after: Vec<usize>,
-    before: Vec<usize>,
-}
+    fn keys(&self, pairs: &[(u32, u32)]) -> Vec<(K, K)> {
+        let keys = pairs.iter().map(|(a, b)| (self.key(*a), self.key(*b)));
+        keys.collect()
+    }
 
-impl Ring {
-    /// Puts a seat after another, or alone if it is the same.
-    fn insert(&mut self, seat: usize, beside: usize) {
-        let len = self.after.len().max(seat + 1);
-        self.after.resize(len, seat);
-        self.before.resize(len, seat);
-        let next = if seat == beside {
-            seat
-        } else {
-            self.after[beside]
+    fn class(&self, seat: u32) -> Class {
+        self.members[seat as usize].site.class
+    }
+
+    /// Those next to a seat in some ring.
+    fn in_rings(&self, seat: u32) -> impl Iterator<Item = u32> {
+        self.rings.iter().flat_map(move |ring| ring.beside(seat))
+    }
+
+    /// The neighbours of a seat, ascending.
+    fn adjacent(&self, seat: u32) -> Vec<u32> {
+        let patches = self.members[seat as usize].patches.iter().copied();
+        let rings = self.in_rings(seat);
+        let mut seats: Vec<u32> = rings.chain(patches).filter(|it| *it != seat).collect();
+        seats.sort_unstable();
+        seats.dedup();
+        seats
+    }
+
+    /// Those of the rings of a kind.
+    fn rings(&self, is_meant: impl Fn(Kind) -> bool) -> Vec<usize> {
+        let rings = 0..self.rings.len();
+        rings.filter(|ring| is_meant(self.kind(*ring))).collect()
+    }
+
+    fn kind(&self, ring: usize) -> Kind {
+        match self.rings.len() {
+            rings if ring < rings / 3 => Kind::Near,
+            rings if ring < rings / 3 + rings / 4 => Kind::Direct,
+            _ => Kind::Mixed,
+        }
+    }
+
+    /// Puts a seat into those rings, in none of which it is.
+    fn sit(&mut self, seat: u32, is_meant: impl Fn(Kind) -> bool, rng: &mut impl Rng) {
+        let mut known = self.adjacent(seat);
+        for ring in self.rings(is_meant) {
+            if let Some(beside) = self.best_place(ring, seat, &known, rng) {
+                self.rings[ring].link(seat, beside);
+                known.extend(self.rings[ring].beside(seat));
+            }
+        }
+    }
+
+    /// Takes a seat out of those rings; returns the pairs that are next to each other since and were
+    /// not neighbours before.
+    fn stand_up(&mut self, seat: u32, is_meant: impl Fn(Kind) -> bool) -> Pairs {
+        let rings = self.rings(is_meant);
+        let closed = rings.iter().map(|ring| self.rings[*ring].beside(seat));
+        let mut pairs: Pairs = closed.map(|[a, b]| (a.min(b), a.max(b))).collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        pairs.retain(|(a, b)| a != b && *a != seat && *b != seat);
+        pairs.retain(|(a, b)| !self.adjacent(*a).contains(b));
+        rings.iter().for_each(|ring| self.rings[*ring].unlink(seat));
+        pairs
+    }
+
+    /// After whom to put a seat in a ring; nobody if there is nobody else.
+    fn best_place(&self, ring: usize, seat: u32, known: &[u32], rng: &mut impl Rng) -> Option<u32> {
+        let draws = (0..DRAWS).map(|draw| self.draw(ring, seat, draw, rng));
+        let others = draws.filter(|it| *it != seat);
+        others.min_by_key(|beside| self.cost(ring, seat, *beside, known))
+    }
+
+    /// Anybody; every other time one of those whom the ring is for.
+    fn draw(&self, ring: usize, seat: u32, draw: u32, rng: &mut impl Rng) -> u32 {
+        let site = self.members[seat as usize].site;
+        let meant = match (self.kind(ring), site.class) {
+            _ if draw % 2 == 1 => None,
+            (Kind::Near, _) => self.vicinities.any(site.vicinity, rng),
+            (Kind::Direct, Class::Hard) => self.classes.any(Class::Open, rng),
+            (Kind::Direct, Class::Open) => self.classes.any(Class::Hard, rng),
+            (Kind::Direct | Kind::Mixed, _) => None,
         };
-        self.join(beside, seat);
-        self.join(seat, next);
+        meant.unwrap_or_else(|| rng.random_range(0..self.members.len() as u32))
     }
 
-    fn remove(&mut self, seat: usize) {
-        self.join(self.before[seat], self.after[seat]);
+    /// What it costs to put a seat after another: what is lost between that one and the next, less
+    /// what is gained on both sides.
+    fn cost(&self, ring: usize, seat: u32, beside: u32, known: &[u32]) -> i32 {
+        let next = self.rings[ring].after(beside);
+        let worth = |a, b| i32::from(self.is_wanted(ring, a, b));
+        let again = [beside, next].into_iter().filter(|it| known.contains(it));
+        AGAIN * again.count() as i32 + worth(beside, next) - worth(seat, beside) - worth(seat, next)
     }
 
-    fn beside(&self, seat: usize) -> [usize; 2] {
-        [self.before[seat], self.after[seat]]
+    /// Whether two are what a ring is for.
+    fn is_wanted(&self, ring: usize, a: u32, b: u32) -> bool {
+        let [a, b] = [a, b].map(|seat| self.members[seat as usize].site);
+        match self.kind(ring) {
+            Kind::Near => a.vicinity == b.vicinity,
+            Kind::Direct => a.class.meets(b.class),
+            Kind::Mixed => false,
+        }
     }
 
-    fn join(&mut self, one: usize, next: usize) {
-        self.after[one] = next;
-        self.before[next] = one;
-    }
-}
-
-/// Seats of which one can be drawn.
-#[derive(Clone, Debug, Default)]
-struct Places {
-    all: Vec<usize>,
-    position: BTreeMap<usize, usize>,
-}
-
-impl Places {
-    fn add(&mut self, seat: usize) {
-        self.position.insert(seat, self.all.len());
-        self.all.push(seat);
-    }
-
-    fn remove(&mut self, seat: usize) {
-        let Some(at) = self.position.remove(&seat) else {
+    /// Removes a seat that is in no ring and has no patches; the last one gets its number.
+    fn swap_remove(&mut self, seat: u32) {
+        let last = self.members.len() as u32 - 1;
+        self.rings
+            .iter_mut()
+            .for_each(|ring| ring.swap_remove(seat));
+        self.vicinities.swap_remove(seat);
+        self.classes.swap_remove(seat);
+        self.members.swap_remove(seat as usize);
+        shrink(&mut self.members);
+        let Some(moved) = self.members.get(seat as usize) else {
             return;
         };
-        self.all.swap_remove(at);
-        if let Some(moved) = self.all.get(at) {
-            self.position.insert(*moved, at);
+        self.seats.insert(moved.key, seat);
+        for other in moved.patches.clone() {
+            let patches = &mut self.members[other as usize].patches;
+            let renamed = patches.iter_mut().filter(|it| **it == last);
+            renamed.for_each(|it| *it = seat);
         }
-    }
-
-    fn any(&self, rng: &mut impl Rng) -> Option<usize> {
-        let len = self.all.len();
-        (len > 0).then(|| self.all[rng.random_range(0..len)])
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-    use rand::SeedableRng;
-    use rand::rngs::StdRng;
-
-    use super::*;
-
-    #[test]
-    fn a_small_swarm_is_a_full_mesh() {
-        let graph = grown(FULL_MESH as u32, |_| 0);
-        assert!((0..FULL_MESH as u32).all(|key| graph.neighbours(&key).len() == FULL_MESH - 1));
-        let graph = grown(FULL_MESH as u32 + 1, |_| 0);
-        assert!((0..=FULL_MESH as u32).all(|key| graph.neighbours(&key).len() <= DEGREE));
-    }
-
-    #[test]
-    fn members_of_a_large_swarm_have_about_the_same_number_of_neighbours_and_are_near_each_other() {
-        let graph = grown(5000, |_| 0);
-        let degrees: Vec<usize> = (0..5000).map(|key| graph.neighbours(&key).len()).collect();
-        let mean = degrees.iter().sum::<usize>() as f64 / 5000.0;
-        assert!(mean > 31.5 && degrees.iter().all(|degree| (26..=DEGREE).contains(degree)));
-        // Of 31 new members at each step, 1 + 32 + 992 are reached in two, and all soon after.
-        assert!(
-            (3..=4).contains(&steps_to_all(&graph, 0)),
-            "{} steps",
-            steps_to_all(&graph, 0)
-        );
-    }
-
-    #[test]
-    fn a_third_of_the_rings_prefers_those_near() {
-        let graph = grown(2000, |key| u64::from(key % 20));
-        let local = |key: &u32| {
-            let neighbours = graph.neighbours(key);
-            neighbours
-                .iter()
-                .filter(|other| *other % 20 == key % 20)
-                .count()
-        };
-        let mean = (0..2000).map(|key| local(&key)).sum::<usize>() as f64 / 2000.0;
-        let all = 2.0 * LOCAL_RINGS as f64;
-        assert!(
-            (0.7 * all..1.1 * all + 2.0).contains(&mean),
-            "{mean} of {DEGREE} are near"
-        );
-    }
-
-    #[test]
-    fn the_same_randomness_gives_the_same_graph() {
-        let (one, other) = (grown(300, |_| 0), grown(300, |_| 0));
-        assert!((0..300).all(|key| one.neighbours(&key) == other.neighbours(&key)));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(30))]
-
-        #[test]
-        fn whoever_comes_and_goes_it_stays_symmetric_and_in_one_piece(
-            seed: u64, first in 0..150u32,
-            steps in prop::collection::vec((any::<bool>(), 0..200u32, 0..4u64), 0..200),
-        ) {
-            let mut rng = StdRng::seed_from_u64(seed);
-            let (mut graph, mut members) = (Graph::default(), BTreeSet::new());
-            let joins = (0..first).map(|key| (true, key, 0));
-            for (number, (joins, key, vicinity)) in joins.chain(steps).enumerate() {
-                if joins {
-                    graph.join(key, vicinity, &mut rng);
-                    members.insert(key);
-                } else {
-                    graph.leave(&key);
-                    members.remove(&key);
-                }
-                if number % 20 == 0 {
-                    check(&graph, &members)?;
-                }
-            }
-            check(&graph, &members)?;
-        }
-    }
-
-    fn check(graph: &Graph<u32>, members: &BTreeSet<u32>) -> Result<(), TestCaseError> {
-        prop_assert_eq!(
-            (graph.len(), graph.is_empty()),
-            (members.len(), members.is_empty())
-        );
-        for key in members {
-            let neighbours = graph.neighbours(key);
-            let most = if members.len() <= FULL_MESH {
-                FULL_MESH - 1
-            } else {
-                DEGREE
+/// Patches.
+impl<K: Copy + Ord> Graph<K> {
+    /// Sees to it that these have enough neighbours, and not too many. Returns the pairs that are
+    /// neighbours since.
+    fn mend(&mut self, seats: Vec<u32>, rng: &mut impl Rng) -> Pairs {
+        let (mut pairs, mut queue) = (Pairs::new(), VecDeque::from(seats));
+        for _ in 0..MENDS {
+            let Some(seat) = queue.pop_front() else {
+                break;
             };
-            prop_assert!(neighbours.len() <= most && !neighbours.contains(key));
-            prop_assert!(
-                neighbours.is_sorted() && neighbours.iter().all(|other| members.contains(other))
-            );
-            prop_assert!(
-                neighbours
-                    .iter()
-                    .all(|other| graph.neighbours(other).contains(key))
-            );
-        }
-        if let Some(first) = members.first() {
-            prop_assert!(steps_to_all(graph, *first) <= members.len());
-        }
-        Ok(())
-    }
-
-    fn grown(count: u32, vicinity: impl Fn(u32) -> u64) -> Graph<u32> {
-        let mut rng = StdRng::seed_from_u64(1);
-        let mut graph = Graph::default();
-        (0..count).for_each(|key| graph.join(key, vicinity(key), &mut rng));
-        graph
-    }
-
-    /// Steps from one member to the farthest; more than there are members if some cannot be reached.
-    fn steps_to_all(graph: &Graph<u32>, from: u32) -> usize {
-        let (mut reached, mut edge, mut steps) = (BTreeSet::from([from]), vec![from], 0);
-        while reached.len() < graph.len() {
-            let next = edge.iter().flat_map(|key| graph.neighbours(key));
-            edge = next.filter(|key| reached.insert(*key)).collect();
-            if edge.is_empty() {
-                return usize::MAX;
+            queue.extend(self.unpatch_surplus(seat));
+            while self.adjacent(seat).len() < self.shape.least() {
+                let Some(other) = self.stranger(seat, |_| true, rng) else {
+                    break;
+                };
+                self.patch(seat, other);
+                pairs.push((seat, other));
             }
-            steps += 1;
+            while self.lacks_direct(seat) {
+                let Some(other) = self.stranger(seat, |class| self.class(seat).meets(class), rng)
+                else {
+                    break;
+                };
+                self.patch(seat, other);
+                pairs.push((seat, other));
+            }
         }
-        steps
+        pairs
+    }
+
+    /// Drops patches that rings have come to replace or that neither side needs, and as many others as
+    /// are too many; returns who lost one of these.
+    fn unpatch_surplus(&mut self, seat: u32) -> Vec<u32> {
+        let mut lost = Vec::new();
+        for other in self.members[seat as usize].patches.clone() {
+            let count = self.adjacent(seat).len();
+            if self.in_rings(seat).any(|it| it == other) {
+                self.unpatch(seat, other);
+                continue;
+            }
+            let is_needed = self.needs(seat, other) || self.needs(other, seat);
+            if count > self.shape.most() || (count > self.shape.degree() && !is_needed) {
+                self.unpatch(seat, other);
+                lost.extend(Some(other).filter(|_| is_needed));
+            }
+        }
+        lost
+    }
+
+    /// Whether a seat would have too few neighbours without that one.
+    fn needs(&self, seat: u32, other: u32) -> bool {
+        let is_direct = self.class(seat).meets(self.class(other));
+        self.adjacent(seat).len() <= self.shape.least()
+            || (is_direct && self.directs(seat) <= self.shape.least_direct())
+    }
+
+    /// Whether a seat should have more neighbours that it reaches directly, and has room for one.
+    fn lacks_direct(&self, seat: u32) -> bool {
+        self.class(seat) != Class::Blocked
+            && self.directs(seat) < self.shape.least_direct()
+            && self.adjacent(seat).len() < self.shape.most()
+    }
+
+    /// How many neighbours a seat reaches directly.
+    fn directs(&self, seat: u32) -> usize {
+        let class = self.class(seat);
+        let direct = |other: &&u32| class.meets(self.class(**other));
+        self.adjacent(seat).iter().filter(direct).count()
+    }
+
+    /// Somebody of a suitable class who is no neighbour of a seat yet and has room for one more.
+    fn stranger(
+        &self,
+        seat: u32,
+        is_suitable: impl Fn(Class) -> bool,
+        rng: &mut impl Rng,
+    ) -> Option<u32> {
+        let groups = CLASSES.into_iter().filter(|class| is_suitable(*class));
+        let groups: Vec<&[u32]> = groups.map(|class| self.classes.group(class)).collect();
+        let all = groups.iter().map(|group| group.len()).sum::<usize>();
+        if all == 0 {
+            return None;
+        }
+        let (start, known) = (rng.random_range(0..all), self.adjacent(seat));
+        let at = |mut index: usize| {
+            groups.iter().find_map(|group| {
+                let found = group.get(index).copied();
+                index = index.saturating_sub(group.len());
+                found
+            })
+        };
+        let looked_at = (0..LOOKS.min(all)).filter_map(|look| at((start + look) % all));
+        let mut strangers = looked_at.filter(|it| *it != seat && !known.contains(it));
+        strangers.find(|it| self.adjacent(*it).len() < self.shape.most())
+    }
+
+    fn patch(&mut self, a: u32, b: u32) {
+        self.members[a as usize].patches.push(b);
+        self.members[b as usize].patches.push(a);
+    }
+
+    fn unpatch(&mut self, a: u32, b: u32) {
+        self.members[a as usize].patches.retain(|it| *it != b);
+        self.members[b as usize].patches.retain(|it| *it != a);
+    }
+}
+
+/// Gives back what a list has needed before; seldom enough that it costs nothing on the whole.
+fn shrink<T>(list: &mut Vec<T>) {
+    if list.capacity() > 64 && list.capacity() > 4 * list.len() {
+        list.shrink_to(2 * list.len());
     }
 }

@@ -5,7 +5,7 @@
 //! [`candidates_for`] is the one rule about which addresses a peer may be told, [`echo_target`] about
 //! where a tracker sends a probe, and [`RelayTable`] decides which datagrams pass through the
 //! tracker.
-//! [`Graph`] says who of a large swarm is whose neighbour. [`Meetings`] knows the latest rendezvous, [`TechniqueMemory`] what came of them.
+//! [`Overlay`] says who of a swarm is whose neighbour, with a [`Graph`] where it is large. [`Meetings`] knows the latest rendezvous, [`TechniqueMemory`] what came of them.
 //!
 //! Not here: connections, and the messages these decisions travel in ([`crate::wire::tracker`]).
 
@@ -13,19 +13,23 @@ mod consent;
 mod graph;
 mod introducer;
 mod meetings;
+mod overlay;
 mod quota;
 mod relay;
+mod site;
 mod table;
 mod techniques;
 
 pub use consent::{Situation, Transport, candidates_for, echo_target};
-pub use graph::{DEGREE, FULL_MESH, Graph};
+pub use graph::Graph;
 pub use introducer::{IntroduceError, Introducer};
 pub use meetings::{Meetings, Trickled};
+pub use overlay::{Overlay, Shape, Sited};
 pub use quota::{PAIR_INTERVAL, PEER_INTRODUCTIONS, PEER_WINDOW};
 pub use relay::{
     Batch, Origin, Place, RELAY_IDLE, Refusal, RelayConfig, RelayCounters, RelayTable, parsed_rate,
 };
-pub use table::{AnnounceOutcome, SwarmConfig, SwarmTable};
+pub use site::{Class, Site};
+pub use table::{AnnounceOutcome, Departures, News, SwarmConfig, SwarmTable};
 pub use techniques::TechniqueMemory;
 pub(crate) use techniques::prefix;

@@ -1,20 +1,29 @@
 //! The machine of one download: books every event and hands out the next action.
 //!
-//! A missing chunk is either wanted, and then lies in the [`Availability`], or asked of one or two
+//! A chunk is missing while it is selected and not verified; what is not selected is not asked for,
+//! whoever has it. A missing chunk is either wanted, and then lies in the [`Availability`], or asked of one or two
 //! peers. A step costs O(peers) and, for a request, what finding the rarest chunk costs; news costs
 //! what it changes. What a peer has that we miss is counted, so that a source is known without
 //! looking. Who is reached through a relay is asked only for chunks that nobody has who is reached
-//! directly, or soon will have (`patience`); these are told by counting holders once more. Events are booked in `news` (peers) and `ends` (requests), `choice` decides what to do.
+//! directly, or soon will have (`patience`); these are told by counting holders once more. Events are booked in `news` (peers)
+//! and `ends` (requests); `choice` decides what to do, `invitations` what is done with what others suggest.
 
 mod choice;
 #[cfg(test)]
 mod consistency;
 mod ends;
+mod invitations;
+#[cfg(test)]
+mod invited;
 mod news;
+mod preference;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod runs;
+mod selecting;
+#[cfg(test)]
+mod selections;
 #[cfg(test)]
 pub(super) mod simulation;
 #[cfg(test)]
@@ -24,7 +33,7 @@ mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fixedbitset::FixedBitSet;
 use rand::SeedableRng;
@@ -34,11 +43,21 @@ use super::availability::Availability;
 use super::holders::Holders;
 use super::patience::Patience;
 use super::peer::{Peer, Setback};
+use super::rate::Rate;
+use super::selection::Selection;
 use super::window::Budget;
 use super::{Action, Event, RequestId};
 use crate::content::chunks::OutOfRange;
 use crate::content::{ChunkIndex, ChunkSet, Content};
 use crate::id::PublicKey;
+
+pub(super) use invitations::Invitation;
+
+/// The round trip that decides for how long bytes count in the rate of all peers together.
+const RATE_RTT: Duration = Duration::from_millis(100);
+
+/// Into how many steps need is divided.
+const NEED_STEPS: u64 = 64;
 
 /// What became of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +75,16 @@ pub(super) enum Change {
 pub struct Download {
     content: Arc<Content>,
     have: ChunkSet,
-    /// The complement of `have`.
+    /// What is wanted; everything when it was not said.
+    selection: Option<Arc<Selection>>,
+    /// The selected chunks that are not in `have`.
     missing: FixedBitSet,
+    /// Bytes of selected files in `have`.
     verified_bytes: u64,
+    /// Wanted chunks that come before others.
+    first_wanted: u32,
+    /// How many of the chunks to be read in order are not missing, from the first one on.
+    read: usize,
     /// Who can be asked for what.
     holders: Holders,
     /// Peers that have everything.
@@ -78,7 +104,11 @@ pub struct Download {
     /// The requests for each chunk asked for, one or two.
     in_flight: BTreeMap<ChunkIndex, Vec<RequestId>>,
     budget: Budget,
+    /// What all peers deliver between them.
+    rate: Rate,
     actions: VecDeque<Action>,
+    /// Peers that suggest something while nothing is asked of them.
+    invited: BTreeSet<PublicKey>,
     next_request: u64,
     /// What became of chunks since it was last asked.
     changes: Vec<(ChunkIndex, Change)>,
@@ -103,8 +133,11 @@ impl Download {
         let len = content.layout.chunk_count();
         let mut download = Download {
             have: ChunkSet::empty(len),
+            selection: None,
             missing: FixedBitSet::with_capacity(len as usize),
             verified_bytes: content.size,
+            first_wanted: 0,
+            read: 0,
             holders: Holders::new(len),
             seeds: 0,
             spread: FixedBitSet::with_capacity(len as usize),
@@ -116,7 +149,9 @@ impl Download {
             owners: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             budget: Budget::default(),
+            rate: Rate::new(RATE_RTT),
             actions: VecDeque::new(),
+            invited: BTreeSet::new(),
             next_request: 0,
             changes: Vec::new(),
             may_ask: true,
@@ -175,6 +210,7 @@ impl Download {
             Event::Failed { request } => self.give_up(now, request, Setback::Failed),
             Event::Withdrawn { request } => self.withdraw(now, request),
             Event::Forgotten { runs } => self.forget(&runs),
+            Event::Selected { selection } => self.select(now, selection),
             Event::Budget { bytes } => self.budget.limit = bytes,
         }
         Ok(())
@@ -186,7 +222,10 @@ impl Download {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
-        self.poll_wanted(now).or_else(|| self.poll_copy(now))
+        self.poll_late(now)
+            .or_else(|| self.poll_invited(now))
+            .or_else(|| self.poll_wanted(now))
+            .or_else(|| self.poll_copy(now))
     }
 
     /// When to call [`Self::poll`] even if nothing happens.
@@ -196,10 +235,13 @@ impl Download {
         self.no_deadline_before.into_iter().chain(others).min()
     }
 
-    /// Whether somebody who is reached directly has everything that is wanted.
+    /// Whether somebody who is reached directly has everything that we lack. Who does not want
+    /// everything will not get it: others need not wait for that.
     pub fn is_supplied(&self) -> bool {
         let mut peers = self.peers.values();
-        self.direct.orphans().is_none() && peers.any(|peer| peer.is_counted && peer.useful > 0)
+        self.wants_everything()
+            && self.direct.orphans().is_none()
+            && peers.any(|peer| peer.is_counted && peer.useful > 0)
     }
 
     /// The chunks that are verified.
@@ -207,19 +249,24 @@ impl Download {
         &self.have
     }
 
-    /// Whether no chunk is missing.
+    /// Whether no selected chunk is missing.
     pub fn is_complete(&self) -> bool {
+        self.missing.is_clear()
+    }
+
+    /// Whether every chunk is verified, selected or not.
+    pub fn has_everything(&self) -> bool {
         self.have.is_full()
     }
 
-    /// Bytes in the verified chunks.
+    /// Bytes of the selected files in the verified chunks.
     pub fn verified_bytes(&self) -> u64 {
         self.verified_bytes
     }
 
     /// Whether a joined peer that is not banned has a chunk we miss.
     pub fn has_source(&self) -> bool {
-        let misses = |chunk| !self.have.contains(chunk);
+        let misses = |chunk: ChunkIndex| self.missing.contains(chunk.value() as usize);
         let mut peers = self.peers.values();
         peers.any(|peer| peer.useful > 0 || peer.shunned().any(misses))
     }
@@ -228,6 +275,14 @@ impl Download {
     pub(super) fn missing_of(&self, peer: &PublicKey) -> u32 {
         let peer = self.peers.get(peer);
         peer.map_or(0, |peer| self.have.len() - peer.holds.count())
+    }
+
+    /// How much of the share a joined peer lacks, in [`NEED_STEPS`]; 0 of anybody else. In steps: if
+    /// the very neediest came first, all would serve that one at once and fill its downlink while their
+    /// uplinks idle.
+    pub(super) fn need_of(&self, peer: &PublicKey) -> u32 {
+        let missing = u64::from(self.missing_of(peer)) * NEED_STEPS;
+        missing.div_ceil(u64::from(self.have.len().max(1))) as u32
     }
 
     /// Whether no peer is joined.

@@ -13,9 +13,11 @@
 //! * `injection` lets a seed suggest every chunk to one peer before any to a second;
 //! * `uploads` serves few receivers at a time, the neediest first, each in its own order, and gives
 //!   every share its part;
+//! * `invitations` suggests something to a neighbour when an uplink would idle;
 //! * `slots` finds how many receivers fill the uplink.
 
 mod injection;
+mod invitations;
 mod news;
 mod share;
 mod slots;
@@ -35,6 +37,7 @@ use super::Download;
 use crate::content::chunks::OutOfRange;
 use crate::content::{ChunkIndex, ChunkSet, Content, Run};
 use crate::id::{PublicKey, SwarmId};
+use invitations::{Invitations, RESERVE};
 pub use news::News;
 use share::Share;
 use uploads::{Asked, Uploads};
@@ -145,6 +148,7 @@ pub enum Action {
 pub struct Engine {
     shares: BTreeMap<SwarmId, Share>,
     uploads: Uploads,
+    invitations: Invitations,
     actions: VecDeque<Action>,
     /// Shares of which something changed since they had nothing more to do.
     changed: BTreeSet<SwarmId>,
@@ -159,6 +163,7 @@ impl Engine {
         Engine {
             shares: BTreeMap::new(),
             uploads: Uploads::new(now),
+            invitations: Invitations::default(),
             actions: VecDeque::new(),
             changed: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -195,7 +200,10 @@ impl Engine {
                 self.handle_asked(peer, chunk, asked);
             }
             Event::Sent { upload, bytes } => self.uploads.sent(upload, bytes),
-            Event::UploadEnded { upload } => self.uploads.end(upload),
+            Event::UploadEnded { upload } => {
+                self.uploads.end(upload);
+                self.invitations.stir();
+            }
         }
         Ok(())
     }
@@ -205,13 +213,17 @@ impl Engine {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
-        self.poll_uploads(now).or_else(|| self.poll_shares(now))
+        self.poll_uploads(now)
+            .or_else(|| self.poll_shares(now))
+            .or_else(|| self.poll_invitations(now))
     }
 
     /// When to call [`Self::poll`] even if nothing happens.
     pub fn deadline(&self) -> Option<Instant> {
         let share = self.deadlines.first().map(|(at, _)| *at);
-        share.into_iter().chain(self.uploads.deadline()).min()
+        let invitations = self.invitations.deadline(self.has_room());
+        let others = [self.uploads.deadline(), invitations];
+        share.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// What is fetched of an open share.
@@ -250,8 +262,15 @@ impl Engine {
         let Some(share) = self.shares.get_mut(&swarm) else {
             return Ok(());
         };
+        let is_payload = matches!(event, super::Event::Received { .. });
+        if let super::Event::PeerLeft { peer } = &event {
+            self.invitations.close(peer);
+        }
         share.handle(now, event)?;
         self.changed.insert(swarm);
+        if !is_payload {
+            self.invitations.stir();
+        }
         Ok(())
     }
 
@@ -259,6 +278,7 @@ impl Engine {
         let (upload, swarm) = (asked.upload, asked.swarm);
         let is_taken = match self.shares.get_mut(&swarm) {
             Some(share) => {
+                self.invitations.close(&peer);
                 share.asked(peer, chunk);
                 self.uploads.ask(peer, asked)
             }
@@ -273,12 +293,47 @@ impl Engine {
 
     fn poll_uploads(&mut self, now: Instant) -> Option<Action> {
         let shares = &self.shares;
-        let missing = |swarm: &SwarmId, peer: &PublicKey| {
+        let need = |swarm: &SwarmId, peer: &PublicKey| {
             let share = shares.get(swarm);
-            share.map_or(0, |share| share.download.missing_of(peer))
+            share.map_or(0, |share| share.download.need_of(peer))
         };
-        let upload = self.uploads.next(now, missing)?;
+        let upload = self.uploads.next(now, need)?;
         Some(Action::Serve { upload })
+    }
+
+    /// Whether the uplink will have nothing to do when those are served who wait.
+    fn has_room(&self) -> bool {
+        let receivers = self.uploads.receivers() + self.invitations.open();
+        receivers < self.uploads.places() + RESERVE
+    }
+
+    /// Invitations something to somebody when there is room on the uplink, of the share first that has been
+    /// given least.
+    fn poll_invitations(&mut self, now: Instant) -> Option<Action> {
+        self.invitations.expire(now);
+        if !self.invitations.is_due(now) || !self.has_room() {
+            return None;
+        }
+        let (uploads, invitations) = (&self.uploads, &self.invitations);
+        let may = |peer: &PublicKey| uploads.is_idle(peer) && invitations.may_invite(now, peer);
+        let mut shares: Vec<_> = self.shares.iter().collect();
+        shares.sort_by_key(|(swarm, _)| uploads.given(swarm));
+        let rng = &mut self.rng;
+        let found = shares.into_iter().find_map(|(swarm, share)| {
+            let invitation = share.invite(rng, may)?;
+            Some((*swarm, invitation))
+        });
+        let Some((swarm, invitation)) = found else {
+            self.invitations.rest(now);
+            return None;
+        };
+        self.invitations
+            .invite(now, invitation.peer, invitation.rtt);
+        Some(Action::Suggest {
+            swarm,
+            peer: invitation.peer,
+            runs: Run::fewest([invitation.chunk]),
+        })
     }
 
     fn poll_shares(&mut self, now: Instant) -> Option<Action> {

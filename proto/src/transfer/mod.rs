@@ -6,7 +6,7 @@
 //! same actions.
 //!
 //! Its parts: `holdings` (what one peer has), `availability` (which missing chunks are rarest),
-//! `holders` (who can be asked at all),
+//! `holders` (who can be asked at all), `selection` (what is wanted of the share),
 //! `rate` and `window` (how much may be outstanding), `peer` (one source and its requests),
 //! `patience` (what can be had directly before long), `endgame` (which request to ask of a second peer).
 //!
@@ -22,12 +22,15 @@ mod holdings;
 mod patience;
 mod peer;
 mod rate;
+mod selection;
 mod window;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use download::Download;
+pub use selection::{Order, Priority, Selection};
 
 use crate::content::{ChunkIndex, Run};
 use crate::id::PublicKey;
@@ -170,6 +173,12 @@ pub enum Event {
     Forgotten {
         /// Which chunks.
         runs: Vec<Run>,
+    },
+    /// From now on this is wanted, and nothing else; everything, in no order, until it is said. What
+    /// was asked for and is no longer wanted is cancelled, what is verified stays.
+    Selected {
+        /// What; made for the same content.
+        selection: Arc<Selection>,
     },
     /// How much may be outstanding from now on.
     Budget {

@@ -15,7 +15,7 @@ use rand::Rng;
 use super::availability::{DRY, Level, UNKNOWN};
 use super::holdings::Holdings;
 use super::rate::Rate;
-use super::window::window_bytes;
+use super::window::pipe_bytes;
 use super::{Reach, RequestId};
 use crate::content::ChunkIndex;
 
@@ -29,8 +29,8 @@ const SHUN_TIME: Duration = Duration::from_secs(60);
 const MAX_RTT: Duration = Duration::from_secs(60);
 /// After so many setbacks in a row what a peer says it has does not count as to be had directly.
 const UNRELIABLE: u32 = 3;
-/// By what part of the difference the least time from a request to an answer follows longer ones.
-const ANSWER_RISE: u32 = 64;
+/// Over so many answers their time is averaged.
+const ANSWERS: u32 = 4;
 /// How long a seed is not asked for what it is giving to others, who can pass it on,
 const HOLD_TIME: Duration = Duration::from_secs(2);
 /// and how long it is asked for everything then: claims that all is on its way cost little.
@@ -106,7 +106,7 @@ pub(super) struct Peer {
     complete: BTreeMap<RequestId, Request>,
     /// Bytes asked for that have not arrived.
     unreceived: u64,
-    /// How long it takes at the least from a request to the first bytes.
+    /// How long it takes from a request to the first bytes, lately; `None` before any came.
     answer: Option<Duration>,
     /// What is on its way to others is left alone until then; afterwards not again for a while.
     hold: Option<Hold>,
@@ -199,11 +199,12 @@ impl Peer {
         self.coming.is_empty() && self.complete.is_empty()
     }
 
-    /// Whether its window has room for another chunk.
-    pub(super) fn has_room(&self, now: Instant, chunk_bytes: u64) -> bool {
-        let rate = self.rate.bytes_per_s(now);
-        let window = window_bytes(rate, self.rtt, chunk_bytes, self.answer);
-        self.unreceived + chunk_bytes <= window
+    /// Whether it should be asked for another chunk: whether less is to come than it needs not to wait,
+    /// or than the `least`.
+    pub(super) fn has_room(&self, now: Instant, least: u64) -> bool {
+        let pipe = pipe_bytes(self.rate.bytes_per_s(now), self.rtt);
+        let pipe = if self.answer.is_some() { pipe } else { 0 };
+        self.unreceived == 0 || self.unreceived < pipe.max(least)
     }
 
     /// How long until so many bytes more would have come.
@@ -221,10 +222,30 @@ impl Peer {
         })
     }
 
+    /// How long until a request is answered of which nothing has come; `None` once something has. What
+    /// has waited for longer than others is expected to wait for as long again as it is late.
+    pub(super) fn waits(&self, now: Instant, id: RequestId) -> Option<Duration> {
+        let request = self
+            .coming
+            .get(&id)
+            .filter(|request| request.received == 0)?;
+        let age = now.saturating_duration_since(request.sent);
+        if let Some(answer) = self.answer {
+            return Some(answer.abs_diff(age));
+        }
+        let mut arrivals = self.arrivals(now);
+        arrivals.find_map(|(chunk, time)| (chunk == request.chunk).then_some(time))
+    }
+
     /// All requests.
     pub(super) fn requests(&self) -> impl Iterator<Item = (RequestId, &Request)> {
         let requests = self.coming.iter().chain(&self.complete);
         requests.map(|(id, request)| (*id, request))
+    }
+
+    /// How far away it is.
+    pub(super) fn rtt(&self) -> Duration {
+        self.rtt
     }
 
     /// Something was asked of it. Ids grow.
@@ -252,8 +273,8 @@ impl Peer {
         let bytes = bytes.min(request.len - request.received);
         if request.received == 0 {
             let took = now.saturating_duration_since(request.sent);
-            let rises = |least: Duration| least + took.saturating_sub(least) / ANSWER_RISE;
-            self.answer = Some(self.answer.map_or(took, |least| rises(least).min(took)));
+            let mean = |before: Duration| (before * (ANSWERS - 1) + took) / ANSWERS;
+            self.answer = Some(self.answer.map_or(took, mean));
         }
         request.received += bytes;
         if request.received == request.len {
@@ -265,6 +286,12 @@ impl Peer {
         self.last_received = now;
         self.rate.credit(now, bytes);
         self.expect_less(now, bytes);
+    }
+
+    /// Bytes of a request that are still to come.
+    pub(super) fn rest_of(&self, id: RequestId) -> u32 {
+        let request = self.coming.get(&id);
+        request.map_or(0, |request| request.len - request.received)
     }
 
     /// A chunk came whole, and is right.

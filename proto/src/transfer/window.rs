@@ -3,40 +3,52 @@
 //! A window is counted in bytes, never in requests: a cap on their number is what makes other
 //! programs stall at long round trips. What counts against a window is what has not arrived; what
 //! counts against the budget is every chunk asked for and not yet verified.
+//!
+//! No more is outstanding than keeps what delivers busy. A chunk that waits its turn at one peer is
+//! asked of nobody else, and is chosen by what was rare when it was asked for: in a swarm of many,
+//! where each is asked by many, that costs as much as late news does. Whose uplink is left idle
+//! says so itself (`engine::invitations`).
 
 use std::time::Duration;
 
 /// Most bytes outstanding when nobody said otherwise: half of the daemon's memory budget.
 const DEFAULT_BUDGET_BYTES: u64 = 48 * 1024 * 1024;
-/// The window of a peer that has brought nothing yet, so that it shows what it can do.
-const FIRST_WINDOW_BYTES: u64 = 1024 * 1024;
-/// Afterwards a window is at least this: what waits at a slow peer could come from another,
-const MIN_WINDOW_BYTES: u64 = 128 * 1024;
-/// and at least so many chunks, so that the next is always asked for before the last has come.
-const MIN_WINDOW_CHUNKS: u64 = 2;
+/// What may always be outstanding, and what all peers are asked for between them however slow they
+/// are, so that they can show what they can do;
+const FIRST_BYTES: u64 = 1024 * 1024;
+/// and so many chunks in any case.
+const FIRST_CHUNKS: u64 = 4;
 /// What a peer may take from reading a request to sending the first byte.
 const SERVICE_TIME: Duration = Duration::from_millis(50);
-/// By how much a window exceeds what the measured rate needs, so that the rate can grow.
+/// How long a request may wait for others' at the peers, in the mean.
+const QUEUE_TIME: Duration = Duration::from_millis(200);
+/// By how much more is asked for than the measured rate needs, so that it can grow.
 const HEADROOM: f64 = 1.5;
 
-/// How many bytes to have on the way from one peer that delivers so many a second. `answer` is how long
-/// it takes at the least from a request to the first bytes, if it has brought any.
-pub(super) fn window_bytes(
-    bytes_per_s: f64,
-    rtt: Duration,
-    chunk_bytes: u64,
-    answer: Option<Duration>,
-) -> u64 {
-    let during = |time: Duration| (bytes_per_s * time.as_secs_f64() * HEADROOM) as u64;
-    // A peer may take long to begin with anything, whatever the path: but not so much that all would
-    // wait there.
-    let least = match answer {
-        Some(answer) => during(answer).clamp(MIN_WINDOW_BYTES, FIRST_WINDOW_BYTES),
-        None => FIRST_WINDOW_BYTES,
-    };
-    during(rtt + SERVICE_TIME)
-        .max(least)
-        .max(MIN_WINDOW_CHUNKS * chunk_bytes)
+/// What one peer that delivers so many bytes a second is to have on the way, that it never waits for a
+/// request. It is asked for the next chunk when less than that is to come.
+pub(super) fn pipe_bytes(bytes_per_s: f64, rtt: Duration) -> u64 {
+    (bytes_per_s * (rtt + SERVICE_TIME).as_secs_f64() * HEADROOM) as u64
+}
+
+/// What one of so many peers is to have on the way at the least.
+pub(super) fn least_bytes(peers: usize) -> u64 {
+    FIRST_BYTES / (peers.max(1) as u64)
+}
+
+/// What may be outstanding from all peers, which deliver so many bytes a second between them, with
+/// another chunk from one that is so far away.
+pub(super) fn all_bytes(bytes_per_s: f64, rtt: Duration, chunk_bytes: u64) -> u64 {
+    let needed = (bytes_per_s * (rtt + QUEUE_TIME).as_secs_f64() * HEADROOM) as u64;
+    needed
+        .max(FIRST_BYTES)
+        .max(FIRST_CHUNKS.saturating_mul(chunk_bytes))
+}
+
+/// Whether a peer so far away would bring a chunk so soon that it is asked whatever is outstanding: what
+/// waits at slow peers must not keep fast ones idle.
+pub(super) fn is_quick(rtt: Duration, time: Duration) -> bool {
+    time <= rtt + QUEUE_TIME
 }
 
 /// What may be, and what is, outstanding over all peers.
@@ -79,6 +91,11 @@ impl Budget {
         self.fits(chunk_bytes, peers.saturating_mul(chunk_bytes))
     }
 
+    /// Whether another chunk may be asked for where no more than `most` is to be outstanding.
+    pub(super) fn is_within(&self, chunk_bytes: u64, most: u64) -> bool {
+        self.outstanding.saturating_add(chunk_bytes) <= most
+    }
+
     fn fits(&self, chunk_bytes: u64, kept: u64) -> bool {
         let used = self.outstanding.saturating_add(chunk_bytes);
         used.saturating_add(kept) <= self.limit
@@ -92,24 +109,15 @@ mod tests {
     const MIB: u64 = 1024 * 1024;
 
     #[test]
-    fn windows_follow_the_rate_and_are_never_small() {
-        let window = |rate: u64, rtt_ms, chunk| {
-            window_bytes(rate as f64, Duration::from_millis(rtt_ms), chunk, None)
-        };
-        assert_eq!(window(100 * MIB, 150, MIB), 30 * MIB);
-        assert_eq!(window(0, 150, 65_536), MIB, "16 small chunks");
-        assert_eq!(window(0, 150, 4 * MIB), 8 * MIB, "2 large ones");
-        let known = |rate: u64, answer_ms| {
-            let answer = Some(Duration::from_millis(answer_ms));
-            window_bytes(rate as f64, Duration::from_millis(1), 65_536, answer)
-        };
-        assert_eq!(
-            known(1000, 100),
-            128 * 1024,
-            "2 small ones once it is known"
-        );
-        assert_eq!(known(MIB, 400), 629_145, "it is slow to begin");
-        assert_eq!(known(MIB, 10_000), MIB);
+    fn what_is_outstanding_follows_the_rate() {
+        let ms = Duration::from_millis;
+        assert_eq!(pipe_bytes(100.0 * MIB as f64, ms(150)), 30 * MIB);
+        assert_eq!(pipe_bytes(0.0, ms(150)), 0);
+        assert_eq!(least_bytes(0), MIB);
+        assert_eq!(least_bytes(16), MIB / 16);
+        assert_eq!(all_bytes(100.0 * MIB as f64, ms(200), MIB), 60 * MIB);
+        assert_eq!(all_bytes(0.0, ms(200), 65_536), MIB, "16 small chunks");
+        assert_eq!(all_bytes(0.0, ms(200), 4 * MIB), 16 * MIB, "4 large ones");
     }
 
     #[test]

@@ -10,9 +10,12 @@ use std::{
 };
 
 use rustix::process::Signal;
-use warren_daemon::control::model::{
-    Attempt, Done, DownloadRequest, Event, Peer, PortMappingState, Registered, Share, Source,
-    Tracker,
+use warren_daemon::control::{
+    model::{
+        Attempt, Done, DownloadRequest, Event, Peer, PortMappingState, Registered, Share, Source,
+        Tracker,
+    },
+    wish::Wish,
 };
 
 use super::{Process, Ran, Throttle, Transfer, run, swarm::Place, wait_for};
@@ -140,6 +143,22 @@ impl Daemon {
         client.arg("download").arg(source);
         client.args([&self.idx.to_string(), "--json"]);
         Transfer::start(self.idx, &mut client)
+    }
+
+    /// The same with further options.
+    pub(crate) fn download_with(&self, source: impl AsRef<OsStr>, options: &[&str]) -> Transfer {
+        let mut client = self.place.client();
+        client.arg("download").arg(source);
+        client.args([&self.idx.to_string(), "--json"]).args(options);
+        Transfer::start(self.idx, &mut client)
+    }
+
+    /// Runs `client select SHARE IDX --json OPTIONS..`.
+    #[track_caller]
+    pub(crate) fn select(&self, share: &str, options: &[&str]) -> Ran {
+        let mut client = self.place.client();
+        client.args(["select", share, &self.idx.to_string(), "--json"]);
+        run(client.args(options))
     }
 
     /// Runs a download to its end.
@@ -292,7 +311,8 @@ impl Daemon {
     /// Asks for a download as no client would: with whatever bytes. Returns the whole answer.
     #[track_caller]
     pub(crate) fn post_download(&self, source: Source) -> String {
-        let body = serde_json::to_vec(&DownloadRequest { source }).unwrap();
+        let wish = Wish::default();
+        let body = serde_json::to_vec(&DownloadRequest { source, wish }).unwrap();
         self.post("download", &body)
     }
 

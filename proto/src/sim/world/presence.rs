@@ -13,7 +13,7 @@ use crate::transfer;
 impl World<'_> {
     /// Lets those come and go whose time it is. All come before the first of them is connected.
     pub(super) fn change(&mut self) {
-        let mut comers = Vec::new();
+        let (mut comers, mut pairs) = (Vec::new(), Vec::new());
         while let Some((_, peer, change)) = self.timeline.pop_if(|(at, ..)| *at <= self.now) {
             match change {
                 Change::Goes => self.go(peer),
@@ -24,8 +24,24 @@ impl World<'_> {
                 }
             }
         }
-        comers.iter().for_each(|peer| self.come(*peer));
-        comers.into_iter().for_each(|peer| self.connect(peer));
+        for peer in &comers {
+            pairs.extend(self.come(*peer));
+        }
+        for peer in &comers {
+            let neighbours = self.neighbours(*peer).into_iter();
+            neighbours.for_each(|other| self.connect(*peer, other));
+        }
+        // Of those who have come only what is so in the end counts.
+        let is_comer = |peer: &u32| comers.contains(peer);
+        pairs.retain(|(a, b)| !is_comer(a) && !is_comer(b));
+        self.connect_all(pairs);
+    }
+
+    /// Connects those of whom the tracker says so.
+    fn connect_all(&mut self, pairs: Vec<(u32, u32)>) {
+        if self.plan.topology == Topology::Tracker {
+            pairs.into_iter().for_each(|(a, b)| self.connect(a, b));
+        }
     }
 
     fn lose_everything(&mut self, number: u32) {
@@ -36,8 +52,8 @@ impl World<'_> {
         }
     }
 
-    /// A daemon starts, with what it had.
-    fn come(&mut self, number: u32) {
+    /// A daemon starts, with what it had. Returns who are neighbours since.
+    fn come(&mut self, number: u32) -> Vec<(u32, u32)> {
         let index = number as usize;
         let fault = self.plan.peers[index].fault;
         let claimed = match fault {
@@ -55,37 +71,34 @@ impl World<'_> {
         }
         self.peers[index] = Some(Box::new(peer));
         self.note_done(index);
-        self.graph.join(number, 0, &mut self.rng);
         self.wakes.set(number, Some(self.now));
+        self.sites.insert(number, self.plan.peers[index].site());
+        self.overlay.join(&self.sites, &number, &mut self.rng)
     }
 
-    /// It hears of its neighbours, and they of it. At the beginning all are connected already.
-    fn connect(&mut self, number: u32) {
-        for other in self.neighbours(number) {
-            let is_there = self.peers[other as usize].is_some();
-            let Some(reach) = self.plan.reach(number, other).filter(|_| is_there) else {
-                continue;
-            };
-            let is_first = self
-                .connected
-                .insert((number.min(other), number.max(other)));
-            if !is_first {
-                continue;
-            }
-            let rtt = self.plan.rtt_of(number, other);
-            let at = if self.now == 0 {
-                0
-            } else {
-                self.now + nanos(rtt)
-            };
-            self.post(at, other, number, What::Joined { rtt, reach });
-            self.post(at, number, other, What::Joined { rtt, reach });
+    /// Two hear of each other. At the beginning all are connected already.
+    fn connect(&mut self, number: u32, other: u32) {
+        let are_there = [number, other].map(|peer| self.peers[peer as usize].is_some());
+        let Some(reach) = self.plan.reach(number, other) else {
+            return;
+        };
+        let pair = (number.min(other), number.max(other));
+        if are_there.contains(&false) || !self.connected.insert(pair) {
+            return;
         }
+        let rtt = self.plan.rtt_of(number, other);
+        let at = if self.now == 0 {
+            0
+        } else {
+            self.now + nanos(rtt)
+        };
+        self.post(at, other, number, What::Joined { rtt, reach });
+        self.post(at, number, other, What::Joined { rtt, reach });
     }
 
     fn neighbours(&self, number: u32) -> Vec<u32> {
         match self.plan.topology {
-            Topology::Tracker => self.graph.neighbours(&number),
+            Topology::Tracker => self.overlay.neighbours(&self.sites, &number),
             Topology::Random { .. } => self.fixed[number as usize].clone(),
         }
     }
@@ -97,7 +110,8 @@ impl World<'_> {
             return;
         };
         self.wakes.set(number, None);
-        self.graph.leave(&number);
+        self.sites.remove(&number);
+        let (_, found) = self.overlay.leave(&self.sites, &number, &mut self.rng);
         if self.plan.peers[index].fault == Fault::None {
             if let Some(have) = peer.have(&self.common) {
                 self.kept[index] = have.clone();
@@ -115,6 +129,7 @@ impl World<'_> {
             let at = self.now + nanos(self.plan.rtt_of(a, b));
             self.post(at, number, other, What::Left);
         }
+        self.connect_all(found);
     }
 
     fn count_copies(&mut self, index: usize, by: i32) {

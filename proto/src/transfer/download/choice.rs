@@ -1,11 +1,12 @@
 //! What to do next: give up what stalled, ask for a wanted chunk, ask for a copy.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::Reach;
 use super::super::availability::{DRY, Wanted};
 use super::super::endgame::{self, Free, Single};
 use super::super::peer::{Peer, Setback};
+use super::super::window::{all_bytes, is_quick, least_bytes};
 use super::{Action, Change, Download, RequestId};
 use crate::content::ChunkIndex;
 use crate::id::PublicKey;
@@ -86,7 +87,9 @@ impl Download {
             return None;
         }
         while let Some(key) = self.next_asked(now) {
-            let chunk = self.suggested(key).or_else(|| self.rarest(now, key));
+            let chunk = self.preferred(now, key);
+            let chunk = chunk.or_else(|| self.suggested(key));
+            let chunk = chunk.or_else(|| self.rarest(now, key));
             if let Some(chunk) = chunk.and_then(|chunk| self.have.index(chunk)) {
                 self.unwant(chunk);
                 return self.ask(now, key, chunk);
@@ -103,7 +106,11 @@ impl Download {
         while let Some(chunk) = peer.suggested.pop_front() {
             let has = peer.holds.bits().contains(chunk as usize);
             let is_new = self.rarity.copies(chunk) <= self.seeds.into();
-            if has && is_new && self.holders.is_wanted(chunk) && peer.reach == Reach::Direct {
+            if has
+                && (is_new || !peer.is_seed())
+                && self.holders.is_wanted(chunk)
+                && peer.reach == Reach::Direct
+            {
                 return Some(chunk);
             }
         }
@@ -164,11 +171,14 @@ impl Download {
         } else {
             self.asked_and_unasked()
         };
+        let (rate, least) = (self.rate.bytes_per_s(now), least_bytes(self.peers.len()));
         let has_room = |peer: &Peer| {
             let first = peer.has_no_requests();
             (peer.reach == Reach::Direct || restraint.allows(!first))
                 && (first || is_ample || budget.has_room_beside(chunk_bytes, asked, unasked))
-                && peer.has_room(now, chunk_bytes)
+                && peer.has_room(now, least)
+                && (budget.is_within(chunk_bytes, all_bytes(rate, peer.rtt(), chunk_bytes))
+                    || is_quick(peer.rtt(), peer.time_for(now, chunk_bytes)))
         };
         let ready = self.peers.iter().filter(|(_, peer)| peer.is_ready());
         ready
@@ -195,8 +205,7 @@ impl Download {
             return None;
         }
         let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
-        let waste = self.content.size / WASTE_PART + WASTE_CHUNKS * chunk_bytes;
-        if self.holders.is_askable() || self.wasted_bytes > waste {
+        if self.holders.is_askable() || !self.may_waste() {
             return None;
         }
         let (singles, free) = (self.singles(now), self.free(now, chunk_bytes));
@@ -214,8 +223,15 @@ impl Download {
         self.ask(now, key, single.chunk)
     }
 
+    /// Whether copies have not cost too much yet.
+    pub(super) fn may_waste(&self) -> bool {
+        let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
+        let waste = self.content.size / WASTE_PART + WASTE_CHUNKS * chunk_bytes;
+        self.wasted_bytes <= waste
+    }
+
     /// What was asked of one peer only and is still to come.
-    fn singles(&self, now: Instant) -> Vec<Single> {
+    pub(super) fn singles(&self, now: Instant) -> Vec<Single> {
         let copies = |chunk: &ChunkIndex| self.in_flight.get(chunk).map_or(0, Vec::len);
         let coming = self.peers.iter().flat_map(|(key, peer)| {
             peer.arrivals(now).map(|(chunk, arrival)| Single {
@@ -230,12 +246,12 @@ impl Download {
             .collect()
     }
 
-    /// Peers with room for a chunk. Nothing they have is wanted when this is asked. A copy is never
+    /// Peers with room for a chunk. A copy is never
     /// worth a relay's while.
-    fn free(&self, now: Instant, chunk_bytes: u64) -> Vec<Free<'_>> {
+    pub(super) fn free(&self, now: Instant, chunk_bytes: u64) -> Vec<Free<'_>> {
         let may_copy = |peer: &Peer| {
             let is_direct = peer.reach == Reach::Direct;
-            is_direct && peer.is_useful() && peer.has_room(now, chunk_bytes)
+            is_direct && peer.is_useful() && peer.has_room(now, 0)
         };
         let free = self.peers.iter().filter(|(_, peer)| may_copy(peer));
         free.map(|(key, peer)| Free {
@@ -246,12 +262,18 @@ impl Download {
         .collect()
     }
 
-    fn ask(&mut self, now: Instant, key: PublicKey, chunk: ChunkIndex) -> Option<Action> {
+    pub(super) fn ask(
+        &mut self,
+        now: Instant,
+        key: PublicKey,
+        chunk: ChunkIndex,
+    ) -> Option<Action> {
         let (request, len) = (
             RequestId(self.next_request),
             self.content.layout.chunk_len(chunk),
         );
         self.peers.get_mut(&key)?.ask(now, request, chunk, len);
+        self.rate.start(now, Duration::ZERO);
         self.mind(key);
         self.next_request += 1;
         self.owners.insert(request, key);

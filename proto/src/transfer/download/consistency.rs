@@ -10,8 +10,12 @@ pub(super) fn check(download: &Download) {
     chunks(download).for_each(|chunk| check_chunk(download, chunk));
     check_peers(download);
     check_requests(download);
-    let sizes = download.have.iter().map(|chunk| len(download, chunk));
+    let sizes = download.have.iter();
+    let sizes = sizes.map(|chunk| download.counted_bytes(chunk));
     assert_eq!(download.verified_bytes(), sizes.sum::<u64>());
+    let first = chunks(download).filter(|chunk| is_wanted(download, *chunk));
+    let first = first.filter(|chunk| download.is_first(*chunk)).count();
+    assert_eq!(download.first_wanted as usize, first);
 }
 
 /// Panics unless a request is for a rarest wanted chunk of its peer's or, if there is none that
@@ -20,6 +24,7 @@ pub(super) fn check_choice(download: &Download, action: &Action) {
     let Action::Request { peer, chunk, .. } = action else {
         return;
     };
+    assert!(download.selects(*chunk), "{chunk:?} is not selected");
     let requests = download.in_flight[chunk].len();
     assert!(
         (1..=2).contains(&requests),
@@ -32,14 +37,26 @@ pub(super) fn check_choice(download: &Download, action: &Action) {
     assert!(!is_relayed || is_orphan(chunk) && requests == 1, "relayed");
     let wanted = chunks(download).filter(|other| is_wanted(download, *other));
     let wanted = wanted.filter(|other| !is_relayed || is_orphan(other));
-    if requests == 2 {
+    if download.is_sequential() {
+        // What is read soon comes first, and is copied where it would come late.
+    } else if requests == 2 {
         let mut holders = wanted.map(|other| holders(download, other));
         assert!(holders.all(|holders| holders == 0), "copied too early");
     } else {
-        let mut others = wanted.filter(|other| asked.holds.contains(*other));
+        let others = wanted.filter(|other| asked.holds.contains(*other));
+        let mut others: Box<dyn Iterator<Item = ChunkIndex>> = Box::new(others);
         let rarest = copies(download, *chunk);
         // What others get from a seed may be left to them.
         let is_left = |other| asked.is_seed() && is_coming(download, other);
+        if download.is_first(*chunk) {
+            others = Box::new(others.filter(|other| download.is_first(*other)));
+        } else {
+            let first = chunks(download).filter(|it| download.is_first(*it));
+            let mut first = first.filter(|it| is_wanted(download, *it));
+            let may_ask = |it: &ChunkIndex| !is_relayed || is_orphan(it);
+            let skipped = first.find(|it| asked.holds.contains(*it) && may_ask(it));
+            assert_eq!(skipped, None, "comes first");
+        }
         assert!(
             others.all(|other| copies(download, other) >= rarest || is_left(other)),
             "not the rarest"
@@ -57,9 +74,11 @@ fn check_chunk(download: &Download, chunk: ChunkIndex) {
     let direct = download.direct.copies(chunk.value());
     assert_eq!(direct, direct_copies(download, chunk));
     let has = download.have.contains(chunk);
-    assert_eq!(download.missing.contains(chunk.value() as usize), !has);
+    let missing = !has && download.selects(chunk);
+    assert_eq!(download.missing.contains(chunk.value() as usize), missing);
     let in_flight = download.in_flight.contains_key(&chunk);
-    let states = [has, in_flight, is_wanted(download, chunk)];
+    let is_left_out = !has && !missing;
+    let states = [has, in_flight, is_wanted(download, chunk), is_left_out];
     assert_eq!(
         states.iter().filter(|is| **is).count(),
         1,
@@ -102,7 +121,8 @@ fn check_peers(download: &Download) {
         assert!(!download.banned.contains(key));
         assert_eq!(peer.is_counted, peer.is_at_hand());
         let useful = chunks(download)
-            .filter(|chunk| peer.holds.contains(*chunk) && !download.have.contains(*chunk));
+            .filter(|chunk| peer.holds.contains(*chunk) && !download.have.contains(*chunk))
+            .filter(|chunk| download.selects(*chunk));
         assert_eq!(peer.useful as usize, useful.count());
         assert!(peer.shunned().all(|chunk| !peer.holds.contains(chunk)));
         let both = chunks(download)
@@ -151,8 +171,4 @@ fn direct_copies(download: &Download, chunk: ChunkIndex) -> i64 {
 
 fn will_have(peer: &Peer, chunk: ChunkIndex) -> bool {
     peer.holds.contains(chunk) || peer.started.contains(chunk)
-}
-
-fn len(download: &Download, chunk: ChunkIndex) -> u64 {
-    download.content.layout.chunk_len(chunk).into()
 }

@@ -14,16 +14,20 @@ impl Download {
         let Some(peer) = self.owner(id) else {
             return;
         };
+        let bytes = bytes.min(peer.rest_of(id));
         peer.receive(now, id, bytes);
         if peer.is_drained() {
             self.look_for_copy = Some(now);
         }
+        self.rate.credit(now, bytes);
     }
 
     pub(super) fn verify(&mut self, now: Instant, id: RequestId) {
+        let rest = self.owner(id).map_or(0, |peer| peer.rest_of(id));
         let Some(request) = self.owner(id).and_then(|peer| peer.succeed(now, id)) else {
             return;
         };
+        self.rate.credit(now, rest);
         if let Some(key) = self.owners.get(&id).copied() {
             self.recount(key);
         }
@@ -31,10 +35,11 @@ impl Download {
         self.have.insert(chunk);
         self.changes.push((chunk, Change::Had));
         self.missing.remove(chunk.value() as usize);
-        self.verified_bytes += u64::from(request.len);
+        self.verified_bytes += self.counted_bytes(chunk);
         for peer in self.peers.values_mut() {
             peer.useful -= u32::from(peer.holds.contains(chunk));
         }
+        self.read_on();
         self.book_end(id, &request);
         for copy in self.in_flight.get(&chunk).cloned().unwrap_or_default() {
             let copy = self.cancel(now, copy);
@@ -98,7 +103,11 @@ impl Download {
         let ranges = merge(&clamped.collect::<Vec<_>>(), len).unwrap_or_default();
         for chunk in ranges.into_iter().flatten() {
             let chunk = self.have.index(chunk);
-            if let Some(chunk) = chunk.filter(|chunk| self.have.remove(*chunk)) {
+            let lost = chunk.filter(|chunk| self.have.remove(*chunk));
+            if let Some(chunk) = lost.filter(|chunk| !self.selects(*chunk)) {
+                self.changes.push((chunk, Change::Missing));
+            } else if let Some(chunk) = lost {
+                self.read = 0;
                 let wanted = self.miss(chunk);
                 for peer in self.peers.values_mut() {
                     peer.useful += u32::from(peer.holds.contains(chunk));
@@ -112,17 +121,23 @@ impl Download {
     pub(super) fn miss(&mut self, chunk: ChunkIndex) -> Wanted {
         self.missing.insert(chunk.value() as usize);
         self.changes.push((chunk, Change::Missing));
-        self.verified_bytes -= u64::from(self.content.layout.chunk_len(chunk));
+        self.verified_bytes -= self.counted_bytes(chunk);
         self.want(chunk)
     }
 
-    fn want(&mut self, chunk: ChunkIndex) -> Wanted {
+    pub(super) fn want(&mut self, chunk: ChunkIndex) -> Wanted {
+        if !self.holders.is_wanted(chunk.value()) && self.is_first(chunk) {
+            self.first_wanted += 1;
+        }
         self.holders.want(chunk.value());
         self.direct.want(chunk.value());
         self.rarity.want(chunk.value())
     }
 
     pub(super) fn unwant(&mut self, chunk: ChunkIndex) {
+        if self.holders.is_wanted(chunk.value()) && self.is_first(chunk) {
+            self.first_wanted -= 1;
+        }
         self.holders.unwant(chunk.value());
         self.direct.unwant(chunk.value());
         self.rarity.unwant(chunk.value());
@@ -145,7 +160,7 @@ impl Download {
     }
 
     /// Books that a request its peer no longer has is over. A chunk that is missing and asked of
-    /// nobody else is wanted again.
+    /// nobody else is wanted again, one that is not selected any more is not.
     pub(super) fn book_end(&mut self, id: RequestId, request: &Request) {
         let chunk = request.chunk;
         self.owners.remove(&id);
@@ -159,6 +174,8 @@ impl Download {
         }
         if !self.have.contains(chunk) {
             self.changes.push((chunk, Change::Missing));
+        }
+        if self.missing.contains(chunk.value() as usize) {
             let wanted = self.want(chunk);
             self.lower_floors(Lowered::These(vec![wanted]));
         }

@@ -106,6 +106,7 @@ impl Download {
             let room = SUGGESTIONS.saturating_sub(peer.suggested.len());
             peer.suggested
                 .extend(ranges.into_iter().flatten().take(room));
+            self.note_invitation(key);
         }
         Ok(())
     }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::super::Reach;
+use super::super::{Order, Reach};
+use super::selections::selected;
 use super::simulation::{Faults, Simulation, Source, chunks, key};
 use super::{Action, Download, Event, RequestId, consistency};
 use crate::content::{ChunkSet, Run};
@@ -25,6 +26,7 @@ enum Op {
     Received(usize, u32),
     Ends(usize, u8),
     Forgotten(Vec<Run>),
+    Selected(Vec<u8>, Order),
     Budget(u64),
 }
 
@@ -134,6 +136,7 @@ impl Op {
             },
             Op::Ends(n, how) => ended(request(n), how),
             Op::Forgotten(runs) => Event::Forgotten { runs },
+            Op::Selected(classes, order) => selected(&chunks(CHUNKS), &classes, order),
             Op::Budget(bytes) => Event::Budget { bytes },
         }
     }
@@ -169,8 +172,18 @@ fn any_op() -> impl Strategy<Value = Op> {
         4 => (any::<usize>(), bytes).prop_map(|(n, bytes)| Op::Received(n, bytes)),
         8 => (any::<usize>(), 0..20u8).prop_map(|(n, how)| Op::Ends(n, how)),
         1 => any_runs().prop_map(Op::Forgotten),
+        1 => (any_classes(), any_order()).prop_map(|(it, order)| Op::Selected(it, order)),
         1 => prop_oneof![Just(0u64), 0..5_000_000u64, Just(u64::MAX)].prop_map(Op::Budget),
     ]
+}
+
+/// Priorities of runs of chunks; repeated over the share.
+pub(super) fn any_classes() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(0..3u8, 1..40)
+}
+
+pub(super) fn any_order() -> impl Strategy<Value = Order> {
+    prop_oneof![Just(Order::RarestFirst), Just(Order::Sequential)]
 }
 
 fn any_reach() -> impl Strategy<Value = Reach> {

@@ -130,6 +130,10 @@ pub(super) struct Simulation {
     pub(super) log: Vec<(Duration, Action)>,
     /// Bytes each source has sent.
     pub(super) sent: BTreeMap<PublicKey, u64>,
+    /// When each chunk was verified first.
+    pub(super) verified: BTreeMap<u32, Duration>,
+    /// Chunks of live requests.
+    asked_for: BTreeMap<RequestId, u32>,
 }
 
 impl Simulation {
@@ -150,6 +154,8 @@ impl Simulation {
             rng: StdRng::seed_from_u64(seed),
             log: Vec::new(),
             sent: BTreeMap::new(),
+            verified: BTreeMap::new(),
+            asked_for: BTreeMap::new(),
         }
     }
 
@@ -171,9 +177,24 @@ impl Simulation {
 
     /// Runs until everything is verified and returns how long it took, or gives up at `limit`.
     pub(super) fn run(&mut self, limit: Duration) -> Option<Duration> {
+        self.run_past(Duration::ZERO, limit)
+    }
+
+    /// How long it has run.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+
+    /// The same, and until everything is over that happens at `least` or before.
+    pub(super) fn run_past(&mut self, least: Duration, limit: Duration) -> Option<Duration> {
         let end = self.start + limit;
         self.act();
-        while !self.download.is_complete() {
+        let least = self.start + least;
+        let is_due = |it: &Self| {
+            let first = it.happenings.first_key_value();
+            first.is_some_and(|((at, _), _)| *at <= least)
+        };
+        while !self.download.is_complete() || is_due(self) {
             let next = self.happenings.first_key_value().map(|((at, _), _)| *at);
             let deadline = self.download.deadline();
             let wake = next.into_iter().chain(deadline).min()?;
@@ -234,7 +255,14 @@ impl Simulation {
             | Event::Corrupt { request }
             | Event::Refused { request, .. }
             | Event::Failed { request }
-            | Event::Withdrawn { request } => drop(self.live.remove(request)),
+            | Event::Withdrawn { request } => {
+                let was_live = self.live.remove(request).is_some();
+                let chunk = self.asked_for.remove(request);
+                if let (Event::Verified { .. }, true, Some(chunk)) = (&event, was_live, chunk) {
+                    let at = self.now - self.start;
+                    self.verified.entry(chunk).or_insert(at);
+                }
+            }
             Event::Budget { bytes } => self.budget = *bytes,
             Event::Has { .. }
             | Event::Started { .. }
@@ -244,6 +272,7 @@ impl Simulation {
             | Event::Received { .. }
             | Event::Supplied { .. }
             | Event::Expected { .. }
+            | Event::Selected { .. }
             | Event::Forgotten { .. } => (),
         }
         self.download.handle(self.now, event).unwrap();
@@ -315,6 +344,7 @@ impl Simulation {
         let arrives = self.now + serving.source.rtt / 2;
         let asked = self.plan(id, peer, len);
         self.live.insert(id, asked);
+        self.asked_for.insert(id, chunk);
         let outstanding: u64 = self.live.values().map(|asked| u64::from(asked.len)).sum();
         assert_eq!(outstanding, self.download.outstanding_bytes());
         assert!(

@@ -26,7 +26,7 @@ fn the_rarest_chunks_come_first() {
         .map(|asked| asked.chunk)
         .collect();
     assert!(
-        first.len() > 5 && first[..first.len().min(10)].iter().all(|chunk| *chunk < 10),
+        first.len() > 3 && first[..first.len().min(10)].iter().all(|chunk| *chunk < 10),
         "{first:?}"
     );
     let last: BTreeSet<u32> = asked
@@ -34,7 +34,7 @@ fn the_rarest_chunks_come_first() {
         .filter(|asked| asked.peer == key(3))
         .map(|asked| asked.chunk)
         .collect();
-    assert!(last.len() > 5 && last.iter().all(|chunk| *chunk >= 30));
+    assert!(last.len() > 3 && last.iter().all(|chunk| *chunk >= 30));
 }
 
 #[test]
@@ -536,7 +536,7 @@ impl Steps {
         self.handle(Event::Refused { request, reason });
     }
 
-    fn actions(&mut self) -> Vec<Action> {
+    pub(super) fn actions(&mut self) -> Vec<Action> {
         std::iter::from_fn(|| self.download.poll(self.now)).collect()
     }
 

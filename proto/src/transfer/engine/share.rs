@@ -12,7 +12,7 @@ use super::news::{News, Pending};
 use crate::content::chunks::OutOfRange;
 use crate::content::{ChunkIndex, ChunkSet, Content, Run};
 use crate::id::{PublicKey, SwarmId};
-use crate::transfer::download::Change;
+use crate::transfer::download::{Change, Invitation};
 use crate::transfer::{self, Download};
 
 /// Bytes that are suggested to a peer that has asked for nothing yet: as much as it will ask for.
@@ -132,6 +132,19 @@ impl Share {
         self.unadvised.push(peer);
     }
 
+    /// Which neighbour to invite, and to what. A seed invites nobody while it still has something to
+    /// suggest that nobody has.
+    pub(super) fn invite(
+        &self,
+        rng: &mut impl Rng,
+        may: impl Fn(&PublicKey) -> bool,
+    ) -> Option<Invitation> {
+        if self.download.has_everything() && self.injection.left() > 0 {
+            return None;
+        }
+        self.download.invite(rng, may)
+    }
+
     /// Tells whether somebody whom we reach directly has all that we lack, if that is something new: at
     /// once when it is so, and not too often when it is no longer so.
     fn poll_supplied(&mut self, now: Instant) -> Option<bool> {
@@ -164,7 +177,7 @@ impl Share {
 
     /// Chunks that this peer should ask a seed for, once it has few suggestions left.
     fn suggest(&mut self, now: Instant, peer: PublicKey, queued: u64) -> Option<Vec<Run>> {
-        if !self.download.is_complete() || self.download.missing_of(&peer) == 0 {
+        if !self.download.has_everything() || self.download.missing_of(&peer) == 0 {
             return None;
         }
         let leeches = self.download.leeches().max(1);

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::super::Reach;
 use super::super::download::simulation::{CHUNK_BYTES, chunks, key};
+use super::super::selection::tests::of_chunks;
+use super::super::{Priority, Reach};
 use super::slots;
 use super::*;
 use crate::content::Run;
@@ -120,6 +121,38 @@ fn suggestions(actions: &[Action]) -> BTreeMap<PublicKey, BTreeSet<u32>> {
         }
     }
     suggested
+}
+
+#[test]
+fn who_has_all_that_it_wants_suggests_only_what_it_has() {
+    let mut steps = Steps::new(40, false);
+    let (swarm, content, mut have) = (SWARM, chunks(40), ChunkSet::empty(40));
+    have.insert(content.layout.chunk(0).unwrap());
+    let only = |chunk: u32| match chunk {
+        0 => Priority::Normal,
+        _ => Priority::Skip,
+    };
+    let selection = of_chunks(&content.layout, transfer::Order::RarestFirst, only).into();
+    steps.tell(Event::Opened {
+        swarm,
+        content,
+        have,
+    });
+    steps.share(transfer::Event::Selected { selection });
+    (1..4).for_each(|n| steps.join(n));
+    steps.has(3, 0, 40);
+    let mut told = Vec::new();
+    for _ in 0..200 {
+        told.extend(steps.poll());
+        steps.wait(50);
+    }
+    for action in told {
+        match action {
+            Action::Suggest { runs, .. } => assert_eq!(runs, [Run { start: 0, count: 1 }]),
+            Action::Announce { news, .. } => assert_eq!(news.supplied, None),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
@@ -249,7 +282,7 @@ fn nothing_is_due_once_there_is_nobody_to_tell() {
 }
 
 #[test]
-fn few_are_served_at_once_and_the_neediest_first() {
+fn few_are_served_at_once_the_neediest_and_who_has_waited_longest() {
     let mut steps = Steps::new(100, true);
     (1..=4).for_each(|n| steps.join(n));
     steps.has(1, 0, 50);
@@ -257,10 +290,10 @@ fn few_are_served_at_once_and_the_neediest_first() {
     steps.has(3, 0, 10);
     steps.has(4, 0, 20);
     let uploads: Vec<_> = (1..=4).map(|n| steps.ask(SWARM, n, 99)).collect();
-    assert_eq!(steps.served(), [uploads[2], uploads[3]]);
+    assert_eq!(steps.served(), [uploads[2], uploads[0]]);
     assert_eq!(slots::MIN, 2);
     steps.send(uploads[2]);
-    assert_eq!(steps.served(), [uploads[0]]);
+    assert_eq!(steps.served(), [uploads[3]]);
     steps.tell(Event::UploadEnded { upload: uploads[1] });
     steps.send(uploads[3]);
     assert_eq!(steps.served(), [], "the last has given up");
@@ -325,6 +358,64 @@ fn who_takes_no_heed_of_suggestions_gets_no_more() {
     }
     steps.ask(SWARM, 1, 50);
     assert_eq!(count(&mut steps), 1);
+}
+
+#[test]
+fn who_waits_comes_before_who_was_just_served() {
+    let mut steps = Steps::new(100, true);
+    (1..=3).for_each(|n| steps.join(n));
+    let first = [1, 2].map(|n| steps.ask(SWARM, n, n.into()));
+    assert_eq!(steps.served(), first);
+    let waiting = steps.ask(SWARM, 3, 3);
+    let more = steps.ask(SWARM, 1, 4);
+    assert_eq!(steps.served(), []);
+    let bytes = CHUNK_BYTES - 1;
+    for (upload, next) in first.into_iter().zip([waiting, more]) {
+        steps.tell(Event::Sent { upload, bytes });
+        assert_eq!(steps.served(), [next], "before the last is quite out");
+    }
+}
+
+#[test]
+fn who_has_room_invites_another_to_what_that_lacks_and_leaves_alone_who_takes_no_heed() {
+    let mut steps = Steps::new(10, false);
+    steps.join(1);
+    steps.has(1, 0, 1);
+    steps.poll();
+    let swarm = SWARM;
+    let have = ChunkSet::full(10);
+    let mut some = ChunkSet::empty(10);
+    for chunk in 0..5 {
+        some.insert(have.index(chunk).unwrap());
+    }
+    let content = chunks(10);
+    steps.tell(Event::Opened {
+        swarm,
+        content,
+        have: some,
+    });
+    steps.join(1);
+    steps.has(1, 0, 4);
+    let invited = |steps: &mut Steps| suggestions(&steps.poll()).remove(&key(1));
+    steps.wait(20);
+    assert_eq!(invited(&mut steps), Some(BTreeSet::from([4])));
+    assert_eq!(invited(&mut steps), None, "one at a time");
+    let mut invitations = 0;
+    for _ in 0..50 {
+        steps.wait(200);
+        steps.has(1, 0, 4);
+        invitations += usize::from(invited(&mut steps).is_some());
+    }
+    assert!(
+        (2..8).contains(&invitations),
+        "{invitations} in ten seconds"
+    );
+    let upload = steps.ask(SWARM, 1, 4);
+    assert_eq!(steps.served(), [upload]);
+    steps.has(1, 4, 1);
+    steps.send(upload);
+    steps.wait(5000);
+    assert_eq!(invited(&mut steps), None, "it has everything of ours");
 }
 
 #[derive(Clone, Debug)]

@@ -1,8 +1,9 @@
 //! Whom to serve next.
 //!
 //! Few receivers at a time, so that the first of them has a whole chunk soon and can pass it on; each
-//! in the order in which it asked; the share first that has been given least, then the receiver that
-//! misses most, then whoever has waited longest.
+//! in the order in which it asked; the share first that has been given least. One place is for the
+//! receiver that misses most, the others for whoever has waited longest: if all places were, all peers
+//! would serve the same one, whose downlink would be full while their uplinks idle.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -46,6 +47,8 @@ struct Served {
     swarm: SwarmId,
     bytes: u32,
     left: u32,
+    /// Whether its receiver was chosen because it needs most.
+    by_need: bool,
 }
 
 /// What peers have asked of us.
@@ -58,8 +61,6 @@ pub(super) struct Uploads {
     owners: BTreeMap<UploadId, PublicKey>,
     /// Bytes given of each share; one that comes later starts at the least of them.
     given: BTreeMap<SwarmId, u64>,
-    /// Receivers served now.
-    busy: usize,
     count: u64,
     next_look: Instant,
     /// Nothing has changed since there was nothing to serve.
@@ -74,7 +75,6 @@ impl Uploads {
             served: BTreeMap::new(),
             owners: BTreeMap::new(),
             given: BTreeMap::new(),
-            busy: 0,
             count: 0,
             next_look: now,
             is_settled: true,
@@ -128,9 +128,7 @@ impl Uploads {
             return;
         };
         self.is_settled = false;
-        if receiver.finish(upload) {
-            self.busy -= 1;
-        }
+        receiver.finish(upload);
         if receiver.is_idle() {
             self.receivers.remove(&peer);
         }
@@ -142,25 +140,43 @@ impl Uploads {
         receiver.map_or(0, |receiver| receiver.waiting_bytes)
     }
 
-    /// The upload to serve now, if there is one. `missing` tells how many chunks of a share a peer
-    /// misses.
+    /// Peers that have asked for something that is not sent.
+    pub(super) fn receivers(&self) -> usize {
+        self.receivers.len()
+    }
+
+    /// Whether a peer is not one of them.
+    pub(super) fn is_idle(&self, peer: &PublicKey) -> bool {
+        !self.receivers.contains_key(peer)
+    }
+
+    /// How many are served at once.
+    pub(super) fn places(&self) -> usize {
+        self.slots.count()
+    }
+
+    /// Bytes given of a share, in steps within which shares are equal.
+    pub(super) fn given(&self, swarm: &SwarmId) -> u64 {
+        self.given.get(swarm).copied().unwrap_or(0) / GIVEN_BYTES
+    }
+
+    /// The upload to serve now, if there is one. `need` tells how much of a share a peer misses.
     pub(super) fn next(
         &mut self,
         now: Instant,
-        missing: impl Fn(&SwarmId, &PublicKey) -> u32,
+        need: impl Fn(&SwarmId, &PublicKey) -> u32,
     ) -> Option<UploadId> {
         self.look(now);
         if self.is_settled {
             return None;
         }
-        let Some(peer) = self.neediest(missing) else {
+        let Some((peer, by_need)) = self.neediest(need) else {
             self.is_settled = true;
             return None;
         };
         let receiver = self.receivers.get_mut(&peer)?;
         let (_, asked) = receiver.waiting.pop_front()?;
         receiver.waiting_bytes -= u64::from(asked.bytes);
-        self.busy += usize::from(receiver.served.is_empty());
         receiver.served.push(asked.upload);
         self.owners.remove(&asked.upload);
         let served = Served {
@@ -168,6 +184,7 @@ impl Uploads {
             swarm: asked.swarm,
             bytes: asked.bytes,
             left: asked.bytes,
+            by_need,
         };
         self.served.insert(asked.upload, served);
         Some(asked.upload)
@@ -180,7 +197,7 @@ impl Uploads {
     }
 
     fn look(&mut self, now: Instant) {
-        if self.busy < self.slots.count() {
+        if self.busy() < self.slots.count() {
             self.slots.idle();
         }
         if now >= self.next_look {
@@ -190,25 +207,33 @@ impl Uploads {
         }
     }
 
-    fn neediest(&self, missing: impl Fn(&SwarmId, &PublicKey) -> u32) -> Option<PublicKey> {
-        let has_place = self.busy < self.slots.count();
+    fn neediest(&self, need: impl Fn(&SwarmId, &PublicKey) -> u32) -> Option<(PublicKey, bool)> {
+        if self.busy() >= self.slots.count() {
+            return None;
+        }
+        let mut served = self.served.values();
+        let by_need = !served.any(|served| served.by_need && !served.is_nearly_out());
         let due = self.receivers.iter().filter_map(|(peer, receiver)| {
             let (order, asked) = receiver.waiting.front()?;
-            let turn = match receiver.served.as_slice() {
-                [] => has_place,
+            let is_free = match receiver.served.as_slice() {
+                [] => true,
                 [only] => self.is_nearly_out(only),
                 _ => false,
             };
-            if !turn {
+            if !is_free {
                 return None;
             }
-            let given = self.given.get(&asked.swarm).copied().unwrap_or(0);
-            // In steps of two: if the very neediest came first, all would serve that one at once and
-            // fill its downlink while their uplinks idle.
-            let need = Reverse(missing(&asked.swarm, peer).checked_ilog2());
-            Some((given / GIVEN_BYTES, need, *order, *peer))
+            let given = self.given(&asked.swarm);
+            let need = Reverse(if by_need { need(&asked.swarm, peer) } else { 0 });
+            Some((given, need, *order, *peer))
         });
-        due.min().map(|(_, _, _, peer)| peer)
+        due.min().map(|(_, _, _, peer)| (peer, by_need))
+    }
+
+    /// Uploads that are not nearly out: each takes a place.
+    fn busy(&self) -> usize {
+        let served = self.served.values();
+        served.filter(|served| !served.is_nearly_out()).count()
     }
 
     fn is_nearly_out(&self, upload: &UploadId) -> bool {
@@ -223,20 +248,15 @@ impl Served {
 }
 
 impl Receiver {
-    /// Takes an upload out; true when it was the last that was served.
-    fn finish(&mut self, upload: UploadId) -> bool {
-        let before = self.served.len();
+    /// Takes an upload out.
+    fn finish(&mut self, upload: UploadId) {
         self.served.retain(|other| *other != upload);
-        if self.served.len() < before {
-            return self.served.is_empty();
-        }
         let waiting = &mut self.waiting;
         if let Some(at) = waiting.iter().position(|(_, asked)| asked.upload == upload)
             && let Some((_, asked)) = waiting.remove(at)
         {
             self.waiting_bytes -= u64::from(asked.bytes);
         }
-        false
     }
 
     fn is_idle(&self) -> bool {

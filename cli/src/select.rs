@@ -1,0 +1,68 @@
+//! Which files of a share are meant: the options that say so, and `client select`.
+//!
+//! Not here: what patterns mean (`warren_daemon::control::wish`).
+
+use warren_daemon::control::{
+    model::{ApiError, Event, FileCounts, SelectRequest, exit},
+    wish::{Change, Files, Order, Wish},
+};
+
+use crate::{
+    args::{PickArgs, SelectArgs},
+    commands::{Client, share_line},
+};
+
+impl PickArgs {
+    /// What of a share is to be downloaded.
+    pub(crate) fn wish(&self) -> Wish {
+        Wish {
+            only: self.only.clone(),
+            except: self.except.clone(),
+            first: self.first.clone(),
+            order: match self.stream {
+                true => Order::Sequential,
+                false => Order::Rarest,
+            },
+        }
+    }
+}
+
+impl SelectArgs {
+    /// What is to be otherwise.
+    fn change(&self) -> Change {
+        let mut change = self.pick.wish().as_change();
+        if self.all {
+            change.files = Some(Files::default());
+        }
+        if self.rarest {
+            (change.first, change.order) = (Some(Vec::new()), Some(Order::Rarest));
+        }
+        change
+    }
+}
+
+impl Client {
+    /// Wants other files of a share, or in another order; stdout gets how the share stands then.
+    ///
+    /// # Errors
+    /// When there is no such share, a pattern means nothing, or the daemon refuses.
+    pub(crate) async fn select(self, args: SelectArgs) -> Result<(), ApiError> {
+        let change = args.change();
+        if change.is_empty() {
+            let hint = "Say what is wanted: --only GLOB, --except GLOB, --all, --first GLOB, --stream or --rarest.";
+            let message = "nothing is said to be otherwise";
+            return Err(ApiError::new("usage", exit::USAGE, message, hint));
+        }
+        let share = args.share;
+        let request = SelectRequest { share, change };
+        match self.daemon.tell("select", &request).await? {
+            Event::Share(share) if !self.output.json() => self.output.result(&share_line(&share)),
+            event => self.output.event(&event),
+        }
+    }
+}
+
+/// `3 of 12 files`.
+pub(crate) fn counts(files: FileCounts) -> String {
+    format!("{} of {} files", files.selected, files.of)
+}

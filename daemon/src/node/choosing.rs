@@ -1,0 +1,191 @@
+//! Which files of a share the person wants, said while it is there: at `client select`, or by a
+//! download of what is present.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use warren_proto::id::SwarmId;
+use warren_proto::transfer;
+
+use super::report::tell_last;
+use super::shares::Preparing;
+use super::{Node, ShareEvent};
+use crate::control::model::{ApiError, Event, SelectRequest, exit};
+use crate::control::wish::{Change, Picked, Wish};
+use crate::share::{Phase, Share, Watcher};
+use crate::store::db::ShareRecord;
+
+/// Who wants it, and is told.
+#[derive(Debug)]
+pub(crate) enum Asker {
+    /// `client select`, which is told how the share stands.
+    Select(oneshot::Sender<Result<Event, ApiError>>),
+    /// A download, which goes on.
+    Download(Watcher),
+}
+
+/// What is wanted now, and the files that this means where they were looked up.
+pub(crate) type Chosen = (Box<ShareRecord>, Option<Arc<Picked>>);
+
+impl Node {
+    pub(super) fn select(&mut self, request: &SelectRequest, asker: Asker) {
+        match self.find(&request.share) {
+            Ok(swarm) => self.choose(swarm, &request.change, asker),
+            Err(error) => self.answer_chosen(None, Err(error), asker),
+        }
+    }
+
+    /// Changes what is wanted of a share. Files are made and moved by a task, which reports.
+    pub(super) fn choose(&mut self, swarm: SwarmId, change: &Change, asker: Asker) {
+        let wish = self
+            .shares
+            .get(&swarm)
+            .map(|it| it.record.wish.changed(change));
+        let Some((share, wish)) = self.shares.get_mut(&swarm).zip(wish) else {
+            return;
+        };
+        let error = match &share.phase {
+            _ if share.is_choosing => Some(busy()),
+            Phase::Preparing { .. } | Phase::Finishing(_) => Some(busy()),
+            Phase::Stopped {
+                error,
+                changed: true,
+            } => Some(error.clone()),
+            Phase::Seeding(offer) if share.kept.is_none() => {
+                // All of it is there.
+                wish.pick(&offer.content, |_| false).err()
+            }
+            Phase::Metadata(_) => return self.choose_unknown(swarm, wish, asker),
+            Phase::Downloading(_) | Phase::Seeding(_) | Phase::Stopped { .. } => {
+                return self.start_choosing(swarm, wish, asker);
+            }
+        };
+        self.answer_chosen(Some(swarm), error.map_or(Ok(()), Err), asker);
+    }
+
+    /// Of which only the link is known: what is meant shows when the listing has come.
+    fn choose_unknown(&mut self, swarm: SwarmId, wish: Wish, asker: Asker) {
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            share.record.wish = wish;
+            let record = share.record.clone();
+            self.remember(&record);
+        }
+        self.answer_chosen(Some(swarm), Ok(()), asker);
+    }
+
+    fn start_choosing(&mut self, swarm: SwarmId, wish: Wish, asker: Asker) {
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        share.is_choosing = true;
+        let (epoch, record) = (share.epoch, share.record.clone());
+        let writer = super::downloads::writer_of(share);
+        let depot = self.config.depot.clone();
+        self.run_disk_job(swarm, epoch, move || {
+            let result = match writer {
+                Some(writer) => depot.choose(&writer, &record, wish),
+                None => depot.choose_stopped(&record, wish),
+            };
+            ShareEvent::Chosen { result, asker }
+        });
+    }
+
+    pub(super) fn handle_chosen(
+        &mut self,
+        swarm: SwarmId,
+        result: Result<Chosen, ApiError>,
+        asker: Asker,
+    ) {
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            share.is_choosing = false;
+            self.active.insert(swarm);
+        }
+        let result = result.map(|chosen| self.take_chosen(swarm, chosen));
+        self.answer_chosen(Some(swarm), result, asker);
+    }
+
+    /// A share that was removed while other files were chosen: what was noted of it meanwhile goes too.
+    pub(super) fn forget_chosen(&self, swarm: SwarmId) {
+        let depot = self.config.depot.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = depot.remove(&swarm, None) {
+                tracing::warn!(%error, "a removed download is still in the database");
+            }
+        });
+    }
+
+    fn take_chosen(&mut self, swarm: SwarmId, (record, picked): Chosen) {
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        share.record = (*record).clone();
+        share.picked = picked;
+        match &share.phase {
+            Phase::Downloading(_) => self.tell_selection(swarm),
+            Phase::Seeding(_) => {
+                if let Some(writer) = share.kept.take() {
+                    let have = writer.offer.have_now();
+                    self.begin_download(swarm, writer, have);
+                }
+            }
+            Phase::Stopped { .. } => {
+                let watchers = std::mem::take(&mut share.watchers);
+                self.add_preparing(*record, Preparing::Recall);
+                if let Some(share) = self.shares.get_mut(&swarm) {
+                    share.watchers = watchers;
+                }
+            }
+            Phase::Metadata(_) | Phase::Preparing { .. } | Phase::Finishing(_) => (),
+        }
+    }
+
+    /// Tells the engine what is wanted.
+    pub(super) fn tell_selection(&mut self, swarm: SwarmId) {
+        let picked = self.shares.get(&swarm).and_then(|it| it.picked.as_ref());
+        if let Some(selection) = picked.map(|picked| picked.selection.clone()) {
+            self.tell_download(swarm, transfer::Event::Selected { selection });
+        }
+    }
+
+    fn answer_chosen(
+        &mut self,
+        swarm: Option<SwarmId>,
+        result: Result<(), ApiError>,
+        asker: Asker,
+    ) {
+        let share = swarm.and_then(|swarm| self.shares.get_mut(&swarm));
+        match (asker, result, share) {
+            (Asker::Download(watcher), Ok(()), Some(share)) => share.watchers.push(watcher),
+            (Asker::Download(watcher), Err(error), _) => tell_last(watcher, error.into()),
+            (Asker::Download(_), Ok(()), None) => (),
+            // Who asked may have gone.
+            (Asker::Select(answer), Err(error), _) => drop(answer.send(Err(error))),
+            (Asker::Select(answer), Ok(()), Some(share)) => {
+                let shown = share.swarm();
+                let shown = self.shown_share(&shown).map(Event::Share);
+                if let Some(event) = shown {
+                    drop(answer.send(Ok(event)));
+                }
+            }
+            (Asker::Select(_), Ok(()), None) => (),
+        }
+    }
+}
+
+impl Share {
+    /// Whether some files of it are not wanted.
+    pub(crate) fn leaves_out(&self) -> bool {
+        let picked = self.picked.as_ref();
+        picked.is_some_and(|picked| !picked.is_everything())
+    }
+}
+
+/// Only for as long as the disk takes.
+fn busy() -> ApiError {
+    ApiError::new(
+        "busy",
+        exit::OTHER,
+        "the files of the share are just being made, read or named",
+        "Try again in a moment; client status shows how the share stands.",
+    )
+}
