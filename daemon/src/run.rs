@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use warren_net::{
     AcceptError, BindError, Endpoint, Identity, IdentityError, Incoming, Profile, Protocol, Relay,
-    Unsolicited,
+    Unsolicited, raise_open_files,
 };
 use warren_proto::content::HostPort;
 use warren_proto::id::TrackerPin;
@@ -68,6 +68,7 @@ pub struct Config {
 pub async fn run(config: Config) -> Result<(), ApiError> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
+    raise_open_files();
     let home =
         DaemonHome::open(&config.home, config.idx).map_err(|error| ApiError::from(&error))?;
     let identity = Identity::load_or_create(&home.key()).map_err(|error| identity_error(&error))?;

@@ -10,10 +10,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use etcetera::BaseStrategy;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use warren_net::raise_open_files;
 use warren_tracker::{AltAddress, Config, DEFAULT_PORT, StartError, Tracker, outward_ip};
 
 /// The rendezvous server of a Warren swarm.
@@ -91,19 +91,6 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
     tracker.shutdown().await;
     Ok(())
-}
-
-/// Each connection over TCP is a file, and what a shell allows is often little. The hard limit is
-/// there to be used.
-fn raise_open_files() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
-    }
 }
 
 fn config(args: Args) -> anyhow::Result<Config> {

@@ -12,8 +12,8 @@ use warren_proto::id::SwarmId;
 
 use super::choosing::Asker;
 use super::limits::Answer;
-use super::meeting::OWN;
 use super::shares::Preparing;
+use super::trackers::OWN;
 use super::{Node, NodeEvent, NodeSender};
 use crate::control::api::Control;
 use crate::control::doctor;

@@ -8,8 +8,8 @@
 //! By concern: [`commands`] what the person asks, [`shares`] how shares begin and end,
 //! [`scheduling`] what the engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`]
 //! swarms on them, [`limits`] how fast, [`paths`] what becomes of them, [`relaying`] peers that relay,
-//! [`meeting`] trackers and introductions, [`neighbours`] whom of a large swarm we keep, [`report`] what
-//! is shown.
+//! [`trackers`] what trackers are told, [`meeting`] what they tell and introductions, [`neighbours`]
+//! whom of a large swarm we keep, [`report`] what is shown.
 
 mod choosing;
 pub(crate) mod commands;
@@ -24,6 +24,7 @@ mod relaying;
 mod report;
 mod scheduling;
 mod shares;
+mod trackers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -58,12 +59,12 @@ use crate::tracker::{TrackerEvent, TrackerId};
 use choosing::{Asker, Chosen};
 use commands::{Command, Hashed};
 pub(crate) use limits::limited;
-pub(crate) use meeting::OwnTracker;
-use meeting::{Gate, TrackerState};
 use paths::Drained;
 use peers::Peer;
 pub(crate) use scheduling::Asked;
 use scheduling::Upload;
+pub(crate) use trackers::OwnTracker;
+use trackers::{Gate, TrackerState};
 
 /// Events that may wait for the node; the tasks that report then wait too.
 const EVENTS: usize = 1024;

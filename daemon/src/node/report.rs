@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use warren_proto::id::SwarmId;
 
 use super::Node;
-use super::meeting::{OWN, TrackerState};
 use super::peers::Peer;
+use super::trackers::{OWN, TrackerState};
 use crate::control::attempt::{Attempt, dependence_word, filtering_word, mapping_word};
 use crate::control::doctor::Snapshot;
 use crate::control::model::{

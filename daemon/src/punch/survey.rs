@@ -1,26 +1,29 @@
 //! Finds out how our own NAT behaves, and notices when it was rebound or we moved.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+mod filtering;
+mod rebounds;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::{sleep_until, timeout};
 use warren_proto::nat::{
-    Confidence, Dependence, FilteringProbe, Guessing, MappingProbe, Measured, Observation,
-    Observers,
+    Confidence, Dependence, Guessing, MappingProbe, Measured, Observation, Observers, PrimerHops,
 };
 use warren_proto::wire::{NatFiltering, NatMapping, Technique};
 
 use super::{Nat, StunServer};
+use filtering::probe_filtering;
+use rebounds::Rebounds;
 
 /// How often the tracker is asked how our socket looks to it: this also keeps the mapping towards it
 /// for as long as the least patient NATs do.
 const REFRESH: Duration = Duration::from_secs(20);
 
-/// Least time between two such questions; in the long run between two times that our NAT is taken for
-/// rebound, too. Two may come in a row: one where we have moved, and one for what was asked meanwhile.
+/// Least time between two such questions.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Least time between two thorough probes because of what peers have seen: one opens 32 sockets.
@@ -28,12 +31,6 @@ const LOOK_PAUSE: Duration = Duration::from_secs(60);
 /// How long nothing waits for a survey without answers: in round trips to the tracker, and at least.
 const PATIENCE_RTTS: u32 = 3;
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
-
-/// How long the probe of the filtering may take; it gives up by itself before.
-const LONGEST_PROBE: Duration = Duration::from_secs(10);
-
-/// Longest datagram read from the socket of that probe.
-const ANSWER_BYTES: usize = 512;
 
 /// What a survey found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +66,7 @@ pub(super) struct Survey {
     reflexive: Option<SocketAddr>,
     mapping: Option<NatMapping>,
     dependence: Option<Dependence>,
+    primer_hops: PrimerHops,
     /// Whether anything else than what was found would be a coincidence.
     confidence: Confidence,
     /// Whether the tracker has shown us by two IP addresses: then peers are not asked.
@@ -84,9 +82,7 @@ pub(super) struct Survey {
     filtering: Option<NatFiltering>,
     /// What finds out about that.
     probing: Option<AbortHandle>,
-    /// Up to when our NAT was rebound as often as it may be, and when it is taken for rebound again.
-    rebound_until: Option<Instant>,
-    rebound_due: Option<Instant>,
+    rebounds: Rebounds,
     filtered: (mpsc::Sender<NatFiltering>, mpsc::Receiver<NatFiltering>),
 }
 
@@ -102,6 +98,7 @@ impl Default for Survey {
             reflexive: None,
             mapping: None,
             dependence: None,
+            primer_hops: PrimerHops::LEAST,
             confidence: Confidence::Low,
             compares_addresses: false,
             observers: Observers::new(),
@@ -110,8 +107,7 @@ impl Default for Survey {
             nat: None,
             filtering: None,
             probing: None,
-            rebound_until: None,
-            rebound_due: None,
+            rebounds: Rebounds::default(),
             filtered: mpsc::channel(1),
         }
     }
@@ -184,6 +180,7 @@ impl Survey {
             mapping,
             dependence: self.dependence,
             filtering,
+            primer_hops: self.primer_hops,
             reflexive: self.reflexive?,
             stun: self.server?.main,
             advice,
@@ -253,7 +250,7 @@ impl Survey {
             self.next,
             self.next_look(now),
             self.patient_until,
-            self.rebound_due,
+            self.rebounds.due(),
         ];
         dues.into_iter().flatten().min()
     }
@@ -295,7 +292,7 @@ impl Survey {
     }
 
     fn poll_measured(&mut self, now: Instant) -> Option<Finding> {
-        if self.rebound_due.is_some_and(|due| due <= now) {
+        if self.rebounds.due().is_some_and(|due| due <= now) {
             return self.note_rebound(now);
         }
         let measured = self.probe.as_mut()?.poll_measured()?;
@@ -316,9 +313,9 @@ impl Survey {
             Depth::Quick => self.go_deep(now, &measured),
             Depth::Thorough => {
                 tracing::debug!(?measured.mapping, ?measured.dependence, ?measured.hairpinning,
-                    ?measured.confidence, "our nat, measured thoroughly");
+                    ?measured.confidence, ?measured.primer_hops, "our nat, measured thoroughly");
                 (self.mapping, self.dependence) = (Some(measured.mapping), measured.dependence);
-                self.confidence = measured.confidence;
+                (self.confidence, self.primer_hops) = (measured.confidence, measured.primer_hops);
             }
         }
         self.combine()
@@ -332,16 +329,8 @@ impl Survey {
         sample.map(|sample| sample.mapped)
     }
 
-    /// Our NAT was rebound, or somebody answers with another address each time, whom we would ask without
-    /// end: what comes too early counts later, once.
     fn note_rebound(&mut self, now: Instant) -> Option<Finding> {
-        let until = self.rebound_until.map_or(now, |until| until.max(now));
-        if until > now + PAUSE {
-            self.rebound_due = Some(until - PAUSE);
-            return None;
-        }
-        (self.rebound_until, self.rebound_due) = (Some(until + PAUSE), None);
-        Some(Finding::Rebound)
+        self.rebounds.note(now).then_some(Finding::Rebound)
     }
 
     /// Notes what was found quickly, and finds out the rest. A pattern that was found before stands
@@ -397,366 +386,5 @@ impl StunServer {
     fn all(self) -> Vec<SocketAddr> {
         let main = [self.main].into_iter();
         main.chain(self.other).chain(self.alternate).collect()
-    }
-}
-
-/// Asks with a socket of its own, which has sent nothing yet; `None` where there can be none.
-async fn probe_filtering(main: SocketAddr, other: SocketAddr) -> Option<NatFiltering> {
-    let any: SocketAddr = match main {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any).await.ok()?;
-    let probe = FilteringProbe::new(Instant::now(), main, other, rand::random());
-    let measured = timeout(LONGEST_PROBE, run_probe(&socket, probe)).await;
-    measured.ok()
-}
-
-async fn run_probe(socket: &UdpSocket, mut probe: FilteringProbe) -> NatFiltering {
-    let mut bytes = [0; ANSWER_BYTES];
-    loop {
-        while let Some(transmit) = probe.poll_transmit() {
-            // What is lost is sent again.
-            let _ = socket.send_to(&transmit.bytes, transmit.to).await;
-        }
-        if let Some(filtering) = probe.poll_measured() {
-            return filtering;
-        }
-        let due = probe.poll_timeout().unwrap_or_else(Instant::now);
-        tokio::select! {
-            Ok((length, from)) = socket.recv_from(&mut bytes) => {
-                probe.handle_datagram(Instant::now(), from, &bytes[..length]);
-            }
-            () = sleep_until(due.into()) => probe.handle_timeout(Instant::now()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use warren_proto::nat::check::{self, Credentials};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn what_is_found_quickly_is_told_before_further_sockets_are_asked() {
-        let (mut bench, now) = (Bench::default(), Instant::now());
-        bench.survey.start(now, bench.server());
-        assert_eq!(bench.answer_all(now), [0, 0]);
-        assert_eq!(
-            bench.survey.poll_finding(now),
-            None,
-            "the filtering is not known"
-        );
-        assert!(bench.survey.guessing(None).is_none());
-        let told = bench.survey.handle_filtered(NatFiltering::PortDependent);
-        assert!(matches!(told, Some(Finding::Nat(_))), "{told:?}");
-        assert!(bench.survey.is_deep());
-        assert_eq!(bench.answer_all(now), [0, 0, 1, 2, 3, 4, 5]);
-        let nat = Nat {
-            mapping: NatMapping::Sequential { step: 1 },
-            filtering: NatFiltering::PortDependent,
-            dependence: Some(Dependence::AddressAndPortDependent),
-        };
-        assert_eq!(bench.survey.poll_finding(now), Some(Finding::Nat(nat)));
-        assert!(!bench.survey.is_deep());
-        let own = bench.survey.guessing(None).map(|own| own.mapping);
-        assert_eq!(own, Some(nat.mapping));
-    }
-
-    #[tokio::test]
-    async fn nothing_waits_for_a_port_that_cannot_be_reached() {
-        let (mut bench, now) = (Bench::default(), Instant::now());
-        let rtt = Duration::from_millis(50);
-        bench.survey.start_within(now, bench.server(), rtt);
-        let told = Some(Finding::Nat(Nat::default()));
-        let late = now + rtt * PATIENCE_RTTS;
-        assert_eq!(bench.survey.poll_finding(late - rtt / 2), None);
-        assert!(
-            bench
-                .survey
-                .poll_timeout(now)
-                .is_some_and(|due| due <= late)
-        );
-        assert_eq!(bench.survey.poll_finding(late), told);
-        assert_eq!(bench.survey.poll_finding(late), None, "once");
-        // What is learned later is told later.
-        bench.answer_all(late);
-        bench.survey.handle_filtered(NatFiltering::PortDependent);
-        let found = bench.survey.poll_finding(late);
-        assert!(matches!(found, Some(Finding::Nat(nat)) if nat != Nat::default()));
-    }
-
-    #[tokio::test]
-    async fn where_the_quick_questions_are_answered_the_filtering_is_waited_for() {
-        let (mut bench, now) = (Bench::default(), Instant::now());
-        bench
-            .survey
-            .start_within(now, bench.server(), Duration::ZERO);
-        bench.answer_all(now);
-        assert_eq!(bench.survey.poll_finding(now + LEAST_PATIENCE), None);
-    }
-
-    #[tokio::test]
-    async fn a_pattern_stands_until_it_was_measured_anew() {
-        let (mut bench, now) = (Bench::default(), Instant::now());
-        bench.survey.mapping = Some(NatMapping::Sequential { step: 3 });
-        bench.survey.filtering = Some(NatFiltering::PortDependent);
-        bench.survey.start(now, bench.server());
-        bench.answer_all(now);
-        let nat = |step| {
-            Some(Finding::Nat(Nat {
-                mapping: NatMapping::Sequential { step },
-                filtering: NatFiltering::PortDependent,
-                dependence: Some(Dependence::AddressAndPortDependent),
-            }))
-        };
-        assert_eq!(bench.survey.poll_finding(now), nat(3));
-        bench.answer_all(now);
-        assert_eq!(bench.survey.poll_finding(now), nat(1));
-    }
-
-    #[tokio::test]
-    async fn a_second_address_shows_a_mapping_by_address() {
-        let (mut bench, now) = (Bench::by_address(), Instant::now());
-        let mut server = bench.server();
-        server.alternate = Some(([127, 0, 0, 2], 1025).into());
-        bench.survey.filtering = Some(NatFiltering::PortDependent);
-        bench.survey.start(now, server);
-        let nat = bench.measure(now);
-        assert_eq!(nat.dependence, Some(Dependence::AddressDependent));
-        assert!(matches!(nat.mapping, NatMapping::Random { .. }), "{nat:?}");
-        // What peers see of us is not needed then.
-        bench.observe(now, "198.51.100.1:6000", bench.reflexive().port());
-        bench.observe(now, "192.0.2.9:6000", bench.reflexive().port());
-        assert_eq!(bench.survey.next_look(now), None);
-        assert!(bench.survey.is_hearsay(([127, 0, 0, 2], 1025).into()));
-        assert!(!bench.survey.is_hearsay(bench.server().main));
-    }
-
-    #[tokio::test]
-    async fn a_mapping_for_all_is_certain_only_if_two_addresses_have_shown_it() {
-        for alternate in [None, Some(([127, 0, 0, 2], 1025).into())] {
-            let (mut bench, now) = (Bench::for_all(), Instant::now());
-            bench.survey.filtering = Some(NatFiltering::PortDependent);
-            let server = StunServer {
-                alternate,
-                ..bench.server()
-            };
-            bench.survey.start(now, server);
-            let nat = bench.measure(now);
-            assert_eq!(nat.mapping, NatMapping::EndpointIndependent);
-            let expected = alternate.map(|_| Dependence::EndpointIndependent);
-            assert_eq!(nat.dependence, expected);
-        }
-    }
-
-    #[tokio::test]
-    async fn two_open_peers_show_what_a_tracker_with_one_address_cannot() {
-        let (mut bench, now) = Bench::by_address().surveyed();
-        bench.observe(now, "198.51.100.1:6000", 41_000);
-        assert_eq!(bench.survey.next_look(now), None, "one may lie");
-        bench.observe(now, "192.0.2.9:6000", 42_000);
-        let due = bench.survey.next_look(now).unwrap();
-        bench.survey.handle_timeout(due);
-        let nat = bench.measure(due);
-        assert_eq!(nat.dependence, Some(Dependence::AddressDependent));
-        assert!(matches!(nat.mapping, NatMapping::Random { .. }), "{nat:?}");
-    }
-
-    #[tokio::test]
-    async fn no_liars_make_us_worse_off_for_good() {
-        let hard = |bench: &mut Bench, now: Instant| {
-            bench.observe(now, "198.51.100.1:6000", 41_000);
-            bench.observe(now, "192.0.2.9:6000", 42_000);
-            let due = bench.survey.next_look(now).unwrap();
-            bench.survey.handle_timeout(due);
-            assert_ne!(bench.measure(due).mapping, NatMapping::EndpointIndependent);
-            due
-        };
-        let is_easy_again = |bench: &mut Bench, now: Instant| {
-            let due = bench.survey.next_look(now).unwrap().max(now);
-            bench.survey.handle_timeout(due);
-            let nat = bench.measure(due);
-            assert_eq!(nat.mapping, NatMapping::EndpointIndependent);
-        };
-        // Somebody honest comes.
-        let (mut bench, now) = Bench::for_all().surveyed();
-        let lied = hard(&mut bench, now);
-        let ours = bench.reflexive().port();
-        bench.observe(lied, "203.0.114.9:6000", ours);
-        is_easy_again(&mut bench, lied);
-        // Nobody says anything any more.
-        let (mut bench, now) = Bench::for_all().surveyed();
-        let lied = hard(&mut bench, now);
-        is_easy_again(&mut bench, lied + Duration::from_secs(60 * 60));
-        // We move, or come back to the tracker.
-        let (mut bench, now) = Bench::for_all().surveyed();
-        let lied = hard(&mut bench, now);
-        bench.survey.restart(lied);
-        assert_eq!(bench.measure(lied).mapping, NatMapping::EndpointIndependent);
-    }
-
-    #[tokio::test]
-    async fn what_peers_say_does_not_make_us_probe_more_than_once_a_minute() {
-        let (mut bench, now) = Bench::for_all().surveyed();
-        bench.observe(now, "198.51.100.1:6000", 41_000);
-        bench.observe(now, "192.0.2.9:6000", 42_000);
-        let due = bench.survey.next_look(now);
-        assert_eq!(due, Some(now + LOOK_PAUSE), "the first probe was now");
-        assert_eq!(bench.survey.poll_timeout(now), Some(now + REFRESH));
-    }
-
-    #[tokio::test]
-    async fn where_early_packets_take_ports_a_peer_that_sees_another_one_shows_nothing() {
-        let (mut bench, now) = Bench::for_all().surveyed();
-        bench.survey.filtering = Some(NatFiltering::Clashing);
-        bench.observe(now, "198.51.100.1:6000", 41_000);
-        bench.observe(now, "192.0.2.9:6000", 42_000);
-        assert_eq!(bench.survey.next_look(now), None);
-    }
-
-    #[test]
-    fn whether_anything_has_changed_is_asked_at_most_every_2_s() {
-        let (mut survey, start) = (Survey::default(), Instant::now());
-        (survey.begun, survey.next) = (start, Some(start + REFRESH));
-        survey.hurry(start);
-        assert_eq!(survey.poll_timeout(start), Some(start + PAUSE));
-        survey.hurry(start + PAUSE * 2);
-        assert_eq!(survey.poll_timeout(start), Some(start + PAUSE));
-    }
-
-    #[tokio::test]
-    async fn a_nat_that_is_rebound_all_the_time_is_asked_twice_and_then_every_2_s() {
-        let (mut bench, start) = (Bench::default(), Instant::now());
-        bench.survey.start(start, bench.server());
-        let (mut now, mut rebounds) = (start, Vec::new());
-        while now < start + PAUSE * 4 {
-            if bench.survey.probe().is_some() {
-                bench.ports.clear();
-                bench.shift += 100;
-                bench.answer_all(now);
-            }
-            if bench.survey.poll_finding(now) == Some(Finding::Rebound) {
-                rebounds.push((now - start).as_secs());
-                bench.survey.restart(now);
-            } else {
-                now += Duration::from_millis(100);
-                bench.survey.handle_timeout(now);
-            }
-        }
-        assert_eq!(rebounds, [0, 0, 2, 4, 6]);
-    }
-
-    #[tokio::test]
-    async fn one_socket_at_a_time_asks_for_the_filtering() {
-        let (mut bench, now) = (Bench::default(), Instant::now());
-        bench.survey.start(now, bench.server());
-        let first = bench.survey.probing.clone().expect("it asks");
-        bench.survey.restart(now);
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
-        // By itself it takes seconds.
-        assert!(first.is_finished());
-    }
-
-    /// A NAT that gives each socket and destination the next port, or what else a mapping depends on
-    /// a port of a range.
-    #[derive(Default)]
-    struct Bench {
-        survey: Survey,
-        ports: BTreeMap<(u16, SocketAddr), u16>,
-        kind: Option<Dependence>,
-        /// Of all ports, since it was rebound.
-        shift: u16,
-    }
-
-    impl Bench {
-        /// Where nobody answers but we.
-        fn server(&self) -> StunServer {
-            StunServer {
-                main: (Ipv4Addr::LOCALHOST, 1024).into(),
-                other: Some((Ipv4Addr::LOCALHOST, 1025).into()),
-                alternate: None,
-            }
-        }
-
-        fn by_address() -> Bench {
-            Bench {
-                kind: Some(Dependence::AddressDependent),
-                ..Bench::default()
-            }
-        }
-
-        fn for_all() -> Bench {
-            Bench {
-                kind: Some(Dependence::EndpointIndependent),
-                ..Bench::default()
-            }
-        }
-
-        /// By a tracker that has one address.
-        fn surveyed(mut self) -> (Bench, Instant) {
-            let now = Instant::now();
-            self.survey.filtering = Some(NatFiltering::PortDependent);
-            self.survey.start(now, self.server());
-            let nat = self.measure(now);
-            assert_eq!(nat.mapping, NatMapping::EndpointIndependent);
-            (self, now)
-        }
-
-        /// Runs until nothing is under way; returns what was found last.
-        fn measure(&mut self, now: Instant) -> Nat {
-            let mut now = now;
-            while self.survey.probe().is_some() {
-                self.answer_all(now);
-                self.survey.poll_finding(now);
-                now += Duration::from_millis(20);
-                self.survey.handle_timeout(now);
-            }
-            self.survey.nat.unwrap()
-        }
-
-        fn reflexive(&self) -> SocketAddr {
-            self.survey.reflexive().unwrap()
-        }
-
-        fn observe(&mut self, now: Instant, observer: &str, port: u16) {
-            let observation = Observation {
-                observer: observer.parse().unwrap(),
-                mapped: SocketAddr::new(self.reflexive().ip(), port),
-            };
-            self.survey.observed_by(now, observation);
-        }
-
-        /// Answers all questions; returns by which sockets they were put.
-        fn answer_all(&mut self, now: Instant) -> Vec<u16> {
-            let credentials = Credentials::new(&[1; 10], &[2; 32]);
-            let mut asked = Vec::new();
-            let probe = self.survey.probe().expect("one is under way");
-            while let Some(transmit) = probe.poll_transmit() {
-                let count = self.shift + self.ports.len() as u16;
-                let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
-                let (next, far) = match self.kind {
-                    None => (40_000 + count, transmit.to),
-                    Some(Dependence::EndpointIndependent) => (40_000 + count * 769 % 4_000, nobody),
-                    Some(_) => {
-                        let far = SocketAddr::new(transmit.to.ip(), 0);
-                        (40_000 + count * 769 % 4_000, far)
-                    }
-                };
-                let flow = (transmit.via, far);
-                let port = *self.ports.entry(flow).or_insert(next);
-                let transaction = check::request_transaction_of(&transmit.bytes).unwrap();
-                let mapped = SocketAddr::from(([203, 0, 113, 7], port));
-                let answer = credentials.encode_answer(transaction, mapped);
-                probe.handle_datagram(now, transmit.to, &answer);
-                asked.push(transmit.via);
-            }
-            asked
-        }
     }
 }

@@ -14,6 +14,7 @@ mod congestion;
 mod connection;
 mod endpoint;
 mod exporter;
+mod files;
 mod frames;
 mod identity;
 mod link;
@@ -25,6 +26,7 @@ mod transport;
 
 pub use connection::Connection;
 pub use endpoint::{AcceptError, BindError, ConnectError, Endpoint, Handshake, Incoming};
+pub use files::raise_open_files;
 pub use frames::{FrameError, FrameReader, FrameWriter, SendError};
 pub use identity::{Identity, IdentityError};
 pub use link::{Link, LinkError, LinkReader, LinkWriter};

@@ -8,14 +8,14 @@
 //!
 //! | what opens flows | at most | charge |
 //! | --- | ---: | --- |
-//! | survey of our NAT: the main socket to two or three addresses of a tracker, 5 further ones, 32 where ports are random | 37, at each connection to a tracker and change of network | free |
+//! | survey of our NAT: the main socket to two or three addresses of a tracker, more than once, 5 further ones, 32 where ports are random | 37, at each connection to a tracker and change of network | free |
 //! | the filtering probe: a socket of its own to two ports | 3, with each survey | [`UNSEEN`] |
 //! | checks, primers among them: the main socket to 8 candidates and 4 addresses learnt | 12 an attempt | unasked |
 //! | samples of a sequence, and sockets opened to be foretold | 18 an attempt | free, unasked |
 //! | prediction: the main socket to ports around one | 29 | guess |
 //! | mutual prediction: 25 sockets to one port | 75 | guess |
 //! | birthday: 384 sockets to one port, or one socket to 880 ports | 880 | guess |
-//! | spray: up to 728 sockets to one port or more | 2,200 | guess |
+//! | spray: up to 1,100 sockets to one port or more | 2,200 | guess |
 //! | healing: a keeper's checks to known addresses; then an attempt as above | 8 | free |
 //! | QUIC: only on paths that were checked; to trackers; to the tracker as relay | a few | [`UNSEEN`] |
 //!

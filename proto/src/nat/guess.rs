@@ -32,37 +32,36 @@
 //! | spraying | first | endpoint-independent, our port: at once | on the word, checks 880 ports |
 //! | block | first | our range | on the word, checks all ports |
 //! | lining | on the word | sequential, a port amid a run of ours: after that was opened between two samples | waits |
-//! | crowding | on the word | our range: at once | checks that port and the two beside it from 728 sockets |
+//! | crowding | on the word | our range: at once | checks that port and the next from up to 1,100 sockets |
 
+mod firing;
+mod limits;
 mod plan;
+mod rounds;
 mod sampling;
 mod shots;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use rand::Rng;
 use rand::rngs::StdRng;
 
-use super::probe::{Dependence, Question};
+use super::probe::Dependence;
 use super::stun::{Message, Transaction};
-use super::{MAIN, Transmit, usable};
+use super::{MAIN, PrimerHops, Transmit, usable};
 use crate::wire::{CandidateKind, NatFiltering, NatMapping, Rendezvous, Technique};
-use plan::{Class, Role, SPRAY, role};
+use limits::{grace, least, packets};
+use plan::{Class, Role, role};
 use sampling::Sampling;
-use shots::{AHEAD, AIMED, AROUND, OPENINGS, PROBES, RUN, Shot};
+use shots::Shot;
 
 pub use plan::possible;
 
 /// How long everything may take, from the start of the attempt.
 const LONGEST: Duration = Duration::from_secs(7);
-
-/// Other candidates are tried first for so long.
-const GRACE: Duration = Duration::from_millis(250);
-
-/// The same when nobody knows whether the easy side filters by port.
-const UNSURE_GRACE: Duration = Duration::from_millis(500);
 
 /// How long a peer may take to say its word after ours.
 const PATIENCE: Duration = Duration::from_millis(2_500);
@@ -91,6 +90,8 @@ pub struct Guessing {
     pub dependence: Option<Dependence>,
     /// What our NAT lets in, as the tracker was told.
     pub filtering: NatFiltering,
+    /// How far a check may travel that opens our NATs ([`super::Measured::primer_hops`]).
+    pub primer_hops: PrimerHops,
     /// Where the tracker sees our main socket.
     pub reflexive: SocketAddr,
     /// A STUN port of the tracker, of the same family.
@@ -450,14 +451,6 @@ impl Guess {
         }
     }
 
-    /// Of our own sequence, if our ports come in one.
-    fn step(&self) -> Option<i16> {
-        match self.own {
-            Class::Sequential { step, .. } => Some(step),
-            Class::Easy { .. } | Class::Ranged(_) => None,
-        }
-    }
-
     /// Says where we are when that needs no sample.
     fn say_place(&mut self) {
         let (port, mapping) = match self.own {
@@ -480,157 +473,6 @@ impl Guess {
         self.next_via = via.saturating_add(1);
         via
     }
-
-    /// Finds out where our sequence is: with one sample, or two around packets to the peer.
-    fn begin_round(&mut self, now: Instant) {
-        self.rounds += 1;
-        self.has_said = false;
-        self.shots.clear();
-        let is_bracket = matches!(self.role, Role::Predicted | Role::Settling | Role::Lining);
-        let before = self.ask();
-        let mut questions = vec![before];
-        if is_bracket {
-            self.easy_via = self.new_via();
-            questions.push(self.ask());
-        }
-        let mut sampling = Sampling::new(questions.into_iter().map(|ask| ask(now)).collect());
-        let mut asked = sampling.take_due(now).into_iter().map(Move::Ask);
-        self.moves.extend(asked.next());
-        if is_bracket {
-            self.shots = self.open().into();
-            self.last_shot = now;
-            self.shoot(now);
-        }
-        self.moves.extend(asked);
-        self.stage = Stage::Sampling(sampling);
-    }
-
-    /// What is sent between two samples.
-    fn open(&mut self) -> Vec<Shot> {
-        let (via, filtering) = (self.easy_via, self.filtering);
-        match (self.role, self.theirs) {
-            (Role::Lining, Class::Ranged(range)) => {
-                shots::open_run(via, self.told.ip(), range, filtering, &mut self.rng)
-            }
-            _ => shots::open_one(via, self.told, filtering),
-        }
-    }
-
-    /// A question from a socket of its own.
-    fn ask(&mut self) -> impl FnOnce(Instant) -> Question + use<> {
-        let (via, server) = (self.new_via(), self.settings.stun);
-        let transaction = Transaction(self.rng.random());
-        move |now| Question::new(now, via, server, transaction)
-    }
-
-    fn handle_samples(&mut self, now: Instant) {
-        let Stage::Sampling(sampling) = &self.stage else {
-            return;
-        };
-        let Some(step) = self.step() else {
-            return self.stop();
-        };
-        let (newest, between) = (sampling.newest(), sampling.between(step));
-        match self.role {
-            Role::Settling => match between {
-                Some(port) if port.is_certain => self.settle(now, port.port),
-                _ if self.rounds < SETTLINGS => self.begin_round(now),
-                _ => self.stop(),
-            },
-            Role::Predicted | Role::Lining => {
-                if let Some(between) = between {
-                    self.say(between.port, NatMapping::Sequential { step });
-                }
-                let rest = if self.role == Role::Lining {
-                    OPEN
-                } else {
-                    REST
-                };
-                self.stage = Stage::Resting { until: now + rest };
-            }
-            _ => {
-                let place = newest.and_then(|port| shots::stepped(port, step, AHEAD.into()));
-                match place {
-                    Some(port) => self.say(port, NatMapping::Sequential { step }),
-                    None => return self.stop(),
-                }
-                self.proceed(now);
-            }
-        }
-    }
-
-    /// Our port for the peer's address is known: for this peer we are easy. What it has said so far was
-    /// to somebody else.
-    fn settle(&mut self, now: Instant, port: u16) {
-        self.own = Class::Easy { is_shut: true };
-        self.role = Role::Spraying;
-        self.word = None;
-        self.say(port, NatMapping::EndpointIndependent);
-        self.proceed(now);
-    }
-
-    fn fire(&mut self, now: Instant) {
-        let Some(word) = self.word.take() else {
-            return;
-        };
-        self.shots = self.aim(word).into();
-        self.last_shot = now;
-        self.stage = Stage::Firing;
-        self.handle_timeout(now);
-    }
-
-    fn aim(&mut self, word: Word) -> Vec<Shot> {
-        let Word { address, class } = word;
-        match (self.role, class) {
-            (Role::Predicting, Class::Sequential { step, .. }) => shots::around(address, step),
-            (Role::Mutual, _) => {
-                let vias: Vec<u16> = (0..AIMED).map(|_| self.new_via()).collect();
-                shots::volleys(&vias, address)
-            }
-            (Role::Opening, _) => {
-                let Class::Ranged(range) = self.own else {
-                    return Vec::new();
-                };
-                let first = self.next_via;
-                self.next_via += shots::openings(range) as u16;
-                shots::open_many(first..self.next_via, address, self.filtering)
-            }
-            (Role::Spraying, Class::Ranged(range)) => {
-                shots::birthday(self.easy_via, address.ip(), range, &mut self.rng)
-            }
-            (Role::Crowding, Class::Sequential { step, .. }) => {
-                let vias: Vec<u16> = (0..shots::CROWD).map(|_| self.new_via()).collect();
-                shots::crowd(&vias, address, step)
-            }
-            (Role::Block, Class::Ranged(theirs)) => {
-                let (ip, ports) = (address.ip(), theirs.ports().collect());
-                let mut rng = self.rng.clone();
-                let shots = shots::spray(|| self.new_via(), ip, ports, &mut rng);
-                self.rng = rng;
-                shots
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn handle_fired(&mut self, now: Instant) {
-        let until = match self.role {
-            Role::Opening => {
-                self.say_place();
-                now + OPEN
-            }
-            Role::Predicting => self.ends,
-            _ => now + REST,
-        };
-        self.stage = Stage::Resting { until };
-    }
-
-    fn handle_rested(&mut self, now: Instant) {
-        match self.role {
-            Role::Predicted | Role::Mutual if self.rounds < ROUNDS => self.begin_round(now),
-            _ => self.stop(),
-        }
-    }
 }
 
 /// Where the tracker sees the peer, which it puts first.
@@ -639,50 +481,3 @@ fn observed(rendezvous: &Rendezvous) -> Option<SocketAddr> {
     let observed = first.filter(|first| first.kind == CandidateKind::ServerReflexive);
     observed.and_then(|candidate| usable(candidate.address))
 }
-
-/// How long to wait for other ways before guessing.
-fn grace(role: Role, rendezvous: &Rendezvous, own: NatFiltering) -> Duration {
-    let easy = match role {
-        // It takes three packets, and the other side begins when it hears of it.
-        Role::Predicted => return Duration::ZERO,
-        Role::Predicting | Role::Spraying => own,
-        Role::Opening => rendezvous.filtering,
-        Role::Mutual | Role::Settling | Role::Lining | Role::Crowding | Role::Block => {
-            NatFiltering::PortDependent
-        }
-    };
-    match (easy, rendezvous.candidates.len()) {
-        (NatFiltering::Unknown, _) => UNSURE_GRACE,
-        (_, 0 | 1) => Duration::ZERO,
-        (..) => GRACE,
-    }
-}
-
-/// Most packets of a role's guesses.
-const fn packets(role: Role) -> usize {
-    match role {
-        Role::Predicted => 0,
-        Role::Predicting => AROUND * ROUNDS,
-        Role::Mutual => AIMED as usize * 3 * ROUNDS,
-        Role::Opening => OPENINGS,
-        Role::Settling | Role::Spraying => PROBES,
-        Role::Lining => RUN,
-        Role::Crowding | Role::Block => SPRAY,
-    }
-}
-
-/// Flows with which a role's guess is worth while: half of the checks of a birthday hit in 92 of 100.
-const fn least(role: Role) -> usize {
-    match role {
-        Role::Predicted => 0,
-        Role::Predicting => AROUND,
-        Role::Mutual => AIMED as usize * ROUNDS,
-        Role::Lining => RUN,
-        Role::Opening => OPENINGS,
-        Role::Settling | Role::Spraying => PROBES / 2,
-        Role::Crowding | Role::Block => SPRAY / 2,
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -35,6 +35,7 @@ mod filtering;
 mod flows;
 mod guess;
 mod keeper;
+mod primer;
 mod probe;
 mod punch;
 mod schedule;
@@ -53,6 +54,7 @@ pub use filtering::FilteringProbe;
 pub use flows::Flows;
 pub use guess::{Guessing, Turn, possible};
 pub use keeper::{KeeperEvent, PathKeeper};
+pub use primer::PrimerHops;
 pub use probe::{
     Confidence, Dependence, Hairpinning, MappingProbe, Measured, Observation, Observers, Sample,
     Verdict, classify,

@@ -12,6 +12,8 @@
 //! (*hairpinning*, RFC 4787 §6). Sockets are numbered: 0 is the one in question, and whoever drives
 //! the probe opens another the first time that something is to be sent by its number.
 //!
+//! Where a NAT maps by destination, the main socket also asks how near the first server is (`primer`).
+//!
 //! Two ports of one server tell whether the mapping depends on the port; only two IP addresses tell
 //! whether it depends on the address. A peer on an open path is as good a server for that
 //! ([`Observers`]): what it sees of us is added with [`MappingProbe::observed_by`].
@@ -36,6 +38,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::primer::{Distance, PrimerHops};
 use super::stun::{self, Message, Transaction};
 use super::{Charge, MAIN, Transmit, usable, usable_server};
 use crate::wire::NatMapping;
@@ -92,6 +95,9 @@ pub struct Measured {
     pub confidence: Confidence,
     /// Whether two hosts behind our NAT may talk by their outside addresses.
     pub hairpinning: Hairpinning,
+    /// How far a check may travel that opens our NATs. The least there is where a mapping serves all
+    /// destinations, or was not measured thoroughly.
+    pub primer_hops: PrimerHops,
     /// One for each question that was answered, in the order they were put.
     pub samples: Vec<Sample>,
 }
@@ -101,6 +107,7 @@ impl Measured {
         samples: Vec<Sample>,
         observations: &[Observation],
         hairpinning: Hairpinning,
+        primer_hops: PrimerHops,
     ) -> Measured {
         let Verdict {
             mapping,
@@ -112,6 +119,7 @@ impl Measured {
             dependence,
             confidence,
             hairpinning,
+            primer_hops,
             samples,
         }
     }
@@ -148,6 +156,7 @@ pub struct MappingProbe {
     patience: Option<Instant>,
     hairpin: Transaction,
     hairpinning: Hairpinning,
+    distance: Distance,
     transmits: VecDeque<Transmit>,
 }
 
@@ -204,7 +213,7 @@ impl MappingProbe {
 
     fn begin(now: Instant, servers: &[SocketAddr], seed: [u8; 32], depth: Depth) -> MappingProbe {
         let mut rng = StdRng::from_seed(seed);
-        let hairpin = Transaction(rng.random());
+        let [hairpin, distance] = [(); 2].map(|()| Transaction(rng.random()));
         let mut probe = MappingProbe {
             rng,
             depth,
@@ -214,6 +223,7 @@ impl MappingProbe {
             patience: None,
             hairpin,
             hairpinning: Hairpinning::Unknown,
+            distance: Distance::unknown(distance),
             transmits: VecDeque::new(),
         };
         for address in servers.iter().copied().filter_map(usable_server) {
@@ -247,6 +257,7 @@ impl MappingProbe {
             stun::BINDING_SUCCESS => {
                 let mut questions = self.questions.iter();
                 questions.any(|question| question.recognizes(message.transaction))
+                    || self.distance.recognizes(message.transaction)
             }
             _ => false,
         }
@@ -261,6 +272,7 @@ impl MappingProbe {
         for question in &mut self.questions {
             question.handle_message(from, &message);
         }
+        self.distance.handle_message(from, &message);
         let is_first = |q: &Question| !self.is_alternate(q) && q.answer().is_some();
         if self.questions.iter().any(is_first) {
             self.patience.get_or_insert(now + ALTERNATE_WAIT);
@@ -304,6 +316,7 @@ impl MappingProbe {
             .iter_mut()
             .filter_map(|question| question.handle_timeout(now));
         self.transmits.extend(due);
+        self.transmits.extend(self.distance.handle_timeout(now));
         self.send_hairpin(now);
     }
 
@@ -326,7 +339,8 @@ impl MappingProbe {
     }
 
     fn next_question(&self) -> Option<Instant> {
-        self.questions.iter().filter_map(|q| q.poll_timeout()).min()
+        let questions = self.questions.iter().filter_map(|q| q.poll_timeout());
+        questions.chain(self.distance.poll_timeout()).min()
     }
 
     fn awaits_alternate(&self) -> bool {
@@ -340,8 +354,12 @@ impl MappingProbe {
             return None;
         };
         self.stage = Stage::Reported;
-        let samples = self.samples();
-        Some(Measured::of(samples, &self.observations, self.hairpinning))
+        Some(Measured::of(
+            self.samples(),
+            &self.observations,
+            self.hairpinning,
+            self.distance.primer_hops(),
+        ))
     }
 
     fn samples(&self) -> Vec<Sample> {
@@ -359,8 +377,7 @@ impl MappingProbe {
 
     /// Goes on to the next stage once this one's questions are settled.
     fn advance(&mut self, now: Instant) {
-        let is_waiting = self.questions.iter().any(|q| q.poll_timeout().is_some());
-        if is_waiting {
+        if self.next_question().is_some() {
             return;
         }
         let samples = self.samples();
@@ -369,6 +386,7 @@ impl MappingProbe {
             Stage::Sequence => match self.verdict(&samples).mapping {
                 NatMapping::Random { .. } | NatMapping::AddressDependent => {
                     self.stage = Stage::Range;
+                    self.ask_distance(now);
                     self.ask_from(now, SEQUENCE_SOCKETS + 1..=RANGE_SOCKETS, RANGE_GAP);
                 }
                 _ => self.stage = Stage::Ended,
@@ -395,15 +413,27 @@ impl MappingProbe {
             _ if verdict.mapping == NatMapping::Unknown => self.stage = Stage::Ended,
             _ => {
                 self.stage = Stage::Sequence;
+                self.ask_distance(now);
                 self.ask_from(now, 1..=SEQUENCE_SOCKETS, Duration::ZERO);
             }
         }
     }
 
+    fn ask_distance(&mut self, now: Instant) {
+        if let Some(server) = self.answering() {
+            self.transmits.extend(self.distance.ask(now, server));
+        }
+    }
+
+    /// The first server that has answered.
+    fn answering(&self) -> Option<SocketAddr> {
+        let answered = self.questions.iter().find(|q| q.answer().is_some());
+        answered.map(Question::address)
+    }
+
     /// Asks the first server that has answered, from one throw-away socket after the other.
     fn ask_from(&mut self, now: Instant, sockets: std::ops::RangeInclusive<u16>, gap: Duration) {
-        let answered = self.questions.iter().find(|q| q.answer().is_some());
-        let Some(server) = answered.map(Question::address) else {
+        let Some(server) = self.answering() else {
             self.stage = Stage::Ended;
             return;
         };

@@ -28,6 +28,9 @@
 //! probe is held, and what many rendezvous together send to one IP address ([`super::Allowance`],
 //! [`super::Turnstile`]).
 
+mod choice;
+mod event;
+mod remotes;
 #[cfg(test)]
 mod tests;
 
@@ -39,31 +42,23 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::check::{self, Check, Credentials, username_of};
-use super::guess::{Guess, Guessing, Move, Request, Turn};
-use super::schedule::{Approach, Due, PROBES_PER_ADDRESS, Schedule};
+use super::guess::{Guess, Guessing, Move, Request};
+use super::schedule::{Due, PROBES_PER_ADDRESS};
 use super::stun::{Message, Transaction};
-use super::{Charge, MAIN, Transmit, is_private, usable, usable_server};
+use super::{Charge, MAIN, Transmit, usable, usable_server};
 use crate::limits::CANDIDATES;
 use crate::proof::Side;
-use crate::wire::{CandidateKind, NatMapping, Rendezvous, Technique};
+use crate::wire::{NatMapping, Rendezvous, Technique};
+use choice::Choice;
+pub use event::{Path, PunchEvent};
+use remotes::{Remote, start, told};
 
 /// How long to look for a path before saying there is none.
 const GIVE_UP: Duration = Duration::from_secs(5);
 
-/// The longest wait a tracker can ask for; an honest one never asks for more.
-const MAX_WAIT: Duration = Duration::from_secs(1);
-
-/// How long a path through NATs waits for one inside the network. A round trip there takes a few
-/// milliseconds, on a busy machine some dozens; where there is no such path nobody notices these.
-const LOCAL_PREFERENCE: Duration = Duration::from_millis(50);
-
 /// Most peer-reflexive candidates. A peer has one or two; two NATs that map by address and port
 /// would go on making new ones for ever.
 const LEARNT: usize = 4;
-
-/// Most candidates taken that differ in the port alone, as the observed and the mapped one do. So
-/// whoever lives at a forged IP address gets at most 30 requests of 76 bytes it does not answer.
-const PORTS_PER_IP: usize = 2;
 
 /// Most addresses we ever send to.
 const ADDRESSES: usize = CANDIDATES + LEARNT;
@@ -71,95 +66,12 @@ const ADDRESSES: usize = CANDIDATES + LEARNT;
 /// Most requests answered: all that a peer with our own budgets sends to as many addresses of ours.
 const ANSWERS: usize = PROBES_PER_ADDRESS * ADDRESSES;
 
-/// A path on which the peer answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Path {
-    /// Which of our sockets it begins at.
-    pub via: u16,
-    /// The peer's end of it.
-    pub remote: SocketAddr,
-    /// How that address became known.
-    pub kind: CandidateKind,
-    /// From the check to its answer.
-    pub rtt: Duration,
-    /// Our end, as the peer sees it.
-    pub observed: SocketAddr,
-}
-
-impl Path {
-    /// Whether no NAT is in between: in one network, or to an address of the peer's own.
-    pub fn is_local(&self) -> bool {
-        is_local(self.remote, self.kind)
-    }
-}
-
-/// What an attempt found out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PunchEvent {
-    /// An authenticated check came from this address, once per address. The QUIC server accepts
-    /// the client's first packets from there: the client may know of the path before we do.
-    Heard {
-        /// At which of our sockets.
-        via: u16,
-        /// Where it came from.
-        remote: SocketAddr,
-    },
-    /// The client chose the path it sees come from this address, at every change of it and after
-    /// `Heard` of the same address; only on the server. What the server has to say goes there.
-    Nominated {
-        /// At which of our sockets.
-        via: u16,
-        /// Where the nomination came from.
-        remote: SocketAddr,
-    },
-    /// The path to use; once. The QUIC client dials now, with the path's round trip; its nomination
-    /// is already among what is to be sent.
-    Proven(Path),
-    /// One more path that works.
-    AlsoProven(Path),
-    /// Nothing was proven in time; at most once, and not after `Proven`. An attempt that is kept
-    /// still answers, and may yet prove a path when the peer comes late.
-    Failed,
-    /// The peer must be told by way of the tracker where to look for us:
-    /// [`crate::wire::ToTracker::Trickle`].
-    Trickle {
-        /// An outside port of ours.
-        port: u16,
-        /// How our NAT picks them.
-        mapping: NatMapping,
-    },
-    /// We would guess now: [`super::Turnstile::ask`], then [`PunchAttempt::take_turn`] or
-    /// [`PunchAttempt::deny_turn`].
-    Turn(Turn),
-    /// The guess is over, or not needed any more: [`super::Turnstile::leave`].
-    TurnOver,
-    /// No path begins at this further socket: it may be closed.
-    Close {
-        /// Which one.
-        via: u16,
-    },
-}
-
-/// Open → Held when a path is proven but a local one may follow in a moment; either → Made.
-#[derive(Debug)]
-enum Choice {
-    Open,
-    Held { until: Instant, proven: Vec<Path> },
-    Made,
-}
-
-/// What we know of one address of the peer.
-#[derive(Debug)]
-struct Remote {
-    kind: CandidateKind,
-    schedule: Schedule,
-    answers: usize,
-}
-
 #[derive(Debug)]
 struct InFlight {
     to: Pair,
     sent: Instant,
+    /// Of the path that was chosen.
+    confirms: bool,
 }
 
 /// One of our sockets, and an address of the peer.
@@ -454,9 +366,15 @@ impl PunchAttempt {
         };
         // A guess that hit may be the first that is known of the address.
         let remote = self.remote(now, from);
-        let Some(remote) = remote.filter(|remote| !remote.schedule.is_proven()) else {
+        let Some(remote) = remote else {
             return;
         };
+        if check.confirms {
+            remote.schedule.acknowledge();
+        }
+        if remote.schedule.is_proven() {
+            return;
+        }
         remote.schedule.prove();
         let kind = remote.kind;
         self.deadline = None;
@@ -470,72 +388,15 @@ impl PunchAttempt {
         self.handle_proven(now, path);
     }
 
-    fn handle_proven(&mut self, now: Instant, path: Path) {
-        match std::mem::replace(&mut self.choice, Choice::Made) {
-            Choice::Open => self.hold_or_choose(now, now + LOCAL_PREFERENCE, vec![path]),
-            Choice::Held { until, mut proven } => {
-                proven.push(path);
-                self.hold_or_choose(now, until, proven);
-            }
-            Choice::Made => self.events.push_back(PunchEvent::AlsoProven(path)),
-        }
-    }
-
-    fn hold_or_choose(&mut self, now: Instant, until: Instant, proven: Vec<Path>) {
-        if proven.iter().any(Path::is_local) || !self.awaits_local() {
-            self.choose(now, proven);
-        } else {
-            self.choice = Choice::Held { until, proven };
-        }
-    }
-
-    /// Whether a local path may still be proven.
-    fn awaits_local(&self) -> bool {
-        self.remotes
-            .iter()
-            .any(|((_, address), r)| is_local(*address, r.kind) && r.schedule.is_searching())
-    }
-
-    /// Takes the first local path, or else the first.
-    fn choose(&mut self, now: Instant, mut proven: Vec<Path>) {
-        let local = proven.iter().position(Path::is_local);
-        let chosen = proven.remove(local.unwrap_or(0));
-        for (pair, remote) in &mut self.remotes {
-            if *pair == (chosen.via, chosen.remote) {
-                remote.schedule.confirm(now);
-            } else {
-                remote.schedule.cut_short();
-            }
-        }
-        self.choice = Choice::Made;
-        self.end_guess(&chosen);
-        self.events.push_back(PunchEvent::Proven(chosen));
-        let others = proven.into_iter().map(PunchEvent::AlsoProven);
-        self.events.extend(others);
-    }
-
-    /// A path was found: no more guesses are needed.
-    fn end_guess(&mut self, found: &Path) {
-        let Some(guess) = &mut self.guess else {
-            return;
-        };
-        self.technique = match guess.explains(found.remote) {
-            true => guess.technique(),
-            false => Technique::Checks,
-        };
-        guess.stop();
-    }
-
     fn send_due(&mut self, now: Instant) {
         while let Some((pair, due)) = self.take_due(now) {
-            let nominates = due == Due::Confirmation && self.side == Side::Client;
-            self.check(now, pair, due.hops(), Charge::Unasked, nominates);
+            self.check(now, pair, due.hops(), Charge::Unasked, due);
         }
         while let Some(next) = self.guess.as_mut().and_then(Guess::poll_move) {
             match next {
                 Move::Ask(transmit) => self.transmits.push_back(transmit),
                 Move::Check(shot) => {
-                    self.check(now, (shot.via, shot.to), shot.ttl, shot.charge, false);
+                    self.check(now, (shot.via, shot.to), shot.ttl, shot.charge, Due::Probe);
                 }
             }
         }
@@ -554,15 +415,20 @@ impl PunchAttempt {
         remotes.find_map(|(pair, remote)| Some((*pair, remote.schedule.take_due(now)?)))
     }
 
-    fn check(&mut self, now: Instant, to: Pair, ttl: Option<u8>, charge: Charge, nominates: bool) {
+    fn check(&mut self, now: Instant, to: Pair, ttl: Option<u8>, charge: Charge, due: Due) {
         let transaction = Transaction(self.rng.random());
-        self.in_flight
-            .insert(transaction, InFlight { to, sent: now });
+        let confirms = due == Due::Confirmation;
+        let in_flight = InFlight {
+            to,
+            sent: now,
+            confirms,
+        };
+        self.in_flight.insert(transaction, in_flight);
         self.checks_sent += 1;
         self.transmits.push_back(Transmit {
             via: to.0,
             to: to.1,
-            bytes: match nominates {
+            bytes: match confirms && self.side == Side::Client {
                 true => self.credentials.encode_nomination(transaction),
                 false => self.credentials.encode_request(transaction, self.side),
             },
@@ -591,65 +457,6 @@ impl PunchAttempt {
             self.closed = sockets.end;
         }
     }
-}
-
-impl Remote {
-    /// A candidate of the rendezvous.
-    fn told(kind: CandidateKind, approach: Approach, start: Instant) -> Remote {
-        Remote {
-            kind,
-            schedule: Schedule::new(approach, start),
-            answers: 0,
-        }
-    }
-
-    /// The peer was heard from an address nobody named: our NAT let it in.
-    fn learnt(now: Instant) -> Remote {
-        Remote {
-            kind: CandidateKind::PeerReflexive,
-            schedule: Schedule::heard(now),
-            answers: 0,
-        }
-    }
-}
-
-/// When the first check goes out. A peer that may be approached directly need not be waited for: what
-/// comes too early is dropped there without a trace, and round trips that the tracker measured under
-/// load are no longer those of an idle path.
-fn start(now: Instant, rendezvous: &Rendezvous) -> Instant {
-    match Approach::through(rendezvous.filtering) {
-        Approach::Direct => now,
-        Approach::Primed | Approach::Held => {
-            now + Duration::from_millis(rendezvous.wait_ms.into()).min(MAX_WAIT)
-        }
-    }
-}
-
-/// The candidates that may be checked.
-fn told(rendezvous: &Rendezvous, start: Instant) -> BTreeMap<Pair, Remote> {
-    let beyond_nats = Approach::through(rendezvous.filtering);
-    let mut remotes: BTreeMap<Pair, Remote> = BTreeMap::new();
-    for candidate in &rendezvous.candidates {
-        let Some(address) = usable(candidate.address) else {
-            continue;
-        };
-        let same_ip = remotes
-            .keys()
-            .filter(|(_, known)| known.ip() == address.ip());
-        if same_ip.count() < PORTS_PER_IP {
-            let approach = match is_local(address, candidate.kind) {
-                true => Approach::Direct,
-                false => beyond_nats,
-            };
-            let remote = || Remote::told(candidate.kind, approach, start);
-            remotes.entry((MAIN, address)).or_insert_with(remote);
-        }
-    }
-    remotes
-}
-
-fn is_local(address: SocketAddr, kind: CandidateKind) -> bool {
-    kind == CandidateKind::Host || is_private(address)
 }
 
 fn take_if<K: Ord + Copy, V>(

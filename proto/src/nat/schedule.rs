@@ -124,6 +124,11 @@ const CONFIRMATIONS: usize = 3;
 /// Between those.
 const CONFIRMATION_PAUSE: Duration = Duration::from_millis(50);
 
+/// Pauses before further ones, unless one was answered, out of what the search left over. The server
+/// sends nothing by a further socket before it knows that the client has chosen that (RFC 8445
+/// §7.3.1.5).
+const REPEAT_PAUSES_MS: [u64; 3] = [200, 400, 800];
+
 /// Most checks that requests of the peer trigger.
 const TRIGGERED: usize = 6;
 
@@ -149,7 +154,8 @@ enum Phase {
     /// Nothing is due unless the peer is heard.
     Waiting,
     Confirming {
-        left: usize,
+        sent: usize,
+        end: usize,
         next: Instant,
     },
     Proven,
@@ -183,6 +189,8 @@ pub(super) struct Schedule {
     phase: Phase,
     /// Step at which searching ends.
     end: usize,
+    /// Steps that were taken.
+    taken: usize,
     triggered: usize,
     trigger: Option<Instant>,
     last_probe: Option<Instant>,
@@ -198,6 +206,7 @@ impl Schedule {
                 next: start,
             },
             end: STEPS,
+            taken: 0,
             triggered: 0,
             trigger: None,
             last_probe: None,
@@ -242,11 +251,12 @@ impl Schedule {
         match self.phase {
             Phase::Searching { step, .. } => {
                 self.phase = self.searching(step + 1, now);
+                self.taken += 1;
                 let hops = self.approach.hops().get(step).copied().flatten();
                 Some(hops.map_or(Due::Probe, |hops| Due::Primer { hops }))
             }
-            Phase::Confirming { left, .. } => {
-                self.phase = confirming(left - 1, now + CONFIRMATION_PAUSE);
+            Phase::Confirming { sent, end, .. } => {
+                self.phase = confirming(sent + 1, end, now);
                 Some(Due::Confirmation)
             }
             Phase::Waiting | Phase::Proven => None,
@@ -303,7 +313,23 @@ impl Schedule {
 
     /// The address was chosen: a few more checks, the first of them at once.
     pub(super) fn confirm(&mut self, now: Instant) {
-        self.phase = confirming(CONFIRMATIONS, now);
+        let left_over = STEPS.saturating_sub(self.taken);
+        self.phase = Phase::Confirming {
+            sent: 0,
+            end: CONFIRMATIONS + left_over.min(REPEAT_PAUSES_MS.len()),
+            next: now,
+        };
+    }
+
+    /// One of those was answered.
+    pub(super) fn acknowledge(&mut self) {
+        if let Phase::Confirming { sent, end, next } = self.phase {
+            let end = end.min(CONFIRMATIONS);
+            self.phase = match sent < end {
+                true => Phase::Confirming { sent, end, next },
+                false => Phase::Proven,
+            };
+        }
     }
 
     /// Another address was chosen: no more than the checks of the first second.
@@ -315,11 +341,16 @@ impl Schedule {
     }
 }
 
-fn confirming(left: usize, next: Instant) -> Phase {
-    match left {
-        0 => Phase::Proven,
-        left => Phase::Confirming { left, next },
+/// After so many confirmations, the last of them now.
+fn confirming(sent: usize, end: usize, now: Instant) -> Phase {
+    if sent == end {
+        return Phase::Proven;
     }
+    let repeat = sent.checked_sub(CONFIRMATIONS);
+    let pause_ms = repeat.and_then(|repeat| REPEAT_PAUSES_MS.get(repeat));
+    let pause = pause_ms.map_or(CONFIRMATION_PAUSE, |ms| Duration::from_millis(*ms));
+    let next = now + pause;
+    Phase::Confirming { sent, end, next }
 }
 
 #[cfg(test)]
@@ -384,8 +415,40 @@ mod tests {
         schedule.prove();
         schedule.confirm(start);
         assert_eq!(schedule.take_due(start), Some(Due::Confirmation));
+        schedule.acknowledge();
         let later = run(&mut schedule, start, |_| ());
         assert_eq!(later, [(50, None), (100, None)]);
+    }
+
+    #[test]
+    fn where_none_is_answered_three_more_follow_until_one_is() {
+        let confirmed = |answered_after: usize| {
+            let start = Instant::now();
+            let mut schedule = Schedule::new(Approach::Direct, start);
+            schedule.prove();
+            schedule.confirm(start);
+            let mut sent = 0;
+            let sent = run(&mut schedule, start, |schedule| {
+                sent += 1;
+                if sent == answered_after {
+                    schedule.acknowledge();
+                }
+            });
+            sent.into_iter().map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        assert_eq!(confirmed(100), [0, 50, 100, 300, 700, 1500]);
+        assert_eq!(confirmed(4), [0, 50, 100, 300]);
+        assert_eq!(confirmed(3), [0, 50, 100]);
+    }
+
+    #[test]
+    fn who_was_found_with_the_last_check_is_confirmed_three_times() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(Approach::Direct, start);
+        run_steps(&mut schedule, STEPS);
+        schedule.prove();
+        schedule.confirm(start);
+        assert_eq!(run(&mut schedule, start, |_| ()).len(), CONFIRMATIONS);
     }
 
     #[test]
@@ -403,6 +466,7 @@ mod tests {
         Nothing,
         Trigger,
         Prove,
+        Acknowledge,
         CutShort,
     }
 
@@ -424,6 +488,7 @@ mod tests {
                         schedule.prove();
                         schedule.confirm(now);
                     }
+                    Step::Acknowledge => schedule.acknowledge(),
                     Step::CutShort => schedule.cut_short(),
                 }
                 now = schedule.next().unwrap_or(now).max(now) + ms(later);
@@ -459,6 +524,7 @@ mod tests {
             4 => Just(Step::Nothing),
             4 => Just(Step::Trigger),
             1 => Just(Step::Prove),
+            1 => Just(Step::Acknowledge),
             1 => Just(Step::CutShort),
         ]
     }

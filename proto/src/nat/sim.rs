@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::check::NOMINATION_BYTES;
 use super::{
     Allowance, Charge, Flows, MAIN, MappingProbe, Measured, Observation, PunchAttempt, PunchEvent,
     Transmit, TurnEnd, Turnstile,
@@ -108,7 +109,7 @@ impl Host {
 }
 
 /// Further sockets of a host at most.
-const SOCKETS: u16 = 768;
+const SOCKETS: u16 = 1_140;
 
 /// A host has one attempt.
 const ATTEMPT: u64 = 1;
@@ -135,6 +136,8 @@ pub(super) struct SimNet {
     loss: f64,
     /// Chance that a packet is lost before it reaches the first gateway, as on a busy radio.
     pub(super) access_loss: f64,
+    /// So many of the next nominations are lost.
+    pub(super) lost_nominations: usize,
     /// Routers between the gateways of two sites.
     pub(super) routers: u8,
     networks: Vec<Network>,
@@ -156,6 +159,7 @@ impl SimNet {
             rng: StdRng::seed_from_u64(seed),
             loss,
             access_loss: 0.0,
+            lost_nominations: 0,
             routers: 6,
             networks: vec![Network {
                 parent: INTERNET,
@@ -273,7 +277,7 @@ impl SimNet {
         let sent = self.sent.entry(transmit.to).or_default();
         sent.packets += 1;
         sent.bytes += transmit.bytes.len();
-        if self.rng.random_bool(self.access_loss) {
+        if self.rng.random_bool(self.access_loss) || self.loses_nomination(&transmit) {
             return;
         }
         let climbed = self.climb(Packet {
@@ -294,6 +298,12 @@ impl SimNet {
         self.packets += 1;
         let arrival = (self.now + delay, self.packets);
         self.in_flight.insert(arrival, packet);
+    }
+
+    fn loses_nomination(&mut self, transmit: &Transmit) -> bool {
+        let is_lost = self.lost_nominations > 0 && transmit.bytes.len() == NOMINATION_BYTES;
+        self.lost_nominations -= usize::from(is_lost);
+        is_lost
     }
 
     /// What the host received that was for none of its machines.

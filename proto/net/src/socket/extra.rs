@@ -23,8 +23,8 @@ use super::counters::Counters;
 use super::taker::Taker;
 use super::{low_ttl, open, relay, sort};
 
-/// Sockets at once: the 728 of the largest guess, and what others need beside it.
-const EXTRAS: usize = 768;
+/// Sockets at once: the 1,100 of the largest guess, and what others need beside it.
+const EXTRAS: usize = 1_140;
 
 /// Files that we leave to everyone else in the process.
 const SPARE_FILES: u64 = 128;

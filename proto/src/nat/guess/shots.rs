@@ -10,7 +10,7 @@ use rand::Rng;
 use rand::seq::{SliceRandom, index};
 
 use super::plan::{Range, SPRAY};
-use crate::nat::{Charge, LOWEST_PORT, MAIN, usable};
+use crate::nat::{Charge, LOWEST_PORT, MAIN, PrimerHops, usable};
 use crate::wire::NatFiltering;
 
 /// Sockets opened for a birthday among 64,512 ports. The root of them, 254, would make the sum of what
@@ -32,8 +32,8 @@ pub(super) const AIMED: u16 = 25;
 pub(super) const AHEAD: i16 = 20;
 
 /// How often those 25 send.
-const VOLLEYS: [(Duration, Option<u8>); 3] = [
-    (Duration::ZERO, Some(PRIMER_HOPS)),
+const VOLLEYS: [(Duration, Option<PrimerHops>); 3] = [
+    (Duration::ZERO, Some(PrimerHops::LEAST)),
     (Duration::from_millis(40), None),
     (Duration::from_millis(200), None),
 ];
@@ -45,20 +45,18 @@ pub(super) const AROUND: usize = NEAR + FAR;
 const NEAR: usize = 11;
 const FAR: usize = 29;
 
-/// Ports opened in a run, of which the peer aims at three in the middle: others may take some as well.
+/// Ports opened in a run, of which the peer aims at two in the middle: others may take some as well.
 pub(super) const RUN: usize = 24;
 
-/// Sockets that crowd into a few ports of a run, and which of it. Some files must be left to others.
-pub(super) const CROWD: usize = 728;
-const CROWDED: [i32; 3] = [0, 1, -1];
+/// Sockets that crowd into a port of a run at most, so that there are packets for two ports. No two of
+/// them leave from the same port, so that 1,024 take all of such a block, and one of them the right one.
+pub(super) const CROWD: usize = SPRAY / 2;
 
-const _: () = assert!(CROWD * CROWDED.len() <= SPRAY);
+/// Most ports of a run that are crowded into, where a few sockets take all of a block.
+const CROWDED: usize = 8;
 
 /// Most sockets that spray one after the other.
 const SPRAYERS: usize = 64;
-
-/// Past our own NAT and no further.
-const PRIMER_HOPS: u8 = 2;
 
 /// Past a carrier's NAT too, and mostly not into the far peer's network.
 const UNSURE_HOPS: u8 = 5;
@@ -81,22 +79,33 @@ pub(in crate::nat) struct Shot {
     pub(in crate::nat) charge: Charge,
 }
 
-/// How far a check may travel that is to open our NAT towards this one.
-fn opening_hops(filtering: NatFiltering) -> Option<u8> {
-    match filtering {
-        NatFiltering::PortIndependent | NatFiltering::PortDependent => None,
-        NatFiltering::Clashing => Some(PRIMER_HOPS),
-        NatFiltering::Unknown => Some(UNSURE_HOPS),
+/// What decides how far checks travel that open our NATs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opening {
+    /// Of the peer's NAT.
+    pub(super) filtering: NatFiltering,
+    /// Where it clashes.
+    pub(super) primer_hops: PrimerHops,
+}
+
+impl Opening {
+    /// How far the one goes that opens port number `bet`.
+    fn hops(self, bet: usize) -> Option<u8> {
+        match self.filtering {
+            NatFiltering::PortIndependent | NatFiltering::PortDependent => None,
+            NatFiltering::Clashing => Some(self.primer_hops.of_bet(bet)),
+            NatFiltering::Unknown => Some(UNSURE_HOPS),
+        }
     }
 }
 
-/// Opens one socket towards the peer, once more in case of loss.
-pub(super) fn open_one(via: u16, to: SocketAddr, filtering: NatFiltering) -> Vec<Shot> {
+/// Opens one socket towards the peer, once more in case of loss; the `round` is counted from 0.
+pub(super) fn open_one(via: u16, to: SocketAddr, opening: Opening, round: usize) -> Vec<Shot> {
     let shot = |pause| Shot {
         pause,
         via,
         to,
-        ttl: opening_hops(filtering),
+        ttl: opening.hops(round),
         charge: Charge::Unasked,
     };
     vec![shot(Duration::ZERO), shot(Duration::from_millis(40))]
@@ -107,34 +116,34 @@ pub(super) fn open_run(
     via: u16,
     ip: IpAddr,
     range: Range,
-    filtering: NatFiltering,
+    opening: Opening,
     rng: &mut impl Rng,
 ) -> Vec<Shot> {
     let count = range.size().min(RUN);
     let ports = index::sample(rng, range.size(), count).into_iter();
     let ports = ports.filter_map(|index| range.ports().nth(index));
     let addresses = ports.filter_map(|port| usable(SocketAddr::new(ip, port)));
-    let shot = |to| Shot {
+    let shot = |(index, to)| Shot {
         pause: Duration::ZERO,
         via,
         to,
-        ttl: opening_hops(filtering),
+        ttl: opening.hops(index),
         charge: Charge::Guess,
     };
-    addresses.map(shot).collect()
+    (0..).zip(addresses).map(shot).collect()
 }
 
 /// Opens many towards the peer, one shot from each.
 pub(super) fn open_many(
     vias: impl Iterator<Item = u16>,
     to: SocketAddr,
-    filtering: NatFiltering,
+    opening: Opening,
 ) -> Vec<Shot> {
     let shot = |(index, via)| Shot {
         pause: paced(index, 2 * BURST),
         via,
         to,
-        ttl: opening_hops(filtering),
+        ttl: opening.hops(index),
         charge: Charge::Guess,
     };
     (0..).zip(vias).map(shot).collect()
@@ -181,12 +190,12 @@ pub(super) fn birthday(via: u16, ip: IpAddr, range: Range, rng: &mut impl Rng) -
 
 /// All of our aimed sockets, at the one port, in a few volleys.
 pub(super) fn volleys(vias: &[u16], to: SocketAddr) -> Vec<Shot> {
-    let volley = |(pause, ttl): (Duration, Option<u8>)| {
+    let volley = |(pause, hops): (Duration, Option<PrimerHops>)| {
         let shot = move |(index, via): (usize, &u16)| Shot {
             pause: if index == 0 { pause } else { Duration::ZERO },
             via: *via,
             to,
-            ttl,
+            ttl: hops.map(PrimerHops::get),
             charge: Charge::Guess,
         };
         vias.iter().enumerate().map(shot)
@@ -218,11 +227,17 @@ pub(super) fn spray(
     shots
 }
 
+/// How many sockets crowd, whose ports are of this range.
+pub(super) fn crowd_size(range: Range) -> usize {
+    range.size().min(CROWD)
+}
+
 /// Checks the port the peer named and those beside it in the sequence, each from many sockets. One after
 /// the other: where a port of the block serves one destination only, all of them go to the first.
 pub(super) fn crowd(vias: &[u16], named: SocketAddr, step: i16) -> Vec<Shot> {
-    let ports: Vec<u16> = (CROWDED.iter())
-        .filter_map(|steps| stepped(named.port(), step, *steps))
+    let count = (SPRAY / vias.len().max(1)).min(CROWDED);
+    let ports: Vec<u16> = neighbours(count)
+        .filter_map(|steps| stepped(named.port(), step, steps))
         .collect();
     let shots = ports
         .iter()
@@ -329,8 +344,8 @@ mod tests {
         let shots = birthday(0, peer().ip(), Range::WIDE, &mut rng());
         let time: Duration = shots.iter().map(|shot| shot.pause).sum();
         assert!(time >= Duration::from_millis(PROBES as u64), "{time:?}");
-        let opening = open_many(1..=384, peer(), NatFiltering::Clashing);
-        let time: Duration = opening.iter().map(|shot| shot.pause).sum();
+        let sockets = open_many(1..=384, peer(), opening(NatFiltering::Clashing));
+        let time: Duration = sockets.iter().map(|shot| shot.pause).sum();
         assert_eq!(time, Duration::from_millis(192));
     }
 
@@ -341,8 +356,8 @@ mod tests {
             (NatFiltering::Unknown, Some(5)),
             (NatFiltering::PortDependent, None),
         ] {
-            let many = open_many(1..=3, peer(), filtering);
-            let one = open_one(1, peer(), filtering);
+            let many = open_many(1..=3, peer(), opening(filtering));
+            let one = open_one(1, peer(), opening(filtering), 0);
             assert!(many.iter().chain(&one).all(|shot| shot.ttl == hops));
         }
     }
@@ -364,16 +379,32 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_sends_from_every_socket_to_three_ports_in_sequence() {
+    fn a_crowd_sends_from_every_socket_to_two_ports_in_sequence() {
         let vias: Vec<u16> = (1..=CROWD as u16).collect();
         let shots = crowd(&vias, peer(), 2);
-        assert_eq!(shots.len(), 3 * CROWD);
-        let ports = [0, CROWD, 2 * CROWD].map(|index| shots[index].to.port());
-        assert_eq!(ports, [5_000, 5_002, 4_998]);
+        assert_eq!(shots.len(), SPRAY);
+        let ports = [0, CROWD].map(|index| shots[index].to.port());
+        assert_eq!(ports, [5_000, 5_002]);
         let flows: BTreeSet<_> = shots.iter().map(|shot| (shot.via, shot.to)).collect();
         assert_eq!(flows.len(), shots.len());
         let time: Duration = shots.iter().map(|shot| shot.pause).sum();
         assert!(time >= Duration::from_millis(2_180), "{time:?}");
+    }
+
+    #[test]
+    fn a_crowd_from_a_small_block_takes_all_of_it_to_more_ports() {
+        for (range, sockets, ports) in [
+            (Range::claimed(20_480, 21_503), 1_024, 2),
+            (Range::claimed(20_480, 20_991), 512, 4),
+            (Range::claimed(20_480, 20_500), 21, CROWDED),
+            (Range::WIDE, CROWD, 2),
+        ] {
+            assert_eq!(crowd_size(range), sockets);
+            let vias: Vec<u16> = (1..=sockets as u16).collect();
+            let shots = crowd(&vias, peer(), 1);
+            assert!(shots.len() == sockets * ports && shots.len() <= SPRAY);
+        }
+        assert!(crowd(&[], peer(), 1).is_empty());
     }
 
     #[test]
@@ -382,7 +413,13 @@ mod tests {
             (Range::claimed(20_480, 21_503), RUN),
             (Range::claimed(5_000, 5_009), 10),
         ] {
-            let shots = open_run(4, peer().ip(), range, NatFiltering::Clashing, &mut rng());
+            let shots = open_run(
+                4,
+                peer().ip(),
+                range,
+                opening(NatFiltering::Clashing),
+                &mut rng(),
+            );
             let ports: BTreeSet<u16> = shots.iter().map(|shot| shot.to.port()).collect();
             assert_eq!((shots.len(), ports.len()), (expected, expected));
             assert!(ports.iter().all(|port| range.ports().contains(port)));
@@ -391,6 +428,13 @@ mod tests {
                     .iter()
                     .all(|shot| shot.pause.is_zero() && shot.ttl == Some(2))
             );
+        }
+    }
+
+    fn opening(filtering: NatFiltering) -> Opening {
+        Opening {
+            filtering,
+            primer_hops: PrimerHops::LEAST,
         }
     }
 

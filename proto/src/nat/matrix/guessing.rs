@@ -206,10 +206,25 @@ fn a_mapping_by_address_must_be_known_and_two_open_peers_are_enough_for_that() {
 #[test]
 fn two_blocks_meet_when_both_check_all() {
     Floor {
-        pairs: &[(BLOCK, BLOCK), (BLOCK_BY_ADDRESS, BLOCK_BY_ADDRESS)],
+        pairs: &[(BLOCK, BLOCK)],
         technique: Technique::BlockSpray,
         runs: 60,
         success: 95.0,
+        packets: 4_600,
+        p95: ms(4_000),
+    }
+    .check();
+}
+
+/// One packet of either side can hit, and none is left to repeat it: of packets 5 % lost they meet in 92
+/// of 100 attempts.
+#[test]
+fn two_blocks_by_address_meet_when_both_check_all_and_little_is_lost() {
+    Floor {
+        pairs: &[(BLOCK_BY_ADDRESS, BLOCK_BY_ADDRESS)],
+        technique: Technique::BlockSpray,
+        runs: 150,
+        success: 85.0,
         packets: 4_600,
         p95: ms(4_000),
     }
@@ -222,11 +237,73 @@ fn a_sequence_and_a_block_meet_in_a_crowd() {
         pairs: &[(SEQUENTIAL, BLOCK), (BLOCK, SEQUENTIAL)],
         technique: Technique::BlockSpray,
         runs: 150,
-        success: 93.0,
-        packets: 2_300,
-        p95: ms(4_000),
+        success: 98.0,
+        packets: 1_500,
+        p95: ms(3_000),
     }
     .check();
+}
+
+#[test]
+fn a_carriers_nat_behind_a_homes_is_opened_and_one_that_clashes_is_not_shut() {
+    for routers in [1, 2, 6] {
+        for (kinds, is_carrier) in [
+            ([CLASHING, RANDOM], [false, true]),
+            ([RANDOM, CLASHING], [true, false]),
+            ([CLASHING, BLOCK], [false, true]),
+            ([CLASHING, SEQUENTIAL], [false, true]),
+        ] {
+            let met = met(60, |seed| Pair {
+                is_carrier,
+                routers: Routers {
+                    to_servers: routers,
+                    to_peer: routers,
+                },
+                ..Pair::of(kinds[0], kinds[1], seed)
+            });
+            assert!(met >= 57, "{met} of 60, {routers} routers: {kinds:?}");
+        }
+    }
+}
+
+#[test]
+fn neighbours_whose_tracker_is_far_still_meet_though_one_router_is_between_them() {
+    for (ours, floor) in [(RANDOM, 40), (BLOCK, 90), (SEQUENTIAL, 90)] {
+        let met = met(100, |seed| Pair {
+            routers: Routers {
+                to_servers: 6,
+                to_peer: 1,
+            },
+            ..Pair::of(ours, CLASHING, seed)
+        });
+        assert!(met >= floor, "{met} of 100: {ours:?}");
+    }
+}
+
+/// How many of so many pairs meet.
+fn met(runs: u64, pair: impl Fn(u64) -> Pair) -> usize {
+    let meets = |number: &u64| pair(number * 7_919 + 13).meet().time.is_some();
+    (0..runs).filter(meets).count()
+}
+
+#[test]
+fn both_sides_settle_on_one_path_where_several_guesses_hit_and_nominations_are_lost() {
+    for theirs in [BLOCK, RANDOM] {
+        let met = met(60, |seed| Pair {
+            lost_nominations: 3,
+            ..Pair::of(CLASHING, theirs, seed)
+        });
+        assert!(met >= 57, "{met} of 60: {theirs:?}");
+    }
+    for (theirs, seed, loss, skew) in [
+        (BLOCK, 6_120_659_126_773_519_070, 0.06, 194),
+        (RANDOM, 10_842_824_967_227_706_596, 0.10, 109),
+    ] {
+        let mut pair = Pair::of(CLASHING, theirs, seed);
+        pair.loss = loss;
+        pair.skew[(seed % 2) as usize] = ms(skew);
+        assert!(pair.meet().time.is_some());
+    }
 }
 
 #[test]
@@ -390,8 +467,19 @@ struct Pair {
     legs: [Duration; 2],
     skew: [Duration; 2],
     loss: f64,
+    /// Whether each NAT is a carrier's, with a home's behind it.
+    is_carrier: [bool; 2],
+    routers: Routers,
+    lost_nominations: usize,
     seen_by: SeenBy,
     seed: u64,
+}
+
+/// Between the core's side of a site's NATs and others.
+#[derive(Clone, Copy, Debug)]
+struct Routers {
+    to_servers: u8,
+    to_peer: u8,
 }
 
 /// Who shows a side that its mapping depends on the address.
@@ -423,6 +511,12 @@ impl Pair {
             legs: [ms(1 + seed % 50), ms(1 + seed / 50 % 50)],
             skew: [Duration::ZERO; 2],
             loss: 0.0,
+            is_carrier: [false; 2],
+            routers: Routers {
+                to_servers: 6,
+                to_peer: 6,
+            },
+            lost_nominations: 0,
             seen_by: SeenBy::SecondAddress,
             seed,
         }
@@ -430,10 +524,8 @@ impl Pair {
 
     fn meet(&self) -> Run {
         let mut net = SimNet::new(self.seed, self.loss);
-        let hosts = [0, 1].map(|side| {
-            let network = net.network(INTERNET, self.kinds[side], self.legs[side]);
-            net.host(network, 5000, Duration::ZERO)
-        });
+        net.routers = self.routers.to_servers;
+        let hosts = [0, 1].map(|side| self.host(&mut net, side));
         let tracker = net.stun_server(TRACKER_LEG);
         let other_port = SocketAddr::new(tracker.ip(), tracker.port() + 1);
         let others = [0, 1].map(|_| net.stun_server(TRACKER_LEG));
@@ -446,7 +538,7 @@ impl Pair {
             net.measure(host, &servers, observations)
         });
         let filtering = [0, 1].map(|side| {
-            let filtering = filtering_of(&[self.kinds[side]]);
+            let filtering = filtering_of(&self.nats(side));
             filtering.given(measured[side].mapping)
         });
         let observed = hosts.map(|host| net.observed(host, tracker));
@@ -459,6 +551,8 @@ impl Pair {
             filtering,
         };
         net.sent.clear();
+        net.routers = self.routers.to_peer;
+        net.lost_nominations = self.lost_nominations;
         let (first, second) = introduction.rendezvous(self.seed);
         let flip = (self.seed / 3 % 2) as usize;
         let begun = net.elapsed();
@@ -485,6 +579,20 @@ impl Pair {
             [hosts[1], hosts[0]]
         };
         self.finish(Meeting { net, hosts }, later, &servers)
+    }
+
+    /// The NATs of a side, from the outside in.
+    fn nats(&self, side: usize) -> Vec<NatKind> {
+        let home = self.is_carrier[side].then_some(HOME);
+        [self.kinds[side]].into_iter().chain(home).collect()
+    }
+
+    fn host(&self, net: &mut SimNet, side: usize) -> usize {
+        let (mut network, mut leg) = (INTERNET, self.legs[side]);
+        for kind in self.nats(side) {
+            network = net.network(network, kind, std::mem::take(&mut leg));
+        }
+        net.host(network, 5000, leg)
     }
 
     /// What two open peers tell a host, one of each network they are in.
@@ -520,7 +628,8 @@ impl Pair {
             .iter()
             .filter(|(to, _)| !servers.contains(to));
         let packets = others.map(|(_, sent)| sent.packets).sum();
-        meeting.net.run_for(ms(500));
+        // Nominations that are lost are repeated for so long.
+        meeting.net.run_for(ms(1_700));
         let techniques = meeting.hosts.map(|host| meeting.net.technique(host));
         let technique = techniques[0].max(techniques[1]);
         let is_both = meeting.both_proven();
@@ -557,6 +666,7 @@ fn own(
         mapping: measured.mapping,
         dependence: measured.dependence,
         filtering,
+        primer_hops: measured.primer_hops,
         reflexive,
         stun,
         advice: None,

@@ -148,7 +148,7 @@ fn a_thorough_probe_of_a_sequence_asks_from_five_more_sockets_at_once() {
         (0, _) => 40_001,
         (via, _) => 40_002 + 2 * via,
     });
-    assert_eq!(bench.vias(), [0, 0, 1, 2, 3, 4, 5]);
+    assert_eq!(bench.vias(), [0, 0, 0, 1, 2, 3, 4, 5]);
     let measured = bench.probe.poll_measured().unwrap();
     assert_eq!(measured.mapping, NatMapping::Sequential { step: 2 });
     assert_eq!(measured.confidence, Confidence::High);
@@ -160,14 +160,35 @@ fn a_thorough_probe_of_a_sequence_asks_from_five_more_sockets_at_once() {
 }
 
 #[test]
+fn a_nat_that_maps_by_destination_is_asked_how_near_the_first_server_is() {
+    let server: SocketAddr = FIRST.parse().unwrap();
+    let mut bench = Thorough::new(&[FIRST, OTHER_PORT]);
+    bench.answer_all(|via, server| match (via, server) {
+        (0, FIRST) => 40_000,
+        (via, _) => 40_001 + via,
+    });
+    let asked = bench.short_lived.iter();
+    let asked: Vec<_> = asked.map(|it| (it.via, it.to, it.ttl)).collect();
+    assert_eq!(asked, [3, 4, 5].map(|hops| (MAIN, server, Some(hops))));
+    let measured = bench.probe.poll_measured().unwrap();
+    assert_eq!(measured.primer_hops, PrimerHops::LEAST, "all were answered");
+    let mut easy = Thorough::new(&[FIRST, OTHER_IP]);
+    easy.answer_all(|via, _| 5_000 + via);
+    easy.run();
+    assert!(easy.short_lived.is_empty());
+    let measured = easy.probe.poll_measured().unwrap();
+    assert_eq!(measured.primer_hops, PrimerHops::LEAST);
+}
+
+#[test]
 fn where_there_is_no_sequence_it_asks_from_27_more() {
     let mut bench = Thorough::new(&[FIRST, OTHER_IP]);
     bench.answer_all(|via, server| match server {
         OTHER_IP => 30_000,
         _ => 20_480 + via * 389 % 1_024,
     });
-    assert_eq!(bench.vias().len(), 2 + 32);
-    let times: Vec<u128> = bench.sent[7..]
+    assert_eq!(bench.vias().len(), 3 + 32);
+    let times: Vec<u128> = bench.sent[8..]
         .iter()
         .map(|(at, _)| at.as_millis())
         .collect();
@@ -330,6 +351,8 @@ struct Thorough {
     now: Instant,
     probe: MappingProbe,
     sent: Vec<(Duration, Transmit)>,
+    /// What may not travel all the way is not among that.
+    short_lived: Vec<Transmit>,
 }
 
 impl Thorough {
@@ -342,13 +365,19 @@ impl Thorough {
             now,
             probe,
             sent: Vec::new(),
+            short_lived: Vec::new(),
         }
     }
 
     fn take_sent(&mut self) -> Vec<Transmit> {
         let sent: Vec<Transmit> = std::iter::from_fn(|| self.probe.poll_transmit()).collect();
         let since = self.now - self.start;
-        self.sent.extend(sent.iter().map(|it| (since, it.clone())));
+        let (whole, short) = sent
+            .iter()
+            .cloned()
+            .partition::<Vec<_>, _>(|it| it.ttl.is_none());
+        self.sent.extend(whole.into_iter().map(|it| (since, it)));
+        self.short_lived.extend(short);
         sent
     }
 

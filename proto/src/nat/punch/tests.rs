@@ -2,10 +2,11 @@
 
 use proptest::prelude::*;
 
+use super::choice::LOCAL_PREFERENCE;
 use super::*;
 use crate::id::{PublicKey, SwarmId};
 use crate::nat::check::{ANSWER_BYTES, NOMINATION_BYTES};
-use crate::wire::{Bounded, Candidate, NatFiltering, NatMapping, Paths};
+use crate::wire::{Bounded, Candidate, CandidateKind, NatFiltering, NatMapping, Paths};
 use CandidateKind::{Host, PeerReflexive, ServerReflexive};
 
 const OUTSIDE: &str = "203.0.113.7:5000";
@@ -231,12 +232,35 @@ fn without_a_candidate_inside_the_network_the_first_path_is_taken_at_once() {
 fn three_more_checks_follow_a_success_and_answers_for_as_long_as_asked() {
     let mut bench = Bench::meeting(&[(ServerReflexive, OUTSIDE)]);
     bench.prove(OUTSIDE);
-    bench.sent();
+    let first = bench.sent().pop().expect("it went with the success");
+    let answer = bench.answer(&first);
+    bench.receive(OUTSIDE, &answer);
     bench.run_for(ms(60_000));
-    assert_eq!(bench.sent().len(), 2, "the first one went with the success");
+    assert_eq!(bench.sent().len(), 2);
     let request = bench.request(1);
     bench.receive(OUTSIDE, &request);
     assert_eq!(bench.sent().len(), 1);
+}
+
+#[test]
+fn a_choice_that_nobody_answers_is_repeated_three_times_until_somebody_does() {
+    for (answered, expected) in [(0, 6), (4, 4), (6, 6)] {
+        let mut bench = Bench::meeting(&[(ServerReflexive, OUTSIDE)]);
+        bench.sent();
+        bench.prove(OUTSIDE);
+        let mut nominations = 0;
+        for _ in 0..100 {
+            let sent = bench.sent();
+            assert!(sent.iter().all(|it| bench.is_nomination(it)));
+            nominations += sent.len();
+            if nominations == answered && !sent.is_empty() {
+                let answer = bench.answer(&sent[0]);
+                bench.receive(OUTSIDE, &answer);
+            }
+            bench.run_for(ms(50));
+        }
+        assert_eq!(nominations, expected, "{answered}");
+    }
 }
 
 #[test]

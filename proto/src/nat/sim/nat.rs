@@ -19,6 +19,9 @@ const REPLIED: Duration = Duration::from_secs(120);
 /// Sequences begin here, and again at the end of their range.
 const FIRST_PORT: u16 = 20_000;
 
+/// How often a free port is looked for, as Linux does about as often where it may be any of a range.
+const TRIES: usize = 240;
+
 /// What of a far address counts.
 type Key = (Option<IpAddr>, Option<u16>);
 
@@ -161,7 +164,7 @@ impl Nat {
         }
         let id = match known {
             Some(id) => id,
-            None => self.add(now, inside, key, far, rng),
+            None => self.add(now, inside, key, far, rng)?,
         };
         let mapping = self.mappings.get_mut(&id)?;
         mapping.use_flow(now, far);
@@ -191,8 +194,8 @@ impl Nat {
         key: Key,
         far: SocketAddr,
         rng: &mut StdRng,
-    ) -> usize {
-        let port = self.free_port(now, inside.port(), far, rng);
+    ) -> Option<usize> {
+        let port = self.free_port(now, inside.port(), far, rng)?;
         self.counter += 1;
         let id = self.counter;
         self.by_port.entry(port).or_default().push(id);
@@ -205,7 +208,7 @@ impl Nat {
             is_replied: false,
         };
         self.mappings.insert(id, mapping);
-        id
+        Some(id)
     }
 
     fn free_port(
@@ -214,7 +217,7 @@ impl Nat {
         preferred: u16,
         far: SocketAddr,
         rng: &mut StdRng,
-    ) -> u16 {
+    ) -> Option<u16> {
         if let Ports::Sequential(step) = self.kind.ports {
             let others = self.others(now, rng);
             for _ in 0..others {
@@ -227,14 +230,19 @@ impl Nat {
             Ports::Random => rng.random_range(1024..=u16::MAX),
             Ports::Block(size) => FIRST_PORT + 480 + rng.random_range(0..size),
         };
+        let mut tries = 0;
         while self.is_taken(now, port, far) {
+            tries += 1;
+            if tries == TRIES {
+                return None;
+            }
             port = match self.kind.ports {
                 Ports::Block(size) => FIRST_PORT + 480 + rng.random_range(0..size),
                 _ => port.checked_add(1).unwrap_or(1024),
             };
         }
         self.next_port = port;
-        port
+        Some(port)
     }
 
     /// How many ports others took since the last time.
