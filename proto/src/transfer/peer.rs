@@ -78,6 +78,8 @@ pub(super) struct Request {
     /// How many of them arrived.
     pub(super) received: u32,
     sent: Instant,
+    /// Whether it was asked on an invitation, and stays where it is.
+    is_pinned: bool,
 }
 
 /// What a download knows of one joined peer.
@@ -222,13 +224,19 @@ impl Peer {
         })
     }
 
-    /// How long until a request is answered of which nothing has come; `None` once something has. What
-    /// has waited for longer than others is expected to wait for as long again as it is late.
+    /// What was asked last stays here, whoever else invites: what is moved again and again never comes.
+    pub(super) fn pin_last(&mut self) {
+        if let Some(mut last) = self.coming.last_entry() {
+            last.get_mut().is_pinned = true;
+        }
+    }
+
+    /// How long until a request is answered of which nothing has come; `None` once something has, and
+    /// if it is to stay here. What has waited for longer than others is expected to wait for as long
+    /// again as it is late.
     pub(super) fn waits(&self, now: Instant, id: RequestId) -> Option<Duration> {
-        let request = self
-            .coming
-            .get(&id)
-            .filter(|request| request.received == 0)?;
+        let may_move = |request: &&Request| request.received == 0 && !request.is_pinned;
+        let request = self.coming.get(&id).filter(may_move)?;
         let age = now.saturating_duration_since(request.sent);
         if let Some(answer) = self.answer {
             return Some(answer.abs_diff(age));
@@ -260,6 +268,7 @@ impl Peer {
             len,
             received: 0,
             sent: now,
+            is_pinned: false,
         };
         self.coming.insert(id, request);
     }

@@ -95,7 +95,12 @@ impl Download {
                 self.cancel(now, *request);
             }
             self.unwant(chunk);
-            return self.ask(now, key, chunk);
+            let action = self.ask(now, key, chunk);
+            self.peers
+                .get_mut(&key)
+                .into_iter()
+                .for_each(Peer::pin_last);
+            return action;
         }
         None
     }

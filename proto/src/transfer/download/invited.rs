@@ -34,6 +34,21 @@ fn what_waits_at_another_is_taken_off_its_queue() {
 }
 
 #[test]
+fn what_was_moved_once_stays_where_it_is() {
+    let mut steps = busy();
+    let last = steps.download.asked_for().last().unwrap();
+    steps.join(2, &[(last, 1)]);
+    steps.join(3, &[(last, 1)]);
+    steps.poll();
+    assert_eq!(invite(&mut steps, 2, last).0, Some((2, last)));
+    for second in 1..9 {
+        steps.now += Duration::from_secs(1);
+        let cancelled = invite(&mut steps, 3, last).1;
+        assert_eq!(cancelled, [], "after {second} s");
+    }
+}
+
+#[test]
 fn what_has_begun_to_come_is_left_where_it_is() {
     let mut steps = Steps::new(&chunks(40));
     steps.join(1, &[(0, 40)]);
