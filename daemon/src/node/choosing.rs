@@ -24,8 +24,14 @@ pub(crate) enum Asker {
     Download(Watcher),
 }
 
-/// What is wanted now, and the files that this means where they were looked up.
-pub(crate) type Chosen = (Box<ShareRecord>, Option<Arc<Picked>>);
+/// What came of it.
+#[derive(Debug)]
+pub(crate) enum Chosen {
+    /// All of the share is there, and stays wanted.
+    AsBefore,
+    /// What is wanted now, and the files that this means where they were looked up.
+    Now(Box<ShareRecord>, Option<Arc<Picked>>),
+}
 
 impl Node {
     pub(super) fn select(&mut self, request: &SelectRequest, asker: Asker) {
@@ -35,7 +41,8 @@ impl Node {
         }
     }
 
-    /// Changes what is wanted of a share. Files are made and moved by a task, which reports.
+    /// Changes what is wanted of a share. Patterns are tried, and files made and moved, by a task,
+    /// which reports.
     pub(super) fn choose(&mut self, swarm: SwarmId, change: &Change, asker: Asker) {
         let wish = self
             .shares
@@ -51,10 +58,6 @@ impl Node {
                 error,
                 changed: true,
             } => Some(error.clone()),
-            Phase::Seeding(offer) if share.kept.is_none() => {
-                // All of it is there.
-                wish.pick(&offer.content, |_| false).err()
-            }
             Phase::Metadata(_) => return self.choose_unknown(swarm, wish, asker),
             Phase::Downloading(_) | Phase::Seeding(_) | Phase::Stopped { .. } => {
                 return self.start_choosing(swarm, wish, asker);
@@ -80,11 +83,17 @@ impl Node {
         share.is_choosing = true;
         let (epoch, record) = (share.epoch, share.record.clone());
         let writer = super::downloads::writer_of(share);
+        let whole = share.offer().map(|offer| offer.content.clone());
         let depot = self.config.depot.clone();
         self.run_disk_job(swarm, epoch, move || {
-            let result = match writer {
-                Some(writer) => depot.choose(&writer, &record, wish),
-                None => depot.choose_stopped(&record, wish),
+            let now = |(record, picked)| Chosen::Now(record, picked);
+            let result = match (writer, whole) {
+                (Some(writer), _) => depot.choose(&writer, &record, wish).map(now),
+                (None, Some(content)) => {
+                    let picked = wish.pick(&content, |_| false);
+                    picked.map(|_| Chosen::AsBefore)
+                }
+                (None, None) => depot.choose_stopped(&record, wish).map(now),
             };
             ShareEvent::Chosen { result, asker }
         });
@@ -114,8 +123,8 @@ impl Node {
         });
     }
 
-    fn take_chosen(&mut self, swarm: SwarmId, (record, picked): Chosen) {
-        let Some(share) = self.shares.get_mut(&swarm) else {
+    fn take_chosen(&mut self, swarm: SwarmId, chosen: Chosen) {
+        let (Some(share), Chosen::Now(record, picked)) = (self.shares.get_mut(&swarm), chosen) else {
             return;
         };
         share.record = (*record).clone();

@@ -24,6 +24,8 @@ mod relaying;
 mod report;
 mod scheduling;
 mod shares;
+#[cfg(test)]
+mod tests;
 mod trackers;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,167 @@
+//! A node whose events are taken in one by one, so that what happens in between can be said.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use warren_net::{Identity, Profile, Protocol};
+use warren_proto::content::Content;
+
+use super::*;
+use crate::control::model::{Event, SelectRequest};
+use crate::control::wish::{Change, Files, Wish};
+use crate::home::known_trackers;
+use crate::portmap::{self, PortMapping};
+use crate::share::Phase;
+use crate::store::db::{ShareDb, ShareRecord, ShareState};
+use crate::store::disk::RealDisk;
+use crate::store::register::{Hashing, Special, hash_share};
+use crate::store::samples::Sample;
+
+/// Far longer than anything here takes.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+type Selected = oneshot::Receiver<Result<Event, ApiError>>;
+
+#[tokio::test]
+async fn patterns_are_tried_on_a_whole_share_outside_of_the_node() {
+    let mut scene = Scene::new();
+    let swarm = scene.seed(&Sample::mixed());
+    let mut selected = scene.select("nothing-like-it");
+    assert!(selected.try_recv().is_err(), "the node itself has looked");
+    let error = scene.until_answered(selected).await.unwrap_err();
+    assert_eq!(error.code, "no_match");
+    let selected = scene.select("z");
+    scene.until_answered(selected).await.unwrap();
+    let share = &scene.node.shares[&swarm];
+    assert!(share.picked.is_none() && !share.is_choosing);
+}
+
+/// A node without peers, whose tracker does not answer.
+struct Scene {
+    node: Node,
+    events: mpsc::Receiver<NodeEvent>,
+    folder: tempfile::TempDir,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity::generate().unwrap();
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let endpoint = Endpoint::bind(any, &identity, &[Protocol::Peer], Profile::Daemon).unwrap();
+        let (sender, events) = channel();
+        let stop = CancellationToken::new();
+        let off = PortMapping::Off;
+        let (ports, _) = portmap::start(off, endpoint.local_addr(), sender.clone(), stop.clone());
+        let punch = crate::punch::start(
+            endpoint.clone(),
+            sender.clone(),
+            Vec::new(),
+            ports,
+            stop.clone(),
+        );
+        let db = ShareDb::open(&folder.path().join("state.db")).unwrap();
+        let journals = folder.path().join("journals");
+        std::fs::create_dir(&journals).unwrap();
+        let config = NodeConfig {
+            key: identity.public_key(),
+            pace: Pace::start(endpoint.socket(), &stop),
+            endpoint,
+            punch,
+            depot: Arc::new(Depot::new(db, journals)),
+            downloads: folder.path().join("downloads"),
+            paths: Paths::Any,
+            relay: None,
+            candidates: Vec::new(),
+            stop: stop.clone(),
+        };
+        let own = OwnTracker {
+            address: "127.0.0.1:9".parse().unwrap(),
+            pin: None,
+            known: known_trackers(folder.path()).unwrap(),
+        };
+        Scene {
+            node: Node::new(config, sender, own),
+            events,
+            folder,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    /// Shares it, as `client register` does.
+    fn seed(&mut self, sample: &Sample) -> SwarmId {
+        let path = self.folder.path().join(sample.content.name.as_str());
+        sample.lay_out(&path);
+        let hashed = hash_share(&RealDisk, &path, Special::Refuse, &Hashing::default()).unwrap();
+        let record = ShareRecord {
+            path,
+            state: ShareState::Registered,
+            identities: Some(hashed.identities),
+            ..self.record(&sample.content)
+        };
+        let opened = self.node.config.depot.register(&record, &sample.content);
+        let phase = Phase::Preparing {
+            verified_bytes: Arc::default(),
+            bytes: 0,
+            is_new: false,
+        };
+        let swarm = self.node.add(record, phase);
+        self.node.handle_opened(swarm, opened);
+        assert!(matches!(self.node.shares[&swarm].phase, Phase::Seeding(_)));
+        swarm
+    }
+
+    /// A download that nobody has begun.
+    fn record(&self, content: &Content) -> ShareRecord {
+        ShareRecord {
+            id: content.id,
+            kind: content.kind,
+            secret: None,
+            name: content.name.as_str().to_owned(),
+            path: self.node.config.downloads.join(content.name.as_str()),
+            state: ShareState::Downloading,
+            manifest: None,
+            trackers: Vec::new(),
+            identities: None,
+            added_unix_ms: 1,
+            wish: Wish::default(),
+            settled: None,
+        }
+    }
+
+    /// Wants these files alone of the share of which there is one.
+    fn select(&mut self, pattern: &str) -> Selected {
+        let (answer, answered) = oneshot::channel();
+        let files = Files {
+            only: vec![pattern.to_owned()],
+            except: Vec::new(),
+        };
+        let share = self.node.shares.values().next().unwrap();
+        let request = SelectRequest {
+            share: share.record.name.clone(),
+            change: Change {
+                files: Some(files),
+                ..Change::default()
+            },
+        };
+        self.node.handle_command(Command::Select(request, answer));
+        answered
+    }
+
+    /// Takes in what is reported until there is an answer.
+    async fn until_answered<T>(&mut self, mut answer: oneshot::Receiver<T>) -> T {
+        let answered = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    answer = &mut answer => return answer.unwrap(),
+                    event = self.events.recv() => self.node.handle(event.unwrap()),
+                }
+            }
+        };
+        timeout(DEADLINE, answered).await.unwrap()
+    }
+}
