@@ -102,9 +102,20 @@ impl Node {
 
     /// A share is gone, and its limits with it.
     pub(super) fn forget_limits(&mut self, swarm: &SwarmId) {
-        self.share_limits.remove(swarm);
+        if self.share_limits.remove(swarm).is_some() {
+            self.forget_kept(*swarm);
+        }
         self.config.pace.close(swarm);
         self.tell_limited(*swarm, false);
+    }
+
+    fn forget_kept(&self, swarm: SwarmId) {
+        let depot = self.config.depot.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = depot.keep_share_limit(&swarm, SpeedLimit::default()) {
+                tracing::warn!(%error, "the limit of a share that is gone is still in the database");
+            }
+        });
     }
 
     /// The limits of one share.

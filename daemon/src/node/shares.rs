@@ -186,11 +186,7 @@ impl Node {
     /// Takes out a download that did not begin. Its watchers are told when the disk has forgotten
     /// it: whoever tries again then finds nothing of it.
     fn forget(&mut self, swarm: SwarmId, error: ApiError) {
-        self.leave_on_all(&swarm);
-        self.close_share(swarm);
-        let share = self.shares.remove(&swarm);
-        self.active.remove(&swarm);
-        self.leave_swarm(&swarm);
+        let share = self.take_out(swarm);
         let watchers = share.map(|share| share.watchers).unwrap_or_default();
         let depot = self.config.depot.clone();
         tokio::task::spawn_blocking(move || {
@@ -201,6 +197,17 @@ impl Node {
                 tell_last(watcher, error.clone().into());
             }
         });
+    }
+
+    /// Takes out a share; what is on the disk of it, but for its limits, is the caller's to remove.
+    fn take_out(&mut self, swarm: SwarmId) -> Option<Share> {
+        self.leave_on_all(&swarm);
+        self.close_share(swarm);
+        let share = self.shares.remove(&swarm)?;
+        self.active.remove(&swarm);
+        self.leave_swarm(&swarm);
+        self.forget_limits(&swarm);
+        Some(share)
     }
 
     /// Fetches what is wanted of a share and not in `have`.
@@ -394,14 +401,9 @@ impl Node {
             "Run the same download command again to start over.",
         );
         self.tell_error(swarm, &removed);
-        self.leave_on_all(&swarm);
-        self.close_share(swarm);
-        let Some(share) = self.shares.remove(&swarm) else {
+        let Some(share) = self.take_out(swarm) else {
             return;
         };
-        self.active.remove(&swarm);
-        self.leave_swarm(&swarm);
-        self.forget_limits(&swarm);
         let depot = self.config.depot.clone();
         let writer = super::downloads::writer_of(&share);
         let record = share.record.clone();

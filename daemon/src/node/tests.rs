@@ -8,12 +8,13 @@ use tokio::time::timeout;
 use warren_net::{Identity, Profile, Protocol};
 use warren_proto::content::Content;
 
+use super::shares::Preparing;
 use super::*;
-use crate::control::model::{Event, SelectRequest};
+use crate::control::model::{Event, LimitRequest, SelectRequest};
 use crate::control::wish::{Change, Files, Wish};
 use crate::home::known_trackers;
 use crate::portmap::{self, PortMapping};
-use crate::share::Phase;
+use crate::share::{Phase, Watcher};
 use crate::store::db::{ShareDb, ShareRecord, ShareState};
 use crate::store::disk::RealDisk;
 use crate::store::register::{Hashing, Special, hash_share};
@@ -36,6 +37,38 @@ async fn patterns_are_tried_on_a_whole_share_outside_of_the_node() {
     scene.until_answered(selected).await.unwrap();
     let share = &scene.node.shares[&swarm];
     assert!(share.picked.is_none() && !share.is_choosing);
+}
+
+#[tokio::test]
+async fn a_download_that_cannot_begin_leaves_no_limit_to_a_later_one() {
+    let mut scene = Scene::new();
+    let sample = Sample::mixed();
+    let downloads = scene.node.config.downloads.clone();
+    std::fs::create_dir_all(downloads.join("photos.part")).unwrap();
+    let (events, mut watched) = mpsc::channel(16);
+    let (swarm, before) = (scene.begin(&sample, events), SpeedLimit::default());
+    let limit = LimitRequest {
+        share: Some("photos".into()),
+        down_bits_per_s: Some(1_000_000),
+        ..LimitRequest::default()
+    };
+    let (answer, answered) = oneshot::channel();
+    scene.node.handle_command(Command::Limit(limit, answer));
+    answered.await.unwrap().unwrap();
+    assert_ne!(scene.node.limit_of(&swarm), before);
+    let refused = scene.until_told(&mut watched).await;
+    assert!(matches!(&refused, Event::Error(error) if error.code == "target_exists"));
+    assert_eq!(scene.node.limit_of(&swarm), before);
+    until(|| scene.node.config.depot.limits().unwrap().1.is_empty()).await;
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(DEADLINE, waiting).await.unwrap();
 }
 
 /// A node without peers, whose tracker does not answer.
@@ -114,6 +147,18 @@ impl Scene {
         swarm
     }
 
+    /// Downloads it, as `client download` does.
+    fn begin(&mut self, sample: &Sample, events: mpsc::Sender<Event>) -> SwarmId {
+        let record = self.record(&sample.content);
+        let how = Preparing::Create(sample.content.clone());
+        let swarm = self.node.add_preparing(record, how);
+        let since = Instant::now();
+        let watcher = Watcher { events, since };
+        let share = self.node.shares.get_mut(&swarm).unwrap();
+        share.watchers.push(watcher);
+        swarm
+    }
+
     /// A download that nobody has begun.
     fn record(&self, content: &Content) -> ShareRecord {
         ShareRecord {
@@ -149,6 +194,20 @@ impl Scene {
         };
         self.node.handle_command(Command::Select(request, answer));
         answered
+    }
+
+    /// Takes in what is reported until there is something to be told.
+    async fn until_told(&mut self, watched: &mut mpsc::Receiver<Event>) -> Event {
+        let told = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    told = watched.recv() => return told.unwrap(),
+                    event = self.events.recv() => self.node.handle(event.unwrap()),
+                }
+            }
+        };
+        timeout(DEADLINE, told).await.unwrap()
     }
 
     /// Takes in what is reported until there is an answer.

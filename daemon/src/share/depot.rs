@@ -424,7 +424,7 @@ impl Depot {
         Ok(opened)
     }
 
-    /// Forgets a share; `partial` are the files to remove, those of an unfinished download.
+    /// Forgets a share, but for its limits; `partial` are the files to remove, those of an unfinished download.
     pub(crate) fn remove(
         &self,
         swarm: &SwarmId,
@@ -432,7 +432,6 @@ impl Depot {
     ) -> Result<(), ApiError> {
         self.db
             .remove(swarm)
-            .and_then(|_| self.db.forget_share_limit(swarm))
             .map_err(|error| ApiError::from(&error))?;
         self.forget_journal(swarm)?;
         let discarded = partial.map_or(Ok(()), ShareFiles::discard_partial);
