@@ -17,7 +17,7 @@ use super::{Node, RECEIVE_BUDGET_BYTES};
 use crate::control::limits::{LEAST_BITS_PER_S, LimitRequest};
 use crate::control::model::{ApiError, Event, Limits, exit};
 use crate::pace::lan::own_subnets;
-use crate::pace::{Direction, is_exempt};
+use crate::pace::{Direction, Gate, is_exempt};
 use crate::share::Share;
 use crate::store::settings::{Manners, SpeedLimit};
 
@@ -197,6 +197,11 @@ impl Node {
 
     /// Has every connection hold as much as its limits allow to be of use.
     pub(super) fn limit_peers(&mut self) {
+        let gates = [Direction::Up, Direction::Down].map(|it| self.config.pace.gate(it));
+        let is_limiting = gates.into_iter().any(Gate::is_limiting);
+        if !is_limiting && !self.peers.values().any(|peer| peer.buffers.are_limited()) {
+            return;
+        }
         let keys: Vec<_> = self.peers.keys().copied().collect();
         keys.into_iter().for_each(|key| self.limit_peer(key));
     }
@@ -216,12 +221,11 @@ impl Node {
     }
 
     fn buffers_for(&self, peer: &Peer) -> Wanted {
-        let down = self.manners.limit.down_bits_per_s;
-        let down = down.map(in_bytes).or_else(|| self.rate_of_all_from(peer));
+        let down = self.down_rate(peer.joints.keys());
         let up = self.manners.limit.up_bits_per_s.map(in_bytes);
-        let held = RECEIVE_S + RECEIVE_RTTS * peer.connection.rtt().as_secs_f64();
         Wanted {
             receive: down.map(|rate| {
+                let held = RECEIVE_S + RECEIVE_RTTS * peer.connection.rtt().as_secs_f64();
                 let most = (rate as f64 * held).min(f64::from(RECEIVE_MOST_BYTES));
                 let rounded = (most as u32).next_power_of_two();
                 rounded.clamp(RECEIVE_LEAST_BYTES, RECEIVE_MOST_BYTES)
@@ -233,15 +237,18 @@ impl Node {
         }
     }
 
-    /// What all we fetch from a peer may take together, if each share of it has a limit.
-    fn rate_of_all_from(&self, peer: &Peer) -> Option<u64> {
-        let wanted = peer.joints.keys().filter(|swarm| {
+    /// What may come from a peer of these swarms, in bytes per second: no more than may come in all,
+    /// nor than all we fetch of them may take together, if each of those has a limit.
+    pub(super) fn down_rate<'a>(&self, swarms: impl Iterator<Item = &'a SwarmId>) -> Option<u64> {
+        let whole = self.manners.limit.down_bits_per_s.map(in_bytes);
+        let wanted = swarms.filter(|swarm| {
             let share = self.shares.get(swarm);
             share.is_some_and(Share::wants)
         });
         let rates = wanted.map(|swarm| self.limit_of(swarm).down_bits_per_s.map(in_bytes));
         let sum: Option<u64> = rates.sum();
-        sum.filter(|sum| *sum > 0)
+        let shares = sum.filter(|sum| *sum > 0);
+        whole.into_iter().chain(shares).min()
     }
 
     /// Divides what may be in memory among the downloads; of one that is limited less is asked for
@@ -284,6 +291,12 @@ pub(super) struct Buffers {
     /// `None` for a peer of which no content is expected.
     receive: Option<Option<u32>>,
     send: Option<u32>,
+}
+
+impl Buffers {
+    fn are_limited(&self) -> bool {
+        self.send.is_some() || self.receive.flatten().is_some()
+    }
 }
 
 impl Peer {

@@ -47,19 +47,31 @@ async fn a_download_that_cannot_begin_leaves_no_limit_to_a_later_one() {
     std::fs::create_dir_all(downloads.join("photos.part")).unwrap();
     let (events, mut watched) = mpsc::channel(16);
     let (swarm, before) = (scene.begin(&sample, events), SpeedLimit::default());
-    let limit = LimitRequest {
-        share: Some("photos".into()),
-        down_bits_per_s: Some(1_000_000),
-        ..LimitRequest::default()
-    };
-    let (answer, answered) = oneshot::channel();
-    scene.node.handle_command(Command::Limit(limit, answer));
-    answered.await.unwrap().unwrap();
+    scene.limit_down(Some("photos"), 1_000_000).await;
     assert_ne!(scene.node.limit_of(&swarm), before);
     let refused = scene.until_told(&mut watched).await;
     assert!(matches!(&refused, Event::Error(error) if error.code == "target_exists"));
     assert_eq!(scene.node.limit_of(&swarm), before);
     until(|| scene.node.config.depot.limits().unwrap().1.is_empty()).await;
+}
+
+#[tokio::test]
+async fn of_a_peer_no_more_is_taken_in_than_the_narrower_limit_lets_through() {
+    let mut scene = Scene::new();
+    let (events, _watched) = mpsc::channel(16);
+    let swarm = scene.begin(&Sample::mixed(), events);
+    for (whole, share, expected) in [
+        (0, 8_000_000, Some(1_000_000)),
+        (80_000_000, 8_000_000, Some(1_000_000)),
+        (800_000, 8_000_000, Some(100_000)),
+        (800_000, 0, Some(100_000)),
+        (0, 0, None),
+    ] {
+        scene.limit_down(None, whole).await;
+        scene.limit_down(Some("photos"), share).await;
+        let rate = scene.node.down_rate([swarm].iter());
+        assert_eq!(rate, expected, "{whole} and {share}");
+    }
 }
 
 async fn until(mut is_so: impl FnMut() -> bool) {
@@ -175,6 +187,18 @@ impl Scene {
             wish: Wish::default(),
             settled: None,
         }
+    }
+
+    async fn limit_down(&mut self, share: Option<&str>, bits_per_s: u64) {
+        let request = LimitRequest {
+            share: share.map(String::from),
+            down_bits_per_s: Some(bits_per_s),
+            ..LimitRequest::default()
+        };
+        let (answer, answered) = oneshot::channel();
+        let limit = Command::Limit(request, answer);
+        self.node.handle_command(limit);
+        answered.await.unwrap().unwrap();
     }
 
     /// Wants these files alone of the share of which there is one.

@@ -54,7 +54,7 @@ impl Gate {
     }
 
     /// Whether anything is limited.
-    pub(super) fn is_limiting(&self) -> bool {
+    pub(crate) fn is_limiting(&self) -> bool {
         self.is_limiting.load(Ordering::Acquire)
     }
 
