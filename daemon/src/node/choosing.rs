@@ -124,7 +124,8 @@ impl Node {
     }
 
     fn take_chosen(&mut self, swarm: SwarmId, chosen: Chosen) {
-        let (Some(share), Chosen::Now(record, picked)) = (self.shares.get_mut(&swarm), chosen) else {
+        let (Some(share), Chosen::Now(record, picked)) = (self.shares.get_mut(&swarm), chosen)
+        else {
             return;
         };
         share.record = (*record).clone();
