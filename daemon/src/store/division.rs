@@ -29,7 +29,7 @@ use warren_proto::content::{ChunkIndex, Content};
 use super::disk::{Disk, FileIdentity, Folder, Open};
 use super::error::StoreError;
 use super::files::{Identities, ShareFiles, State, VERIFY_BYTES};
-use super::partial::{exists, place, stem};
+use super::partial::{place, stem, vacant_place};
 
 /// Stands for a file that is not there. No file has inode 0.
 const ABSENT: FileIdentity = FileIdentity {
@@ -59,6 +59,8 @@ pub(super) struct Division {
     part: Option<Folder>,
     aside: Option<Folder>,
     settled: Option<Folder>,
+    /// Whether every file in the `.part` folder is known to have its full length.
+    is_mended: bool,
 }
 
 impl ShareFiles {
@@ -73,26 +75,13 @@ impl ShareFiles {
         content: &Arc<Content>,
         chosen: &[bool],
     ) -> Result<ShareFiles, StoreError> {
-        std::fs::create_dir_all(downloads).map_err(StoreError::at(downloads))?;
-        let place = place(disk.as_ref(), downloads, content)?;
-        for name in [&place.name, &place.part_name] {
-            if exists(disk.as_ref(), &place, name)? {
-                let path = place.parent_path.join(name);
-                return Err(StoreError::TargetExists { path });
-            }
-        }
+        let place = vacant_place(disk.as_ref(), downloads, content)?;
         let files = ShareFiles::new(disk, content.clone(), place, State::Partial);
         let mut division = Division::empty(content);
         division.aside = files.open_folder(&files.aside_name())?;
         *files.division_mut() = Some(division);
-        match files.choose(chosen, |_| false) {
-            Ok(()) => Ok(files),
-            Err(error) => {
-                // The first error is the one that tells what is wrong.
-                let _ = files.discard_partial();
-                Err(error)
-            }
-        }
+        let made = files.choose(chosen, |_| false);
+        files.kept_if(made)
     }
 
     /// Finds the files of a share of which some were wanted. `settled` is what [`Self::settle`] has
@@ -125,11 +114,14 @@ impl ShareFiles {
         }
         *files.division_mut() = Some(division);
         files.choose(chosen, |_| true)?;
+        // What a former process has made and not synced is covered by the first sync of ours.
+        files.names_changed.store(true, Ordering::Relaxed);
         Ok(files)
     }
 
     /// From now on the files are wanted for which `chosen` is true, and what is settled. What has come
-    /// of others is kept aside; `has_bytes` tells whether any has of a file.
+    /// of others is kept aside; `has_bytes` tells whether any has of a file. Durable, and where no file
+    /// has to be made or moved the disk is not asked.
     ///
     /// # Errors
     ///
@@ -152,6 +144,8 @@ impl ShareFiles {
         };
         self.check_space(division, chosen)?;
         self.open.clear();
+        // Until all below has gone well.
+        let was_mended = std::mem::replace(&mut division.is_mended, false);
         for file in 0..self.content.file_count() {
             let is_chosen = chosen.get(file as usize) == Some(&true);
             match (division.homes[file as usize], is_chosen) {
@@ -161,7 +155,8 @@ impl ShareFiles {
                     self.move_file(division, file, Home::Aside)?;
                 }
                 (Home::Part, false) => self.drop_part(division, file)?,
-                (Home::Part, true) => self.mend_length(division, file)?,
+                (Home::Part, true) if !was_mended => self.mend_length(division, file)?,
+                (Home::Part, true) => (),
                 (Home::Absent | Home::Aside, false) | (Home::Settled(_), _) => (),
             }
         }
@@ -169,7 +164,11 @@ impl ShareFiles {
         if division.settled.is_none() {
             self.folder(division, Home::Part)?;
         }
-        self.sync_names()
+        division.is_mended = true;
+        match self.names_changed.load(Ordering::Relaxed) {
+            true => self.sync_names(),
+            false => Ok(()),
+        }
     }
 
     /// Gives the files for which `chosen` is true their final names, durably, and tells what is settled
@@ -250,8 +249,7 @@ impl ShareFiles {
         if let Some(division) = division.as_mut().filter(|division| is_absent(division)) {
             let folder = self.folder(division, Home::Aside)?;
             self.create(&folder, file, Home::Aside)?;
-            division.homes[file as usize] = Home::Aside;
-            self.names_changed.store(true, Ordering::Relaxed);
+            self.note_home(division, file, Home::Aside);
         }
         Ok(())
     }
@@ -280,7 +278,7 @@ impl ShareFiles {
         Some(opened.map_err(|source| StoreError::at(&path)(source).unless_gone(&path)))
     }
 
-    /// What a file is now; [`ABSENT`] for one that is nowhere. `None` when the share is not divided.
+    /// [`ABSENT`] for a file of a divided share that is nowhere, and `None` for every other.
     pub(super) fn absent_identity(&self, file: u32) -> Option<FileIdentity> {
         (self.home(file)? == Home::Absent).then_some(ABSENT)
     }
@@ -330,6 +328,7 @@ impl ShareFiles {
             part: self.open_folder(&self.place.part_name)?,
             aside: self.open_folder(&self.aside_name())?,
             settled: None,
+            is_mended: true,
         })
     }
 
@@ -407,6 +406,9 @@ impl ShareFiles {
         };
         let new = (0..self.content.file_count()).filter(is_new);
         let needed = new.map(|file| self.size_of(file)).sum();
+        if needed == 0 {
+            return Ok(());
+        }
         let parent = &self.place.parent;
         let path = &self.place.parent_path;
         let free = self.disk.free_bytes(parent).map_err(StoreError::at(path))?;
@@ -480,6 +482,7 @@ impl Division {
             part: None,
             aside: None,
             settled: None,
+            is_mended: false,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::AtomicBool;
 
 use super::*;
 use crate::store::disk::RealDisk;
@@ -103,6 +104,73 @@ fn what_is_wanted_may_change_at_any_time_until_all_is_there() {
     drop(files);
     let files = ShareFiles::open_in_place(disk(), &path, &sample.content, &identities).unwrap();
     check(&files, &sample, &all);
+}
+
+#[test]
+fn where_no_file_is_made_or_moved_the_disk_is_left_alone() {
+    let (downloads, sample) = (tempfile::tempdir().unwrap(), Sample::mixed());
+    let faulty = Arc::new(FaultyDisk::sound());
+    let (disk, content): (Arc<dyn Disk>, _) = (faulty.clone(), &sample.content);
+    let wanted = chosen(&[DEEP, Z]);
+    let create = ShareFiles::create_chosen(disk.clone(), downloads.path(), content, &wanted);
+    let files = create.unwrap();
+    let before = faulty.calls();
+    files.choose(&wanted, |_| true).unwrap();
+    assert_eq!(faulty.calls(), before);
+    write(&files, &sample, &[Z]);
+    drop(files);
+
+    // After a restart what is there is looked at, and the first bytes bring the names to the medium.
+    let part = downloads.path().join("photos.part/a/b/deep.bin");
+    fs::File::options()
+        .write(true)
+        .open(&part)
+        .unwrap()
+        .set_len(1)
+        .unwrap();
+    let is_synced = Arc::new(AtomicBool::new(false));
+    let synced = is_synced.clone();
+    faulty.during_next_sync(move || synced.store(true, Ordering::Relaxed));
+    let none = Identities::none();
+    let open = ShareFiles::open_divided(disk, downloads.path(), content, &wanted, Some(&none));
+    let files = open.unwrap();
+    files.sync().unwrap();
+    assert!(!is_synced.load(Ordering::Relaxed));
+    let len = fs::metadata(&part).unwrap().len();
+    assert_eq!(Some(len), sample.content.file_size(DEEP));
+    write(&files, &sample, &[DEEP]);
+    assert!(is_synced.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_file_that_had_no_room_gets_its_length_when_it_is_chosen_again() {
+    let sample = Sample::mixed();
+    let (wanted, full) = (chosen(&[DEEP, Z]), Fault::Once(rustix::io::Errno::NOSPC));
+    let mut n = 0;
+    loop {
+        let downloads = quick_folder();
+        let faulty = Arc::new(FaultyDisk::failing_at(n, full));
+        let (disk, at): (Arc<dyn Disk>, _) = (faulty.clone(), downloads.path());
+        let created = ShareFiles::create_partial(self::disk(), at, &sample.content);
+        drop(created.unwrap());
+        let opened = ShareFiles::open_partial(disk, at, &sample.content);
+        let chosen = opened.map(|files| (files.choose(&chosen(&[DEEP]), |_| false), files));
+        if let Ok((Ok(()), files)) = chosen {
+            // Whichever call fails, the next attempt has it right.
+            let _ = files.choose(&wanted, |_| false);
+            files.choose(&wanted, |_| false).unwrap();
+            for file in [DEEP, Z] {
+                let path = files.divided_path(file).unwrap();
+                let len = fs::metadata(path).unwrap().len();
+                assert_eq!(Some(len), sample.content.file_size(file), "after call {n}");
+            }
+            if !faulty.fault_was_met() {
+                break;
+            }
+        }
+        n += 1;
+    }
+    assert!(n > 20, "{n} calls");
 }
 
 #[test]

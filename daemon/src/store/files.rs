@@ -292,7 +292,8 @@ impl ShareFiles {
                 return Err(error);
             }
         };
-        let names_changed = self.names_changed.swap(false, Ordering::Relaxed);
+        // Names without content can wait.
+        let names_changed = !dirty.is_empty() && self.names_changed.swap(false, Ordering::Relaxed);
         let synced = match &opened {
             _ if names_changed => self.disk.syncfs(self.place.any_folder()),
             ToSync::Each(files) => files.iter().try_for_each(|file| self.disk.fdatasync(file)),

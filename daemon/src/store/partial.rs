@@ -39,14 +39,7 @@ impl ShareFiles {
         downloads: &Path,
         content: &Arc<Content>,
     ) -> Result<ShareFiles, StoreError> {
-        std::fs::create_dir_all(downloads).map_err(StoreError::at(downloads))?;
-        let place = place(disk.as_ref(), downloads, content)?;
-        for name in [&place.name, &place.part_name] {
-            if exists(disk.as_ref(), &place, name)? {
-                let path = place.parent_path.join(name);
-                return Err(StoreError::TargetExists { path });
-            }
-        }
+        let place = vacant_place(disk.as_ref(), downloads, content)?;
         let free = disk
             .free_bytes(&place.parent)
             .map_err(StoreError::at(downloads))?;
@@ -60,14 +53,17 @@ impl ShareFiles {
         }
         let mut files = ShareFiles::new(disk, content.clone(), place, State::Partial);
         files.claim()?;
-        match files.fill() {
-            Ok(()) => Ok(files),
-            Err(error) => {
-                // The first error is the one that tells what is wrong.
-                let _ = files.discard_partial();
-                Err(error)
-            }
+        let filled = files.fill();
+        files.kept_if(filled)
+    }
+
+    /// These files if they were made, and nothing of them otherwise.
+    pub(super) fn kept_if(self, made: Result<(), StoreError>) -> Result<ShareFiles, StoreError> {
+        if made.is_err() {
+            // The first error is the one that tells what is wrong.
+            let _ = self.discard_partial();
         }
+        made.map(|()| self)
     }
 
     /// Finds the files of an unfinished share after a restart.
@@ -411,6 +407,23 @@ pub(super) fn place(
 ) -> Result<Place, StoreError> {
     let name = OsStr::new(content.name.as_str());
     Place::open(disk, downloads, name, &part_name(content))
+}
+
+/// The place of a share about to be downloaded, where nothing has its name or its `.part` name.
+pub(super) fn vacant_place(
+    disk: &dyn Disk,
+    downloads: &Path,
+    content: &Content,
+) -> Result<Place, StoreError> {
+    std::fs::create_dir_all(downloads).map_err(StoreError::at(downloads))?;
+    let place = place(disk, downloads, content)?;
+    for name in [&place.name, &place.part_name] {
+        if exists(disk, &place, name)? {
+            let path = place.parent_path.join(name);
+            return Err(StoreError::TargetExists { path });
+        }
+    }
+    Ok(place)
 }
 
 /// `<name>.part`, cut and made unique by the content id when that would be too long for a name.

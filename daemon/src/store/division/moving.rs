@@ -20,8 +20,14 @@ impl ShareFiles {
     pub(super) fn make_part(&self, division: &mut Division, file: u32) -> Result<(), StoreError> {
         let folder = self.folder(division, Home::Part)?;
         self.create(&folder, file, Home::Part)?;
-        division.homes[file as usize] = Home::Part;
+        self.note_home(division, file, Home::Part);
         self.mend_length(division, file)
+    }
+
+    /// A file is somewhere else now, which no sync has covered yet.
+    pub(super) fn note_home(&self, division: &mut Division, file: u32, home: Home) {
+        division.homes[file as usize] = home;
+        self.names_changed.store(true, Ordering::Relaxed);
     }
 
     /// Makes the file unless it is there, and the folders above it.
@@ -76,7 +82,7 @@ impl ShareFiles {
             let removed = self.disk.unlink(folder, self.relative_path(file));
             removed.map_err(StoreError::at(&self.path_in(Home::Part, file)))?;
         }
-        division.homes[file as usize] = Home::Absent;
+        self.note_home(division, file, Home::Absent);
         Ok(())
     }
 
@@ -100,7 +106,7 @@ impl ShareFiles {
                 _ => StoreError::at(&self.path_in(home, file))(error),
             })?;
         }
-        division.homes[file as usize] = to;
+        self.note_home(division, file, to);
         match to {
             Home::Part => self.mend_length(division, file),
             _ => Ok(()),
@@ -202,6 +208,8 @@ impl ShareFiles {
     pub(super) fn sync_names(&self) -> Result<(), StoreError> {
         self.names_changed.store(false, Ordering::Relaxed);
         let synced = self.disk.syncfs(&self.place.parent);
+        self.names_changed
+            .fetch_or(synced.is_err(), Ordering::Relaxed);
         synced.map_err(StoreError::at(&self.place.parent_path))
     }
 }
