@@ -19,7 +19,6 @@ use crate::share::offer::Offer;
 use crate::share::writer::{Writer, keep_synced};
 use crate::share::{Active, Epoch, Learning, Phase, Share, guarded_token};
 use crate::store::db::{ShareRecord, ShareState};
-use crate::store::files::Identities;
 
 /// Pause before peers that could not tell what a link does not say are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -138,12 +137,12 @@ impl Node {
                 have,
                 picked,
             }) => {
+                let settled = files.settled();
                 let offer = Arc::new(Offer::new(swarm, files, have.clone()));
                 let writer = Arc::new(Writer::new(offer, *journal));
                 if let Some(share) = self.shares.get_mut(&swarm) {
-                    if !picked.is_everything() {
-                        share.record.settled.get_or_insert_with(Identities::none);
-                    }
+                    // It may have got its name just before a former process ended.
+                    share.record.settled = settled;
                     share.picked = Some(picked);
                 }
                 self.begin_download(swarm, writer, have);

@@ -103,7 +103,11 @@ impl ShareFiles {
         let files = ShareFiles::new(disk, content.clone(), place, State::Partial);
         let mut division = Division::empty(content);
         division.part = files.open_folder(&files.place.part_name)?;
-        division.settled = files.open_folder(&files.place.name)?;
+        // A folder of that name beside the `.part` one is ours only if we have put something there.
+        let has_settled = settled.is_some_and(|settled| settled.0.iter().any(|it| *it != ABSENT));
+        if has_settled || division.part.is_none() {
+            division.settled = files.open_folder(&files.place.name)?;
+        }
         division.aside = files.open_folder(&files.aside_name())?;
         if division.part.is_none() && division.settled.is_none() {
             let path = files.place.part_path();
@@ -221,6 +225,12 @@ impl ShareFiles {
         self.sync_names()?;
         *self.state_mut() = State::Whole(identities.clone());
         Ok(identities)
+    }
+
+    /// What the files are that have their final names, once only some were wanted.
+    pub fn settled(&self) -> Option<Identities> {
+        let division = self.division();
+        division.as_ref().map(Division::settled_identities)
     }
 
     /// Whether only some files were ever wanted.
@@ -503,6 +513,10 @@ impl Division {
     }
 
     fn settled_identities(&self) -> Identities {
+        let is_settled = |home: &Home| matches!(home, Home::Settled(_));
+        if !self.homes.iter().any(is_settled) {
+            return Identities::none();
+        }
         let identity = |home: &Home| match home {
             Home::Settled(identity) => *identity,
             _ => ABSENT,

@@ -1,5 +1,6 @@
 //! A folder of which first some files are wanted, then others, then all.
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::AtomicBool;
@@ -195,6 +196,29 @@ fn files_of_others_under_the_final_name_are_left_alone() {
 }
 
 #[test]
+fn a_folder_that_somebody_makes_meanwhile_is_not_taken_for_ours_after_a_restart() {
+    let (downloads, sample) = (tempfile::tempdir().unwrap(), Sample::mixed());
+    let mut files = create(downloads.path(), &sample, &[Z]);
+    write(&files, &sample, &[Z]);
+    let theirs = downloads.path().join("photos");
+    fs::create_dir(&theirs).unwrap();
+    fs::write(
+        theirs.join("a-b"),
+        sample.chunk(chunks_of(&sample, &[A_B])[0]),
+    )
+    .unwrap();
+    for _ in 0..2 {
+        let taken = files.settle(&chosen(&[Z]));
+        assert!(matches!(taken, Err(StoreError::TargetExists { path }) if path == theirs));
+        drop(files);
+        files = reopen(downloads.path(), &sample, &[Z], &Identities::none()).unwrap();
+        check(&files, &sample, &[Z]);
+        assert!(!files.settled().unwrap().has(Z));
+    }
+    assert_eq!(tree(&theirs), ["a-b"]);
+}
+
+#[test]
 fn a_settled_file_that_changes_is_no_longer_given() {
     let (downloads, sample) = (tempfile::tempdir().unwrap(), Sample::mixed());
     let files = create(downloads.path(), &sample, &[Z]);
@@ -231,14 +255,16 @@ fn cancelling_leaves_what_has_its_name() {
 #[test]
 fn wherever_it_fails_nothing_that_came_is_lost() {
     let sample = Sample::mixed();
+    // What the database would hold.
+    let settled = RefCell::new(Identities::none());
     let life = |disk: Arc<dyn Disk>, downloads: &Path| -> Result<(), StoreError> {
         let content = &sample.content;
         let files = ShareFiles::create_chosen(disk, downloads, content, &chosen(&[SMALL]))?;
         let pack = content.layout.chunk(6).unwrap();
         files.write_chunk(pack, &sample.chunk(pack))?;
-        files.settle(&chosen(&[SMALL]))?;
+        settled.replace(files.settle(&chosen(&[SMALL]))?);
         files.choose(&chosen(&[SMALL, RUN, Z]), |_| true)?;
-        files.settle(&chosen(&[SMALL, RUN]))?;
+        settled.replace(files.settle(&chosen(&[SMALL, RUN]))?);
         Ok(())
     };
     let (mut n, written) = (0, calls_until_written(&sample));
@@ -251,10 +277,10 @@ fn wherever_it_fails_nothing_that_came_is_lost() {
         }
         // What is found afterwards has what was written, if it was written at all.
         let wanted = chosen(&[SMALL, RUN]);
-        let (content, none) = (&sample.content, Identities::none());
+        let (content, settled) = (&sample.content, settled.replace(Identities::none()));
         let found = self::disk();
         let found =
-            ShareFiles::open_divided(found, downloads.path(), content, &wanted, Some(&none));
+            ShareFiles::open_divided(found, downloads.path(), content, &wanted, Some(&settled));
         if n > written {
             let pack = content.layout.chunk(6).unwrap();
             let is_there = found.and_then(|files| files.verify(pack));
