@@ -12,6 +12,7 @@ use super::shares::Preparing;
 use super::{Node, ShareEvent};
 use crate::control::model::{ApiError, Event, SelectRequest, exit};
 use crate::control::wish::{Change, Picked, Wish};
+use crate::share::depot::removed;
 use crate::share::{Phase, Share, Watcher};
 use crate::store::db::ShareRecord;
 
@@ -113,14 +114,9 @@ impl Node {
         self.answer_chosen(Some(swarm), result, asker);
     }
 
-    /// A share that was removed while other files were chosen: what was noted of it meanwhile goes too.
-    pub(super) fn forget_chosen(&self, swarm: SwarmId) {
-        let depot = self.config.depot.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = depot.remove(&swarm, None) {
-                tracing::warn!(%error, "a removed download is still in the database");
-            }
-        });
+    /// Of a share that was removed meanwhile, though it may have been begun again.
+    pub(super) fn drop_chosen(&mut self, asker: Asker) {
+        self.answer_chosen(None, Err(removed()), asker);
     }
 
     fn take_chosen(&mut self, swarm: SwarmId, chosen: Chosen) {

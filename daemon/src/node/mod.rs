@@ -421,7 +421,7 @@ impl Node {
         let current = self.shares.get(&swarm).map(|share| share.epoch);
         match event {
             ShareEvent::Opened(result) if current.is_none() => self.discard_opened(swarm, result),
-            ShareEvent::Chosen { .. } if current.is_none() => self.forget_chosen(swarm),
+            ShareEvent::Chosen { asker, .. } if current != Some(epoch) => self.drop_chosen(asker),
             _ if current != Some(epoch) => (),
             ShareEvent::Opened(result) => self.handle_opened(swarm, result),
             ShareEvent::Learnt { peer, result } => self.handle_learnt(swarm, peer, result),

@@ -10,10 +10,10 @@ use warren_proto::transfer::Event;
 
 use super::report::tell_last;
 use super::{Node, ShareEvent, Stopping};
-use crate::control::model::{ApiError, exit};
+use crate::control::model::ApiError;
 use crate::control::source::Parsed;
 use crate::control::wish::Wish;
-use crate::share::depot::{Opened, Settled, explain_sync};
+use crate::share::depot::{Opened, Settled, explain_sync, removed};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::Offer;
 use crate::share::writer::{Writer, keep_synced};
@@ -393,13 +393,7 @@ impl Node {
         swarm: SwarmId,
         answer: tokio::sync::oneshot::Sender<Result<(), ApiError>>,
     ) {
-        let removed = ApiError::new(
-            "removed",
-            exit::REFUSED,
-            "the download was cancelled with client remove",
-            "Run the same download command again to start over.",
-        );
-        self.tell_error(swarm, &removed);
+        self.tell_error(swarm, &removed());
         let Some(share) = self.take_out(swarm) else {
             return;
         };

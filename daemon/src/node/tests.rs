@@ -74,6 +74,33 @@ async fn of_a_peer_no_more_is_taken_in_than_the_narrower_limit_lets_through() {
     }
 }
 
+#[tokio::test]
+async fn who_chooses_of_a_share_that_goes_is_told_so_and_nothing_of_it_comes_back() {
+    let (mut scene, sample) = (Scene::new(), Sample::mixed());
+    for is_begun_again in [false, true] {
+        let (swarm, _watched) = scene.download(&sample).await;
+        let jobs = scene.node.disk_jobs.clone();
+        let busy = jobs.acquire_many(DISK_JOBS as u32).await.unwrap();
+        let selected = scene.select("z");
+        let (answer, removed) = oneshot::channel();
+        scene.node.remove_share(swarm, answer);
+        removed.await.unwrap().unwrap();
+        let (events, _watched) = mpsc::channel(16);
+        if is_begun_again {
+            scene.begin(&sample, events);
+        }
+        drop(busy);
+        let error = scene.until_answered(selected).await.unwrap_err();
+        assert_eq!(error.code, "removed");
+        if is_begun_again {
+            scene.until_downloading(swarm).await;
+        }
+        let records = scene.node.config.depot.records().unwrap();
+        let wishes: Vec<_> = records.into_iter().map(|record| record.wish).collect();
+        assert_eq!(wishes, vec![Wish::default(); usize::from(is_begun_again)]);
+    }
+}
+
 async fn until(mut is_so: impl FnMut() -> bool) {
     let waiting = async {
         while !is_so() {
@@ -171,8 +198,25 @@ impl Scene {
         swarm
     }
 
+    async fn download(&mut self, sample: &Sample) -> (SwarmId, mpsc::Receiver<Event>) {
+        let (events, watched) = mpsc::channel(16);
+        let swarm = self.begin(sample, events);
+        self.until_downloading(swarm).await;
+        (swarm, watched)
+    }
+
+    async fn until_downloading(&mut self, swarm: SwarmId) {
+        let begun = async {
+            while !matches!(self.node.shares[&swarm].phase, Phase::Downloading(_)) {
+                let event = self.events.recv().await.unwrap();
+                self.node.handle(event);
+            }
+        };
+        timeout(DEADLINE, begun).await.unwrap();
+    }
+
     /// A download that nobody has begun.
-    fn record(&self, content: &Content) -> ShareRecord {
+    fn record(&mut self, content: &Content) -> ShareRecord {
         ShareRecord {
             id: content.id,
             kind: content.kind,
@@ -183,7 +227,7 @@ impl Scene {
             manifest: None,
             trackers: Vec::new(),
             identities: None,
-            added_unix_ms: 1,
+            added_unix_ms: self.node.next_number(),
             wish: Wish::default(),
             settled: None,
         }

@@ -82,6 +82,15 @@ impl Depot {
             .map_err(|error| ApiError::from(&error))
     }
 
+    /// Remembers what is otherwise of a share, unless it was removed meanwhile.
+    fn amend(&self, record: &ShareRecord) -> Result<(), ApiError> {
+        match self.db.replace(record) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(removed()),
+            Err(error) => Err(ApiError::from(&error)),
+        }
+    }
+
     /// What holds for all shares together, and for single ones, as it was kept.
     pub(crate) fn limits(&self) -> Result<(Manners, Vec<(SwarmId, SpeedLimit)>), ApiError> {
         let found = self.db.manners();
@@ -298,13 +307,13 @@ impl Depot {
         if !picked.is_everything() {
             changed.settled.get_or_insert_with(Identities::none);
         }
-        self.remember(&changed)?;
+        self.amend(&changed)?;
         if let Err(error) = writer.choose(&picked.chosen) {
             let before = ShareRecord {
                 settled: changed.settled,
                 ..with_manifest(record, content)
             };
-            self.remember(&before)?;
+            self.amend(&before)?;
             return Err(ApiError::from(&error));
         }
         changed.manifest = None;
@@ -326,7 +335,7 @@ impl Depot {
         if !picked.is_everything() {
             changed.settled.get_or_insert_with(Identities::none);
         }
-        self.remember(&changed)?;
+        self.amend(&changed)?;
         changed.manifest = None;
         Ok((Box::new(changed), None))
     }
@@ -533,6 +542,16 @@ fn settled_of(files: &ShareFiles, synced: &ChunkSet) -> ChunkSet {
         settled.insert(chunk);
     }
     settled
+}
+
+/// Why nothing more is done with a share that is gone.
+pub(crate) fn removed() -> ApiError {
+    ApiError::new(
+        "removed",
+        exit::REFUSED,
+        "the download was cancelled with client remove",
+        "Run the same download command again to start over.",
+    )
 }
 
 /// What a failed sync means to the person.

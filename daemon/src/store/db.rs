@@ -204,6 +204,23 @@ impl ShareDb {
     ///
     /// When it could not be made durable; the record is then as it was.
     pub fn upsert(&self, record: &ShareRecord) -> Result<(), DbError> {
+        self.put(record, "").map(drop)
+    }
+
+    /// Replaces the record of a share by a later one. False when it was removed meanwhile, though it
+    /// may have been added anew.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::upsert`].
+    pub fn replace(&self, record: &ShareRecord) -> Result<bool, DbError> {
+        let is_there = "WHERE EXISTS (SELECT 1 FROM share
+            WHERE swarm = :swarm AND added_unix_ms = :added_unix_ms)";
+        self.put(record, is_there)
+    }
+
+    /// Whether it was put there; only where the condition holds, a `WHERE` clause.
+    fn put(&self, record: &ShareRecord, condition: &str) -> Result<bool, DbError> {
         let (state, reason) = encode_state(&record.state);
         let identities = record
             .identities
@@ -211,9 +228,11 @@ impl ShareDb {
             .map(|known| self.encode(known))
             .transpose()?;
         let inserted = lock(&self.connection).execute(
-            "INSERT OR REPLACE INTO share VALUES (:swarm, :id, :kind, :secret, :name, :path,
-                :state, :reason, :manifest, :trackers, :identities, :added_unix_ms, :wish,
-                :settled)",
+            &format!(
+                "INSERT OR REPLACE INTO share SELECT :swarm, :id, :kind, :secret, :name, :path,
+                    :state, :reason, :manifest, :trackers, :identities, :added_unix_ms, :wish,
+                    :settled {condition}"
+            ),
             named_params! {
                 ":swarm": record.swarm().0,
                 ":id": record.id.0,
@@ -235,7 +254,7 @@ impl ShareDb {
                     .transpose()?,
             },
         );
-        inserted.map(drop).map_err(sorted(&self.path))
+        inserted.map(|rows| rows > 0).map_err(sorted(&self.path))
     }
 
     /// Notes where a share stands, without writing its manifest anew. False when there is no such

@@ -136,7 +136,9 @@ impl ShareFiles {
         chosen: &[bool],
         has_bytes: impl Fn(u32) -> bool,
     ) -> Result<(), StoreError> {
-        self.check_writable(&self.state())?;
+        // Nobody discards the share meanwhile.
+        let state = self.state();
+        self.check_writable(&state)?;
         let mut division = self.division_mut();
         if self.content.listing.is_none() {
             return Ok(());
