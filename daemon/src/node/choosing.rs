@@ -87,14 +87,15 @@ impl Node {
         let whole = share.offer().map(|offer| offer.content.clone());
         let depot = self.config.depot.clone();
         self.run_disk_job(swarm, epoch, move || {
-            let now = |(record, picked)| Chosen::Now(record, picked);
-            let result = match (writer, whole) {
-                (Some(writer), _) => depot.choose(&writer, &record, wish).map(now),
+            let result = match (&writer, whole) {
                 (None, Some(content)) => {
                     let picked = wish.pick(&content, |_| false);
                     picked.map(|_| Chosen::AsBefore)
                 }
-                (None, None) => depot.choose_stopped(&record, wish).map(now),
+                _ => {
+                    let chosen = depot.choose(writer.as_deref(), &record, wish);
+                    chosen.map(|(record, picked)| Chosen::Now(record, picked))
+                }
             };
             ShareEvent::Chosen { result, asker }
         });

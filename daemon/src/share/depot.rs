@@ -222,7 +222,7 @@ impl Depot {
     ) -> Result<Opened, ApiError> {
         let downloads = folder_of(&record.path);
         match ShareFiles::open_partial(self.disk.clone(), downloads, content) {
-            Ok(files) => self.recover(record, files, verified_bytes),
+            Ok(files) => self.recover(record, files, pick(record, content)?, verified_bytes),
             // Somebody removed it: begin again.
             Err(StoreError::Missing { .. }) => self.create(record, content),
             Err(StoreError::AlreadyRenamed { .. }) => self.adopt(record, content),
@@ -236,11 +236,11 @@ impl Depot {
         content: &Arc<Content>,
         verified_bytes: &AtomicU64,
     ) -> Result<Opened, ApiError> {
-        let chosen = pick(record, content)?.chosen;
+        let picked = pick(record, content)?;
         let (disk, downloads) = (self.disk.clone(), folder_of(&record.path));
         let settled = record.settled.as_ref();
-        match ShareFiles::open_divided(disk, downloads, content, &chosen, settled) {
-            Ok(files) => self.recover(record, files, verified_bytes),
+        match ShareFiles::open_divided(disk, downloads, content, &picked.chosen, settled) {
+            Ok(files) => self.recover(record, files, picked, verified_bytes),
             // Somebody removed it: begin again.
             Err(StoreError::Missing { .. }) => self.create(record, content),
             Err(error) => Err(ApiError::from(&error)),
@@ -253,6 +253,7 @@ impl Depot {
         &self,
         record: &ShareRecord,
         files: ShareFiles,
+        picked: Picked,
         verified_bytes: &AtomicU64,
     ) -> Result<Opened, ApiError> {
         let content = files.content().clone();
@@ -281,52 +282,26 @@ impl Depot {
                 verified_bytes.fetch_add(len, Ordering::Relaxed);
             }
         }
-        let (files, picked) = (Arc::new(files), Arc::new(pick(record, &content)?));
         Ok(Opened::Partial {
-            files,
+            files: Arc::new(files),
             journal: Box::new(journal),
             have,
-            picked,
+            picked: Arc::new(picked),
         })
     }
 
     /// Wants something else of a share from now on. What is noted first is what the next start goes by.
+    /// Files follow at once where there is a `writer`, and else when they are found again.
     pub(crate) fn choose(
         &self,
-        writer: &Writer,
+        writer: Option<&Writer>,
         record: &ShareRecord,
         wish: Wish,
     ) -> Result<(Box<ShareRecord>, Option<Arc<Picked>>), ApiError> {
-        let content = &writer.offer.content;
-        let mut changed = ShareRecord {
-            wish,
-            state: ShareState::Downloading,
-            ..with_manifest(record, content)
+        let content = match writer {
+            Some(writer) => writer.offer.content.clone(),
+            None => self.content_of(&record.swarm())?,
         };
-        let picked = pick(&changed, content)?;
-        if !picked.is_everything() {
-            changed.settled.get_or_insert_with(Identities::none);
-        }
-        self.amend(&changed)?;
-        if let Err(error) = writer.choose(&picked.chosen) {
-            let before = ShareRecord {
-                settled: changed.settled,
-                ..with_manifest(record, content)
-            };
-            self.amend(&before)?;
-            return Err(ApiError::from(&error));
-        }
-        changed.manifest = None;
-        Ok((Box::new(changed), Some(Arc::new(picked))))
-    }
-
-    /// The same of a share whose files are not open: they follow when it is found again.
-    pub(crate) fn choose_stopped(
-        &self,
-        record: &ShareRecord,
-        wish: Wish,
-    ) -> Result<(Box<ShareRecord>, Option<Arc<Picked>>), ApiError> {
-        let content = self.content_of(&record.swarm())?;
         let mut changed = ShareRecord {
             wish,
             ..with_manifest(record, &content)
@@ -335,9 +310,21 @@ impl Depot {
         if !picked.is_everything() {
             changed.settled.get_or_insert_with(Identities::none);
         }
+        if writer.is_some() {
+            changed.state = ShareState::Downloading;
+        }
         self.amend(&changed)?;
+        let moved = writer.map_or(Ok(()), |writer| writer.choose(&picked.chosen));
+        if let Err(error) = moved {
+            let before = ShareRecord {
+                settled: changed.settled,
+                ..with_manifest(record, &content)
+            };
+            self.amend(&before)?;
+            return Err(ApiError::from(&error));
+        }
         changed.manifest = None;
-        Ok((Box::new(changed), None))
+        Ok((Box::new(changed), writer.map(|_| Arc::new(picked))))
     }
 
     /// Brings a download to rest: durable, and with a note of what its files are, so that the next
