@@ -49,10 +49,7 @@ const SKIPPED_SHOWN: usize = 20;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Fetch, or attach to what is there.
-    Download(
-        Box<DownloadRequest>,
-        oneshot::Sender<Result<mpsc::Receiver<Event>, ApiError>>,
-    ),
+    Download(Box<Wanted>, oneshot::Sender<mpsc::Receiver<Event>>),
     /// Trackers and shares.
     Status(oneshot::Sender<Vec<Event>>),
     /// Connected peers.
@@ -67,6 +64,15 @@ pub(crate) enum Command {
     Limit(LimitRequest, Answer),
     /// Stop sharing or downloading.
     Remove(RemoveRequest, oneshot::Sender<Result<(), ApiError>>),
+}
+
+/// What is to be fetched.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    /// Of what.
+    source: Parsed,
+    /// Which files.
+    wish: Wish,
 }
 
 /// A path that was hashed and is to be shared.
@@ -114,9 +120,9 @@ impl Control for NodeControl {
     }
 
     async fn download(&self, request: DownloadRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
-        let request = check_wish(request).await?;
-        let started = self.ask(|answer| Command::Download(request, answer)).await;
-        started.unwrap_or_else(|| Err(stopping()))
+        let wanted = read(request).await?;
+        let started = self.ask(|answer| Command::Download(wanted, answer)).await;
+        started.ok_or_else(stopping)
     }
 
     async fn status(&self) -> Vec<Event> {
@@ -155,18 +161,20 @@ impl Control for NodeControl {
     }
 }
 
-/// A wish that means nothing is refused before anything is begun, where the files are known.
-async fn check_wish(request: DownloadRequest) -> Result<Box<DownloadRequest>, ApiError> {
-    if request.wish.is_default() {
-        return Ok(Box::new(request));
-    }
-    let checking = tokio::task::spawn_blocking(move || {
-        if let Parsed::Manifest(manifest) = request.source.parse()? {
-            request.wish.pick(&manifest.content, |_| false)?;
+/// Reads a manifest, which may be large, outside of the node. A wish that means nothing is refused
+/// before anything is begun, where the files are known.
+async fn read(request: DownloadRequest) -> Result<Box<Wanted>, ApiError> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let DownloadRequest { source, wish } = request;
+        let source = source.parse()?;
+        if let Parsed::Manifest(manifest) = &source
+            && !wish.is_default()
+        {
+            wish.pick(&manifest.content, |_| false)?;
         }
-        Ok(Box::new(request))
+        Ok(Box::new(Wanted { source, wish }))
     });
-    checking.await.unwrap_or_else(|_| Err(stopping()))
+    reading.await.unwrap_or_else(|_| Err(stopping()))
 }
 
 fn stopping() -> ApiError {
@@ -228,7 +236,7 @@ impl Node {
     pub(super) fn handle_command(&mut self, command: Command) {
         // Who asked may have gone; then nobody misses the answer.
         match command {
-            Command::Download(request, answer) => drop(answer.send(self.download(&request))),
+            Command::Download(wanted, answer) => drop(answer.send(self.download(*wanted))),
             Command::Status(answer) => drop(answer.send(self.status())),
             Command::Attempts(answer) => drop(answer.send(self.attempts())),
             Command::Doctor(answer) => drop(answer.send(doctor::shown(&self.snapshot()))),
@@ -242,10 +250,10 @@ impl Node {
         }
     }
 
-    fn download(&mut self, request: &DownloadRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
-        let parsed = request.source.parse()?;
+    fn download(&mut self, wanted: Wanted) -> mpsc::Receiver<Event> {
+        let Wanted { source, wish } = wanted;
         let (events, receiver) = mpsc::channel(EVENTS);
-        let swarm = match &parsed {
+        let swarm = match &source {
             Parsed::Manifest(manifest) => manifest.content.swarm_id(manifest.secret.as_ref()),
             Parsed::Link(link) => SwarmId::of(link.kind, &link.id, link.secret.as_ref()),
         };
@@ -253,16 +261,16 @@ impl Node {
             events,
             since: Instant::now(),
         };
-        let change = request.wish.as_change();
-        if !change.is_empty() && self.may_choose(swarm, &parsed) {
+        let change = wish.as_change();
+        if !change.is_empty() && self.may_choose(swarm, &source) {
             self.choose(swarm, &change, Asker::Download(watcher));
-            return Ok(receiver);
+            return receiver;
         }
-        let swarm = self.attach(swarm, parsed, &request.wish);
+        let swarm = self.attach(swarm, source, &wish);
         if let Some(share) = self.shares.get_mut(&swarm) {
             share.watchers.push(watcher);
         }
-        Ok(receiver)
+        receiver
     }
 
     /// Whether a share is there of which other files can be wanted. Of one that is whole there is
