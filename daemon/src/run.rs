@@ -27,7 +27,7 @@ use crate::peer::interfaces::host_candidates;
 use crate::peer::seat::PeerSeat;
 use crate::portmap::{self, PortMapping};
 use crate::punch::{self, PunchHandle};
-use crate::share::depot::Depot;
+use crate::share::depot::{Depot, Limited};
 use crate::store::db::ShareDb;
 
 /// How long peers may take to hear that we are gone.
@@ -82,7 +82,8 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         let (kept, of_shares) = depot.limits()?;
         let manners = node::limited(kept, &limits)?;
         if manners != kept {
-            depot.keep_manners(&manners)?;
+            depot.note_manners(manners);
+            depot.keep_limit(Limited::All)?;
         }
         Ok((manners, of_shares))
     })

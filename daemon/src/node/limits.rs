@@ -19,6 +19,7 @@ use crate::control::model::{ApiError, Event, Limits, exit};
 use crate::pace::lan::own_subnets;
 use crate::pace::{Direction, Gate, is_exempt};
 use crate::share::Share;
+use crate::share::depot::Limited;
 use crate::store::settings::{Manners, SpeedLimit};
 
 /// What a peer may send before it is read: what comes in during this time and some round trips, at
@@ -69,13 +70,9 @@ impl Node {
                 .into_iter()
                 .collect(),
         };
-        let (depot, manners) = (self.config.depot.clone(), self.manners);
-        let limit = swarm.map(|swarm| (swarm, self.limit_of(&swarm)));
+        let depot = self.config.depot.clone();
         tokio::task::spawn_blocking(move || {
-            let kept = match limit {
-                None => depot.keep_manners(&manners),
-                Some((swarm, limit)) => depot.keep_share_limit(&swarm, limit),
-            };
+            let kept = depot.keep_limit(swarm.map_or(Limited::All, Limited::Share));
             // Who asked may have gone.
             let _ = answer.send(kept.map(|()| shown));
         });
@@ -83,6 +80,7 @@ impl Node {
 
     fn limit_all(&mut self, request: &LimitRequest) -> Result<(), ApiError> {
         self.manners = limited(self.manners, request)?;
+        self.config.depot.note_manners(self.manners);
         self.apply_manners();
         Ok(())
     }
@@ -96,26 +94,19 @@ impl Node {
         let swarm = self.find(share)?;
         let limit = changed(self.limit_of(&swarm), request)?;
         self.share_limits.insert(swarm, limit);
+        self.config.depot.note_share_limit(swarm, limit);
         self.apply_share(swarm);
         Ok(swarm)
     }
 
-    /// A share is gone, and its limits with it.
+    /// A share is gone, and its limits with it: those on the disk when the share is removed there.
     pub(super) fn forget_limits(&mut self, swarm: &SwarmId) {
         if self.share_limits.remove(swarm).is_some() {
-            self.forget_kept(*swarm);
+            let none = SpeedLimit::default();
+            self.config.depot.note_share_limit(*swarm, none);
         }
         self.config.pace.close(swarm);
         self.tell_limited(*swarm, false);
-    }
-
-    fn forget_kept(&self, swarm: SwarmId) {
-        let depot = self.config.depot.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = depot.keep_share_limit(&swarm, SpeedLimit::default()) {
-                tracing::warn!(%error, "the limit of a share that is gone is still in the database");
-            }
-        });
     }
 
     /// The limits of one share.

@@ -198,7 +198,7 @@ impl Node {
         });
     }
 
-    /// Takes out a share; what is on the disk of it, but for its limits, is the caller's to remove.
+    /// Takes out a share; what is on the disk of it is the caller's to remove.
     fn take_out(&mut self, swarm: SwarmId) -> Option<Share> {
         self.leave_on_all(&swarm);
         self.close_share(swarm);

@@ -1,6 +1,8 @@
 //! What a daemon does with the disk when a share begins, is found again, is complete or goes.
 //! Everything here blocks.
 
+mod limits;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,8 +21,10 @@ use crate::store::error::StoreError;
 use crate::store::files::{Identities, ShareFiles};
 use crate::store::journal::{Journal, Recovered};
 use crate::store::register::{Hashing, Special, hash_share};
-use crate::store::settings::{Manners, SpeedLimit};
 use crate::store::sync::SyncError;
+
+pub(crate) use limits::Limited;
+use limits::Unkept;
 
 /// Keeps the name of a journal apart from every other use of the swarm id, which it does not tell.
 const JOURNAL_CONTEXT: &str = "warren journal name v1";
@@ -31,6 +35,7 @@ pub(crate) struct Depot {
     db: ShareDb,
     journals: PathBuf,
     disk: Arc<dyn Disk>,
+    unkept: Unkept,
 }
 
 /// A share of which all that is wanted has its name.
@@ -67,6 +72,7 @@ impl Depot {
             db,
             journals,
             disk: Arc::new(RealDisk),
+            unkept: Unkept::default(),
         }
     }
 
@@ -89,32 +95,6 @@ impl Depot {
             Ok(false) => Err(removed()),
             Err(error) => Err(ApiError::from(&error)),
         }
-    }
-
-    /// What holds for all shares together, and for single ones, as it was kept.
-    pub(crate) fn limits(&self) -> Result<(Manners, Vec<(SwarmId, SpeedLimit)>), ApiError> {
-        let found = self.db.manners();
-        let found = found.and_then(|manners| Ok((manners, self.db.share_limits()?)));
-        found.map_err(|error| ApiError::from(&error))
-    }
-
-    /// Keeps what holds for all shares together.
-    pub(crate) fn keep_manners(&self, manners: &Manners) -> Result<(), ApiError> {
-        let kept = self.db.set_manners(manners);
-        kept.map_err(|error| ApiError::from(&error))
-    }
-
-    /// Keeps the limit of one share.
-    pub(crate) fn keep_share_limit(
-        &self,
-        swarm: &SwarmId,
-        limit: SpeedLimit,
-    ) -> Result<(), ApiError> {
-        let kept = match limit == SpeedLimit::default() {
-            true => self.db.forget_share_limit(swarm),
-            false => self.db.set_share_limit(swarm, limit),
-        };
-        kept.map_err(|error| ApiError::from(&error))
     }
 
     /// Notes where a share stands. It is not lost if that fails: the next start finds out again.
@@ -420,7 +400,7 @@ impl Depot {
         Ok(opened)
     }
 
-    /// Forgets a share, but for its limits; `partial` are the files to remove, those of an unfinished download.
+    /// Forgets a share, and its limit if that was noted to be none; `partial` are the files to remove, those of an unfinished download.
     pub(crate) fn remove(
         &self,
         swarm: &SwarmId,
@@ -429,6 +409,7 @@ impl Depot {
         self.db
             .remove(swarm)
             .map_err(|error| ApiError::from(&error))?;
+        self.keep_limit(Limited::Share(*swarm))?;
         self.forget_journal(swarm)?;
         let discarded = partial.map_or(Ok(()), ShareFiles::discard_partial);
         discarded.map_err(|error| ApiError::from(&error))
