@@ -107,10 +107,7 @@ impl Node {
             connection: peer.connection.clone(),
             common: peer.common.clone(),
             writer: active.writer.clone(),
-            passage: Passage {
-                pace: self.config.pace.clone(),
-                share: swarm,
-            },
+            passage: Passage::new(&self.config.pace, swarm),
             alias,
             request,
             chunk,
@@ -214,10 +211,7 @@ impl Node {
             name: name.clone(),
         };
         let connection = peer.connection.clone();
-        let passage = Passage {
-            pace: self.config.pace.clone(),
-            share: swarm,
-        };
+        let passage = Passage::new(&self.config.pace, swarm);
         let task = tokio::spawn(async move {
             let learnt = metadata::learn(connection, question, passage).await;
             let result = learnt.map(Arc::new);

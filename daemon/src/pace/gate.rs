@@ -72,7 +72,8 @@ impl Gate {
         self.changed.notify_one();
     }
 
-    /// Waits until some of so many bytes may go, and says how many: at least one.
+    /// Waits until some of so many bytes may go, and says how many: at least one. Waits until it is
+    /// dropped where nobody keeps the gate any more, as at the end of the daemon.
     ///
     /// # Cancel safety
     ///
@@ -84,7 +85,7 @@ impl Gate {
         let (waiting, passed) = self.ask(share, bytes);
         let passed = passed.await;
         drop(waiting);
-        // Once nobody keeps the gate the daemon is ending.
+        // Who takes out the other end has sent something first.
         passed.unwrap_or(bytes)
     }
 

@@ -71,12 +71,18 @@ impl Pace {
 #[derive(Clone, Debug)]
 pub(crate) struct Passage {
     /// Both gates.
-    pub(crate) pace: Arc<Pace>,
+    pace: Arc<Pace>,
     /// Of which share.
-    pub(crate) share: SwarmId,
+    share: SwarmId,
 }
 
 impl Passage {
+    /// That of this share through these gates.
+    pub(crate) fn new(pace: &Arc<Pace>, share: SwarmId) -> Passage {
+        let pace = pace.clone();
+        Passage { pace, share }
+    }
+
     /// Whether anything that we receive is limited.
     pub(crate) fn is_limited(&self) -> bool {
         self.pace.down.is_limiting()

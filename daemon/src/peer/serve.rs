@@ -182,6 +182,7 @@ impl Answer {
         upload: UploadId,
         pieces: &[Piece],
     ) -> Result<(), Abandoned> {
+        let passage = Passage::new(&self.asker.pace, offer.swarm);
         let mut begun = false;
         for (chunk, offset, len) in pieces.iter().copied() {
             let read = move |offer: &Offer| offer.read(chunk, offset, len);
@@ -192,7 +193,7 @@ impl Answer {
                         self.say(PeerAnswer::Data { bytes }).await?;
                         begun = true;
                     }
-                    self.write(&offer, bytes.into()).await?;
+                    self.write(&passage, bytes.into()).await?;
                     let sent = NodeEvent::Sent { upload, bytes: len };
                     self.asker.node.send(sent).await;
                 }
@@ -215,10 +216,11 @@ impl Answer {
             Ok(bytes) => {
                 let len = bytes.len() as u64;
                 self.say(PeerAnswer::Data { bytes: len }).await?;
+                let passage = Passage::new(&self.asker.pace, offer.swarm);
                 let mut rest = bytes;
                 while !rest.is_empty() {
                     let piece = rest.split_to(rest.len().min(PIECE_BYTES as usize));
-                    self.write(offer, piece).await?;
+                    self.write(&passage, piece).await?;
                 }
                 Ok(())
             }
@@ -254,9 +256,9 @@ impl Answer {
     }
 
     /// Writes as the limits allow.
-    async fn write(&mut self, offer: &Offer, mut bytes: Bytes) -> Result<(), Abandoned> {
+    async fn write(&mut self, passage: &Passage, mut bytes: Bytes) -> Result<(), Abandoned> {
         while !bytes.is_empty() {
-            let may = self.may_send(offer, bytes.len() as u32).await?;
+            let may = self.may_send(passage, bytes.len() as u32).await?;
             let part = bytes.split_to(bytes.len().min(may as usize));
             let len = part.len();
             let written = timeout(PIECE_TIMEOUT, self.writer.stream().write_chunk(part)).await;
@@ -267,11 +269,7 @@ impl Answer {
     }
 
     /// How much may be sent now, at least one byte; waits for that, unless the peer gives up.
-    async fn may_send(&mut self, offer: &Offer, bytes: u32) -> Result<u32, Abandoned> {
-        let passage = Passage {
-            pace: self.asker.pace.clone(),
-            share: offer.swarm,
-        };
+    async fn may_send(&mut self, passage: &Passage, bytes: u32) -> Result<u32, Abandoned> {
         let stopped = self.writer.stream().stopped();
         tokio::select! {
             biased;
