@@ -25,7 +25,7 @@ use clap::{Parser, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 use warren_daemon::control::{
     model::{ApiError, exit},
-    wish::Wish,
+    wish::{Files, Wish},
 };
 
 use crate::{
@@ -126,8 +126,7 @@ fn run(args: Args, output: Output) -> Result<(), ApiError> {
             json: _,
         } => {
             let wish = Wish {
-                only,
-                except,
+                files: Files { only, except },
                 ..Wish::default()
             };
             inspect::run(&source, &wish, output)

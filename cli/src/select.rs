@@ -16,8 +16,10 @@ impl PickArgs {
     /// What of a share is to be downloaded.
     pub(crate) fn wish(&self) -> Wish {
         Wish {
-            only: self.only.clone(),
-            except: self.except.clone(),
+            files: Files {
+                only: self.only.clone(),
+                except: self.except.clone(),
+            },
             first: self.first.clone(),
             order: match self.stream {
                 true => Order::Sequential,

@@ -882,7 +882,10 @@ mod tests {
                 text: "p2p:x".into(),
             },
             wish: Wish {
-                only: vec!["a/*".into()],
+                files: wish::Files {
+                    only: vec!["a/*".into()],
+                    except: Vec::new(),
+                },
                 ..Wish::default()
             },
         };

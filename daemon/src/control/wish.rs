@@ -31,12 +31,9 @@ const WILD: [char; 6] = ['*', '?', '[', ']', '{', '}'];
 /// What of a share is wanted, and in which order. The default is all of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wish {
-    /// Files that are wanted; all when empty.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub only: Vec<String>,
-    /// Of those, files that are not.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub except: Vec<String>,
+    /// Which files are wanted.
+    #[serde(flatten)]
+    pub files: Files,
     /// Files that come before the others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first: Vec<String>,
@@ -79,10 +76,10 @@ pub struct Change {
 /// Which files are wanted; all when both are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {
-    /// As [`Wish::only`].
+    /// Files that are wanted; all when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,
-    /// As [`Wish::except`].
+    /// Of those, files that are not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<String>,
 }
@@ -121,13 +118,8 @@ impl Wish {
     /// The wish after a change.
     pub fn changed(&self, change: &Change) -> Wish {
         let now = self.clone();
-        let files = change.files.clone().unwrap_or(Files {
-            only: now.only,
-            except: now.except,
-        });
         Wish {
-            only: files.only,
-            except: files.except,
+            files: change.files.clone().unwrap_or(now.files),
             first: change.first.clone().unwrap_or(now.first),
             order: change.order.unwrap_or(now.order),
         }
@@ -135,12 +127,8 @@ impl Wish {
 
     /// The change that makes any wish this one, but for what this one leaves open.
     pub fn as_change(&self) -> Change {
-        let is_open = self.only.is_empty() && self.except.is_empty();
         Change {
-            files: (!is_open).then(|| Files {
-                only: self.only.clone(),
-                except: self.except.clone(),
-            }),
+            files: Some(self.files.clone()).filter(|files| *files != Files::default()),
             first: Some(self.first.clone()).filter(|first| !first.is_empty()),
             order: Some(self.order).filter(|order| !order.is_default()),
         }
@@ -157,8 +145,8 @@ impl Wish {
         content: &Content,
         is_kept: impl Fn(u32) -> bool,
     ) -> Result<Picked, ApiError> {
-        let [only, except, first] =
-            [&self.only, &self.except, &self.first].map(|patterns| compile(patterns));
+        let Files { only, except } = &self.files;
+        let [only, except, first] = [only, except, &self.first].map(|texts| compile(texts));
         let (mut only, mut except, mut first) = (only?, except?, first?);
         let mut priorities = Vec::with_capacity(content.file_count() as usize);
         for file in 0..content.file_count() {
@@ -431,7 +419,7 @@ mod tests {
             ..Change::default()
         };
         let after = before.changed(&all);
-        assert!(after.only.is_empty() && after.except.is_empty() && after.first == ["a"]);
+        assert!(after.files == Files::default() && after.first == ["a"]);
         assert!(Wish::default().as_change().is_empty());
         assert_eq!(Wish::default().changed(&expected.as_change()), expected);
     }
@@ -450,9 +438,9 @@ mod tests {
 
     fn wish(only: &[&str], except: &[&str]) -> Wish {
         let owned = |texts: &[&str]| texts.iter().map(|it| (*it).to_owned()).collect();
+        let (only, except) = (owned(only), owned(except));
         Wish {
-            only: owned(only),
-            except: owned(except),
+            files: Files { only, except },
             ..Wish::default()
         }
     }

@@ -482,7 +482,7 @@ mod tests {
         records[2].identities = None;
         records[2].kind = Kind::Tree;
         records[2].secret = Some(Secret([9; 16]));
-        records[2].wish.only = vec!["a/*".into()];
+        records[2].wish.files.only = vec!["a/*".into()];
         records[2].settled = Some(Identities(Vec::new()));
 
         let db = ShareDb::open(&path).unwrap();
