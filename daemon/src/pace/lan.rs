@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
-use warren_net::Subnet;
+use warren_net::{Subnet, is_local};
 
 /// The subnets of our interfaces, of those with private or link-local addresses (RFC 1918, RFC 3927, RFC
 /// 4193, RFC 4291 §2.5.6). Not those of tunnels, which lead through somebody's uplink; nor public ones,
@@ -38,13 +38,6 @@ fn subnet(interface: &InterfaceAddress) -> Option<Subnet> {
 fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-}
-
-fn is_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, SetOnce};
+use warren_net::is_local;
 
 use crate::control::model::PeerPath;
 use crate::share::offer::Offer;
@@ -181,14 +182,9 @@ pub(crate) fn count(counter: &AtomicU64, bytes: usize) {
 
 /// How a peer at this address is reached.
 pub(crate) fn path_of(ip: IpAddr) -> PeerPath {
-    let local = match ip {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-    };
-    if local {
-        PeerPath::Lan
-    } else {
-        PeerPath::Direct
+    match is_local(ip) {
+        true => PeerPath::Lan,
+        false => PeerPath::Direct,
     }
 }
 

@@ -38,4 +38,4 @@ pub use socket::{
 pub use tcp::connection::{TcpConnection, TcpReader, TcpWriter, Tunnel};
 pub use tcp::{TcpIncoming, TcpListener, connect_tcp};
 pub use tls::{Expect, Protocol};
-pub use transport::Profile;
+pub use transport::{Profile, is_local};

@@ -229,7 +229,10 @@ fn congestion(way: Way) -> Arc<dyn ControllerFactory + Send + Sync> {
     }
 }
 
-fn is_local(ip: IpAddr) -> bool {
+/// Whether an address is of this machine or of a network without a router to the Internet in between:
+/// loopback, private (RFC 1918, RFC 4193) or link-local (RFC 3927, RFC 4291 §2.5.6). An IPv4 address is
+/// to be given as such.
+pub fn is_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
