@@ -1,0 +1,337 @@
+use super::*;
+use crate::control::wish;
+
+#[test]
+fn registered_is_this_json() {
+    let event = Event::Registered(Registered {
+        path: "/data/a film.mkv".into(),
+        manifest: "/data/a film.p2p".into(),
+        link: Some("p2p:abc".into()),
+        content_id: "00ff".into(),
+        bytes: 7,
+        files: 1,
+        warnings: Vec::new(),
+    });
+    check(
+        event,
+        r#"{"v":1,"type":"registered","path":"/data/a film.mkv","manifest":"/data/a film.p2p","link":"p2p:abc","content_id":"00ff","bytes":7,"files":1}"#,
+    );
+}
+
+#[test]
+fn registered_without_a_link_says_null() {
+    let event = Event::Registered(Registered {
+        path: "/d".into(),
+        manifest: "/d.p2p".into(),
+        link: None,
+        content_id: "00".into(),
+        bytes: 0,
+        files: 0,
+        warnings: Vec::new(),
+    });
+    check(
+        event,
+        r#"{"v":1,"type":"registered","path":"/d","manifest":"/d.p2p","link":null,"content_id":"00","bytes":0,"files":0}"#,
+    );
+}
+
+#[test]
+fn progress_is_this_json_and_its_extras_are_optional() {
+    let mut progress = Progress {
+        verified_bytes: 1,
+        bytes: 2,
+        rate_bytes_per_s: 3,
+        peers: PeerCounts {
+            lan: 4,
+            direct: 5,
+            relay: 6,
+        },
+        ..Progress::default()
+    };
+    check(
+        Event::Progress(progress.clone()),
+        r#"{"v":1,"type":"progress","verified_bytes":1,"bytes":2,"rate_bytes_per_s":3,"peers":{"lan":4,"direct":5,"relay":6}}"#,
+    );
+    progress.phase = Some(Phase::Waiting);
+    progress.name = Some("film".into());
+    progress.note = Some("no peer has it yet; waiting".into());
+    check(
+        Event::Progress(progress),
+        r#"{"v":1,"type":"progress","verified_bytes":1,"bytes":2,"rate_bytes_per_s":3,"peers":{"lan":4,"direct":5,"relay":6},"phase":"waiting","name":"film","note":"no peer has it yet; waiting"}"#,
+    );
+}
+
+#[test]
+fn done_is_this_json() {
+    let event = Event::Done(Done {
+        path: "/x".into(),
+        content_id: "ab".into(),
+        bytes: 9,
+        files: None,
+        seconds: 1.5,
+    });
+    check(
+        event,
+        r#"{"v":1,"type":"done","path":"/x","content_id":"ab","bytes":9,"seconds":1.5}"#,
+    );
+}
+
+#[test]
+fn error_is_this_json() {
+    let event = ApiError::new("not_found", exit::NOT_FOUND, "no share film", "").into();
+    check(
+        event,
+        r#"{"v":1,"type":"error","code":"not_found","exit":9,"message":"no share film","hint":""}"#,
+    );
+}
+
+#[test]
+fn peer_is_this_json() {
+    let event = Event::Peer(Peer {
+        peer: "abcdefgh".into(),
+        path: PeerPath::Lan,
+        address: "10.0.0.2:4000".into(),
+        rtt_ms: 0.5,
+        down_bytes: 1,
+        up_bytes: 2,
+        side: Role::Client,
+        kind: Some(CandidateKind::Host),
+        relayed_by: None,
+        reached_ms: Some(7),
+        unlimited: true,
+    });
+    check(
+        event,
+        r#"{"v":1,"type":"peer","peer":"abcdefgh","path":"lan","address":"10.0.0.2:4000","rtt_ms":0.5,"down_bytes":1,"up_bytes":2,"side":"client","kind":"host","reached_ms":7,"unlimited":true}"#,
+    );
+}
+
+#[test]
+fn share_is_this_json() {
+    let event = Event::Share(Share {
+        content_id: "ab".into(),
+        name: "film".into(),
+        bytes: 5,
+        verified_bytes: 4,
+        state: ShareState::Seeding,
+        peers: PeerCounts {
+            lan: 0,
+            direct: 2,
+            relay: 1,
+        },
+        direct_bytes: 3,
+        relayed_bytes: 1,
+        files: Some(FileCounts {
+            selected: 3,
+            of: 12,
+        }),
+        up_bits_per_s: Some(64_000),
+        down_bits_per_s: None,
+        note: None,
+    });
+    check(
+        event,
+        r#"{"v":1,"type":"share","content_id":"ab","name":"film","bytes":5,"verified_bytes":4,"state":"seeding","peers":{"lan":0,"direct":2,"relay":1},"direct_bytes":3,"relayed_bytes":1,"files":{"selected":3,"of":12},"up_bits_per_s":64000}"#,
+    );
+}
+
+#[test]
+fn limits_are_this_json() {
+    let event = Event::Limits(Limits {
+        up_bits_per_s: Some(20_000_000),
+        down_bits_per_s: None,
+        background: true,
+        lan_unlimited: false,
+        exempt_peers: 0,
+    });
+    check(
+        event,
+        r#"{"v":1,"type":"limits","up_bits_per_s":20000000,"background":true,"lan_unlimited":false,"exempt_peers":0}"#,
+    );
+}
+
+#[test]
+fn tracker_is_this_json() {
+    let event = Event::Tracker(Tracker {
+        address: "example.org:59000".into(),
+        key: "abc".into(),
+        connected: true,
+        way: Some(Way {
+            transport: Transport::Tcp,
+            port: 443,
+        }),
+        note: None,
+        mapping: "endpoint-independent".into(),
+        mapping_depends_on: Some("nothing".into()),
+        filtering: "port-dependent".into(),
+    });
+    check(
+        event,
+        r#"{"v":1,"type":"tracker","address":"example.org:59000","key":"abc","connected":true,"way":{"transport":"tcp","port":443},"mapping":"endpoint-independent","mapping_depends_on":"nothing","filtering":"port-dependent"}"#,
+    );
+}
+
+#[test]
+fn a_way_says_its_port_when_it_is_another_one() {
+    let way = |transport, port| Way { transport, port }.words("[2001:db8::1]:59000");
+    assert_eq!(way(Transport::Udp, 59000), "by QUIC over UDP");
+    assert_eq!(way(Transport::Udp, 443), "by QUIC over UDP at port 443");
+    assert_eq!(
+        way(Transport::Tcp, 443),
+        "by TLS over TCP at port 443, since UDP does not get through"
+    );
+}
+
+#[test]
+fn port_mapping_is_this_json() {
+    let open = Event::PortMapping(PortMapping {
+        state: PortMappingState::Open,
+        protocol: Some("PCP".into()),
+        address: Some("203.0.113.7:6000".into()),
+        note: "router opened UDP port 6000 (PCP)".into(),
+    });
+    check(
+        open,
+        r#"{"v":1,"type":"port_mapping","state":"open","protocol":"PCP","address":"203.0.113.7:6000","note":"router opened UDP port 6000 (PCP)"}"#,
+    );
+    let none = Event::PortMapping(PortMapping {
+        state: PortMappingState::BehindNat,
+        protocol: None,
+        address: None,
+        note: "none".into(),
+    });
+    check(
+        none,
+        r#"{"v":1,"type":"port_mapping","state":"behind-nat","note":"none"}"#,
+    );
+}
+
+#[test]
+fn findings_and_their_summary_are_this_json() {
+    let mut finding = Finding {
+        code: "PEER-04".into(),
+        severity: Severity::Error,
+        text: "None.".into(),
+        action: Some("Ask.".into()),
+    };
+    check(
+        Event::Finding(finding.clone()),
+        r#"{"v":1,"type":"finding","code":"PEER-04","severity":"error","text":"None.","action":"Ask."}"#,
+    );
+    finding.action = None;
+    check(
+        Event::Finding(finding),
+        r#"{"v":1,"type":"finding","code":"PEER-04","severity":"error","text":"None."}"#,
+    );
+    let summary = Event::Summary(Summary {
+        tried: 6,
+        direct: 3,
+        relayed: 2,
+        failed: 1,
+        under_way: 4,
+        techniques: Techniques {
+            checks: 1,
+            mutual_prediction: 2,
+            ..Techniques::default()
+        },
+        median_ms: Some(104),
+        exit: exit::OK,
+    });
+    check(
+        summary,
+        r#"{"v":1,"type":"summary","tried":6,"direct":3,"relayed":2,"failed":1,"under_way":4,"techniques":{"checks":1,"mutual-prediction":2},"median_ms":104,"exit":0}"#,
+    );
+}
+
+#[test]
+fn words_are_those_of_the_json() {
+    for state in [
+        ShareState::Hashing,
+        ShareState::Waiting,
+        ShareState::Metadata,
+        ShareState::Downloading,
+        ShareState::Seeding,
+        ShareState::Changed,
+        ShareState::Failed,
+    ] {
+        assert_eq!(serde_json::to_value(state).unwrap(), state.word());
+    }
+    for severity in [
+        Severity::Ok,
+        Severity::Note,
+        Severity::Warning,
+        Severity::Error,
+    ] {
+        assert_eq!(serde_json::to_value(severity).unwrap(), severity.word());
+    }
+    for path in [PeerPath::Lan, PeerPath::Direct, PeerPath::Relay] {
+        assert_eq!(serde_json::to_value(path).unwrap(), path.word());
+    }
+}
+
+#[test]
+fn fields_of_a_newer_daemon_are_ignored() {
+    let json =
+        r#"{"v":1,"type":"done","path":"/x","content_id":"a","bytes":1,"seconds":1.0,"new":[1]}"#;
+    assert!(matches!(serde_json::from_str(json), Ok(Event::Done(_))));
+}
+
+#[test]
+fn requests_are_this_json() {
+    let manifest = DownloadRequest {
+        source: Source::Manifest {
+            bytes: vec![0, 255, 1],
+        },
+        wish: Wish::default(),
+    };
+    let link = DownloadRequest {
+        source: Source::Link {
+            text: "p2p:x".into(),
+        },
+        wish: Wish {
+            files: wish::Files {
+                only: vec!["a/*".into()],
+                except: Vec::new(),
+            },
+            ..Wish::default()
+        },
+    };
+    let manifest_json = r#"{"source":{"manifest":{"bytes":"AP8B"}}}"#;
+    let link_json = r#"{"source":{"link":{"text":"p2p:x"}},"only":["a/*"]}"#;
+    assert_eq!(serde_json::to_string(&manifest).unwrap(), manifest_json);
+    assert_eq!(serde_json::to_string(&link).unwrap(), link_json);
+    assert_eq!(
+        serde_json::from_str::<DownloadRequest>(manifest_json).unwrap(),
+        manifest
+    );
+    assert_eq!(
+        serde_json::from_str::<DownloadRequest>(link_json).unwrap(),
+        link
+    );
+
+    let select: SelectRequest =
+        serde_json::from_str(r#"{"share":"a","files":{},"order":"sequential"}"#).unwrap();
+    let change = Change {
+        files: Some(wish::Files::default()),
+        first: None,
+        order: Some(wish::Order::Sequential),
+    };
+    let share = "a".to_owned();
+    assert_eq!(select, SelectRequest { share, change });
+
+    let register: RegisterRequest = serde_json::from_str(r#"{"path":"/a"}"#).unwrap();
+    assert_eq!(
+        register,
+        RegisterRequest {
+            path: "/a".into(),
+            output: None,
+            skip_special: false
+        }
+    );
+}
+
+#[track_caller]
+fn check(event: Event, json: &str) {
+    assert_eq!(event.to_json(), json);
+    assert_eq!(serde_json::from_str::<Event>(json).unwrap(), event);
+}
