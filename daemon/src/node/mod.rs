@@ -5,11 +5,12 @@
 //! for any of them: what it says to a peer goes into that peer's queue, and a peer whose queue is
 //! full is disconnected. So the queue to the node always drains, and the tasks may wait on it.
 //!
-//! By concern: [`commands`] what the person asks, [`shares`] how shares begin and end,
-//! [`scheduling`] what the engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`]
-//! swarms on them, [`limits`] how fast, [`paths`] what becomes of them, [`relaying`] peers that relay,
-//! [`trackers`] what trackers are told, [`meeting`] what they tell and introductions, [`neighbours`]
-//! whom of a large swarm we keep, [`report`] what is shown.
+//! By concern: [`commands`] what the person asks, [`registering`] how a path comes to be shared,
+//! [`shares`] how shares begin and end, [`choosing`] which files are wanted, [`scheduling`] what the
+//! engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`] swarms on them, [`limits`]
+//! how fast, [`paths`] what becomes of them, [`relaying`] peers that relay, [`trackers`] what trackers
+//! are told, [`meeting`] what they tell and introductions, [`neighbours`] whom of a large swarm we keep,
+//! [`report`] what is shown.
 
 mod choosing;
 pub(crate) mod commands;
@@ -20,6 +21,7 @@ mod meeting;
 mod neighbours;
 mod paths;
 mod peers;
+mod registering;
 mod relaying;
 mod report;
 mod scheduling;
@@ -59,10 +61,11 @@ use crate::store::error::StoreError;
 use crate::store::settings::{Manners, SpeedLimit};
 use crate::tracker::{TrackerEvent, TrackerId};
 use choosing::{Asker, Chosen};
-use commands::{Command, Hashed};
+use commands::Command;
 pub(crate) use limits::limited;
 use paths::Drained;
 use peers::Peer;
+use registering::Hashed;
 pub(crate) use scheduling::Asked;
 use scheduling::Upload;
 pub(crate) use trackers::OwnTracker;
@@ -92,7 +95,7 @@ pub(crate) enum NodeEvent {
     /// A path was hashed.
     Hashed(Box<Hashed>),
     /// A registered path is open and remembered, and its `.p2p` written.
-    Registered(Box<commands::Registration>),
+    Registered(Box<registering::Registration>),
     /// Something about a tracker.
     Tracker {
         /// Which one.
