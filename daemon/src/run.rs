@@ -28,6 +28,7 @@ use crate::peer::seat::PeerSeat;
 use crate::portmap::{self, PortMapping};
 use crate::punch::{self, PunchHandle};
 use crate::share::depot::{Depot, Limited};
+use crate::store::atomic::check_folder;
 use crate::store::db::ShareDb;
 
 /// How long peers may take to hear that we are gone.
@@ -73,6 +74,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         DaemonHome::open(&config.home, config.idx).map_err(|error| ApiError::from(&error))?;
     let identity = Identity::load_or_create(&home.key()).map_err(|error| identity_error(&error))?;
     let own = own_tracker(&config)?;
+    check_downloads(&config.downloads)?;
     let open = |path: PathBuf| ShareDb::open(&path).map_err(|error| ApiError::from(&error));
     let db = blocking(home.db(), open).await?;
     let depot = Arc::new(Depot::new(db, home.journal_dir()));
@@ -129,7 +131,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     node.restore_limits(manners, share_limits);
     node.restore(records);
     let accepting = tokio::spawn(accept(endpoint.clone(), sender.clone(), punch));
-    let control = NodeControl::new(sender, stop.clone());
+    let control = NodeControl::new(sender, config.downloads.clone(), stop.clone());
     let api = tokio::spawn(api::serve(listener, control, stop.clone()));
     announce(&config, endpoint.local_addr());
 
@@ -141,6 +143,15 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let _ = api.await;
     accepting.abort();
     ended
+}
+
+/// Whoever names a wrong folder learns of it now, and not when something was fetched.
+fn check_downloads(folder: &Path) -> Result<(), ApiError> {
+    check_folder(folder).map_err(|error| {
+        let message = format!("downloads cannot go to {}: {error}", folder.display());
+        let hint = "Name a folder that you may write to with --downloads DIR.";
+        ApiError::new("downloads", exit::DISK, message, hint)
+    })
 }
 
 /// Passes on what peers of our swarms send each other, once they have sessions.

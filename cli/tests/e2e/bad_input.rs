@@ -173,16 +173,14 @@ fn two_downloads_of_one_name_do_not_mix() {
 #[test]
 fn a_folder_for_downloads_that_is_a_file_is_exit_7() {
     let swarm = Swarm::start();
-    let ours = swarm.daemon(1);
-    let registered = ours.register(&swarm.file("film.mkv", MIB, 15));
     let downloads = swarm.file("not a folder", 10, 16);
     let options = DaemonOptions {
         downloads: Some(downloads.clone()),
         ..DaemonOptions::default()
     };
-    let theirs = swarm.daemon_with(2, options);
-    let error = theirs.download(&registered.manifest).failed(exit::DISK);
-    assert!(!error.hint.is_empty(), "{error:?}");
+    let (place, tracker) = (swarm.place(), &swarm.tracker.address);
+    let ran = Daemon::run_to_end_with(place, 1, tracker, &options);
+    ran.expect_error(exit::DISK.into(), "downloads cannot go to");
     assert_eq!(fs::metadata(&downloads).unwrap().len(), 10);
 }
 

@@ -1,5 +1,6 @@
 //! What the person asks for, and the handle through which the control API asks it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -65,12 +66,22 @@ pub(crate) struct Wanted {
 #[derive(Clone, Debug)]
 pub(crate) struct NodeControl {
     node: NodeSender,
+    /// Where `.p2p` files go.
+    downloads: PathBuf,
     stop: CancellationToken,
 }
 
 impl NodeControl {
-    pub(crate) fn new(node: NodeSender, stop: CancellationToken) -> NodeControl {
-        NodeControl { node, stop }
+    pub(crate) fn new(
+        node: NodeSender,
+        downloads: PathBuf,
+        stop: CancellationToken,
+    ) -> NodeControl {
+        NodeControl {
+            node,
+            downloads,
+            stop,
+        }
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
@@ -83,7 +94,8 @@ impl NodeControl {
 impl Control for NodeControl {
     async fn register(&self, request: RegisterRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
         let (events, receiver) = mpsc::channel(EVENTS);
-        tokio::spawn(hash(request, events, self.node.clone()));
+        let downloads = self.downloads.clone();
+        tokio::spawn(hash(request, events, downloads, self.node.clone()));
         Ok(receiver)
     }
 

@@ -19,7 +19,7 @@ use crate::share::Phase;
 use crate::share::depot::Opened;
 use crate::store::db::{ShareRecord, ShareState};
 use crate::store::disk::RealDisk;
-use crate::store::manifest_file::write_manifest;
+use crate::store::manifest_file::{check_place, write_manifest};
 use crate::store::register::{self, Hashing, Special, hash_share};
 
 /// Between two reports of hashing.
@@ -49,8 +49,19 @@ pub(crate) struct Registration {
     result: Result<(Opened, Registered), ApiError>,
 }
 
-/// Hashes a path, reporting how far it is, and hands it to the node.
-pub(super) async fn hash(request: RegisterRequest, events: mpsc::Sender<Event>, node: NodeSender) {
+/// Hashes a path, reporting how far it is, and hands it to the node. Where the `.p2p` cannot be
+/// written, which goes into `downloads` unless another place was asked for, that is said before.
+pub(super) async fn hash(
+    request: RegisterRequest,
+    events: mpsc::Sender<Event>,
+    downloads: PathBuf,
+    node: NodeSender,
+) {
+    let output = request.output.clone();
+    let checking = tokio::task::spawn_blocking(move || check_place(&downloads, output.as_deref()));
+    if let Ok(Err(error)) = checking.await {
+        return drop(events.send(ApiError::from(&error).into()).await);
+    }
     let hashing = Arc::<Hashing>::default();
     let (path, shared) = (request.path.clone(), hashing.clone());
     let special = match request.skip_special {

@@ -7,7 +7,24 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
+
 use super::disk::{Disk, RealDisk};
+
+/// Makes sure that files can be made in a folder, or the folder itself where it is missing, as far as
+/// permissions tell.
+///
+/// # Errors
+///
+/// What the system would say.
+pub fn check_folder(folder: &Path) -> io::Result<()> {
+    let is_there = |path: &&Path| fs::symlink_metadata(path).is_ok();
+    let nearest = folder.ancestors().find(is_there).unwrap_or(folder);
+    if !fs::metadata(nearest)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Ok(access(nearest, Access::WRITE_OK | Access::EXEC_OK)?)
+}
 
 /// Writes a file that others may read, as far as the process's umask allows.
 ///

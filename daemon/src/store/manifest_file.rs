@@ -17,7 +17,9 @@ use warren_proto::content::{Content, Manifest, ManifestError};
 use warren_proto::id::{Kind, SwarmId};
 use warren_proto::limits;
 
-use super::atomic::{create_atomically, create_private, write_atomically, write_private};
+use super::atomic::{
+    check_folder, create_atomically, create_private, write_atomically, write_private,
+};
 use super::explain;
 use crate::control::model::{ApiError, exit};
 
@@ -90,6 +92,34 @@ pub fn write_manifest(
     }
 }
 
+/// Makes sure that a `.p2p` can be written to `output`, or into `folder`, as far as that can be told
+/// without knowing of what.
+///
+/// # Errors
+///
+/// As [`write_manifest`].
+pub fn check_place(folder: &Path, output: Option<&Path>) -> Result<(), ManifestFileError> {
+    let folder = match output.map(absolute).transpose()? {
+        None => absolute(folder)?,
+        Some(output) => {
+            let folder = folder_of(&output)?;
+            folder.to_owned()
+        }
+    };
+    check_folder(&folder).map_err(at(&folder))
+}
+
+/// The folder of the name that was asked for.
+fn folder_of(output: &Path) -> Result<&Path, ManifestFileError> {
+    let folder = output.parent().unwrap_or(output);
+    match folder.is_dir() {
+        true => Ok(folder),
+        false => Err(ManifestFileError::NoFolder {
+            path: folder.to_owned(),
+        }),
+    }
+}
+
 struct ManifestFile {
     bytes: Vec<u8>,
     swarm: SwarmId,
@@ -107,12 +137,7 @@ enum Occupant {
 
 impl ManifestFile {
     fn write_to(&self, path: PathBuf) -> Result<PathBuf, ManifestFileError> {
-        if let Some(folder) = path.parent()
-            && !folder.is_dir()
-        {
-            let path = folder.to_owned();
-            return Err(ManifestFileError::NoFolder { path });
-        }
+        folder_of(&path)?;
         match self.occupant(&path)? {
             Occupant::Ours => self.replace(path),
             Occupant::Nothing if self.create(&path)? => Ok(path),

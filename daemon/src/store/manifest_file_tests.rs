@@ -30,6 +30,35 @@ fn only_the_last_suffix_of_a_file_is_dropped() {
 }
 
 #[test]
+fn where_none_can_be_written_is_known_before_there_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("file"), "theirs").unwrap();
+    check_place(&at("made/when/needed"), None).unwrap();
+    check_place(&at("file"), Some(&at("a.p2p"))).unwrap();
+    for into in ["file", "file/below"] {
+        let refused = check_place(&at(into), None);
+        assert!(
+            matches!(refused, Err(ManifestFileError::Io { .. })),
+            "{refused:?}"
+        );
+    }
+    let refused = check_place(folder.path(), Some(&at("missing/a.p2p")));
+    assert!(matches!(refused, Err(ManifestFileError::NoFolder { path }) if path == at("missing")));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_may_not_be_written_to_is_refused_before_there_is_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o500)).unwrap();
+    let refused = check_place(&folder.path().join("p2p"), None);
+    // Nothing is forbidden to root.
+    let expected = fs::write(folder.path().join("probe"), "").is_ok();
+    assert_eq!(refused.is_ok(), expected, "{refused:?}");
+}
+
+#[test]
 fn a_taken_name_is_left_alone_and_the_next_one_used() {
     let manifest = file("file.txt", b"ours");
     check(&manifest, &["file.p2p"], "file.txt.p2p");

@@ -85,7 +85,18 @@ impl Daemon {
     /// Starts a daemon that is expected to end by itself.
     #[track_caller]
     pub(crate) fn run_to_end(place: &Arc<Place>, idx: u16, tracker: &str) -> Ran {
-        run(&mut command(place, idx, tracker, &DaemonOptions::default()))
+        Daemon::run_to_end_with(place, idx, tracker, &DaemonOptions::default())
+    }
+
+    /// The same with options.
+    #[track_caller]
+    pub(crate) fn run_to_end_with(
+        place: &Arc<Place>,
+        idx: u16,
+        tracker: &str,
+        options: &DaemonOptions,
+    ) -> Ran {
+        run(&mut command(place, idx, tracker, options))
     }
 
     #[track_caller]
