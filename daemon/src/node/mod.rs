@@ -307,7 +307,7 @@ pub(crate) struct Node {
     port: PortState,
     /// Whether trackers are told of our shares yet.
     gate: Gate,
-    /// Registrations that wait for the tracker's key, which their link needs.
+    /// Registrations that wait for the tracker.
     unlinked: Vec<Hashed>,
     /// How fast we send and receive.
     manners: Manners,

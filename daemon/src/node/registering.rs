@@ -9,7 +9,7 @@ use warren_proto::content::path::printable;
 use warren_proto::content::{Content, Link, Manifest};
 
 use super::commands::unix_ms;
-use super::trackers::OWN;
+use super::trackers::{OWN, TrackerState};
 use super::{Node, NodeEvent, NodeSender};
 use crate::control::model::{
     ApiError, Event, Phase as ShownPhase, Progress, RegisterRequest, Registered, exit,
@@ -25,8 +25,9 @@ use crate::store::register::{self, Hashing, Special, hash_share};
 /// Between two reports of hashing.
 const HASHING_TICK: Duration = Duration::from_millis(200);
 
-/// How long a registration waits for the tracker's key, which its link needs.
-const KEY_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a registration waits for the tracker: for its key, which the link needs, and to be told
+/// whether it answers.
+const TRACKER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Files left out of a folder that are named.
 const SKIPPED_SHOWN: usize = 20;
@@ -37,7 +38,7 @@ pub(crate) struct Hashed {
     request: RegisterRequest,
     hashed: register::Hashed,
     events: mpsc::Sender<Event>,
-    /// Until when the tracker's key may be waited for.
+    /// Until when the tracker may be waited for.
     deadline: Instant,
 }
 
@@ -91,7 +92,7 @@ pub(super) async fn hash(
     };
     match done {
         Ok(Ok(hashed)) => {
-            let deadline = Instant::now() + KEY_PATIENCE;
+            let deadline = Instant::now() + TRACKER_PATIENCE;
             let hashed = Box::new(Hashed {
                 request,
                 hashed,
@@ -106,10 +107,12 @@ pub(super) async fn hash(
 }
 
 impl Node {
-    /// Shares what was hashed, as soon as the tracker's key is known, or without a link.
+    /// Shares what was hashed, as soon as it is known whether the tracker answers, and its key, or
+    /// without a link.
     pub(super) fn handle_hashed(&mut self, hashed: Hashed) {
         let own = self.trackers.get(&OWN);
-        let unknown = own.is_some_and(|own| own.pin.is_none());
+        let is_unknown = |own: &TrackerState| !own.connected && own.cause.is_none();
+        let unknown = own.is_some_and(|own| own.pin.is_none() || is_unknown(own));
         if unknown && Instant::now() < hashed.deadline {
             self.unlinked.push(hashed);
         } else {
@@ -117,7 +120,7 @@ impl Node {
         }
     }
 
-    /// Looks again at registrations that wait for the tracker's key.
+    /// Looks again at registrations that wait for the tracker.
     pub(super) fn link_registrations(&mut self) {
         for hashed in std::mem::take(&mut self.unlinked) {
             self.handle_hashed(hashed);
@@ -152,6 +155,12 @@ impl Node {
             let warning = "the .p2p names no tracker, because its key is not known yet; register \
                            again once the daemon is connected";
             warnings.push(warning.to_owned());
+        }
+        if let Some(own) = self.trackers.get(&OWN).filter(|own| !own.connected) {
+            let address = &own.address;
+            warnings.push(format!(
+                "tracker {address} does not answer; peers cannot find the share until it does"
+            ));
         }
         if let Some(before) = self
             .shares

@@ -1,16 +1,19 @@
 //! A node whose events are taken in one by one, so that what happens in between can be said.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use warren_net::{Identity, Profile, Protocol};
 use warren_proto::content::Content;
+use warren_proto::id::TrackerPin;
 
 use super::shares::Preparing;
+use super::trackers::OWN;
 use super::*;
-use crate::control::model::{Event, LimitRequest, SelectRequest};
+use crate::control::model::{Event, LimitRequest, RegisterRequest, Registered, SelectRequest};
 use crate::control::wish::{Change, Files, Wish};
 use crate::home::known_trackers;
 use crate::portmap::{self, PortMapping};
@@ -101,6 +104,23 @@ async fn who_chooses_of_a_share_that_goes_is_told_so_and_nothing_of_it_comes_bac
     }
 }
 
+#[tokio::test]
+async fn whoever_shares_something_is_told_that_the_tracker_does_not_answer() {
+    let mut scene = Scene::new();
+    let path = scene.folder.path().join("film.mkv");
+    std::fs::write(&path, "a film").unwrap();
+    for answers in [false, true] {
+        let own = scene.node.trackers.get_mut(&OWN).unwrap();
+        (own.pin, own.connected) = (Some(TrackerPin([1; 16])), answers);
+        own.cause = (!answers).then(|| "no answer".to_owned());
+        let registered = scene.register(&path).await;
+        let warned = registered.warnings.iter();
+        let warned = warned.filter(|it| it.contains("127.0.0.1:9 does not answer"));
+        assert_eq!(warned.count(), usize::from(!answers), "{registered:?}");
+        assert!(registered.link.is_some());
+    }
+}
+
 async fn until(mut is_so: impl FnMut() -> bool) {
     let waiting = async {
         while !is_so() {
@@ -186,6 +206,24 @@ impl Scene {
         swarm
     }
 
+    /// Shares what is at the path.
+    async fn register(&mut self, path: &Path) -> Registered {
+        let (events, mut told) = mpsc::channel(16);
+        let request = RegisterRequest {
+            path: path.to_str().unwrap().into(),
+            output: None,
+            skip_special: false,
+        };
+        let downloads = self.node.config.downloads.clone();
+        let node = self.node.me.clone();
+        tokio::spawn(registering::hash(request, events, downloads, node));
+        loop {
+            if let Event::Registered(registered) = self.until_told(&mut told).await {
+                return registered;
+            }
+        }
+    }
+
     /// Downloads it, as `client download` does.
     fn begin(&mut self, sample: &Sample, events: mpsc::Sender<Event>) -> SwarmId {
         let record = self.record(&sample.content);
@@ -209,7 +247,7 @@ impl Scene {
         let begun = async {
             while !matches!(self.node.shares[&swarm].phase, Phase::Downloading(_)) {
                 let event = self.events.recv().await.unwrap();
-                self.node.handle(event);
+                self.take_in(event);
             }
         };
         timeout(DEADLINE, begun).await.unwrap();
@@ -264,6 +302,13 @@ impl Scene {
         answered
     }
 
+    /// Lets the node know of everything but the tracker, of which the tests speak for themselves.
+    fn take_in(&mut self, event: NodeEvent) {
+        if !matches!(event, NodeEvent::Tracker { .. }) {
+            self.node.handle(event);
+        }
+    }
+
     /// Takes in what is reported until there is something to be told.
     async fn until_told(&mut self, watched: &mut mpsc::Receiver<Event>) -> Event {
         let told = async {
@@ -271,7 +316,7 @@ impl Scene {
                 tokio::select! {
                     biased;
                     told = watched.recv() => return told.unwrap(),
-                    event = self.events.recv() => self.node.handle(event.unwrap()),
+                    event = self.events.recv() => self.take_in(event.unwrap()),
                 }
             }
         };
@@ -285,7 +330,7 @@ impl Scene {
                 tokio::select! {
                     biased;
                     answer = &mut answer => return answer.unwrap(),
-                    event = self.events.recv() => self.node.handle(event.unwrap()),
+                    event = self.events.recv() => self.take_in(event.unwrap()),
                 }
             }
         };
