@@ -105,12 +105,7 @@ impl Download {
         let peer = self.peers.get_mut(&key)?;
         while let Some(chunk) = peer.suggested.pop_front() {
             let has = peer.holds.bits().contains(chunk as usize);
-            let is_new = self.rarity.copies(chunk) <= self.seeds.into();
-            if has
-                && (is_new || !peer.is_seed())
-                && self.holders.is_wanted(chunk)
-                && peer.reach == Reach::Direct
-            {
+            if has && self.holders.is_wanted(chunk) && peer.reach == Reach::Direct {
                 return Some(chunk);
             }
         }
@@ -119,7 +114,15 @@ impl Download {
 
     /// The rarest wanted chunk that the peer may be asked for.
     fn rarest(&mut self, now: Instant, key: PublicKey) -> Option<u32> {
+        let has_others = self.peers.len() as u32 > self.seeds;
         let peer = self.peers.get_mut(&key)?;
+        // A seed that says what it should be asked for knows what it has sent to whom; what else we
+        // lack comes from others. Not for long without a word from either.
+        let is_advised = has_others && peer.is_advising_seed() && peer.reach == Reach::Direct;
+        if is_advised && peer.hold(now) {
+            self.mind(key);
+            return None;
+        }
         let (bits, rng) = (peer.holds.bits(), &mut self.rng);
         let rarest = match peer.reach {
             Reach::Direct => {
