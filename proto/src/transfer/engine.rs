@@ -56,7 +56,7 @@ impl fmt::Display for UploadId {
 }
 
 /// What happened. An event about a share that is not open, or an upload that has ended, changes
-/// nothing.
+/// nothing; [`Event::Limited`] may come before.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A share is there, with these chunks verified. One that is open already is taken to have

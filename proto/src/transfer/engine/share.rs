@@ -171,6 +171,7 @@ impl Share {
             match change {
                 Change::Asked => self.pending.started(now, chunk.value()),
                 Change::Had => self.pending.have(now, chunk.value()),
+                Change::Lost => self.pending.forgotten(now, chunk.value()),
                 Change::Missing => self.pending.lost(now, chunk.value()),
             }
         }
