@@ -273,6 +273,7 @@ impl Members {
     }
 }
 
-fn word(bits: &FixedBitSet, at: usize) -> usize {
+/// The bits of one word of a bitmap, none past its end.
+pub(super) fn word(bits: &FixedBitSet, at: usize) -> usize {
     bits.as_slice().get(at).copied().unwrap_or(0)
 }

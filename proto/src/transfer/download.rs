@@ -66,6 +66,8 @@ pub(super) enum Change {
     Asked,
     /// It is ours.
     Had,
+    /// It was ours, and is missing.
+    Lost,
     /// It is missing, and asked of nobody.
     Missing,
 }

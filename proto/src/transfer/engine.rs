@@ -56,7 +56,7 @@ impl fmt::Display for UploadId {
 }
 
 /// What happened. An event about a share that is not open, or an upload that has ended, changes
-/// nothing.
+/// nothing; [`Event::Limited`] may come before.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A share is there, with these chunks verified. One that is open already is taken to have
@@ -207,7 +207,7 @@ impl Engine {
                     swarm,
                     bytes,
                 };
-                self.handle_asked(peer, chunk, asked);
+                self.handle_asked(now, peer, chunk, asked);
             }
             Event::Sent { upload, bytes } => self.uploads.sent(upload, bytes),
             Event::Limited { swarm, is_limited } => {
@@ -287,12 +287,12 @@ impl Engine {
         Ok(())
     }
 
-    fn handle_asked(&mut self, peer: PublicKey, chunk: ChunkIndex, asked: Asked) {
+    fn handle_asked(&mut self, now: Instant, peer: PublicKey, chunk: ChunkIndex, asked: Asked) {
         let (upload, swarm) = (asked.upload, asked.swarm);
         let is_taken = match self.shares.get_mut(&swarm) {
             Some(share) => {
                 self.invitations.close(&peer);
-                share.asked(peer, chunk);
+                share.asked(now, peer, chunk);
                 self.uploads.ask(peer, asked)
             }
             None => false,
@@ -320,7 +320,7 @@ impl Engine {
         receivers < self.uploads.places() + RESERVE
     }
 
-    /// Invitations something to somebody when there is room on the uplink, of the share first that has been
+    /// Suggests something to somebody when there is room on the uplink, of the share first that has been
     /// given least.
     fn poll_invitations(&mut self, now: Instant) -> Option<Action> {
         self.invitations.expire(now);

@@ -35,6 +35,8 @@ const ANSWERS: u32 = 4;
 const HOLD_TIME: Duration = Duration::from_secs(2);
 /// and how long it is asked for everything then: claims that all is on its way cost little.
 const HOLD_REST: Duration = Duration::from_secs(8);
+/// What it suggests and was not asked for yet, at most.
+const SUGGESTIONS: usize = 1024;
 /// A pause doubles at most so often.
 const DOUBLINGS: u32 = 6;
 
@@ -93,6 +95,8 @@ pub(super) struct Peer {
     pub(super) started: Holdings,
     /// What it would rather be asked for, in this order.
     pub(super) suggested: VecDeque<u32>,
+    /// Whether it says what it should be asked for.
+    advises: bool,
     /// How many chunks of `holds` we miss.
     pub(super) useful: u32,
     /// No wanted chunk of `holds` is at a lower level.
@@ -131,6 +135,7 @@ impl Peer {
             holds: Holdings::empty(chunks),
             started: Holdings::empty(chunks),
             suggested: VecDeque::new(),
+            advises: false,
             useful: 0,
             floor: DRY,
             reach,
@@ -164,6 +169,21 @@ impl Peer {
     /// Whether it has, as far as is known, a wanted chunk and may be asked for it.
     pub(super) fn is_ready(&self) -> bool {
         self.is_useful() && self.floor != DRY && !matches!(self.hold, Some(Hold::On(_)))
+    }
+
+    /// It suggests chunks, in this order.
+    pub(super) fn advise(&mut self, chunks: impl Iterator<Item = u32>) {
+        let room = SUGGESTIONS.saturating_sub(self.suggested.len());
+        self.suggested.extend(chunks.take(room));
+        if self.is_seed() {
+            (self.advises, self.hold) = (true, None);
+            self.floor = UNKNOWN;
+        }
+    }
+
+    /// Whether it is a seed that says what it should be asked for, and what that is comes first.
+    pub(super) fn is_advising_seed(&self) -> bool {
+        self.advises && self.is_seed()
     }
 
     /// Leaves alone for a moment what is on its way to others and will be had from them; false when

@@ -105,12 +105,7 @@ impl Download {
         let peer = self.peers.get_mut(&key)?;
         while let Some(chunk) = peer.suggested.pop_front() {
             let has = peer.holds.bits().contains(chunk as usize);
-            let is_new = self.rarity.copies(chunk) <= self.seeds.into();
-            if has
-                && (is_new || !peer.is_seed())
-                && self.holders.is_wanted(chunk)
-                && peer.reach == Reach::Direct
-            {
+            if has && self.holders.is_wanted(chunk) && peer.reach == Reach::Direct {
                 return Some(chunk);
             }
         }
@@ -119,41 +114,55 @@ impl Download {
 
     /// The rarest wanted chunk that the peer may be asked for.
     fn rarest(&mut self, now: Instant, key: PublicKey) -> Option<u32> {
-        let peer = self.peers.get_mut(&key)?;
+        if self.is_advised(&key) && self.hold(now, key) {
+            return None;
+        }
+        let peer = self.peers.get(&key)?;
         let (bits, rng) = (peer.holds.bits(), &mut self.rng);
-        let rarest = match peer.reach {
-            Reach::Direct => {
-                let rarest = self.rarity.rarest(bits, peer.floor, rng);
-                let seeds = self.seeds.into();
-                let is_coming = |it: &Wanted| {
-                    let is_spread = self.spread.contains(it.chunk as usize);
-                    !is_spread && self.rarity.copies(it.chunk) > seeds
-                };
-                if rarest.is_some_and(|it| is_coming(&it)) && peer.is_seed() {
-                    // All that is as rare or less so has been asked of a seed by somebody, who will pass
-                    // it on; what others have already is asked for now.
-                    let spread = self.rarity.rarest_among(bits, &self.spread, rng);
-                    if spread.is_none() && peer.hold(now) {
-                        self.mind(key);
-                        return None;
-                    }
-                    spread.or(rarest)
-                } else {
-                    rarest
-                }
-            }
+        let is_seed = peer.is_seed() && peer.reach == Reach::Direct;
+        let mut rarest = match peer.reach {
+            Reach::Direct => self.rarity.rarest(bits, peer.floor, rng),
             Reach::Relayed => {
                 let orphans = self.direct.orphans();
                 orphans.and_then(|it| self.rarity.rarest_among(bits, it, rng))
             }
         };
-        // What a floor hides of a seed's is looked at again after a moment.
-        if rarest.is_none() && peer.is_seed() && peer.reach == Reach::Direct {
-            peer.hold(now);
+        if is_seed && rarest.is_some_and(|it| self.is_coming_to_others(it.chunk)) {
+            // All that is as rare or less so has been asked of a seed by somebody, who will pass
+            // it on; what others have already is asked for now.
+            let spread = self.rarest_spread(&key);
+            if spread.is_none() && self.hold(now, key) {
+                return None;
+            }
+            rarest = spread.or(rarest);
         }
+        // What a floor hides of a seed's is looked at again after a moment.
+        if is_seed && rarest.is_none() {
+            self.hold(now, key);
+        }
+        let peer = self.peers.get_mut(&key)?;
         peer.floor = rarest.map_or(DRY, |wanted| wanted.level);
-        self.mind(key);
         rarest.map(|wanted| wanted.chunk)
+    }
+
+    /// Whether it is a seed that says what it should be asked for: it knows what it has sent to whom,
+    /// and what else we lack comes from others.
+    fn is_advised(&self, key: &PublicKey) -> bool {
+        let advises = |peer: &Peer| peer.is_advising_seed() && peer.reach == Reach::Direct;
+        self.peers.len() as u32 > self.seeds && self.peers.get(key).is_some_and(advises)
+    }
+
+    /// The rarest wanted chunk of this peer's that another has who does not have everything.
+    fn rarest_spread(&mut self, key: &PublicKey) -> Option<Wanted> {
+        let bits = self.peers.get(key)?.holds.bits();
+        self.rarity.rarest_among(bits, &self.spread, &mut self.rng)
+    }
+
+    /// Leaves a seed alone for a moment; false when that was done a short while ago.
+    fn hold(&mut self, now: Instant, key: PublicKey) -> bool {
+        let is_held = self.peers.get_mut(&key).is_some_and(|peer| peer.hold(now));
+        self.mind(key);
+        is_held
     }
 
     /// The peer to ask next, among those that may have a wanted chunk and room for it.
@@ -244,6 +253,22 @@ impl Download {
         coming
             .filter(|single| copies(&single.chunk) < COPIES)
             .collect()
+    }
+
+    /// The chunk, if it was asked of one peer only and is still to come.
+    pub(super) fn single(&self, now: Instant, chunk: ChunkIndex) -> Option<Single> {
+        let [only] = self.in_flight.get(&chunk)?.as_slice() else {
+            return None;
+        };
+        let key = *self.owners.get(only)?;
+        let mut arrivals = self.peers.get(&key)?.arrivals(now);
+        let (_, arrival) = arrivals.find(|(other, _)| *other == chunk)?;
+        Some(Single {
+            chunk,
+            len: self.content.layout.chunk_len(chunk),
+            peer: key,
+            arrival,
+        })
     }
 
     /// Peers with room for a chunk. A copy is never

@@ -104,10 +104,11 @@ impl Download {
         for chunk in ranges.into_iter().flatten() {
             let chunk = self.have.index(chunk);
             let lost = chunk.filter(|chunk| self.have.remove(*chunk));
-            if let Some(chunk) = lost.filter(|chunk| !self.selects(*chunk)) {
-                self.changes.push((chunk, Change::Missing));
-            } else if let Some(chunk) = lost {
-                self.read = 0;
+            let Some(chunk) = lost else {
+                continue;
+            };
+            self.changes.push((chunk, Change::Lost));
+            if self.selects(chunk) {
                 let wanted = self.miss(chunk);
                 for peer in self.peers.values_mut() {
                     peer.useful += u32::from(peer.holds.contains(chunk));
@@ -115,12 +116,13 @@ impl Download {
                 self.lower_floors(Lowered::These(vec![wanted]));
             }
         }
+        self.read = 0;
+        self.read_on();
     }
 
     /// Books a chunk as missing and wanted.
     pub(super) fn miss(&mut self, chunk: ChunkIndex) -> Wanted {
         self.missing.insert(chunk.value() as usize);
-        self.changes.push((chunk, Change::Missing));
         self.verified_bytes -= self.counted_bytes(chunk);
         self.want(chunk)
     }

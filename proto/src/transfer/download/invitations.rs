@@ -3,10 +3,10 @@
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
-use fixedbitset::FixedBitSet;
 use rand::Rng;
 
 use super::super::Reach;
+use super::super::availability::word;
 use super::super::peer::Peer;
 use super::{Action, Download, RequestId};
 use crate::content::ChunkIndex;
@@ -155,10 +155,6 @@ impl Download {
 
 const WORD_BITS: usize = usize::BITS as usize;
 const WORD: u32 = usize::BITS;
-
-fn word(bits: &FixedBitSet, at: usize) -> usize {
-    bits.as_slice().get(at).copied().unwrap_or(0)
-}
 
 /// The bits that are set, ascending.
 fn bits(mut word: usize) -> impl Iterator<Item = u32> {

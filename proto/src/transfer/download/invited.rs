@@ -98,6 +98,44 @@ fn a_second_copy_of_a_seed_is_not_taken_up() {
 }
 
 #[test]
+fn a_seed_is_asked_for_nothing_but_what_it_suggests_while_others_may_bring_the_rest() {
+    const NONE: [u32; 0] = [];
+    let of_seed = |steps: &mut Steps| {
+        let asked = steps.poll();
+        let of_seed = asked.into_iter().filter(|it| it.peer == key(1));
+        of_seed.map(|it| it.chunk).collect::<Vec<_>>()
+    };
+    let mut steps = Steps::new(&chunks(40));
+    steps.join(1, &[(0, 40)]);
+    steps.join(2, &[(0, 1)]);
+    assert_eq!(invite(&mut steps, 1, 39).0, Some((1, 39)));
+    assert_eq!(of_seed(&mut steps), NONE);
+    steps.tell(2, &[(5, 5)]);
+    assert_eq!(
+        of_seed(&mut steps),
+        NONE,
+        "what others have is theirs to give"
+    );
+    assert_eq!(invite(&mut steps, 1, 38).0, Some((1, 38)));
+    while of_seed(&mut steps).is_empty() {
+        assert!(steps.sleep() < Duration::from_secs(5), "not for ever");
+    }
+    // With nobody else, it is the seed that brings everything.
+    let mut steps = Steps::new(&chunks(40));
+    steps.join(1, &[(0, 40)]);
+    let (peer, run) = (
+        key(1),
+        Run {
+            start: 39,
+            count: 1,
+        },
+    );
+    let runs = vec![run];
+    steps.handle(Event::Suggested { peer, runs });
+    assert!(of_seed(&mut steps).len() > 5);
+}
+
+#[test]
 fn the_neediest_is_invited_to_what_is_rare() {
     let mut steps = Steps::new(&chunks(40));
     steps.join(1, &[(0, 40)]);

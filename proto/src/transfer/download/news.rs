@@ -18,8 +18,6 @@ use crate::id::PublicKey;
 /// has the memory for.
 const STARTED_BYTES: u32 = 128 * 1024 * 1024;
 const STARTED_CHUNKS: u32 = 32;
-/// What one peer suggests and was not asked for yet, at most.
-const SUGGESTIONS: usize = 1024;
 
 impl Download {
     pub(super) fn join(&mut self, now: Instant, key: PublicKey, (rtt, reach): (Duration, Reach)) {
@@ -103,9 +101,8 @@ impl Download {
     ) -> Result<(), OutOfRange> {
         let ranges = merge(runs, self.have.len())?;
         if let Some(peer) = self.peers.get_mut(&key) {
-            let room = SUGGESTIONS.saturating_sub(peer.suggested.len());
-            peer.suggested
-                .extend(ranges.into_iter().flatten().take(room));
+            peer.advise(ranges.into_iter().flatten());
+            self.may_ask = true;
             self.note_invitation(key);
         }
         Ok(())

@@ -61,8 +61,8 @@ impl Download {
         if next.is_empty() || !self.may_ask || !self.may_waste() {
             return None;
         }
-        let mut singles = self.singles(now);
-        singles.retain(|single| single.arrival > LATE && next.contains(&single.chunk));
+        let singles = next.iter().filter_map(|chunk| self.single(now, *chunk));
+        let singles: Vec<_> = singles.filter(|it| it.arrival > LATE).collect();
         if singles.is_empty() {
             return None;
         }

@@ -13,8 +13,9 @@ use rand::Rng;
 
 use crate::id::PublicKey;
 
-/// A suggestion that was not taken up for so long is made to another peer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The suggestions of a peer that takes up none of them for so long are made to others. A seed has
+/// dozens of neighbours, and each has its turn seldom: made to another too early, a chunk is sent twice.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a seed has suggested, and what it will.
 #[derive(Debug)]
@@ -95,12 +96,13 @@ impl Injection {
         chunks
     }
 
-    /// The peer has asked for the chunk, or will get it from another.
-    pub(super) fn taken(&mut self, peer: &PublicKey, chunk: u32) {
+    /// The peer has asked for the chunk. It has time anew for what else was suggested to it.
+    pub(super) fn taken(&mut self, now: Instant, peer: &PublicKey, chunk: u32) {
         self.heedless.remove(peer);
         self.asked.insert(*peer);
         if let Some(open) = self.open.get_mut(peer) {
             open.remove(&chunk);
+            open.values_mut().for_each(|until| *until = now + PATIENCE);
         }
     }
 
@@ -158,4 +160,29 @@ fn divisor(mut a: u32, mut b: u32) -> u32 {
         (a, b) = (b, a % b);
     }
     a
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn who_takes_its_time_keeps_what_was_suggested_to_it() {
+        let mut injection = Injection::new(3, &mut StdRng::seed_from_u64(1));
+        let (peer, now) = (PublicKey([1; 32]), Instant::now());
+        let chunks = injection.suggest(now, peer, 2, |_| true);
+        let left_after = |injection: &mut Injection, seconds| {
+            injection.expire(now + Duration::from_secs(seconds), |_| false);
+            injection.left()
+        };
+        assert_eq!(left_after(&mut injection, 8), 1);
+        injection.taken(now + Duration::from_secs(8), &peer, chunks[0]);
+        assert_eq!(left_after(&mut injection, 17), 1);
+        assert_eq!(left_after(&mut injection, 18), 2, "silent for too long");
+        let again = injection.suggest(now, PublicKey([2; 32]), 1, |_| true);
+        assert_eq!(again, chunks[1..]);
+    }
 }

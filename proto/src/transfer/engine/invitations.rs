@@ -20,6 +20,8 @@ const REST: Duration = Duration::from_millis(20);
 /// Who took no heed is not invited again for so long, twice as long each time.
 const FIRST_SULK: Duration = Duration::from_millis(100);
 const DOUBLINGS: u32 = 5;
+/// After this it is forgotten that somebody took no heed.
+const MEMORY: Duration = Duration::from_secs(60);
 
 /// What is known of a peer that was invited.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,8 @@ struct Invitation {
 pub(super) struct Invitations {
     made: BTreeMap<PublicKey, Invitation>,
     open: usize,
+    /// No invitation is over before.
+    none_over_before: Option<Instant>,
     /// When to look for somebody again, after there was nobody.
     rest: Option<Instant>,
     /// Whether anything has happened since there was nobody.
@@ -81,6 +85,8 @@ impl Invitations {
         };
         self.made.insert(peer, invitation);
         self.open += 1;
+        let first = self.none_over_before.into_iter().chain([until]);
+        self.none_over_before = first.min();
     }
 
     /// A peer asked for something, or is gone.
@@ -90,8 +96,13 @@ impl Invitations {
         }
     }
 
-    /// Books what was not taken up.
+    /// Books what was not taken up, and forgets what was not long ago.
     pub(super) fn expire(&mut self, now: Instant) {
+        if self.none_over_before.is_none_or(|at| now < at) {
+            return;
+        }
+        self.made
+            .retain(|_, it| it.is_open || now < it.until + MEMORY);
         let over = |invitation: &&mut Invitation| invitation.is_open && invitation.until <= now;
         for invitation in self.made.values_mut().filter(over) {
             invitation.is_open = false;
@@ -100,12 +111,13 @@ impl Invitations {
             self.open -= 1;
             self.is_news = true;
         }
+        let open = self.made.values().filter(|it| it.is_open);
+        self.none_over_before = open.map(|it| it.until).min();
     }
 
     /// When an invitation will be over, or somebody is to be looked for, if there is room for another.
     pub(super) fn deadline(&self, has_room: bool) -> Option<Instant> {
-        let open = self.made.values().filter(|it| it.is_open);
         let rest = self.rest.filter(|_| has_room && self.is_news);
-        open.map(|it| it.until).chain(rest).min()
+        self.none_over_before.into_iter().chain(rest).min()
     }
 }

@@ -19,8 +19,9 @@ use crate::transfer::{self, Download};
 const FIRST_BYTES: u32 = 1024 * 1024;
 /// How long it must have been untrue that somebody has all that we lack before peers are told.
 const UNSUPPLIED_DELAY: Duration = Duration::from_millis(250);
-/// Suggestions that a peer has open, beside as many as it waits for.
-const MIN_SUGGESTIONS: usize = 4;
+/// Suggestions that a peer has open, beside as many as it waits for. Until it asks, nobody else brings
+/// these chunks into the swarm.
+const MIN_SUGGESTIONS: usize = 2;
 
 /// One open share.
 #[derive(Debug)]
@@ -127,8 +128,8 @@ impl Share {
     }
 
     /// A peer has asked us for a chunk.
-    pub(super) fn asked(&mut self, peer: PublicKey, chunk: ChunkIndex) {
-        self.injection.taken(&peer, chunk.value());
+    pub(super) fn asked(&mut self, now: Instant, peer: PublicKey, chunk: ChunkIndex) {
+        self.injection.taken(now, &peer, chunk.value());
         self.unadvised.push(peer);
     }
 
@@ -170,6 +171,7 @@ impl Share {
             match change {
                 Change::Asked => self.pending.started(now, chunk.value()),
                 Change::Had => self.pending.have(now, chunk.value()),
+                Change::Lost => self.pending.forgotten(now, chunk.value()),
                 Change::Missing => self.pending.lost(now, chunk.value()),
             }
         }
