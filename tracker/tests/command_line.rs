@@ -1,10 +1,5 @@
 //! The program `tracker` as scripts see it when it does not start.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests; a panic is a failed test"
-)]
-
 use std::process::Command;
 
 #[test]
