@@ -154,7 +154,7 @@ pub(crate) struct DaemonArgs {
     #[arg(value_name = "TRACKER:PORT[#KEY]")]
     pub(crate) tracker: TrackerArg,
     /// UDP address and port for other peers [default: any address, a port of its own]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     pub(crate) listen: Option<SocketAddr>,
     /// Never talk to peers through the tracker, even where there is no direct path
     #[arg(long, conflicts_with = "relay_only")]
@@ -172,12 +172,8 @@ pub(crate) struct DaemonArgs {
     /// Do not ask the router to let peers in (PCP, NAT-PMP, UPnP)
     #[arg(long)]
     pub(crate) no_port_mapping: bool,
-    /// Send at most so many bits per second, headers included [default: as it was the last time]
-    #[arg(long, value_name = "off|RATE", value_parser = limit)]
-    pub(crate) up: Option<Limit>,
-    /// Receive at most so many bits per second, headers included [default: as it was the last time]
-    #[arg(long, value_name = "off|RATE", value_parser = limit)]
-    pub(crate) down: Option<Limit>,
+    #[command(flatten)]
+    pub(crate) rates: RateArgs,
     /// Leave links to whatever else is on them [default: as it was the last time]
     #[arg(long)]
     pub(crate) background: bool,
@@ -191,12 +187,8 @@ pub(crate) struct LimitArgs {
     /// Number of the daemon, 0 to 65535
     #[arg(value_parser = daemon_number)]
     pub(crate) idx: u16,
-    /// Send at most so many bits per second, headers included: off, 20M, 500k
-    #[arg(long, value_name = "off|RATE", value_parser = limit)]
-    pub(crate) up: Option<Limit>,
-    /// Receive at most so many bits per second, headers included
-    #[arg(long, value_name = "off|RATE", value_parser = limit)]
-    pub(crate) down: Option<Limit>,
+    #[command(flatten)]
+    pub(crate) rates: RateArgs,
     /// Of this share alone: content id, its beginning, or a name, as `client status` shows them
     #[arg(long, value_name = "NAME", conflicts_with_all = ["background", "lan_unlimited"])]
     pub(crate) share: Option<String>,
@@ -209,6 +201,30 @@ pub(crate) struct LimitArgs {
     /// Print one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// How fast a daemon may be in each direction.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct RateArgs {
+    /// Send at most so many bits per second, headers included: off, 20M, 500k [default: as it was]
+    #[arg(long, value_name = "off|RATE", value_parser = limit)]
+    pub(crate) up: Option<Limit>,
+    /// Receive at most so many bits per second, headers included [default: as it was]
+    #[arg(long, value_name = "off|RATE", value_parser = limit)]
+    pub(crate) down: Option<Limit>,
+}
+
+impl RateArgs {
+    /// What the daemon is asked of one share, or of all.
+    fn request(self, share: Option<String>) -> LimitRequest {
+        LimitRequest {
+            share,
+            up_bits_per_s: self.up.map(Limit::bits_per_s),
+            down_bits_per_s: self.down.map(Limit::bits_per_s),
+            background: None,
+            lan_unlimited: None,
+        }
+    }
 }
 
 /// On or off.
@@ -225,11 +241,9 @@ impl LimitArgs {
     pub(crate) fn request(self) -> LimitRequest {
         let is_on = |switch| switch == Switch::On;
         LimitRequest {
-            share: self.share,
-            up_bits_per_s: self.up.map(Limit::bits_per_s),
-            down_bits_per_s: self.down.map(Limit::bits_per_s),
             background: self.background.map(is_on),
             lan_unlimited: self.lan_unlimited.map(is_on),
+            ..self.rates.request(self.share)
         }
     }
 }
@@ -261,7 +275,7 @@ pub(crate) struct DownloadArgs {
     #[arg(value_parser = daemon_number)]
     pub(crate) idx: u16,
     /// Stop watching when nothing arrives for so long; the download itself goes on
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) timeout: Option<u64>,
     #[command(flatten)]
     pub(crate) pick: PickArgs,
@@ -321,11 +335,9 @@ impl DaemonArgs {
     /// How fast it may send and receive, where that is said.
     pub(crate) fn limits(&self) -> LimitRequest {
         LimitRequest {
-            share: None,
-            up_bits_per_s: self.up.map(Limit::bits_per_s),
-            down_bits_per_s: self.down.map(Limit::bits_per_s),
             background: self.background.then_some(true),
             lan_unlimited: self.lan_unlimited.then_some(true),
+            ..self.rates.request(None)
         }
     }
 
@@ -368,6 +380,16 @@ fn relay_rate(text: &str) -> Result<RelayRate, String> {
     warren_proto::swarm::parsed_rate(text).map(RelayRate)
 }
 
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let expected = "expected ADDR:PORT, for example 0.0.0.0:4000 or [::]:4000";
+    text.parse().map_err(|_| expected.to_owned())
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let expected = "expected whole seconds, for example 60";
+    text.parse().map_err(|_| expected.to_owned())
+}
+
 fn daemon_number(text: &str) -> Result<u16, String> {
     let expected = "the number of the daemon, 0 to 65535, belongs here";
     text.parse().map_err(|_| expected.to_owned())
@@ -387,6 +409,10 @@ pub(crate) struct TrackerArg {
 pub(crate) enum TrackerArgError {
     #[error("it is not host:port, such as tracker.example:59000 or [2001:db8::1]:59000")]
     Address,
+    #[error(
+        "its port is 0, at which nobody listens; the tracker prints the one it has, such as 59000"
+    )]
+    Port,
     #[error("its key is wrong: {0}")]
     Key(ParseIdError),
 }
@@ -400,6 +426,9 @@ impl FromStr for TrackerArg {
             None => (text.trim(), None),
         };
         let address: HostPort = address.parse().map_err(|_| TrackerArgError::Address)?;
+        if address.port == 0 {
+            return Err(TrackerArgError::Port);
+        }
         let pin = pin
             .map(str::parse)
             .transpose()
@@ -485,6 +514,7 @@ mod tests {
             "daemon 1",
             "daemon 1 tracker.example",
             "daemon 1 tracker.example:70000",
+            "daemon 1 127.0.0.1:0",
             "daemon 1 tracker.example:59000 --no-relay --relay-only",
             "daemon 1 tracker.example:59000 --relay-for-swarm 20M --relay-only",
             "daemon 1 tracker.example:59000 --relay-for-swarm much",
@@ -494,6 +524,8 @@ mod tests {
             "limit",
             "limit 1 --up",
             "limit 1 --down 0",
+            "limit 1 --down 99999999999G",
+            "download film.p2p 1 --timeout soon",
             "limit 1 --background perhaps",
             "limit 1 --share film.mkv --background on",
             "register film.mkv",
@@ -504,6 +536,25 @@ mod tests {
             "fetch film.p2p 1",
         ] {
             assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_an_example_of_what_is_right() {
+        for (line, example) in [
+            ("download film.p2p 1 --timeout soon", "example 60"),
+            ("download film.p2p 1 --timeout=-1", "example 60"),
+            ("limit 1 --up much", "example 100M"),
+            ("limit 1 --up 1k", "the least is 64k"),
+            ("limit 1 --up 99999999999G", "at most 1000G"),
+            ("daemon 1 t:1 --relay-for-swarm much", "example 100M"),
+            ("daemon 1 tracker.example", "such as tracker.example:59000"),
+            ("daemon 1 127.0.0.1:0", "its port is 0"),
+            ("daemon 1 t:1 --listen 4000", "example 0.0.0.0:4000"),
+            ("status one", "0 to 65535"),
+        ] {
+            let error = parse(line).unwrap_err().to_string();
+            assert!(error.contains(example), "{line}: {error}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The live line of a register or a download.
 //!
 //! On a terminal one line that redraws itself; elsewhere a plain line a second at most, and only
-//! when it says something new; with `--json` every event as it is.
+//! when it says something new; with `--json` every event as it is, but no two in a row that say the same.
 
 use std::{
     env,
@@ -27,7 +27,9 @@ pub(crate) struct Live {
 }
 
 enum Display {
-    Json,
+    Json {
+        last: Option<Progress>,
+    },
     Bar(ProgressBar),
     Lines {
         shown: Option<Instant>,
@@ -39,7 +41,7 @@ impl Live {
     /// Shows progress of `name` in the way `output` and the terminal want it.
     pub(crate) fn new(name: impl Into<String>, output: Output) -> Self {
         let display = if output.json() {
-            Display::Json
+            Display::Json { last: None }
         } else if io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|t| t != "dumb") {
             Display::Bar(bar())
         } else {
@@ -61,7 +63,12 @@ impl Live {
     /// When stdout is closed, with `--json`.
     pub(crate) fn show(&mut self, progress: Progress, now: Instant) -> Result<(), ApiError> {
         match &mut self.display {
-            Display::Json => return self.output.event(&Event::Progress(progress)),
+            Display::Json { last } => {
+                if last.as_ref() != Some(&progress) {
+                    *last = Some(progress.clone());
+                    return self.output.event(&Event::Progress(progress));
+                }
+            }
             Display::Bar(bar) => {
                 bar.set_length(progress.bytes.max(1));
                 bar.set_position(progress.verified_bytes);

@@ -52,7 +52,7 @@ impl Named {
 /// Reads a `.p2p` file, or a link with whatever blanks were copied along.
 ///
 /// # Errors
-/// Exit code 2 for a malformed link or a folder, 6 for a damaged `.p2p`, 7 for one that cannot be
+/// Exit code 2 for a folder, 6 for a damaged link or `.p2p`, 7 for a file that cannot be
 /// read, 9 for one that does not exist.
 pub(crate) fn read(argument: &OsStr) -> Result<Named, ApiError> {
     if let Some(text) = argument
@@ -172,7 +172,7 @@ mod tests {
             let error = read(OsStr::new(text)).err().unwrap();
             assert_eq!(
                 (error.code.as_str(), error.exit),
-                ("malformed_link", exit::USAGE)
+                ("malformed_link", exit::VERIFICATION_FAILED)
             );
         }
     }

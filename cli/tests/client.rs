@@ -169,7 +169,7 @@ fn a_manifest_that_is_cut_lengthened_or_changed_is_exit_6() {
 }
 
 #[test]
-fn a_malformed_link_is_exit_2() {
+fn a_damaged_link_is_exit_6_as_a_damaged_p2p_is() {
     let place = Place::new();
     let good = link().to_string();
     for bad in [
@@ -180,12 +180,12 @@ fn a_malformed_link_is_exit_2() {
     ] {
         check(
             &place.client(&["inspect", bad]),
-            2,
+            6,
             "hint: Copy the whole link",
         );
         check(
             &place.client(&["download", bad, "7"]),
-            2,
+            6,
             "hint: Copy the whole link",
         );
     }

@@ -58,6 +58,17 @@ async fn json_is_every_event_as_the_daemon_sent_it() {
 }
 
 #[tokio::test]
+async fn json_says_nothing_twice_in_a_row() {
+    let events = vec![waiting(), waiting(), done()];
+    let daemon = Daemon::start(events);
+    let output = daemon
+        .client(&["download", &daemon.manifest(), "7", "--json"])
+        .await;
+    let lines = [waiting(), done()].map(|event| event.to_json() + "\n");
+    check(&output, 0, &lines.concat());
+}
+
+#[tokio::test]
 async fn a_download_says_that_it_waits_and_prints_where_the_content_is() {
     let daemon = Daemon::start(vec![waiting(), done()]);
     let output = daemon.client(&["download", &daemon.manifest(), "7"]).await;

@@ -16,6 +16,10 @@ use tracing_subscriber::EnvFilter;
 use warren_net::raise_open_files;
 use warren_tracker::{AltAddress, Config, DEFAULT_PORT, StartError, Tracker, outward_ip};
 
+/// Exit codes: the command line is none, or the tracker does not start.
+const USAGE: u8 = 2;
+const FAILURE: u8 = 1;
+
 /// The rendezvous server of a Warren swarm.
 ///
 /// Daemons meet through it; no content and no name ever reaches it. Needs no arguments.
@@ -54,13 +58,17 @@ struct Args {
     #[arg(long, value_name = "DIR", env = "WARREN_HOME")]
     home: Option<PathBuf>,
 
-    /// Print one line of JSON instead of text
+    /// Print one line of JSON instead of text, errors included
     #[arg(long)]
     json: bool,
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return refuse(&error),
+    };
+    let json = args.json;
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()))
         .with_writer(io::stderr)
@@ -68,9 +76,28 @@ fn main() -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&error);
-            ExitCode::FAILURE
+            report(&error, json);
+            ExitCode::from(FAILURE)
         }
+    }
+}
+
+/// Ends on a command line that is not one, or that asks for help.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let asked = !error.use_stderr();
+    if !asked && std::env::args_os().any(|arg| arg == "--json") {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(message);
+        print_error("usage", USAGE, message, "See tracker --help.");
+    } else {
+        // Nothing can be said when the terminal is gone.
+        let _ = error.print();
+    }
+    if asked {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(USAGE)
     }
 }
 
@@ -224,16 +251,34 @@ fn reachable(listen: &[SocketAddr]) -> SocketAddr {
 }
 
 /// The chain of causes in one line, then what to do.
-fn report(error: &anyhow::Error) {
+fn report(error: &anyhow::Error, json: bool) {
+    let hint = error
+        .downcast_ref::<StartError>()
+        .and_then(StartError::hint);
+    if json {
+        let (message, hint) = (format!("{error:#}"), hint.unwrap_or_default());
+        return print_error("not_started", FAILURE, &message, &hint);
+    }
     let mut err = io::stderr().lock();
     // Standard error may be closed; then there is nobody to tell.
     let _ = writeln!(err, "error: {error:#}");
-    if let Some(hint) = error
-        .downcast_ref::<StartError>()
-        .and_then(StartError::hint)
-    {
+    if let Some(hint) = hint {
         let _ = writeln!(err, "hint: {hint}");
     }
+}
+
+/// As the client says it with `--json`.
+fn print_error(code: &str, exit: u8, message: &str, hint: &str) {
+    let line = serde_json::json!({
+        "v": 1,
+        "type": "error",
+        "code": code,
+        "exit": exit,
+        "message": message,
+        "hint": hint,
+    });
+    // When standard output is gone, the exit code is all that is left to say it with.
+    let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
 #[cfg(test)]

@@ -199,8 +199,8 @@ impl State {
     pub(crate) fn expire(&self, now: Instant) {
         self.relay.expire(now);
         let mut tables = self.lock();
-        let departures = tables.swarms.expire(now);
-        tables.tell_all(departures.news);
+        let news = tables.swarms.expire(now);
+        tables.tell_all(news);
     }
 
     /// How long a daemon should wait before it connects again after a loss, so that all of them
@@ -237,8 +237,8 @@ impl Tables {
             self.introducer.moved(peer);
         }
         self.introducer.forget(peer);
-        let departures = self.swarms.disconnect(peer);
-        self.tell_all(departures.news);
+        let news = self.swarms.disconnect(peer);
+        self.tell_all(news);
         Some(session)
     }
 
@@ -280,8 +280,8 @@ impl Tables {
     }
 
     fn leave(&mut self, peer: PublicKey, swarm: SwarmId) {
-        let departures = self.swarms.leave(swarm, peer);
-        self.tell_all(departures.news);
+        let news = self.swarms.leave(swarm, peer);
+        self.tell_all(news);
     }
 
     fn introduce_on_request(

@@ -7,20 +7,18 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
-use std::time::Duration;
 
-use tokio::time::timeout;
-
-use warren_net::{
-    Connection, Endpoint, Expect, FrameReader, FrameWriter, Identity, Profile, Protocol,
-};
+use warren_net::Identity;
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::swarm::Shape;
 use warren_proto::wire::{
-    Bounded, FromTracker, Hello, MemberState, NatFiltering, NatMapping, Paths, ToTracker,
+    Bounded, FromTracker, MemberState, NatFiltering, NatMapping, Paths, ToTracker,
 };
 use warren_tracker::{Config, Tracker};
+
+mod common;
+
+use common::{Session, any, within};
 
 const SWARM: SwarmId = SwarmId([7; 32]);
 
@@ -57,7 +55,7 @@ async fn members_of_a_large_swarm_have_a_few_neighbours_each_that_are_all_of_one
         gone.drain().await;
     }
     for gone in daemons.drain(..4).collect::<Vec<_>>() {
-        gone.connection.close(0, "");
+        gone.session.connection.close(0, "");
         let left = |daemons: &[Daemon]| daemons.iter().any(|it| it.known.contains(&gone.key));
         within(async {
             while left(&daemons) {
@@ -180,21 +178,10 @@ fn start() -> Running {
     }
 }
 
-fn any() -> SocketAddr {
-    "127.0.0.1:0".parse().unwrap()
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(10), future).await.unwrap()
-}
-
 /// Speaks the daemon's side of the protocol, and keeps what it is told.
 struct Daemon {
     key: PublicKey,
-    connection: Connection,
-    _endpoint: Endpoint,
-    writer: FrameWriter,
-    reader: FrameReader,
+    session: Session,
     /// Members that it should be connected to.
     known: BTreeSet<PublicKey>,
     /// Those it was introduced to.
@@ -204,27 +191,13 @@ struct Daemon {
 impl Daemon {
     async fn connect(tracker: &Running, (mapping, filtering): (NatMapping, NatFiltering)) -> Self {
         let identity = Identity::generate().unwrap();
-        let endpoint = Endpoint::bind(any(), &identity, &[], Profile::Daemon).unwrap();
-        let tracker = &tracker.tracker;
-        let expect = Expect::Key(tracker.key());
-        let connecting = endpoint.connect(tracker.local_addrs()[0], Protocol::Tracker, expect);
-        let connection = within(connecting).await.unwrap();
-        let (send, receive) = connection.quinn().open_bi().await.unwrap();
+        let session = Session::connect(&tracker.tracker, &identity).await;
         let mut daemon = Self {
             key: identity.public_key(),
-            connection,
-            _endpoint: endpoint,
-            writer: FrameWriter::new(send),
-            reader: FrameReader::new(receive),
+            session,
             known: BTreeSet::new(),
             met: BTreeSet::new(),
         };
-        daemon
-            .say(&ToTracker::Hello(Hello {
-                version: 1,
-                features: 0,
-            }))
-            .await;
         daemon
             .say(&ToTracker::Situation {
                 candidates: Bounded::new(),
@@ -237,12 +210,12 @@ impl Daemon {
     }
 
     async fn say(&mut self, message: &ToTracker) {
-        self.writer.send(message).await.unwrap();
+        self.session.writer.send(message).await.unwrap();
     }
 
     /// Takes in what is said next, and returns it.
     async fn hear(&mut self) -> FromTracker {
-        let said = within(self.reader.recv()).await.unwrap().unwrap();
+        let said = within(self.session.reader.recv()).await.unwrap().unwrap();
         match &said {
             FromTracker::Joined { member, .. } => drop(self.known.insert(member.peer)),
             FromTracker::Left { peer, .. } => drop(self.known.remove(peer)),

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use warren_net::{
     Endpoint, Expect, Identity, Link, LinkReader, LinkWriter, Profile, Protocol, RelayBatch,
@@ -27,14 +26,15 @@ use warren_proto::wire::{
 };
 use warren_tracker::{Config, RelayCounts, Tracker};
 
+mod common;
+
+use common::{any, within};
+
 const SWARM: SwarmId = SwarmId([7; 32]);
 const RATE: u64 = 100_000_000;
 
 /// Close code for who has moved.
 const MOVED: u64 = 4;
-
-/// What takes the longest to say something here.
-const DEADLINE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn two_that_were_introduced_reach_each_other_by_udp_and_by_tcp() {
@@ -432,14 +432,6 @@ async fn until(is_so: impl Fn() -> bool) {
         }
     };
     within(waiting).await;
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(DEADLINE, future).await.unwrap()
-}
-
-fn any() -> SocketAddr {
-    "127.0.0.1:0".parse().unwrap()
 }
 
 struct Running {

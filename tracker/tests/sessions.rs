@@ -7,20 +7,19 @@
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
 
-use tokio::time::timeout;
-
-use warren_net::{
-    Connection, Endpoint, Expect, FrameReader, FrameWriter, Identity, Profile, Protocol,
-};
+use warren_net::Identity;
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::swarm::Shape;
 use warren_proto::wire::{
-    Bounded, FromTracker, Hello, Member, MemberState, NatFiltering, NatMapping, Paths, Rendezvous,
+    Bounded, FromTracker, Member, MemberState, NatFiltering, NatMapping, Paths, Rendezvous,
     Technique, ToTracker,
 };
 use warren_tracker::{Config, StartError, Tracker};
+
+mod common;
+
+use common::{Session, any, within};
 
 const SWARM: SwarmId = SwarmId([7; 32]);
 
@@ -34,7 +33,7 @@ const HARD: NatMapping = NatMapping::Sequential { step: 1 };
 async fn hello_and_welcome_come_first() {
     let tracker = start(Some("tracker.example.org:59000"));
     let daemon = Daemon::connect(&tracker).await;
-    match daemon.welcome {
+    match daemon.session.welcome {
         FromTracker::Welcome {
             observed,
             ref public,
@@ -43,7 +42,7 @@ async fn hello_and_welcome_come_first() {
             ..
         } => {
             assert_eq!(alternate, None);
-            assert_eq!(observed.port(), daemon.endpoint.local_addr().port());
+            assert_eq!(observed.port(), daemon.session.endpoint.local_addr().port());
             assert_eq!(public.as_deref(), Some("tracker.example.org:59000"));
             assert!(announce_interval_s > 0);
         }
@@ -108,8 +107,14 @@ async fn an_announce_can_ask_for_introductions() {
     assert_eq!(for_first.swarm, SWARM);
     // Everybody is on loopback, the tracker too, so that is where they may be sent.
     let at = |rendezvous: &Rendezvous| rendezvous.candidates[0].address;
-    assert_eq!(at(&for_first).port(), second.endpoint.local_addr().port());
-    assert_eq!(at(&for_second).port(), first.endpoint.local_addr().port());
+    assert_eq!(
+        at(&for_first).port(),
+        second.session.endpoint.local_addr().port()
+    );
+    assert_eq!(
+        at(&for_second).port(),
+        first.session.endpoint.local_addr().port()
+    );
 }
 
 #[tokio::test]
@@ -153,7 +158,7 @@ async fn who_disconnects_has_left() {
     let mut goes = Daemon::connect(&tracker).await;
     goes.announce(MemberState::Leech, 0).await;
     let gone = goes.key;
-    goes.connection.close(0, "");
+    goes.session.connection.close(0, "");
     assert!(matches!(stays.next().await, FromTracker::Joined { .. }));
     assert_eq!(
         stays.next().await,
@@ -202,7 +207,7 @@ async fn a_second_connection_of_a_daemon_replaces_the_first_and_is_a_newcomer() 
     first.announce(MemberState::Leech, 0).await;
     let mut second = Daemon::connect_as(&tracker, &identity).await;
     assert!(matches!(
-        first.connection.closed().await,
+        first.session.connection.closed().await,
         quinn::ConnectionError::ApplicationClosed(close) if close.error_code == 3u32.into()
     ));
     let left = FromTracker::Left {
@@ -259,9 +264,15 @@ async fn who_breaks_the_protocol_is_disconnected_and_the_others_are_not() {
     let mut well_behaved = Daemon::connect(&tracker).await;
     let mut broken = Daemon::connect(&tracker).await;
     let garbage = [0xff; 64];
-    broken.writer.stream().write_all(&garbage).await.unwrap();
+    broken
+        .session
+        .writer
+        .stream()
+        .write_all(&garbage)
+        .await
+        .unwrap();
     assert!(matches!(
-        broken.connection.closed().await,
+        broken.session.connection.closed().await,
         quinn::ConnectionError::ApplicationClosed(close) if close.error_code == 1u32.into()
     ));
     assert_eq!(
@@ -281,7 +292,7 @@ async fn the_key_outlives_a_restart_and_a_shutdown_is_told() {
     let key = tracker.key();
     within(tracker.shutdown()).await;
     assert!(matches!(
-        within(daemon.connection.closed()).await,
+        within(daemon.session.connection.closed()).await,
         quinn::ConnectionError::ApplicationClosed(close) if close.error_code == 0u32.into()
     ));
     let again = Tracker::start(config(home.path(), None)).unwrap();
@@ -307,7 +318,7 @@ async fn a_second_address_is_told_to_those_of_its_family() {
             _home: home,
         };
         let daemon = Daemon::connect(&running).await;
-        match daemon.welcome {
+        match daemon.session.welcome {
             FromTracker::Welcome { alternate, .. } => assert_eq!(alternate, expected, "{second}"),
             ref other => panic!("{other:?}"),
         }
@@ -498,22 +509,10 @@ async fn meet(first: &mut Daemon, second: &mut Daemon) -> [u8; 10] {
     id
 }
 
-fn any() -> SocketAddr {
-    "127.0.0.1:0".parse().unwrap()
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(10), future).await.unwrap()
-}
-
 /// Speaks the daemon's side of the protocol, and nothing else.
 struct Daemon {
     key: PublicKey,
-    endpoint: Endpoint,
-    connection: Connection,
-    writer: FrameWriter,
-    reader: FrameReader,
-    welcome: FromTracker,
+    session: Session,
     /// News that came while something else was waited for.
     news: VecDeque<FromTracker>,
 }
@@ -524,38 +523,15 @@ impl Daemon {
     }
 
     async fn connect_as(tracker: &Running, identity: &Identity) -> Self {
-        let endpoint = Endpoint::bind(any(), identity, &[], Profile::Daemon).unwrap();
-        let tracker = &tracker.tracker;
-        let expect = Expect::Key(tracker.key());
-        let connecting = endpoint.connect(tracker.local_addrs()[0], Protocol::Tracker, expect);
-        let connection = within(connecting).await.unwrap();
-        let (send, receive) = connection.quinn().open_bi().await.unwrap();
-        let mut writer = FrameWriter::new(send);
-        let mut reader = FrameReader::new(receive);
-        writer
-            .send(&ToTracker::Hello(Hello {
-                version: 1,
-                features: 0,
-            }))
-            .await
-            .unwrap();
-        let hello = within(reader.recv()).await.unwrap();
-        assert!(matches!(hello, Some(FromTracker::Hello(_))), "{hello:?}");
-        let welcome = within(reader.recv()).await.unwrap().unwrap();
-        let (key, news) = (identity.public_key(), VecDeque::new());
         Self {
-            key,
-            endpoint,
-            connection,
-            writer,
-            reader,
-            welcome,
-            news,
+            key: identity.public_key(),
+            session: Session::connect(&tracker.tracker, identity).await,
+            news: VecDeque::new(),
         }
     }
 
     async fn say(&mut self, message: &ToTracker) {
-        self.writer.send(message).await.unwrap();
+        self.session.writer.send(message).await.unwrap();
     }
 
     async fn next(&mut self) -> FromTracker {
@@ -566,7 +542,7 @@ impl Daemon {
     }
 
     async fn receive(&mut self) -> FromTracker {
-        within(self.reader.recv()).await.unwrap().unwrap()
+        within(self.session.reader.recv()).await.unwrap().unwrap()
     }
 
     /// Announces and returns seeds, leeches and the sample.

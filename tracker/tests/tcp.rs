@@ -7,12 +7,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -27,6 +25,10 @@ use warren_proto::wire::{
     FromTracker, Hello, LinkFrame, MemberState, Rendezvous, ToTracker, encode,
 };
 use warren_tracker::{Config, StartError, Tracker};
+
+mod common;
+
+use common::{any, within};
 
 const SWARM: SwarmId = SwarmId([7; 32]);
 
@@ -231,14 +233,6 @@ fn config(home: &std::path::Path, tcp_listen: Vec<SocketAddr>) -> Config {
         shape: Shape::default(),
         home: home.to_owned(),
     }
-}
-
-fn any() -> SocketAddr {
-    "127.0.0.1:0".parse().unwrap()
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(30), future).await.unwrap()
 }
 
 /// A TLS client that says what it likes.

@@ -185,7 +185,7 @@ fn a_folder_for_downloads_that_is_a_file_is_exit_7() {
 }
 
 #[test]
-fn a_malformed_link_is_exit_2_and_the_daemon_answers_still() {
+fn a_damaged_link_is_exit_6_and_the_daemon_answers_still() {
     let swarm = Swarm::start();
     let ours = swarm.daemon(1);
     let registered = ours.register(&swarm.file("film.mkv", 10, 7));
@@ -200,10 +200,10 @@ fn a_malformed_link_is_exit_2_and_the_daemon_answers_still() {
         str::from_utf8(&changed).unwrap(),
     ] {
         let ran = swarm.client(&["download", bad, "1"]);
-        ran.expect_error(2, "");
+        ran.expect_error(6, "");
         let text = bad.to_owned();
         let answer = ours.post_download(Source::Link { text });
-        assert!(answer.contains(r#""exit":2"#), "{answer}");
+        assert!(answer.contains(r#""exit":6"#), "{answer}");
     }
     ours.client(&["status"]).expect(0);
 }

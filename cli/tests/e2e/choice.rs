@@ -20,10 +20,7 @@ fn only_what_is_picked_comes_and_later_only_the_rest() {
 
     let options = ["--only", "films/one.bin", "--only", "notes/"];
     let done = theirs.download_with(&registered.manifest, &options).done();
-    let counts = FileCounts {
-        selected: 11,
-        of: 33,
-    };
+    let counts = of_many(11);
     assert_eq!(done.files, Some(counts));
     assert_eq!(done.bytes, 2 * MIB + 10 * SMALL);
     let arrived = Path::new(&done.path);
@@ -114,10 +111,7 @@ fn a_pattern_that_means_nothing_is_refused_and_nothing_is_begun() {
     theirs
         .select(&registered.content_id, &["--only", "films/one.bin"])
         .expect(0);
-    let counts = FileCounts {
-        selected: 1,
-        of: 33,
-    };
+    let counts = of_many(1);
     seeding(&theirs, &registered.content_id, Some(counts));
     check_files(&theirs.downloads().join("things"), &folder, |path| {
         path == "films/one.bin"
@@ -139,10 +133,7 @@ fn a_link_keeps_what_was_picked_until_it_knows_the_files() {
     theirs.restart();
     let mut ours = ours;
     ours.restart();
-    let counts = FileCounts {
-        selected: 10,
-        of: 33,
-    };
+    let counts = of_many(10);
     seeding(&theirs, &registered.content_id, Some(counts));
     check_files(&theirs.downloads().join("things"), &folder, |path| {
         path.starts_with("notes/")
@@ -258,6 +249,11 @@ fn a_complete_share_that_is_removed_keeps_its_files_and_nothing_else() {
     theirs.client(&["remove", "things"]).expect(0);
     check_files(Path::new(&done.path), &folder, |path| path == "notes/1");
     assert_nothing_left(&theirs);
+}
+
+/// So many of them.
+fn of_many(selected: u64) -> FileCounts {
+    FileCounts { selected, of: 33 }
 }
 
 /// Three films and thirty small files that share chunks; and how many bytes that is.

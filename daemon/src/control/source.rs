@@ -21,7 +21,7 @@ impl Source {
     /// Reads the manifest or the link.
     ///
     /// # Errors
-    /// Exit code 6 for a manifest that is damaged or contradicts itself, 2 for a link that is none.
+    /// Exit code 6 for a manifest or a link that is damaged or contradicts itself, 2 for what is no link.
     pub fn parse(&self) -> Result<Parsed, ApiError> {
         match self {
             Source::Manifest { bytes } => {
@@ -71,6 +71,12 @@ impl From<&LinkError> for ApiError {
             LinkError::Version(_) => "Install a newer version of this program.",
             _ => "Copy the whole link, from p2p: to its last character.",
         };
-        ApiError::caused("malformed_link", exit::USAGE, error, hint)
+        let exit = match error {
+            LinkError::NotALink | LinkError::TooLong => exit::USAGE,
+            LinkError::Damaged | LinkError::Version(_) | LinkError::Malformed => {
+                exit::VERIFICATION_FAILED
+            }
+        };
+        ApiError::caused("malformed_link", exit, error, hint)
     }
 }

@@ -45,7 +45,7 @@ use warren_proto::id::{PublicKey, RelayId};
 use counters::Counters;
 pub use counters::SocketCounters;
 pub use extra::Via;
-use extra::{Extra, Extras};
+use extra::{Extra, Extras, Heard};
 pub(crate) use ids::LocalIds;
 use inbox::{Arrival, Inbox};
 use meter::Meter;
@@ -82,7 +82,7 @@ pub struct Socket {
     local_ids: LocalIds,
     routes: Routes,
     counters: Arc<Counters>,
-    meter: Meter,
+    meter: Arc<Meter>,
 }
 
 impl Socket {
@@ -125,23 +125,23 @@ impl Socket {
         let local = canonical(io.local_addr()?);
         let segments = MAX_RECEIVE_BYTES.div_ceil(usize::from(payload_bytes).max(1));
         let local_ids = ids(local);
-        let (taker, counters) = <(Arc<Taker>, Arc<Counters>)>::default();
-        let extras = Extras::new(local, Arc::clone(&taker), Arc::clone(&counters));
+        let heard = Heard::default();
+        let extras = Extras::new(local, heard.clone());
         Ok(Arc::new(Self {
             receive_segments: segments.min(state.gro_segments()).max(1),
             io,
             state,
             state_named,
             local,
-            taker,
+            taker: heard.taker,
             relay_taker: Mutex::new(None),
             inbox: Inbox::default(),
             extras,
             turn: AtomicUsize::new(0),
             routes: Routes::new(unsolicited, local_ids.clone()),
             local_ids,
-            counters,
-            meter: Meter::default(),
+            counters: heard.counters,
+            meter: heard.meter,
         }))
     }
 

@@ -4,6 +4,7 @@
 //! alone which pairs can; exactly those must.
 
 mod guessing;
+mod pair;
 mod scenario;
 
 use std::net::SocketAddr;

@@ -120,11 +120,13 @@ impl Distance {
         self.fewest = self.fewest.into_iter().chain(hops).min();
     }
 
-    /// How far primers may go, as far as the answers show.
+    /// How far primers may go, as far as the answers show: of a server that answers nothing they show
+    /// nothing, so that the far NAT could be as near as any.
     pub(super) fn primer_hops(&self) -> PrimerHops {
-        match self.last {
-            Some(_) => PrimerHops::before(self.fewest),
-            None => PrimerHops::LEAST,
+        let is_there = self.last.as_ref().is_some_and(|it| it.answer().is_some());
+        match self.fewest {
+            None if !is_there => PrimerHops::LEAST,
+            fewest => PrimerHops::before(fewest),
         }
     }
 
@@ -177,7 +179,7 @@ mod tests {
         for (reached, expected) in [(0, 2), (3, 2), (4, 3), (5, 4), (6, 5), (64, 5)] {
             let mut distance = Distance::unknown(Transaction([7; 12]));
             for transmit in distance.ask(Instant::now(), SERVER.parse().unwrap()) {
-                if transmit.ttl.is_some_and(|hops| hops >= reached) {
+                if transmit.ttl.is_none_or(|hops| hops >= reached) {
                     answer(&mut distance, SERVER, &transmit);
                 }
             }
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_not_asked_says_nothing() {
+    fn who_was_not_asked_and_who_is_silent_say_nothing() {
         let mut distance = Distance::unknown(Transaction([7; 12]));
         assert_eq!(distance.primer_hops(), PrimerHops::LEAST);
         let asked = distance.ask(Instant::now(), SERVER.parse().unwrap());
@@ -196,7 +198,7 @@ mod tests {
         let mut other = Distance::unknown(Transaction([8; 12]));
         let others = other.ask(Instant::now(), SERVER.parse().unwrap());
         answer(&mut distance, SERVER, &others[0]);
-        assert_eq!(distance.primer_hops().get(), PrimerHops::MOST);
+        assert_eq!(distance.primer_hops(), PrimerHops::LEAST);
     }
 
     #[test]

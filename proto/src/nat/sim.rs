@@ -6,6 +6,7 @@
 //! every router of the core takes one from a packet's hops; a NAT sees what reaches it even if it
 //! could go no further. The same seed replays a run.
 
+mod introduction;
 mod nat;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,12 +21,8 @@ use super::{
     Allowance, Charge, Flows, MAIN, MappingProbe, Measured, Observation, PunchAttempt, PunchEvent,
     Transmit, TurnEnd, Turnstile,
 };
-use crate::id::{PublicKey, SwarmId};
-use crate::proof::Side;
-use crate::swarm::{Introducer, Situation, Transport};
-use crate::wire::{
-    Bounded, Candidate, CandidateKind, NatFiltering, NatMapping, Paths, Rendezvous, Technique,
-};
+use crate::wire::{NatMapping, Technique};
+pub(super) use introduction::{Introduction, SIDES};
 use nat::Nat;
 pub(super) use nat::{Hairpin, NatKind, Ports};
 
@@ -594,48 +591,6 @@ impl SimNet {
         host.map(|host| host.leg).or(network).unwrap_or_default()
     }
 }
-
-/// How the tracker introduces two hosts it has observed, the client's half first: the production
-/// introducer decides what each is told.
-pub(super) struct Introduction {
-    pub(super) mapping: [NatMapping; 2],
-    pub(super) observed: [SocketAddr; 2],
-    pub(super) hosts: [Option<SocketAddr>; 2],
-    pub(super) rtts: [Duration; 2],
-    pub(super) filtering: [NatFiltering; 2],
-}
-
-impl Introduction {
-    pub(super) fn rendezvous(&self, seed: u64) -> (Rendezvous, Rendezvous) {
-        let mut secret = [0; 32];
-        secret[..8].copy_from_slice(&seed.to_be_bytes());
-        let mut introducer = Introducer::new(secret);
-        let keys = [PublicKey([1; 32]), PublicKey([2; 32])];
-        for (side, key) in keys.into_iter().enumerate() {
-            let own = self.hosts[side].map(|address| Candidate {
-                kind: CandidateKind::Host,
-                address,
-            });
-            let situation = Situation {
-                observed: self.observed[side],
-                transport: Transport::Udp,
-                tracker_is_loopback: false,
-                candidates: Bounded::truncated(own),
-                mapping: self.mapping[side],
-                filtering: self.filtering[side],
-                paths: Paths::Any,
-                rtt: self.rtts[side],
-            };
-            introducer.situation(key, situation);
-        }
-        let swarm = SwarmId([7; 32]);
-        let halves = introducer.introduce(Instant::now(), swarm, keys[0], keys[1]);
-        halves.unwrap()
-    }
-}
-
-/// Which side each half of an introduction is.
-pub(super) const SIDES: [Side; 2] = [Side::Client, Side::Server];
 
 fn stun_answer(request: &[u8], from: SocketAddr, via: u16) -> Transmit {
     use stun_rs::attributes::stun::XorMappedAddress;

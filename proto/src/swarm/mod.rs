@@ -30,6 +30,6 @@ pub use relay::{
     Batch, Origin, Place, RELAY_IDLE, Refusal, RelayConfig, RelayCounters, RelayTable, parsed_rate,
 };
 pub use site::{Class, Site};
-pub use table::{AnnounceOutcome, Departures, News, SwarmConfig, SwarmTable};
+pub use table::{AnnounceOutcome, News, SwarmConfig, SwarmTable};
 pub use techniques::TechniqueMemory;
 pub(crate) use techniques::prefix;

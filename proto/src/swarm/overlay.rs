@@ -1,6 +1,6 @@
 //! Who of a swarm, large or small, should be connected to whom.
 //!
-//! Up to [`Shape::full_mesh`] members everybody is everybody's neighbour, and nothing is kept. One
+//! Up to so many members as [`Shape`] says everybody is everybody's neighbour, and nothing is kept. One
 //! more, and [`Overlay`] builds a [`Graph`], which it keeps until three quarters of that are left, so
 //! that a swarm of about that size does not change its mind with everyone who comes and goes. Either
 //! way nobody is told of all the edges that begin or end then: who asks hears what its neighbours are
@@ -18,6 +18,7 @@ use super::site::Site;
 /// How a swarm is wired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
+    /// Up to so many members, each is connected to all others.
     full_mesh: usize,
     degree: usize,
 }
@@ -39,11 +40,6 @@ impl Shape {
             full_mesh: full_mesh.max(2 * degree),
             degree,
         }
-    }
-
-    /// Up to so many members, each is connected to all others.
-    pub fn full_mesh(&self) -> usize {
-        self.full_mesh
     }
 
     /// Neighbours of a member of a larger swarm, about: as many as its rings bring it.

@@ -50,32 +50,19 @@ impl Default for SwarmConfig {
 }
 
 /// What is to be told to whom. Of the one whose announce or departure brings it, that is at most two
-/// messages for each edge that changes, and so bounded by [`Shape::degree`], or by
-/// [`Shape::full_mesh`] in a small swarm.
+/// messages for each edge that changes, and so bounded by [`Shape::degree`], or in a small swarm by how
+/// many members that may have.
 pub type News = Vec<(PublicKey, FromTracker)>;
 
 /// What an announce led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnnounceOutcome {
-    /// The peer was not in the swarm before and is now.
-    pub newcomer: bool,
-    /// The peer was in the swarm before, with another state.
-    pub changed: bool,
     /// A cap was reached: the peer was not, and is not, in the swarm.
     pub refused: bool,
     /// Seeds in the swarm, the peer itself included.
     pub seeds: u32,
     /// Leeches in the swarm, the peer itself included.
     pub leeches: u32,
-    /// What others are to be told.
-    pub news: News,
-}
-
-/// Memberships that have ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Departures {
-    /// Whose, and of which swarm.
-    pub left: Vec<(SwarmId, PublicKey)>,
     /// What others are to be told.
     pub news: News,
 }
@@ -126,8 +113,6 @@ impl SwarmTable {
         }
         let (seeds, leeches) = self.counts(swarm);
         AnnounceOutcome {
-            newcomer: before.is_none() && !refused,
-            changed,
             refused,
             seeds,
             leeches,
@@ -153,31 +138,31 @@ impl SwarmTable {
         members
     }
 
-    /// Ends one membership, if there is one.
-    pub fn leave(&mut self, swarm: SwarmId, peer: PublicKey) -> Departures {
-        let mut departures = Departures::default();
-        self.depart(swarm, peer, &mut departures);
-        departures
+    /// Ends one membership, if there is one. What others are to be told.
+    pub fn leave(&mut self, swarm: SwarmId, peer: PublicKey) -> News {
+        let mut news = News::new();
+        self.depart(swarm, peer, &mut news);
+        news
     }
 
-    /// Ends all memberships of `peer`.
-    pub fn disconnect(&mut self, peer: PublicKey) -> Departures {
-        let mut departures = Departures::default();
+    /// Ends all memberships of `peer`. What others are to be told.
+    pub fn disconnect(&mut self, peer: PublicKey) -> News {
+        let mut news = News::new();
         for swarm in self.peers.get(&peer).cloned().unwrap_or_default() {
-            self.depart(swarm, peer, &mut departures);
+            self.depart(swarm, peer, &mut news);
         }
-        departures
+        news
     }
 
-    /// Ends every membership whose time is up at `now`.
-    pub fn expire(&mut self, now: Instant) -> Departures {
-        let mut departures = Departures::default();
+    /// Ends every membership whose time is up at `now`. What others are to be told.
+    pub fn expire(&mut self, now: Instant) -> News {
+        let mut news = News::new();
         while let Some(&(at, swarm, peer)) = self.expiries.first()
             && at <= now
         {
-            self.depart(swarm, peer, &mut departures);
+            self.depart(swarm, peer, &mut news);
         }
-        departures
+        news
     }
 
     /// When the next membership ends, if there is one.
@@ -256,19 +241,18 @@ impl SwarmTable {
         news
     }
 
-    fn depart(&mut self, id: SwarmId, peer: PublicKey, departures: &mut Departures) {
+    fn depart(&mut self, id: SwarmId, peer: PublicKey, news: &mut News) {
         let Some(state) = self.remove(id, peer) else {
             return;
         };
-        departures.left.push((id, peer));
         let Some(swarm) = self.swarms.get_mut(&id) else {
             return;
         };
         let (former, pairs) = swarm.overlay.leave(&swarm.members, &peer, &mut self.rng);
         let told = former.into_iter().filter(|to| swarm.concerns(state, to));
         let left = told.map(|to| (to, FromTracker::Left { swarm: id, peer }));
-        departures.news.extend(left);
-        departures.news.extend(swarm.introductions(id, &pairs));
+        news.extend(left);
+        news.extend(swarm.introductions(id, &pairs));
     }
 
     /// Takes a membership out of all three indexes and returns the state it had. The overlay still

@@ -48,6 +48,12 @@ impl Rounds {
         self.credit.remove(share);
     }
 
+    /// How many shares are remembered.
+    #[cfg(test)]
+    pub(super) fn shares(&self) -> usize {
+        self.credit.len()
+    }
+
     fn credit_of(&self, share: &SwarmId) -> u64 {
         self.credit.get(share).copied().unwrap_or(0)
     }

@@ -23,7 +23,7 @@ mod bucket;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::rounds::Rounds;
 use crate::id::SwarmId;
@@ -44,6 +44,11 @@ const COST: (f64, f64) = (1.0, 1.15);
 /// It is measured over so much payload, and counts for this part of what is believed.
 const COST_BYTES: f64 = 262_144.0;
 const COST_PART: f64 = 0.25;
+
+/// So long after the last pass of a share without a limit of its own it is forgotten if nothing of it waits.
+/// Not at once: who asks for a little at a time wants nothing between a pass and the next question, and
+/// would lose its turn by it.
+const SHARE_MEMORY: Duration = Duration::from_secs(1);
 
 /// Names what was asked for; unique within its [`Shaper`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -74,6 +79,8 @@ pub struct Shaper {
 struct Lane {
     own: Option<Bucket>,
     waiting: VecDeque<(PassId, u32)>,
+    /// When something of it passed last.
+    passed: Option<Instant>,
 }
 
 /// What the socket has carried, beside what has passed.
@@ -125,11 +132,13 @@ impl Shaper {
 
     /// Limits one share, or not any more.
     pub fn set_share_limit(&mut self, now: Instant, share: SwarmId, bytes_per_s: Option<u64>) {
-        set(
-            &mut self.lanes.entry(share).or_default().own,
-            now,
-            bytes_per_s,
-        );
+        let lane = match bytes_per_s {
+            Some(_) => Some(self.lanes.entry(share).or_default()),
+            None => self.lanes.get_mut(&share),
+        };
+        if let Some(lane) = lane {
+            set(&mut lane.own, now, bytes_per_s);
+        }
     }
 
     /// Forgets a share and its limit. What waits of it passes.
@@ -184,6 +193,7 @@ impl Shaper {
 
     /// What passes now. Call until there is nothing.
     pub fn poll(&mut self, now: Instant) -> Option<Pass> {
+        self.forget_idle(now);
         self.settle(now);
         let able = self.fronts().filter(|(_, _, lane)| self.may(lane));
         let able: Vec<_> = able
@@ -192,7 +202,9 @@ impl Shaper {
         let share = self.rounds.next(&able)?;
         let (_, bytes) = *able.iter().find(|(other, _)| *other == share)?;
         let bytes = bytes as u32;
-        let (id, _) = self.lanes.get_mut(&share)?.waiting.pop_front()?;
+        let lane = self.lanes.get_mut(&share)?;
+        let (id, _) = lane.waiting.pop_front()?;
+        lane.passed = Some(now);
         self.owners.remove(&id);
         self.charge(now, share, bytes);
         Some(Pass { id, bytes })
@@ -225,6 +237,17 @@ impl Shaper {
         self.whole.is_none_or(|whole| whole.has_slice(1.0)) && lane.own.is_none_or(own)
     }
 
+    fn forget_idle(&mut self, now: Instant) {
+        let rounds = &mut self.rounds;
+        self.lanes.retain(|share, lane| {
+            let stays = lane.stays(now);
+            if !stays {
+                rounds.forget(share);
+            }
+            stays
+        });
+    }
+
     fn settle(&mut self, now: Instant) {
         let own = self.lanes.values_mut().filter_map(|lane| lane.own.as_mut());
         own.chain(&mut self.whole)
@@ -247,6 +270,14 @@ impl Shaper {
         if let Some(own) = own {
             own.settle(now, payload * self.wire.cost);
         }
+    }
+}
+
+impl Lane {
+    /// Whether there is anything to remember of it.
+    fn stays(&self, now: Instant) -> bool {
+        let is_recent = |at| now.saturating_duration_since(at) < SHARE_MEMORY;
+        self.own.is_some() || !self.waiting.is_empty() || self.passed.is_some_and(is_recent)
     }
 }
 

@@ -11,7 +11,8 @@
 //! Where it departs from the draft: its target is 60 ms, which keeps a queue of 50 ms all but full, so
 //! that a flow that begins beside it finds no room and never fills it so far that we would notice. Ours
 //! is shorter; and where packets are lost before they are as late as that, it is half of what the queue
-//! holds.
+//! holds. That is at least as much as packets were late that arrived: how late they are when a loss is
+//! found says little, for it may have had another cause, or a slowdown has begun.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -26,13 +27,14 @@ const GAIN_TARGET: Duration = Duration::from_millis(60);
 /// path without any queue.
 const LEAST_TARGET: Duration = Duration::from_millis(5);
 
-/// What a queue was found to hold is believed for so long.
+/// What a queue was found to hold is believed for so long, or twice that.
 const QUEUE_MEMORY: Duration = Duration::from_secs(60);
 
 /// The window grows by this part of what TCP's would, at least (§4.2).
 const LEAST_GAIN: f64 = 1.0 / 16.0;
 
-/// Slow start ends at this part of the target (§4.4).
+/// The first slow start ends at this part of the target (§4.4). A later one has a threshold that was
+/// found to be right, and ends at the whole target: what little packets vary must not end it sooner.
 const SLOW_START_END: f64 = 0.75;
 
 /// The smallest window, in packets (§4.4).
@@ -70,8 +72,10 @@ pub(super) struct Ledbat {
     smoothed: Duration,
     /// What was lost before then is no news.
     recovery: Option<Instant>,
-    /// How late packets were when some were lost, and when that was.
-    queue: Option<(Instant, Duration)>,
+    /// When some were lost last.
+    overflow: Option<Instant>,
+    /// How late packets were at the most, in the last two spans of [`QUEUE_MEMORY`] and since when.
+    latest: [(Instant, Duration); 2],
     phase: Phase,
 }
 
@@ -102,7 +106,8 @@ impl Ledbat {
             newest: None,
             smoothed: rtt,
             recovery: None,
-            queue: None,
+            overflow: None,
+            latest: [(now, Duration::ZERO); 2],
             phase: Phase::Begun,
         }
     }
@@ -155,7 +160,12 @@ impl Ledbat {
             return;
         }
         self.recovery = Some(now);
-        self.queue = Some((now, self.late()));
+        self.overflow = Some(now);
+        if let Phase::Slow { .. } = self.phase {
+            // What was lost was sent with the window that is to come back.
+            self.threshold = (self.threshold / 2.0).max(self.least());
+            return;
+        }
         self.window = match is_persistent {
             true => self.least(),
             false => (self.window / 2.0).max(self.least()),
@@ -165,10 +175,12 @@ impl Ledbat {
 
     /// How late packets may be.
     fn target(&self, now: Instant) -> Duration {
-        let known = self
-            .queue
-            .filter(|(at, _)| now.saturating_duration_since(*at) < QUEUE_MEMORY);
-        let half = known.map_or(TARGET, |(_, late)| late / 2);
+        let is_recent = |at| now.saturating_duration_since(at) < QUEUE_MEMORY;
+        if !self.overflow.is_some_and(is_recent) {
+            return TARGET;
+        }
+        let latest = self.latest.iter().map(|(_, late)| *late).max();
+        let half = latest.unwrap_or_default() / 2;
         half.clamp(LEAST_TARGET, TARGET)
     }
 
@@ -197,10 +209,23 @@ impl Ledbat {
         if self.base.len() > BASE_SPANS {
             self.base.pop_front();
         }
+        self.note_late(now);
+    }
+
+    fn note_late(&mut self, now: Instant) {
+        let [(since, _), _] = self.latest;
+        if now.saturating_duration_since(since) >= QUEUE_MEMORY {
+            self.latest = [(now, Duration::ZERO), self.latest[0]];
+        }
+        self.latest[0].1 = self.latest[0].1.max(self.late());
     }
 
     fn start_slowly(&mut self, late: Duration, target: Duration, acked: f64) {
-        if late > target.mul_f64(SLOW_START_END) {
+        let end = match self.phase {
+            Phase::Begun => target.mul_f64(SLOW_START_END),
+            _ => target,
+        };
+        if late > end {
             self.threshold = self.window;
             return;
         }

@@ -77,15 +77,96 @@ fn beside_a_flow_that_fills_the_queue_next_to_nothing_is_sent() {
         let mut link = Link::new(20, 50.0, queue_ms);
         link.run(5 * SECOND);
         link.others = others + 0.02;
-        // A loss tells a short queue.
-        let (now, before) = (link.now, link.now);
-        link.ledbat.queue = Some((now, Duration::from_secs_f64(others)));
-        link.ledbat.lost(now, before, false);
         link.run(5 * SECOND);
         let least = LEAST_PACKETS * f64::from(MTU);
         assert!(link.ledbat.window <= 2.0 * least, "{}", link.ledbat.window);
         link.others = 0.0;
         assert!(link.run(60 * SECOND) > 0.8, "and it comes back");
+    }
+}
+
+#[test]
+fn beside_reno_it_takes_little_and_alone_all() {
+    let mut link = Link::new(20, 50.0, 50);
+    link.run(10 * SECOND);
+    let (mut given, mut all, end) = (0.0, 0.0, link.now + 60 * SECOND);
+    let mut reno = 10.0 * f64::from(MTU);
+    while link.now < end {
+        let before = link.now;
+        let is_full = link.queued_s() > link.queue_s;
+        reno = if is_full {
+            reno / 2.0
+        } else {
+            reno + f64::from(MTU)
+        };
+        link.others = reno / link.bytes_per_s;
+        let ours = link.ledbat.window;
+        link.run(Duration::from_nanos(1));
+        let bytes = (link.now - before).as_secs_f64() * link.bytes_per_s;
+        given += reno.min(bytes * reno / (reno + ours));
+        all += bytes;
+    }
+    assert!(given / all > 0.9, "Reno gets {}", given / all);
+    link.others = 0.0;
+    link.run(10 * SECOND);
+    let used = link.run(60 * SECOND);
+    assert!(used > 0.85, "{used} alone");
+}
+
+#[test]
+fn a_loss_in_a_slowdown_halves_the_window_that_comes_back() {
+    let mut link = Link::new(20, 50.0, 500);
+    let is_slow = |ledbat: &Ledbat| matches!(ledbat.phase, Phase::Slow { .. });
+    link.run(10 * SECOND);
+    while !is_slow(&link.ledbat) {
+        link.run(SECOND / 1000);
+    }
+    let (remembered, now) = (link.ledbat.threshold, link.now);
+    assert!(remembered > 100.0 * f64::from(MTU));
+    // It was sent before the slowdown.
+    link.ledbat.lost(now, now - SECOND / 10, false);
+    assert_eq!(link.ledbat.window(), 2 * u64::from(MTU));
+    while matches!(link.ledbat.phase, Phase::Slow { .. } | Phase::Ramp { .. }) {
+        link.run(SECOND / 1000);
+    }
+    let window = link.ledbat.window;
+    assert!((0.49..=0.51).contains(&(window / remembered)), "{window}");
+}
+
+#[test]
+fn what_the_queue_holds_is_known_from_what_arrived_and_not_from_the_loss() {
+    for (queue_ms, least, most) in [(50, 23, 25), (20, 9, 14), (4, 5, 5)] {
+        let mut link = Link::new(20, 50.0, queue_ms);
+        // Somebody fills it now and then.
+        link.others = 0.2;
+        link.run(SECOND);
+        link.others = 0.0;
+        link.run(SECOND);
+        let now = link.now;
+        link.ledbat.samples.clear();
+        link.ledbat.lost(now, now, false);
+        let target = link.ledbat.target(now).as_millis();
+        assert!(
+            (least..=most).contains(&target),
+            "{target} of {queue_ms} ms"
+        );
+        let later = link.ledbat.target(now + QUEUE_MEMORY);
+        assert_eq!(later, TARGET, "a loss is not believed for ever");
+    }
+}
+
+#[test]
+fn a_ramp_is_not_over_while_packets_are_in_time() {
+    let now = Instant::now();
+    for (late_ms, goes_on) in [(24, true), (26, false)] {
+        let mut ledbat = Ledbat::new(now, MTU, SECOND / 50);
+        ledbat.phase = Phase::Ramp { since: now };
+        ledbat.threshold = 100.0 * f64::from(MTU);
+        let (rtt, later) = (Duration::from_millis(20 + late_ms), now + SECOND);
+        ledbat.acked(later - rtt, u64::from(MTU), rtt);
+        ledbat.end_acks(later, false);
+        let goes = ledbat.window < ledbat.threshold;
+        assert_eq!(goes, goes_on, "{late_ms} ms late");
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::io::Interest;
 use tokio::task::AbortHandle;
 
 use super::counters::Counters;
+use super::meter::Meter;
 use super::taker::Taker;
 use super::{low_ttl, open, relay, sort};
 
@@ -62,12 +63,19 @@ pub(super) type Adopted = Arc<[Weak<Extra>]>;
 pub(super) struct Extras {
     /// The address of the first, with port 0.
     local: SocketAddr,
-    taker: Arc<Taker>,
-    counters: Arc<Counters>,
+    heard: Heard,
     table: Mutex<Table>,
     adopted: RwLock<Adopted>,
     /// Whether there are any, for whom the lock is too dear.
     any_adopted: AtomicBool,
+}
+
+/// Where what comes in goes that quinn does not read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Heard {
+    pub(super) taker: Arc<Taker>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) meter: Arc<Meter>,
 }
 
 #[derive(Debug, Default)]
@@ -79,12 +87,11 @@ struct Table {
 
 impl Extras {
     /// None yet; `local` is the address of the first socket.
-    pub(super) fn new(mut local: SocketAddr, taker: Arc<Taker>, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(mut local: SocketAddr, heard: Heard) -> Self {
         local.set_port(0);
         Self {
             local,
-            taker,
-            counters,
+            heard,
             table: Mutex::default(),
             adopted: RwLock::default(),
             any_adopted: AtomicBool::new(false),
@@ -104,11 +111,7 @@ impl Extras {
         let via = Via(table.made + 1);
         let extra = Arc::new(Extra::bind(via, self.local)?);
         table.made = via.0;
-        let read = read(
-            Arc::downgrade(&extra),
-            Arc::clone(&self.taker),
-            Arc::clone(&self.counters),
-        );
+        let read = read(Arc::downgrade(&extra), self.heard.clone());
         // It is empty until here.
         let _ = extra.reader.set(tokio::spawn(read).abort_handle());
         table.open.insert(via, extra);
@@ -222,7 +225,7 @@ impl Extra {
     }
 
     /// Hands on what has come, and is ready once it is not ours to read any more.
-    fn poll_read(&self, cx: &mut Context<'_>, taker: &Taker, counters: &Counters) -> Poll<()> {
+    fn poll_read(&self, cx: &mut Context<'_>, heard: &Heard) -> Poll<()> {
         let adopted = self.adopted_lock();
         if *adopted {
             return Poll::Ready(());
@@ -239,17 +242,19 @@ impl Extra {
                 self.state.recv((&self.io).into(), &mut bufs, &mut metas)
             });
             match received {
-                Ok(_) => self.hand_on(&metas[0], &mut buf, taker, counters),
+                Ok(_) => self.hand_on(&metas[0], &mut buf, heard),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
-                Err(_) => counters.receive_errors.add(1),
+                Err(_) => heard.counters.receive_errors.add(1),
             }
         }
     }
 
-    fn hand_on(&self, meta: &RecvMeta, buf: &mut [u8], taker: &Taker, counters: &Counters) {
+    fn hand_on(&self, meta: &RecvMeta, buf: &mut [u8], heard: &Heard) {
+        let counters = &heard.counters;
+        heard.meter.count_received(meta.addr, meta.len, meta.stride);
         let batch = &mut buf[..meta.len];
         sort::sort(batch, meta.stride, |segment| {
-            if !taker.hand(self.via, meta, segment) {
+            if !heard.taker.hand(self.via, meta, segment) {
                 counters.stray.add(1);
             }
         });
@@ -276,9 +281,9 @@ impl Drop for Extra {
 }
 
 /// Reads a socket until it is adopted or closed. It does not keep it open.
-async fn read(extra: Weak<Extra>, taker: Arc<Taker>, counters: Arc<Counters>) {
+async fn read(extra: Weak<Extra>, heard: Heard) {
     poll_fn(|cx| match extra.upgrade() {
-        Some(extra) => extra.poll_read(cx, &taker, &counters),
+        Some(extra) => extra.poll_read(cx, &heard),
         None => Poll::Ready(()),
     })
     .await;

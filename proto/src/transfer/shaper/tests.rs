@@ -180,6 +180,28 @@ fn a_limit_that_is_lifted_lets_all_pass() {
 }
 
 #[test]
+fn a_share_that_wants_nothing_any_more_leaves_nothing_behind() {
+    let mut line = Line::new(Some(RATE));
+    line.shaper.set_share_limit(line.now, A, None);
+    assert!(line.shaper.lanes.is_empty(), "nothing to remember");
+    let gone = line.shaper.ask(B, 100);
+    line.shaper.withdraw(gone);
+    line.shaper.set_share_limit(line.now, A, Some(RATE));
+    line.shaper.ask(A, 100);
+    line.shaper.close(&A);
+    // It outlives its share.
+    line.shaper.ask(A, 100);
+    assert_eq!(line.step(STEP, 0).len(), 2);
+    assert_eq!(line.shaper.lanes.len(), 1);
+    line.step(SHARE_MEMORY, 0);
+    assert!(line.shaper.lanes.is_empty());
+    assert_eq!(line.shaper.rounds.shares(), 0);
+    line.shaper.set_share_limit(line.now, A, Some(RATE));
+    line.step(10 * SHARE_MEMORY, 0);
+    assert!(line.shaper.is_limiting(), "a limit stays");
+}
+
+#[test]
 fn nothing_is_owed_for_ever() {
     let mut line = Line::new(None);
     // What was carried before the limit was there is nobody's debt.

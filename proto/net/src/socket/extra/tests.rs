@@ -42,6 +42,18 @@ async fn quic_and_relayed_datagrams_are_dropped_until_a_route_goes_by_the_socket
 }
 
 #[tokio::test]
+async fn what_a_socket_hears_counts_before_a_route_goes_by_it() {
+    let (socket, mut stun) = socket("127.0.0.1:0");
+    let peer = peer().await;
+    let to = addr(&socket, socket.open_extra().unwrap());
+    for datagram in [&b"\x40quic"[..], b"\0last"] {
+        peer.send_to(datagram, to).await.unwrap();
+    }
+    next(&socket, &mut stun).await;
+    assert_eq!(socket.carried().received, 2 * (5 + 28));
+}
+
+#[tokio::test]
 async fn what_is_sent_by_a_socket_comes_from_its_port_whatever_the_limit() {
     for local in ["127.0.0.1:0", "[::]:0"] {
         let (socket, _stun) = socket(local);
