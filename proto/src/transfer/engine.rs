@@ -11,7 +11,7 @@
 //!   counts as a copy;
 //! * `news` tells everybody of what we asked for and have, at most every 10 ms;
 //! * `injection` lets a seed suggest every chunk to one peer before any to a second;
-//! * `uploads` serves few receivers at a time, the neediest first, each in its own order, and gives
+//! * `uploads` serves few receivers at a time, the neediest and what is rarest first, and gives
 //!   every share its part;
 //! * `invitations` suggests something to a neighbour when an uplink would idle;
 //! * `slots` finds how many receivers fill the uplink, `places` counts them.
@@ -205,6 +205,7 @@ impl Engine {
                 let asked = Asked {
                     upload,
                     swarm,
+                    chunk: chunk.value(),
                     bytes,
                 };
                 self.handle_asked(now, peer, chunk, asked);
@@ -310,7 +311,11 @@ impl Engine {
             let share = shares.get(swarm);
             share.map_or(0, |share| share.download.need_of(peer))
         };
-        let upload = self.uploads.next(now, need)?;
+        let copies = |swarm: &SwarmId, chunk: u32| {
+            let share = shares.get(swarm);
+            share.map_or(0, |share| share.download.copies(chunk))
+        };
+        let upload = self.uploads.next(now, need, copies)?;
         Some(Action::Serve { upload })
     }
 

@@ -435,6 +435,21 @@ fn who_waits_comes_before_who_was_just_served() {
 }
 
 #[test]
+fn what_is_rare_is_served_before_what_others_have() {
+    let mut steps = Steps::new(100, true);
+    (1..=5).for_each(|n| steps.join(n));
+    let first = [1, 2].map(|n| steps.ask(SWARM, n, n.into()));
+    assert_eq!(steps.served(), first);
+    steps.has(5, 7, 1);
+    let common = steps.ask(SWARM, 3, 7);
+    let rare = steps.ask(SWARM, 4, 8);
+    steps.send(first[1]);
+    assert_eq!(steps.served(), [rare]);
+    steps.send(rare);
+    assert_eq!(steps.served(), [common]);
+}
+
+#[test]
 fn who_has_room_invites_another_to_what_that_lacks_and_leaves_alone_who_takes_no_heed() {
     let mut steps = Steps::new(10, false);
     steps.join(1);

@@ -2,11 +2,12 @@
 //!
 //! Few receivers at a time, so that the first of them has a whole chunk soon and can pass it on; each
 //! in the order in which it asked. Shares take turns, so that each gives as many bytes whatever the
-//! size of its chunks. One place is for the receiver that misses most, the others for whoever has
-//! waited longest: if all places were, all peers would serve the same one, whose downlink would be full
-//! while their uplinks idle. A receiver is a peer in one share: who fetches two shares of us is two.
+//! size of its chunks. One place is for the receiver that misses most: if all places were, all peers
+//! would serve the same one, whose downlink would be full while their uplinks idle. The others are for
+//! the chunk that is rarest, and of equals for who has waited longest: a chunk that waits at each peer
+//! that passes it on comes to the last of them late, and with the last chunk the swarm ends. A receiver
+//! is a peer in one share: who fetches two shares of us is two.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ const GIVEN_BYTES: u64 = 4 * 1024 * 1024;
 pub(super) struct Asked {
     pub(super) upload: UploadId,
     pub(super) swarm: SwarmId,
+    pub(super) chunk: u32,
     pub(super) bytes: u32,
 }
 
@@ -203,17 +205,19 @@ impl Uploads {
         self.given.get(swarm).copied().unwrap_or(0) / GIVEN_BYTES
     }
 
-    /// The upload to serve now, if there is one. `need` tells how much of a share a peer misses.
+    /// The upload to serve now, if there is one. `need` tells how much of a share a peer misses,
+    /// `copies` how often there is a chunk.
     pub(super) fn next(
         &mut self,
         now: Instant,
         need: impl Fn(&SwarmId, &PublicKey) -> u32,
+        copies: impl Fn(&SwarmId, u32) -> i64,
     ) -> Option<UploadId> {
         self.look(now);
         if self.is_settled {
             return None;
         }
-        let Some((who, by_need)) = self.neediest(need) else {
+        let Some((who, by_need)) = self.first(need, copies) else {
             self.is_settled = true;
             return None;
         };
@@ -250,22 +254,27 @@ impl Uploads {
         }
     }
 
-    /// Of the share whose turn it is, the neediest, or who has waited longest; whether it is for its need.
-    fn neediest(&mut self, need: impl Fn(&SwarmId, &PublicKey) -> u32) -> Option<(Who, bool)> {
+    /// Of the share whose turn it is, the neediest, or who asks for what is rarest; whether it is for its
+    /// need.
+    fn first(
+        &mut self,
+        need: impl Fn(&SwarmId, &PublicKey) -> u32,
+        copies: impl Fn(&SwarmId, u32) -> i64,
+    ) -> Option<(Who, bool)> {
         // Receivers come share by share.
         let mut able: Vec<(SwarmId, u64)> = Vec::new();
-        let mut firsts: Vec<((Reverse<u32>, u64), Who)> = Vec::new();
+        let mut firsts: Vec<((i64, u64), Who)> = Vec::new();
         for (who, receiver) in &self.receivers {
             let (swarm, peer) = *who;
             let front = receiver.waiting.front();
             let Some((order, asked)) = front.filter(|_| self.may_begin(&swarm, receiver)) else {
                 continue;
             };
-            let need = match self.goes_by_need(&swarm) {
-                true => need(&swarm, &peer),
-                false => 0,
+            let rank = match self.goes_by_need(&swarm) {
+                true => -i64::from(need(&swarm, &peer)),
+                false => copies(&swarm, asked.chunk),
             };
-            let rank = (Reverse(need), *order);
+            let rank = (rank, *order);
             let offer = (swarm, u64::from(asked.bytes));
             match (firsts.last_mut(), able.last_mut()) {
                 (Some(first), Some(last)) if last.0 == swarm => {
