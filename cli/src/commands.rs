@@ -208,6 +208,16 @@ impl Client {
             done.seconds,
             done.content_id
         ));
+        let left_out = done
+            .files
+            .map(|files| files.of.saturating_sub(files.selected));
+        if let Some(left_out) = left_out.filter(|files| *files > 0) {
+            let id: String = done.content_id.chars().take(12).collect();
+            let (home, idx) = (self.home_flag(), self.daemon.idx);
+            self.output.message(&format!(
+                "{left_out} files are left out; to fetch them: client {home}select {id} {idx} --all"
+            ));
+        }
         self.output.result(&done.path)
     }
 

@@ -282,9 +282,10 @@ fn identity_error(error: &IdentityError) -> ApiError {
 }
 
 fn bind_error(error: &BindError) -> ApiError {
-    let hint = match error.is_port_taken() {
-        true => "Choose another port with --listen, or leave it out for a free one.",
-        false => "Give an address of this machine with --listen, or leave it out.",
+    let hint = match (error.is_port_taken(), error.is_forbidden()) {
+        (true, _) => "Choose another port with --listen, or leave it out for a free one.",
+        (_, true) => "Choose a port from 1024 on with --listen, or leave it out.",
+        (false, false) => "Give an address of this machine with --listen, or leave it out.",
     };
     ApiError::caused("listen", exit::OTHER, error, hint)
 }
