@@ -95,7 +95,7 @@ pub(super) struct Peer {
     pub(super) started: Holdings,
     /// What it would rather be asked for, in this order.
     pub(super) suggested: VecDeque<u32>,
-    /// Whether it says what it should be asked for.
+    /// Whether it suggests what is new to all but seeds.
     advises: bool,
     /// How many chunks of `holds` we miss.
     pub(super) useful: u32,
@@ -171,17 +171,17 @@ impl Peer {
         self.is_useful() && self.floor != DRY && !matches!(self.hold, Some(Hold::On(_)))
     }
 
-    /// It suggests chunks, in this order.
-    pub(super) fn advise(&mut self, chunks: impl Iterator<Item = u32>) {
+    /// It suggests chunks, in this order; whether some of them are new to all but seeds.
+    pub(super) fn advise(&mut self, chunks: impl Iterator<Item = u32>, are_new: bool) {
         let room = SUGGESTIONS.saturating_sub(self.suggested.len());
         self.suggested.extend(chunks.take(room));
         if self.is_seed() {
-            (self.advises, self.hold) = (true, None);
+            (self.advises, self.hold) = (are_new, None);
             self.floor = UNKNOWN;
         }
     }
 
-    /// Whether it is a seed that says what it should be asked for, and what that is comes first.
+    /// Whether it is a seed that still has something new, and says what it should be asked for.
     pub(super) fn is_advising_seed(&self) -> bool {
         self.advises && self.is_seed()
     }

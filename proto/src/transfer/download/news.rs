@@ -101,7 +101,9 @@ impl Download {
     ) -> Result<(), OutOfRange> {
         let ranges = merge(runs, self.have.len())?;
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.advise(ranges.into_iter().flatten());
+            let is_new = |chunk: u32| !self.spread.contains(chunk as usize);
+            let are_new = ranges.iter().cloned().flatten().any(is_new);
+            peer.advise(ranges.into_iter().flatten(), are_new);
             self.may_ask = true;
             self.note_invitation(key);
         }
