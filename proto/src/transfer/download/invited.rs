@@ -120,18 +120,16 @@ fn a_seed_is_asked_for_nothing_but_what_it_suggests_while_others_may_bring_the_r
     while of_seed(&mut steps).is_empty() {
         assert!(steps.sleep() < Duration::from_secs(5), "not for ever");
     }
+    // What others have is nothing new: then it may be asked for whatever it has.
+    let mut steps = Steps::new(&chunks(40));
+    steps.join(1, &[(0, 40)]);
+    steps.join(2, &[(36, 1)]);
+    suggest(&mut steps, 1, 36);
+    assert!(of_seed(&mut steps).len() > 5);
     // With nobody else, it is the seed that brings everything.
     let mut steps = Steps::new(&chunks(40));
     steps.join(1, &[(0, 40)]);
-    let (peer, run) = (
-        key(1),
-        Run {
-            start: 39,
-            count: 1,
-        },
-    );
-    let runs = vec![run];
-    steps.handle(Event::Suggested { peer, runs });
+    suggest(&mut steps, 1, 39);
     assert!(of_seed(&mut steps).len() > 5);
 }
 
@@ -173,13 +171,17 @@ fn busy() -> Steps {
     steps
 }
 
-fn invite(steps: &mut Steps, n: u8, chunk: u32) -> Taken {
+fn suggest(steps: &mut Steps, n: u8, chunk: u32) {
     let peer = key(n);
     let runs = vec![Run {
         start: chunk,
         count: 1,
     }];
     steps.handle(Event::Suggested { peer, runs });
+}
+
+fn invite(steps: &mut Steps, n: u8, chunk: u32) -> Taken {
+    suggest(steps, n, chunk);
     let (mut asked, mut cancelled) = (None, Vec::new());
     while let Some(action) = steps.download.poll(steps.now) {
         match action {
