@@ -33,7 +33,8 @@ uplink_pairs=(
 sleep_pairs=('port-restricted port-restricted' 'port-restricted symmetric' 'symmetric symmetric')
 sleeps=(5 40)
 
-family_pairs=('open open')
+# Sites that have both.
+family_pairs=('open open' 'open dual-stack' 'dual-stack dual-stack')
 
 # What goes without saying in this section.
 set_out_section() {
@@ -85,7 +86,9 @@ with_event() {
   done
 }
 
-all_asked_for() { is_asked_for "$1" && is_asked_for "$2"; }
+all_asked_for() {
+  is_one_of "$1" "${site_types[@]}" && is_one_of "$2" "${site_types[@]}" && is_asked_for "$1" && is_asked_for "$2"
+}
 
 measure_section() {
   case $section in

@@ -24,8 +24,9 @@ def side_by_side(jobs):
 
 
 def table(columns, rows, words=2):
-    """A table of which the first columns are words and the others numbers."""
-    lines = [columns, ["---" if place < words else "---:" for place in range(len(columns))], *rows]
+    """A table of which the first columns, and what is called `by`, are words and the others numbers."""
+    marks = ["---" if place < words or name == "by" else "---:" for place, name in enumerate(columns)]
+    lines = [columns, marks, *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
 
 

@@ -4,7 +4,7 @@ the cause."""
 import math
 from collections import Counter
 
-from natlab_figures import cells, direct, failed, percentile, relayed, share, values
+from natlab_figures import cells, direct, failed, level, percentile, share, values
 from natlab_markdown import table
 
 BLOCKED = ("udp-443", "udp-blocked")
@@ -159,13 +159,12 @@ def guessed(name, found, firsts, seconds, percent, packets, proven_ms):
         return []
     good = [run for run in some if direct(run)]
     sent = [run["packets_a"] + run["packets_b"] for run in good]
-    level = [run for run in good if run["skew_ms"] == 0]
+    took = values(level(good), "proven_ms")
     lines = [row(f"{name}, direct", f"{percent} %", share(some, direct), percent, "{:.1f} %")]
     if packets and sent:
         lines.append(row(f"{name}, packets", packets, -percentile(sent, 95), -packets, "{:.0f}"))
-    if proven_ms and level:
-        took = percentile(values(level, "proven_ms"), 95)
-        lines.append(row(f"{name}, proven p95", f"{proven_ms} ms", -took, -proven_ms, "{:.0f} ms"))
+    if proven_ms and took:
+        lines.append(row(f"{name}, proven p95", f"{proven_ms} ms", -percentile(took, 95), -proven_ms, "{:.0f} ms"))
     return lines
 
 
