@@ -40,22 +40,36 @@ def is_exempt(pair):
     return len(hard) == 2 and any(one in WIDE for one in pair) and pair != ("dual-stack", "dual-stack")
 
 
-def missed(pair):
-    """How often the guess of this pair misses by its formula, and what it is; nothing where none is known."""
-    ranges = [RANGES[one] for one in pair if one in RANGES]
+def missed(pair, runs):
+    """How often the guess of this pair misses by its formula, on average over its runs, and what it is;
+    nothing where none is known."""
+    sides = [side for side, one in zip("ab", pair) if one in RANGES]
     if pair == ("symmetric-block", "symmetric-block"):
         return SPRAYS_MISS, "two sprays of 2,200 packets into blocks of 1,024"
     if pair == ("symmetric-sequential", "symmetric-block"):
         return CROWD_MISSES, "a crowd of 1,100 sockets at a run of ports"
-    if len(ranges) != 1 or any(one in NEAR[:1] for one in pair):
+    if len(sides) != 1 or NEAR[0] in pair:
         return None
-    size = ranges[0]
+    sizes = Counter(range_of(run, sides[0]) for run in runs)
+    chances = {size: birthday(size) for size in sizes}
+    chance = sum(count * chances[size][0] for size, count in sizes.items()) / len(runs)
+    hows = (f"{opened} of {size:,} ports opened and {checked} checked" for size, (_, opened, checked) in chances.items())
+    return chance, " or ".join(hows)
+
+
+def range_of(run, side):
+    """Ports to guess among. All, when a download began before the range was known."""
+    is_known = not str(run.get(f"nat_{side}")).startswith("address-dependent")
+    return RANGES[run[side]] if is_known else RANGES["symmetric"]
+
+
+def birthday(size):
+    """How often it misses, and how many ports of so many are opened and checked."""
     root = math.isqrt(size) + 1
     opened = min(max(root + -(-root // 2), FEWEST_OPENINGS), OPENINGS)
     checked = min(PROBES, size)
     # Different ports all: how many ways there are to check none of those that are open.
-    chance = math.comb(size - opened, checked) / math.comb(size, checked)
-    return chance, f"{opened} of {size:,} ports opened and {checked} checked"
+    return math.comb(size - opened, checked) / math.comb(size, checked), opened, checked
 
 
 def at_least(count, runs, chance):
@@ -103,7 +117,7 @@ def cause_of(pair, runs):
     checks = sorted(run.get("checks") or 0 for run in short)
     facts = ", ".join(f"{word} {count}" for word, count in said.most_common())
     facts = f"attempts: {facts}; checks {checks[0]} to {checks[-1]}"
-    formula = missed(pair)
+    formula = missed(pair, runs)
     if formula is None:
         return f"not by a guess; {facts}"
     chance, how = formula
