@@ -13,6 +13,7 @@ mod doctor;
 mod home;
 mod inspect;
 mod limit;
+mod lines;
 mod output;
 mod progress;
 mod select;
