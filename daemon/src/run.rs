@@ -282,10 +282,12 @@ fn identity_error(error: &IdentityError) -> ApiError {
 }
 
 fn bind_error(error: &BindError) -> ApiError {
-    let hint = match (error.is_port_taken(), error.is_forbidden()) {
-        (true, _) => "Choose another port with --listen, or leave it out for a free one.",
-        (_, true) => "Choose a port from 1024 on with --listen, or leave it out.",
-        (false, false) => "Give an address of this machine with --listen, or leave it out.",
+    let hint = match error {
+        _ if error.is_port_taken() => {
+            "Choose another port with --listen, or leave it out for a free one."
+        }
+        _ if error.is_forbidden() => "Choose a port from 1024 on with --listen, or leave it out.",
+        _ => "Give an address of this machine with --listen, or leave it out.",
     };
     ApiError::caused("listen", exit::OTHER, error, hint)
 }
@@ -295,4 +297,37 @@ fn socket_error(path: &Path, error: &std::io::Error) -> ApiError {
     let hint =
         "See that the folder is on a local file system and yours, or choose one with --home.";
     ApiError::new("control_socket", exit::OTHER, message, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn why_an_address_cannot_be_listened_at_decides_what_is_advised() {
+        for (kind, word) in [
+            (ErrorKind::AddrInUse, "another port"),
+            (ErrorKind::PermissionDenied, "from 1024 on"),
+            (ErrorKind::AddrNotAvailable, "an address of this machine"),
+        ] {
+            let addr = ([127, 0, 0, 1], 80).into();
+            let source = kind.into();
+            let error = bind_error(&BindError::Socket { addr, source });
+            assert!(error.hint.contains(word), "{kind}: {}", error.hint);
+        }
+    }
+
+    #[test]
+    fn a_folder_for_downloads_that_is_a_file_is_refused_and_a_missing_one_is_not_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, missing) = (folder.path().join("file"), folder.path().join("a/b"));
+        std::fs::write(&file, "theirs").unwrap();
+        check_downloads(&missing).unwrap();
+        assert!(!missing.exists());
+        let error = check_downloads(&file).unwrap_err();
+        assert_eq!((error.code.as_str(), error.exit), ("downloads", exit::DISK));
+        assert!(error.message.contains("file"), "{}", error.message);
+    }
 }
