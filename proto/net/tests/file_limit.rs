@@ -1,6 +1,11 @@
 //! How many files may be open, and further sockets where that is few. Alone, because the limit is the
 //! process's.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests; a panic is a failed test"
+)]
+
 use std::fs::File;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
