@@ -13,7 +13,7 @@ use warren_net::{
     Unsolicited, raise_open_files,
 };
 use warren_proto::content::HostPort;
-use warren_proto::id::TrackerPin;
+use warren_proto::id::{SwarmId, TrackerPin};
 use warren_proto::swarm::RelayConfig;
 use warren_proto::wire::Paths;
 
@@ -30,6 +30,7 @@ use crate::punch::{self, PunchHandle};
 use crate::share::depot::{Depot, Limited};
 use crate::store::atomic::check_folder;
 use crate::store::db::ShareDb;
+use crate::store::settings::{Manners, SpeedLimit};
 
 /// How long peers may take to hear that we are gone.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -80,16 +81,8 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let depot = Arc::new(Depot::new(db, home.journal_dir()));
     let records = blocking(depot.clone(), |depot| depot.records()).await?;
     let limits = config.limits.clone();
-    let (manners, share_limits) = blocking(depot.clone(), move |depot| {
-        let (kept, of_shares) = depot.limits()?;
-        let manners = node::limited(kept, &limits)?;
-        if manners != kept {
-            depot.note_manners(manners);
-            depot.keep_limit(Limited::All)?;
-        }
-        Ok((manners, of_shares))
-    })
-    .await?;
+    let (manners, share_limits) =
+        blocking(depot.clone(), move |depot| keep_limits(&depot, &limits)).await?;
     let endpoint = bind(&identity, config.listen)?;
     let listener = api::bind(home.socket()).map_err(|error| socket_error(home.socket(), &error))?;
 
@@ -152,6 +145,20 @@ fn check_downloads(folder: &Path) -> Result<(), ApiError> {
         let hint = "Name a folder that you may write to with --downloads DIR.";
         ApiError::new("downloads", exit::DISK, message, hint)
     })
+}
+
+/// Limits as they were kept, changed by those that are asked for now.
+fn keep_limits(
+    depot: &Depot,
+    asked: &LimitRequest,
+) -> Result<(Manners, Vec<(SwarmId, SpeedLimit)>), ApiError> {
+    let (kept, of_shares) = depot.limits()?;
+    let manners = node::limited(kept, asked)?;
+    if manners != kept {
+        depot.note_manners(manners);
+        depot.keep_limit(Limited::All)?;
+    }
+    Ok((manners, of_shares))
 }
 
 /// Passes on what peers of our swarms send each other, once they have sessions.
