@@ -397,7 +397,7 @@ impl Shared {
             Lie::EndlessAnswer => PeerAnswer::Data { bytes: u64::MAX },
             _ => honest,
         };
-        match (self.lie, request.clone()) {
+        match (self.lie, request) {
             (Lie::Silence, _) => {
                 self.lied();
                 // The stream stays open for as long as the connection.
