@@ -152,7 +152,7 @@ def floors(runs):
         most("flows at a NAT, with them", sprayed, 2300),
     ]
     columns = ("floor", "is", "measured", "held")
-    return "\n## Floors\n\nPackets are those of both hosts together, p95.\n\n" + table(columns, filter(None, lines), 4)
+    return "\n## Floors\n\nPackets are those of both hosts together, p95; of block x block those of the host that sends more.\n\n" + table(columns, filter(None, lines), 4)
 
 
 def may_spray(run):
@@ -172,7 +172,9 @@ def guessed(name, found, firsts, seconds, percent, packets, proven_ms):
     if not some:
         return []
     good = [run for run in some if direct(run)]
-    sent = [run["packets_a"] + run["packets_b"] for run in good]
+    # A spray's limit is that of each host.
+    together = max if seconds == NEAR[1:] else sum
+    sent = [together((run["packets_a"], run["packets_b"])) for run in good]
     took = values(level(good), "proven_ms")
     lines = [row(f"{name}, direct", f"{percent} %", share(some, direct), percent, "{:.1f} %")]
     if packets and sent:
