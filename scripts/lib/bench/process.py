@@ -59,6 +59,13 @@ class Process:
             self.peak_kib = max([self.peak_kib, *sizes])
         return self.peak_kib
 
+    def rss_kib(self):
+        """What it holds now."""
+        if not self.is_running():
+            return 0
+        with open(f"/proc/{self.pid}/status") as status:
+            return sum(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
     def said(self):
         with open(f"{self.log}.out", errors="replace") as out, open(f"{self.log}.err", errors="replace") as err:
             return out.read() + err.read()

@@ -3,7 +3,6 @@
 import json
 import os
 
-from lab import OUR_ADDRESS
 from natlab_daemon import Control
 from program import Program
 
@@ -26,12 +25,12 @@ class Warren(Program):
         return [f"{cls.bin}/client", "--version"]
 
     def prepare(self):
-        listen = ("--listen", f"{OUR_ADDRESS}:59000", "--stun-listen", f"{OUR_ADDRESS}:59001")
+        listen = ("--listen", f"{self.lab.address}:59000", "--stun-listen", f"{self.lab.address}:59001")
         home = ("--home", f"{self.lab.folder}/home", "--json")
         self.tracker = self.lab.spawn("tracker", f"{self.bin}/tracker", *listen, *home)
         self.tracker.wait_for(lambda: '"address"' in self.tracker.said())
         key = json.loads(self.tracker.said().splitlines()[0])["key"]
-        self.contact = f"{OUR_ADDRESS}:59000#{key}"
+        self.contact = f"{self.lab.address}:59000#{key}"
         self.manifest = f"{self.lab.folder}/file.p2p"
         self.asked, self.sent = {}, {}
         # What daemons are started with beside the rest.
