@@ -13,6 +13,9 @@ from options import target
 from program_warren import Warren
 from programs import PAIRS, available, look_in
 
+# Options that name one of this machine.
+PLACES = ("--record", "--picture", "--bin", "--peers-bin", "--disk")
+
 EPILOG = """\
 Exit codes: 0 ours was complete and intact every time and nothing came wrong, 1 otherwise, 2 usage, 77 not
 possible on this machine. That another program did not come to its end is a result.
@@ -31,7 +34,8 @@ NOTES = """\
 Medians. The clock runs from the command of the leech until the program says that it has all of it; seeds
 are ready by then, and what came is compared with what was given away afterwards. CPU: user and system time
 of all processes of both sides meanwhile. RSS: the most that the seed and the leech held. Disturbed runs, in
-which others took more than 15 % of the machine, are repeated once and left out where there are others."""
+which others took more than 15 % of the machine, are repeated once and left out where there are others. ours/it: of
+the figure that the bench is about, ours over that of the row."""
 
 
 def parser(name, description, programs):
@@ -93,6 +97,8 @@ def add_disk(made):
 
 def enter(options, disk=None):
     """Goes into namespaces of our own; returns the programs that are here."""
+    if disk and not os.path.isdir(disk):
+        raise lab.Cannot(f"there is no folder {disk}", "Name one on the disk with --disk.")
     lab.enter(disk and os.path.abspath(disk))
     allow(options.congestion)
     Warren.bin = options.bin
@@ -129,6 +135,7 @@ def finish(report, options, more_versions=None):
     versions = {name: PAIRS[name].version() for name in options.names} | (more_versions or {})
     if options.record:
         command = f"scripts/bench {shlex.join(told(sys.argv[1:]))}"
+        report.remark(f"TCP went by {options.congestion}.")
         record.write(options.record, report, command, versions)
     if options.picture:
         with open(options.picture, "w") as file:
@@ -138,10 +145,14 @@ def finish(report, options, more_versions=None):
 
 def told(arguments):
     """The command line without what names places of a machine."""
-    kept, skip = [], False
+    kept, is_place = [], False
     for argument in arguments:
-        name, given, _ = argument.partition("=")
-        if not skip and name not in ("--record", "--picture", "--bin", "--peers-bin"):
+        name = argument.partition("=")[0]
+        if argument.startswith("-"):
+            is_place = argument in PLACES
+            kept += [name] if name == "--disk" else [] if name in PLACES else [argument]
+        elif not is_place:
             kept.append(argument)
-        skip = not skip and name in ("--record", "--picture", "--bin", "--peers-bin") and not given
+        else:
+            is_place = False
     return kept

@@ -2,14 +2,13 @@
 the same link of the leech. The link of the seed would not do: of what waits in its own queues the kernel
 lets TCP have little."""
 
-import os
 import re
 import time
 
 import lab
 import source
 import switch
-from process import machine_busy_s
+from process import disturbance, machine_busy_s
 from program_iperf3 import PORT, Iperf3
 from program_warren import Warren
 from report import Goal
@@ -53,7 +52,7 @@ def measure(report, options):
 
 def beside_tcp(options, given):
     links = [Link(OPEN_MBIT, OPEN_MBIT), Link(OPEN_MBIT, SHARED_MBIT)]
-    setting = lab.Setting(links, 1, options.rtt, options.rtt, 0.0, options.congestion, options.switch)
+    setting = lab.Setting(links, 1, options.rtt, options.rtt, 0.0, options.congestion, options.switch, lab.FAR)
     try:
         pair = Pair(lab.Lab(setting), given)
         found = pair.measure(PATIENCE * 8 * given.bytes / SHARED_MBIT / 1e6)
@@ -88,7 +87,7 @@ class Pair:
         took = time.monotonic() - began
         together = self.tcp_mbit()[before:]
         ours = self.cpu_s() - cpu
-        others = max(0.0, machine_busy_s() - busy - ours - self.watched_s() + watched) / os.cpu_count() / took
+        others_s = machine_busy_s() - busy - ours - self.watched_s() + watched
         tcp = sum(together) / max(1, len(together))
         return {
             "complete": done,
@@ -99,8 +98,7 @@ class Pair:
             "tcp_mbit": round(tcp, 2),
             "tcp_alone_mbit": round(sum(self.tcp_mbit()[before - 5 : before]) / 5, 2),
             "tcp_keeps": round(tcp / (SHARED_MBIT * PAYLOAD_SHARE / 2), 3),
-            "others_share": round(others, 3),
-            "disturbed": others > 0.15,
+            **disturbance(others_s, took),
         }
 
     def tcp_mbit(self):

@@ -25,7 +25,9 @@ from source import SOURCES
 
 FOLDER = "/run/bench"
 
-OUR_ADDRESS = "10.77.255.254"
+# What addresses of hosts begin with that are to be far from each other: unlike 10.77, of no private
+# network, and given to nobody (RFC 2544, appendix C.2.2).
+FAR = "198.18"
 
 CORE = "core"
 
@@ -130,16 +132,18 @@ class Setting:
     congestion: str | None = None
     # The program of proto/net/examples/switch.rs, for rtt_ms and loss_percent.
     switch: str | None = None
+    # What addresses begin with.
+    network: str = "10.77"
 
 
 class Peer:
     """One machine of the swarm."""
 
-    def __init__(self, number, link, is_seed):
+    def __init__(self, number, link, is_seed, network=Setting.network):
         self.number, self.link, self.is_seed = number, link, is_seed
         self.namespace, self.port = f"peer{number}", f"p{number}"
         self.name = f"{'seed' if is_seed else 'leech'} {number}"
-        self.address = f"10.77.{number // 250}.{1 + number % 250}"
+        self.address = f"{network}.{number // 250}.{1 + number % 250}"
         self.torrent_port, self.torrent_control_port = TORRENT_PORT, TORRENT_CONTROL_PORT
         self.folder = f"{FOLDER}/{number}"
         self.processes = []
@@ -158,18 +162,18 @@ class Peer:
 class Lab:
     """The peers, what is between them, and the links."""
 
-    # Where trackers are.
-    address = OUR_ADDRESS
-
     def __init__(self, setting):
         self.setting = setting
-        self.peers = [Peer(number, link, number < setting.seeds) for number, link in enumerate(setting.links)]
+        links = enumerate(setting.links)
+        self.peers = [Peer(number, link, number < setting.seeds, setting.network) for number, link in links]
+        # Where trackers are.
+        self.address = f"{setting.network}.255.254"
         self.folder, self.processes = f"{FOLDER}/core", []
         os.makedirs(self.folder)
         run("ip", "netns", "add", CORE)
         run("ip", "link", "set", "lo", "up")
         join("us", CORE, "port-us")
-        run("ip", "addr", "add", f"{OUR_ADDRESS}/16", "dev", "us")
+        run("ip", "addr", "add", f"{self.address}/16", "dev", "us")
         for peer in self.peers:
             self.attach(peer)
         self.table = switch.within(CORE, lambda: open("/proc/thread-self/net/dev"))

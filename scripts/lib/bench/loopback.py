@@ -59,7 +59,7 @@ def measure(report, options, kinds, mib):
 
 
 def tell_roofline(report, case):
-    row = next((row for row in report.rows(case) if row["program"] == ROOFLINE and row["good"]), None)
+    row = next((row for row in report.rows(case) if row["program"] == ROOFLINE and row["used"]), None)
     if row is None:
         return
     parts = ", ".join(f"{part} {number(row, f'{part}_s_per_gib', 2)}" for part in costs.PARTS)

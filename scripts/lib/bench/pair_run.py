@@ -5,14 +5,11 @@ import time
 from dataclasses import dataclass
 
 from lab import clear
-from process import machine_busy_s
+from process import disturbance, machine_busy_s
 from source import digest
 
-# Of all processors: what others may take before a run says little.
-DISTURBED_SHARE = 0.15
-
-# Below this the counts of the kernel, of ten milliseconds each, say nothing of that.
-TELLING_S = 0.2
+# How often it is looked how much memory is held.
+LOOK_S = 0.1
 
 # How long what has been started is left alone before its memory counts as that of one that is idle.
 IDLE_S = 1.0
@@ -54,15 +51,23 @@ class PairRun:
 
     def measure(self):
         cpu, busy, watched = self.cpu_s(), machine_busy_s(), self.watched_s()
-        counted = self.lab.counters()
+        counted, self.look_at = self.lab.counters(), 0.0
         began = time.monotonic()
         self.program.ask(self.leech)
         while not (done := self.program.is_done(self.leech)) and time.monotonic() - began < self.task.patience_s:
             time.sleep(self.task.poll_s)
+            self.look_at_memory()
         self.took, self.complete = time.monotonic() - began, done
         self.cpu, self.busy = self.cpu_s() - cpu, machine_busy_s() - busy
         self.watched = self.watched_s() - watched
         self.came = self.lab.counters()[1][1] - counted[1][1] if counted else None
+
+    def look_at_memory(self):
+        """Now and then, that something is known of what ends."""
+        if time.monotonic() >= self.look_at:
+            self.look_at = time.monotonic() + LOOK_S
+            for process in self.leech.processes:
+                process.peak_rss_kib()
 
     def cpu_s(self):
         return sum(process.cpu_s() for process in self.lab.all_processes())
@@ -75,7 +80,6 @@ class PairRun:
         """What was measured, as JSON has it. The clock has stopped: now what came is looked at."""
         size = self.task.source.bytes
         cores = os.cpu_count()
-        others = max(0.0, self.busy - self.cpu - self.watched) / cores / self.took
         # Of what was not done: what came to the interface until then, headers included.
         came = size if self.complete else self.came
         return {
@@ -90,8 +94,7 @@ class PairRun:
             "cpu_s": round(self.cpu, 2),
             "cpu_s_per_gib": round(self.cpu / size * (1 << 30), 2) if self.complete else None,
             "busy_share": round(min(1.0, self.busy / cores / self.took), 3),
-            "others_share": round(others, 3),
-            "disturbed": others > DISTURBED_SHARE and self.took > TELLING_S,
+            **disturbance(self.busy - self.cpu - self.watched, self.took),
             "seed_peak_rss_mib": peak_mib(self.seed),
             "leech_peak_rss_mib": peak_mib(self.leech),
             "idle_rss_mib": None if self.idle_kib is None else round(self.idle_kib / 1024, 1),

@@ -6,6 +6,9 @@ import os
 from natlab_daemon import Control
 from program import Program
 
+# How long a seed may take to take in what it is to give: at least, and a file's bytes a second.
+PATIENCE_S, SLOWEST_BYTES_PER_S = 120, 1e8
+
 
 class Warren(Program):
     name = "warren"
@@ -39,15 +42,20 @@ class Warren(Program):
     def seed(self, peer):
         self.stand_by(peer)
         register = self.client(peer, "register", self.source, 1, "-o", f"{peer.folder}/file.p2p", "--json")
-        register.wait_for(lambda: '"registered"' in register.said())
+        patience = PATIENCE_S + os.path.getsize(self.source) / SLOWEST_BYTES_PER_S
+        register.wait_for(lambda: '"registered"' in register.said(), patience)
         self.manifest = f"{peer.folder}/file.p2p"
 
     def stand_by(self, peer):
+        daemon = self.start(peer)
+        daemon.wait_for(lambda: connected(peer.control))
+
+    def start(self, peer):
+        """The daemon of a peer, which takes a moment to be there."""
         folder = f"{peer.folder}/files"
         flags = self.flags.get(peer, ())
-        daemon = self.client(peer, "daemon", 1, self.contact, "--downloads", folder, *flags)
         peer.control = Control(home(peer))
-        daemon.wait_for(lambda: connected(peer.control))
+        return self.client(peer, "daemon", 1, self.contact, "--downloads", folder, *flags)
 
     def ask(self, peer):
         self.asked[peer] = self.client(peer, "download", self.manifest, 1, "--json")

@@ -85,7 +85,7 @@ class Report:
 
     def shown(self):
         """The columns of a table of medians."""
-        return [*self.columns, AGAINST, ("runs", 12, runs)]
+        return [*self.columns, AGAINST, ("runs", 14, runs)]
 
     def cases(self):
         return list(dict.fromkeys(one["case"] for one in self.results))
@@ -99,10 +99,11 @@ class Report:
     def row(self, case, program, ours):
         runs = [one for one in self.results if (one["case"], one["program"]) == (case, program)]
         good, quiet = select(runs)
-        found = {"program": program, "good": len(good), "of": len(runs), "quiet": len(quiet), **median(quiet)}
+        counts = {"used": len(quiet), "of": len(runs), "is_disturbed": any(one["disturbed"] for one in quiet)}
+        found = {"program": program, **counts, **median(quiet)}
         # What never came to its end has a rate all the same.
         if not good:
-            found |= {key: value for key, value in median(runs).items() if key in (self.figure, "gave_up_s")}
+            found |= median(runs)
         return found | {"ours_over_it": ratio(ours, found.get(self.figure))}
 
     def median(self, case, program, figure=None):
@@ -142,8 +143,7 @@ def select(runs):
 
 
 def runs(row):
-    disturbed = row["good"] - row["quiet"]
-    return f"{row['quiet']} of {row['of']}" if row["good"] and disturbed else f"{row['good']}/{row['of']}"
+    return f"{row['used']}/{row['of']}{' disturbed' if row['is_disturbed'] else ''}"
 
 
 def header(columns):

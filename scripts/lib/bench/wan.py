@@ -8,7 +8,7 @@ import fairness
 import pair_run
 import source
 from comparison import COLUMNS, NOTES
-from lab import Lab, Setting
+from lab import FAR, Lab, Setting
 from medians import number
 from report import Goal, Report
 from rounds import rounds
@@ -18,7 +18,7 @@ DESCRIPTION = """\
 One peer gives one file to another over links of a rate both ways (tbf), behind a switch that delays every
 frame and loses some, each way. A full link holds what it carries in one round trip. Then the same beside
 a TCP flow over the one link that both go through (ours alone): of its fair part, which is half, what TCP
-keeps.
+keeps. Addresses are those of no private network.
 """
 
 PROGRAMS = "warren,libtorrent:tuned,rqbit,sendme,iperf3"
@@ -44,7 +44,8 @@ class Path:
 
     def setting(self, options):
         link = Link(self.mbit, self.mbit)
-        return Setting([link] * 2, 1, self.rtt_ms, self.rtt_ms, self.loss_percent, options.congestion, options.switch)
+        queue_ms, how = self.rtt_ms, (options.congestion, options.switch, FAR)
+        return Setting([link] * 2, 1, queue_ms, self.rtt_ms, self.loss_percent, *how)
 
 
 def main(arguments):
