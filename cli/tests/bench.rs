@@ -14,6 +14,7 @@ mod namespaces;
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
+use std::sync::Once;
 
 use namespaces::{programs, repository, skipped};
 use serde::Deserialize;
@@ -45,6 +46,10 @@ struct Comparison {
     intact: bool,
     #[serde(default)]
     s: f64,
+    #[serde(default)]
+    rtts: f64,
+    #[serde(default)]
+    link_share: f64,
 }
 
 /// What ours is held against where it is there.
@@ -113,6 +118,22 @@ fn a_daemon_that_is_started_again_goes_on_and_a_file_is_registered() {
 }
 
 #[test]
+fn nothing_comes_over_a_long_link_before_a_round_trip_or_above_its_rate() {
+    let first_byte = compared("first-byte", &["--rtt", "30"]);
+    let one_path = ["--mbit", "20", "--rtt", "30", "--loss", "0"];
+    let wan = compared(
+        "wan",
+        &[&one_path[..], &["--size", "2", "--fair", "0"]].concat(),
+    );
+    for run in first_byte.iter().flatten() {
+        assert!(run.rtts > 1.0, "{run:?}");
+    }
+    for run in wan.iter().flatten() {
+        assert!(run.link_share < 1.0 + BUCKETS, "{run:?}");
+    }
+}
+
+#[test]
 fn a_bench_that_is_run_again_rewrites_its_own_section_of_the_record_alone() {
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("record.md");
@@ -164,10 +185,11 @@ fn swarm(more: &[&str]) -> Option<Run> {
     Some(run)
 }
 
-/// One peer gives, another takes; all of it has to be complete and intact. `None` where there can be
+/// One peer gives, another takes, and all of it has to be complete and intact. `None` where there can be
 /// no such network.
 #[track_caller]
 fn compared(name: &str, more: &[&str]) -> Option<Vec<Comparison>> {
+    build_switch();
     let bin = programs().to_str().unwrap();
     // What every kernel lets everybody use.
     let fixed = [name, "--json", "--runs", "1", "--congestion", "reno"];
@@ -189,6 +211,29 @@ fn compared(name: &str, more: &[&str]) -> Option<Vec<Comparison>> {
         assert!(run.complete && run.intact && run.s > 0.0, "{run:?}");
     }
     Some(runs)
+}
+
+/// The program that delays, which tests of this package alone have not built.
+fn build_switch() {
+    static BUILT: Once = Once::new();
+    let folder = programs();
+    BUILT.call_once(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args([
+            "build",
+            "--quiet",
+            "-p",
+            "warren-net",
+            "--example",
+            "switch",
+        ]);
+        cargo.arg("--target-dir").arg(folder.parent().unwrap());
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let status = cargo.current_dir(repository()).status();
+        assert!(status.unwrap().success(), "the switch does not build");
+    });
 }
 
 fn bench(arguments: &[&str]) -> Output {

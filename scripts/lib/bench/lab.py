@@ -74,15 +74,17 @@ def inside(folder):
     command = ["unshare", "-Urnmpf", "--kill-child", sys.executable, *sys.argv]
     child = subprocess.Popen(command, env={**os.environ, INSIDE: folder})
 
-    # While unshare waits it heeds no signal that could be passed on.
     def end(number, _):
-        child.kill()
-        child.wait()
         sys.exit(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
-    return child.wait()
+    try:
+        return child.wait()
+    finally:
+        # While unshare waits it heeds no signal that could be passed on.
+        child.kill()
+        child.wait()
 
 
 def probe():
