@@ -117,6 +117,9 @@ def cause_of(pair, runs):
     checks = sorted(run.get("checks") or 0 for run in short)
     facts = ", ".join(f"{word} {count}" for word, count in said.most_common())
     facts = f"attempts: {facts}; checks {checks[0]} to {checks[-1]}"
+    # A download does not wait for more than natlab-ready does.
+    early = sum("unknown" in f"{run.get('nat_a')} {run.get('nat_b')}" for run in short)
+    facts += f"; began before both NATs were known: {early}" if early else ""
     formula = missed(pair, runs)
     if formula is None:
         return f"not by a guess; {facts}"
