@@ -59,7 +59,7 @@ pub use probe::{
     Confidence, Dependence, Hairpinning, MappingProbe, Measured, Observation, Observers, Sample,
     Verdict, classify,
 };
-pub use punch::{Path, PunchAttempt, PunchEvent};
+pub use punch::{NoPath, Path, PunchAttempt, PunchEvent};
 pub use stun::Transaction;
 pub use turnstile::{TurnEnd, Turnstile, Wait};
 
