@@ -206,7 +206,7 @@ impl Node {
         };
         let relay = self.relay_session(id, &rendezvous);
         if self.is_forbidden(id, &rendezvous, relay.is_some()) {
-            return self.config.punch.forbid(&rendezvous, side);
+            return self.config.punch.forbid(&rendezvous, side, self.nat);
         }
         let trusted = self
             .trackers

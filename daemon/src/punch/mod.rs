@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use warren_net::{Connection, Endpoint};
 use warren_proto::id::PublicKey;
-use warren_proto::nat::Dependence;
+use warren_proto::nat::{Dependence, Hairpinning};
 use warren_proto::proof::Side;
 use warren_proto::wire::{Candidate, NatFiltering, NatMapping, Rendezvous, Technique};
 
@@ -54,6 +54,8 @@ pub(crate) struct Nat {
     pub(crate) filtering: NatFiltering,
     /// What of a destination a mapping depends on, where two IP addresses or two ports have shown it.
     pub(crate) dependence: Option<Dependence>,
+    /// Whether it leads packets for its own outside address back in.
+    pub(crate) hairpinning: Hairpinning,
 }
 
 impl Default for Nat {
@@ -62,6 +64,7 @@ impl Default for Nat {
             mapping: NatMapping::Unknown,
             filtering: NatFiltering::Unknown,
             dependence: None,
+            hairpinning: Hairpinning::Unknown,
         }
     }
 }
@@ -202,9 +205,9 @@ impl PunchHandle {
         self.orders.try_send(Order::Meet(meeting)).is_ok()
     }
 
-    /// Notes that the two of an introduction allow no path in common.
-    pub(crate) fn forbid(&self, rendezvous: &Rendezvous, side: Side) {
-        self.records.forbid(rendezvous, side);
+    /// Notes that the two of an introduction allow no path in common; `ours` is our own NAT.
+    pub(crate) fn forbid(&self, rendezvous: &Rendezvous, side: Side, ours: Nat) {
+        self.records.forbid(rendezvous, side, ours);
     }
 
     /// Passes on what the peer of a rendezvous says by way of this tracker.

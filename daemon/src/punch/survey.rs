@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use warren_proto::nat::{
-    Confidence, Dependence, Guessing, MappingProbe, Measured, Observation, Observers, PrimerHops,
+    Confidence, Dependence, Guessing, Hairpinning, MappingProbe, Measured, Observation, Observers,
+    PrimerHops,
 };
 use warren_proto::wire::{NatFiltering, NatMapping, Technique};
 
@@ -67,6 +68,8 @@ pub(super) struct Survey {
     mapping: Option<NatMapping>,
     dependence: Option<Dependence>,
     primer_hops: PrimerHops,
+    /// As measured thoroughly last.
+    hairpinning: Hairpinning,
     /// Whether anything else than what was found would be a coincidence.
     confidence: Confidence,
     /// Whether the tracker has shown us by two IP addresses: then peers are not asked.
@@ -99,6 +102,7 @@ impl Default for Survey {
             mapping: None,
             dependence: None,
             primer_hops: PrimerHops::LEAST,
+            hairpinning: Hairpinning::Unknown,
             confidence: Confidence::Low,
             compares_addresses: false,
             observers: Observers::new(),
@@ -316,6 +320,7 @@ impl Survey {
                     ?measured.confidence, ?measured.primer_hops, "our nat, measured thoroughly");
                 (self.mapping, self.dependence) = (Some(measured.mapping), measured.dependence);
                 (self.confidence, self.primer_hops) = (measured.confidence, measured.primer_hops);
+                self.hairpinning = measured.hairpinning;
             }
         }
         self.combine()
@@ -375,6 +380,7 @@ impl Survey {
             mapping,
             filtering,
             dependence,
+            hairpinning: self.hairpinning,
         };
         self.nat = Some(nat);
         Some(Finding::Nat(nat))

@@ -412,22 +412,34 @@ impl Puncher {
         !is_known && check::request_transaction_of(bytes).is_some()
     }
 
+    /// By which socket a datagram may leave, if there is one and the budgets allow it.
+    fn grant(&mut self, transmit: &Transmit, owner: Owner, heard: Option<Arrival>) -> Option<Via> {
+        let to = transmit.to;
+        if !self.may_send(transmit, owner) {
+            tracing::debug!(%to, "no more checks to an address that does not answer");
+            return None;
+        }
+        let via = self.via_for(transmit, owner, heard)?;
+        let (now, guess) = (Instant::now(), self.turnstile.technique());
+        let has_room = self.flows.take(now, (via, to), transmit.charge, guess);
+        if !has_room {
+            tracing::debug!(%to, "no more flows through our nat for now");
+        }
+        has_room.then_some(via)
+    }
+
     /// Sends a datagram; an answer leaves from where its request arrived.
     fn send(&mut self, transmit: &Transmit, owner: Owner, heard: Option<Arrival>) {
         let Transmit { to, bytes, ttl, .. } = transmit;
         self.owners.sent(bytes, owner);
-        if !self.may_send(transmit, owner) {
-            tracing::debug!(%to, "no more checks to an address that does not answer");
-            return;
-        }
-        let Some(via) = self.via_for(transmit, owner, heard) else {
+        let Some(via) = self.grant(transmit, owner, heard) else {
+            if let Owner::Attempt(id) = owner
+                && let Some(attempt) = self.attempts.get_mut(&id)
+            {
+                attempt.note_withheld(bytes);
+            }
             return;
         };
-        let (now, guess) = (Instant::now(), self.turnstile.technique());
-        if !self.flows.take(now, (via, *to), transmit.charge, guess) {
-            tracing::debug!(%to, "no more flows through our nat for now");
-            return;
-        }
         let socket = self.endpoint.socket();
         match (ttl, heard) {
             (None, Some((from, local_ip, at))) if (from, at) == (*to, via) => {
