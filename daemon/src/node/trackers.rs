@@ -277,6 +277,12 @@ impl Node {
         }
     }
 
+    /// Comes to all trackers anew: they may know us where we are no more.
+    pub(super) fn renew_trackers(&self) {
+        let trackers = self.trackers.values();
+        trackers.for_each(|tracker| tracker.handle.renew());
+    }
+
     /// Tells all trackers where we can be reached now.
     pub(super) fn tell_situation(&self) {
         let situation = self.situation();

@@ -17,6 +17,7 @@ pub(crate) mod relay;
 mod survey;
 mod task;
 mod vias;
+mod wake;
 mod watch;
 
 use std::net::SocketAddr;
@@ -114,6 +115,8 @@ pub(crate) enum PathNews {
     Nat(Nat),
     /// This machine has other addresses than before.
     Network(Vec<Candidate>),
+    /// This machine, or this program, was asleep.
+    Woken,
 }
 
 /// What the task is told to do.

@@ -29,6 +29,7 @@ use super::keeper::Keeper;
 use super::owners::{Owner, Owners};
 use super::survey::{Finding, Survey};
 use super::vias::Vias;
+use super::wake::{Wake, uptime};
 use super::watch::Watch;
 use super::{Nat, Order, PathNews, Records, StunServer};
 use crate::node::{NodeEvent, NodeSender};
@@ -76,6 +77,7 @@ pub(super) struct Puncher {
     candidates: Vec<Candidate>,
     ports: PortHandle,
     next_interfaces: Instant,
+    wake: Wake,
     /// Peers that are being dialled.
     dialling: BTreeMap<PublicKey, Dialling>,
     /// The same through a tracker: for which attempt, and what dials.
@@ -133,6 +135,7 @@ impl Puncher {
             candidates,
             ports,
             next_interfaces: Instant::now() + INTERFACES,
+            wake: Wake::new(uptime()),
             dialling: BTreeMap::new(),
             dialling_relay: BTreeMap::new(),
             nat: Nat::default(),
@@ -276,6 +279,7 @@ impl Puncher {
         self.fade(now);
         if self.next_interfaces <= now {
             self.next_interfaces = now + INTERFACES;
+            self.look_at_clock(now).await;
             self.look_at_interfaces(now).await;
         }
     }
@@ -311,6 +315,17 @@ impl Puncher {
                 Some(Class::Relay) => self.uses_relay(peer),
                 None => false,
             }
+    }
+
+    async fn look_at_clock(&mut self, now: Instant) {
+        if let Some(slept) = self.wake.look(uptime()) {
+            tracing::info!(
+                slept_s = slept.as_secs(),
+                "this machine or daemon was asleep"
+            );
+            self.tell(PathNews::Woken).await;
+            self.doubt_everything(now).await;
+        }
     }
 
     async fn look_at_interfaces(&mut self, now: Instant) {
