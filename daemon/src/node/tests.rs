@@ -153,6 +153,7 @@ impl Scene {
             sender.clone(),
             Vec::new(),
             ports,
+            folder.path().join("guessing"),
             stop.clone(),
         );
         let db = ShareDb::open(&folder.path().join("state.db")).unwrap();

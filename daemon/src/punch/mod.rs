@@ -10,6 +10,7 @@
 
 mod attempt;
 mod guess;
+mod host_turn;
 mod keeper;
 mod owners;
 mod record;
@@ -21,6 +22,7 @@ mod wake;
 mod watch;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +40,7 @@ use crate::peer::session::SessionId;
 use crate::portmap::PortHandle;
 use crate::tracker::{Line, TrackerId};
 use guess::Word;
+use host_turn::HostTurn;
 pub(crate) use record::Records;
 use relay::{Carrier, RelaySession};
 use task::Puncher;
@@ -285,17 +288,26 @@ impl PunchHandle {
 }
 
 /// Starts the task. It ends when `stop` is cancelled. `ports` hears what is its own to know of the
-/// network and of what arrives.
+/// network and of what arrives. The daemons that share the file `guessing` guess ports one at a time.
 pub(crate) fn start(
     endpoint: Endpoint,
     node: NodeSender,
     candidates: Vec<Candidate>,
     ports: PortHandle,
+    guessing: PathBuf,
     stop: CancellationToken,
 ) -> PunchHandle {
     let (orders, taken) = mpsc::channel(ORDERS);
     let records = Arc::<Records>::default();
-    let puncher = Puncher::new(endpoint, node, records.clone(), candidates, ports);
+    let host_turn = HostTurn::new(guessing, rand::random());
+    let puncher = Puncher::new(
+        endpoint,
+        node,
+        records.clone(),
+        candidates,
+        ports,
+        host_turn,
+    );
     tokio::spawn(async move { stop.run_until_cancelled(puncher.run(taken)).await });
     PunchHandle { orders, records }
 }

@@ -25,6 +25,7 @@ use warren_proto::wire::Candidate;
 
 use super::attempt::Attempt;
 use super::guess::Led;
+use super::host_turn::HostTurn;
 use super::keeper::Keeper;
 use super::owners::{Owner, Owners};
 use super::survey::{Finding, Survey};
@@ -68,6 +69,8 @@ pub(super) struct Puncher {
     vias: Vias,
     allowance: Allowance,
     turnstile: Turnstile,
+    /// Of all daemons on this machine.
+    host_turn: HostTurn,
     flows: Flows<Via>,
     /// Where connections with peers led that are no more, and until when that counts.
     led: Led,
@@ -114,6 +117,7 @@ impl Puncher {
         records: Arc<Records>,
         candidates: Vec<Candidate>,
         ports: PortHandle,
+        host_turn: HostTurn,
     ) -> Puncher {
         let (dials, dialled) = mpsc::channel(DIALLED);
         Puncher {
@@ -128,6 +132,7 @@ impl Puncher {
             vias: Vias::default(),
             allowance: Allowance::new(),
             turnstile: Turnstile::new(),
+            host_turn,
             flows: Flows::new(),
             led: Led::default(),
             survey: Survey::default(),
@@ -261,7 +266,7 @@ impl Puncher {
         let turns = self.turnstile.poll_timeout(&self.flows);
         let offers = self.offers.values().map(|it| it.until);
         let all = attempts.chain(keepers).chain(fading).chain(offers);
-        let all = all.chain(survey).chain(turns);
+        let all = all.chain(survey).chain(turns).chain(self.next_host_turn());
         all.fold(self.next_interfaces, Instant::min)
     }
 

@@ -51,7 +51,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use allowance::Allowance;
 pub use filtering::FilteringProbe;
-pub use flows::Flows;
+pub use flows::{Elsewhere, Flows};
 pub use guess::{Guessing, Turn, possible};
 pub use keeper::{KeeperEvent, PathKeeper};
 pub use primer::PrimerHops;

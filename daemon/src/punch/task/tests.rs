@@ -208,6 +208,47 @@ async fn an_attempt_that_guessed_is_recorded_with_its_technique_and_what_ended_i
     }
 }
 
+#[tokio::test]
+async fn of_two_daemons_one_guesses_at_a_time_and_both_have_room_for_one_large_guess() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("guessing");
+    let [mut ours, mut theirs] = [(); 2].map(|()| Bench::on_host(path.clone()));
+    let now = Instant::now();
+    let [meeting, _] = [ours.guess(now), theirs.guess(now)];
+    assert!(ours.is_let_through().await && !theirs.is_let_through().await);
+    let due = theirs.puncher.poll_timeout();
+    assert!(
+        due <= Instant::now() + Duration::from_millis(50),
+        "it asks again"
+    );
+    // Without a word from the peer nothing is sent, and nobody needs to wait for us.
+    ours.closed().await;
+    assert!(!ours.is_let_through().await && theirs.until_let_through().await);
+
+    theirs.say_word(&meeting).await;
+    theirs.run_ahead(Duration::from_secs(2)).await;
+    assert!(theirs.closed().await.checks > 800);
+    assert!(!theirs.is_let_through().await);
+    ours.guess(now);
+    assert!(!ours.until_let_through().await, "no room in the NAT");
+    // Nor does it keep others from a guess for which there is room.
+    assert!(!ours.puncher.host_turn.is_held());
+}
+
+#[tokio::test]
+async fn a_daemon_that_dies_leaves_the_turn_to_others() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("guessing");
+    let [mut ours, mut theirs] = [(); 2].map(|()| Bench::on_host(path.clone()));
+    ours.guess(Instant::now());
+    theirs.guess(Instant::now());
+    assert!(ours.is_let_through().await && !theirs.is_let_through().await);
+    drop(ours);
+    // As if what it was about to send had been long ago.
+    std::fs::write(&path, "").unwrap();
+    assert!(theirs.until_let_through().await);
+}
+
 struct Bench {
     puncher: Puncher,
     _events: mpsc::Receiver<NodeEvent>,
@@ -215,6 +256,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        // Nobody shares what is nowhere.
+        Bench::on_host("/nowhere/guessing".into())
+    }
+
+    /// With the daemons that guess by the same lock.
+    fn on_host(guessing: std::path::PathBuf) -> Bench {
+        let host_turn = HostTurn::new(guessing, rand::random());
         let any = ([127, 0, 0, 1], 0).into();
         let identity = Identity::generate().unwrap();
         let (profile, unsolicited) = (Profile::Daemon, Unsolicited::OnlyAdmitted);
@@ -225,7 +273,7 @@ impl Bench {
         let (ports, _) = portmap::start(PortMapping::Off, any, node.clone(), stop);
         let records = Arc::default();
         Bench {
-            puncher: Puncher::new(endpoint, node, records, Vec::new(), ports),
+            puncher: Puncher::new(endpoint, node, records, Vec::new(), ports, host_turn),
             _events: events,
         }
     }
@@ -290,6 +338,21 @@ impl Bench {
         let attempt = attempt.guessing(&meeting.rendezvous, Some(own));
         self.puncher.attempts.insert(1, attempt);
         meeting
+    }
+
+    /// Whether the attempt guesses after another look.
+    async fn is_let_through(&mut self) -> bool {
+        let now = Instant::now();
+        self.puncher.time_attempts(now).await;
+        self.puncher.let_through(now).await;
+        self.puncher.turnstile.current().is_some()
+    }
+
+    /// The same once it may ask again.
+    async fn until_let_through(&mut self) -> bool {
+        let asks = self.puncher.next_host_turn();
+        tokio::time::sleep_until(asks.unwrap_or_else(Instant::now).into()).await;
+        self.is_let_through().await
     }
 
     async fn say_word(&mut self, meeting: &Meeting) {
