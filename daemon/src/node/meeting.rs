@@ -46,9 +46,7 @@ impl Node {
             } => {
                 self.note_carrier(id, stun.main, rtt, tunnel);
                 self.handle_tracker_connected(id, pin, public, way);
-                if id == OWN {
-                    self.config.punch.survey(stun, rtt);
-                }
+                self.survey_by(id, stun, rtt);
             }
             TrackerEvent::Lost { cause, mismatch } => self.handle_tracker_lost(id, cause, mismatch),
             TrackerEvent::Said(message) => self.handle_tracker_message(id, message),

@@ -65,6 +65,8 @@ pub(super) struct Survey {
     /// When it is told that nothing is known, unless something is by then.
     patient_until: Option<Instant>,
     reflexive: Option<SocketAddr>,
+    /// Who sees us there.
+    seen_by: Option<SocketAddr>,
     mapping: Option<NatMapping>,
     dependence: Option<Dependence>,
     primer_hops: PrimerHops,
@@ -99,6 +101,7 @@ impl Default for Survey {
             begun: Instant::now(),
             patient_until: None,
             reflexive: None,
+            seen_by: None,
             mapping: None,
             dependence: None,
             primer_hops: PrimerHops::LEAST,
@@ -308,7 +311,10 @@ impl Survey {
             return is_full.then(|| self.combine()).flatten();
         };
         let before = self.reflexive.replace(reflexive);
-        let is_other = before.is_some_and(|before| before != reflexive);
+        let server = self.server.map(|server| server.main);
+        // Another tracker may see another port.
+        let is_same_server = std::mem::replace(&mut self.seen_by, server) == server;
+        let is_other = is_same_server && before.is_some_and(|before| before != reflexive);
         if is_other {
             return self.note_rebound(now);
         }
