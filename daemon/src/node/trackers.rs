@@ -68,7 +68,7 @@ pub(super) struct TrackerState {
     /// Where it answers STUN, and how far it is.
     stun: Option<(StunServer, Duration)>,
     /// Whether our NAT is looked at by its answers.
-    is_surveyed_by: bool,
+    pub(super) is_surveyed_by: bool,
     /// What it said last about how two could meet: it introduces them soon.
     pub(super) advice: Advice,
     /// Why there is no connection.
