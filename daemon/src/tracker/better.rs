@@ -201,6 +201,7 @@ async fn attempt(
 mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
+    use warren_net::{Endpoint, Identity, Profile};
 
     use super::*;
 
@@ -255,6 +256,33 @@ mod tests {
             bench.pass(STEADY / 2);
             bench.begin(Transport::Udp);
             bench.pass(STEADY / 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn when_no_new_session_is_to_be_had_only_what_is_better_is_looked_for_again() {
+        let udp: Vec<Way> = ways(59000).into_iter().take(2).collect();
+        for (transport, expected) in [(Transport::Udp, None), (Transport::Tcp, Some(udp))] {
+            let mut better = Better::new();
+            let port = 59000;
+            better.renew(reach(), Way { transport, port });
+            let sought = |better: &Better| better.search.clone().map(|(_, ways)| ways);
+            for _ in 0..RENEWALS {
+                assert_eq!(sought(&better), Some(ways(port)));
+                better.plan_next();
+            }
+            assert_eq!(sought(&better), expected);
+        }
+    }
+
+    fn reach() -> Reach {
+        let any = ([127, 0, 0, 1], 0).into();
+        let identity = Identity::generate().unwrap();
+        Reach {
+            endpoint: Endpoint::bind(any, &identity, &[], Profile::Daemon).unwrap(),
+            address: "127.0.0.1:59000".parse().unwrap(),
+            pin: None,
+            rtt: None,
         }
     }
 
