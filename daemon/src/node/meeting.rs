@@ -46,9 +46,7 @@ impl Node {
             } => {
                 self.note_carrier(id, stun.main, rtt, tunnel);
                 self.handle_tracker_connected(id, pin, public, way);
-                if id == OWN {
-                    self.config.punch.survey(stun, rtt);
-                }
+                self.survey_by(id, stun, rtt);
             }
             TrackerEvent::Lost { cause, mismatch } => self.handle_tracker_lost(id, cause, mismatch),
             TrackerEvent::Said(message) => self.handle_tracker_message(id, message),
@@ -206,7 +204,7 @@ impl Node {
         };
         let relay = self.relay_session(id, &rendezvous);
         if self.is_forbidden(id, &rendezvous, relay.is_some()) {
-            return self.config.punch.forbid(&rendezvous, side);
+            return self.config.punch.forbid(&rendezvous, side, self.nat);
         }
         let trusted = self
             .trackers

@@ -114,6 +114,11 @@ impl Node {
                 self.exempt_lan();
                 self.hurry_upgrades();
                 self.tell_situation();
+                self.renew_trackers();
+            }
+            PathNews::Woken => {
+                self.hurry_upgrades();
+                self.renew_trackers();
             }
         }
     }

@@ -9,7 +9,7 @@ use warren_proto::id::SwarmId;
 use super::Node;
 use super::peers::Peer;
 use super::trackers::{OWN, TrackerState};
-use crate::control::attempt::{Attempt, dependence_word, filtering_word, mapping_word};
+use crate::control::attempt::{Attempt, dependence_word, filtering_word, hairpins, mapping_word};
 use crate::control::doctor::Snapshot;
 use crate::control::model::{
     self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareState,
@@ -181,6 +181,7 @@ impl Node {
             mapping: mapping_word(self.nat.mapping).to_owned(),
             mapping_depends_on: self.nat.dependence.map(|it| dependence_word(it).to_owned()),
             filtering: filtering_word(self.nat.filtering).to_owned(),
+            hairpinning: hairpins(self.nat.hairpinning),
         })
     }
 

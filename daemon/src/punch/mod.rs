@@ -10,6 +10,7 @@
 
 mod attempt;
 mod guess;
+mod host_turn;
 mod keeper;
 mod owners;
 mod record;
@@ -17,9 +18,11 @@ pub(crate) mod relay;
 mod survey;
 mod task;
 mod vias;
+mod wake;
 mod watch;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +30,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use warren_net::{Connection, Endpoint};
 use warren_proto::id::PublicKey;
-use warren_proto::nat::Dependence;
+use warren_proto::nat::{Dependence, Hairpinning};
 use warren_proto::proof::Side;
 use warren_proto::wire::{Candidate, NatFiltering, NatMapping, Rendezvous, Technique};
 
@@ -37,6 +40,7 @@ use crate::peer::session::SessionId;
 use crate::portmap::PortHandle;
 use crate::tracker::{Line, TrackerId};
 use guess::Word;
+use host_turn::HostTurn;
 pub(crate) use record::Records;
 use relay::{Carrier, RelaySession};
 use task::Puncher;
@@ -54,6 +58,8 @@ pub(crate) struct Nat {
     pub(crate) filtering: NatFiltering,
     /// What of a destination a mapping depends on, where two IP addresses or two ports have shown it.
     pub(crate) dependence: Option<Dependence>,
+    /// Whether it leads packets for its own outside address back in.
+    pub(crate) hairpinning: Hairpinning,
 }
 
 impl Default for Nat {
@@ -62,6 +68,7 @@ impl Default for Nat {
             mapping: NatMapping::Unknown,
             filtering: NatFiltering::Unknown,
             dependence: None,
+            hairpinning: Hairpinning::Unknown,
         }
     }
 }
@@ -111,6 +118,8 @@ pub(crate) enum PathNews {
     Nat(Nat),
     /// This machine has other addresses than before.
     Network(Vec<Candidate>),
+    /// This machine, or this program, was asleep.
+    Woken,
 }
 
 /// What the task is told to do.
@@ -202,9 +211,9 @@ impl PunchHandle {
         self.orders.try_send(Order::Meet(meeting)).is_ok()
     }
 
-    /// Notes that the two of an introduction allow no path in common.
-    pub(crate) fn forbid(&self, rendezvous: &Rendezvous, side: Side) {
-        self.records.forbid(rendezvous, side);
+    /// Notes that the two of an introduction allow no path in common; `ours` is our own NAT.
+    pub(crate) fn forbid(&self, rendezvous: &Rendezvous, side: Side, ours: Nat) {
+        self.records.forbid(rendezvous, side, ours);
     }
 
     /// Passes on what the peer of a rendezvous says by way of this tracker.
@@ -279,17 +288,26 @@ impl PunchHandle {
 }
 
 /// Starts the task. It ends when `stop` is cancelled. `ports` hears what is its own to know of the
-/// network and of what arrives.
+/// network and of what arrives. The daemons that share the file `guessing` guess ports one at a time.
 pub(crate) fn start(
     endpoint: Endpoint,
     node: NodeSender,
     candidates: Vec<Candidate>,
     ports: PortHandle,
+    guessing: PathBuf,
     stop: CancellationToken,
 ) -> PunchHandle {
     let (orders, taken) = mpsc::channel(ORDERS);
     let records = Arc::<Records>::default();
-    let puncher = Puncher::new(endpoint, node, records.clone(), candidates, ports);
+    let host_turn = HostTurn::new(guessing, rand::random());
+    let puncher = Puncher::new(
+        endpoint,
+        node,
+        records.clone(),
+        candidates,
+        ports,
+        host_turn,
+    );
     tokio::spawn(async move { stop.run_until_cancelled(puncher.run(taken)).await });
     PunchHandle { orders, records }
 }

@@ -25,10 +25,12 @@ use warren_proto::wire::Candidate;
 
 use super::attempt::Attempt;
 use super::guess::Led;
+use super::host_turn::HostTurn;
 use super::keeper::Keeper;
 use super::owners::{Owner, Owners};
 use super::survey::{Finding, Survey};
 use super::vias::Vias;
+use super::wake::{Wake, uptime};
 use super::watch::Watch;
 use super::{Nat, Order, PathNews, Records, StunServer};
 use crate::node::{NodeEvent, NodeSender};
@@ -67,6 +69,8 @@ pub(super) struct Puncher {
     vias: Vias,
     allowance: Allowance,
     turnstile: Turnstile,
+    /// Of all daemons on this machine.
+    host_turn: HostTurn,
     flows: Flows<Via>,
     /// Where connections with peers led that are no more, and until when that counts.
     led: Led,
@@ -76,6 +80,7 @@ pub(super) struct Puncher {
     candidates: Vec<Candidate>,
     ports: PortHandle,
     next_interfaces: Instant,
+    wake: Wake,
     /// Peers that are being dialled.
     dialling: BTreeMap<PublicKey, Dialling>,
     /// The same through a tracker: for which attempt, and what dials.
@@ -112,6 +117,7 @@ impl Puncher {
         records: Arc<Records>,
         candidates: Vec<Candidate>,
         ports: PortHandle,
+        host_turn: HostTurn,
     ) -> Puncher {
         let (dials, dialled) = mpsc::channel(DIALLED);
         Puncher {
@@ -126,6 +132,7 @@ impl Puncher {
             vias: Vias::default(),
             allowance: Allowance::new(),
             turnstile: Turnstile::new(),
+            host_turn,
             flows: Flows::new(),
             led: Led::default(),
             survey: Survey::default(),
@@ -133,6 +140,7 @@ impl Puncher {
             candidates,
             ports,
             next_interfaces: Instant::now() + INTERFACES,
+            wake: Wake::new(uptime()),
             dialling: BTreeMap::new(),
             dialling_relay: BTreeMap::new(),
             nat: Nat::default(),
@@ -258,7 +266,7 @@ impl Puncher {
         let turns = self.turnstile.poll_timeout(&self.flows);
         let offers = self.offers.values().map(|it| it.until);
         let all = attempts.chain(keepers).chain(fading).chain(offers);
-        let all = all.chain(survey).chain(turns);
+        let all = all.chain(survey).chain(turns).chain(self.next_host_turn());
         all.fold(self.next_interfaces, Instant::min)
     }
 
@@ -276,6 +284,7 @@ impl Puncher {
         self.fade(now);
         if self.next_interfaces <= now {
             self.next_interfaces = now + INTERFACES;
+            self.look_at_clock(now).await;
             self.look_at_interfaces(now).await;
         }
     }
@@ -311,6 +320,17 @@ impl Puncher {
                 Some(Class::Relay) => self.uses_relay(peer),
                 None => false,
             }
+    }
+
+    async fn look_at_clock(&mut self, now: Instant) {
+        if let Some(slept) = self.wake.look(uptime()) {
+            tracing::info!(
+                slept_s = slept.as_secs(),
+                "this machine or daemon was asleep"
+            );
+            self.tell(PathNews::Woken).await;
+            self.doubt_everything(now).await;
+        }
     }
 
     async fn look_at_interfaces(&mut self, now: Instant) {
@@ -412,22 +432,34 @@ impl Puncher {
         !is_known && check::request_transaction_of(bytes).is_some()
     }
 
+    /// By which socket a datagram may leave, if there is one and the budgets allow it.
+    fn grant(&mut self, transmit: &Transmit, owner: Owner, heard: Option<Arrival>) -> Option<Via> {
+        let to = transmit.to;
+        if !self.may_send(transmit, owner) {
+            tracing::debug!(%to, "no more checks to an address that does not answer");
+            return None;
+        }
+        let via = self.via_for(transmit, owner, heard)?;
+        let (now, guess) = (Instant::now(), self.turnstile.technique());
+        let has_room = self.flows.take(now, (via, to), transmit.charge, guess);
+        if !has_room {
+            tracing::debug!(%to, "no more flows through our nat for now");
+        }
+        has_room.then_some(via)
+    }
+
     /// Sends a datagram; an answer leaves from where its request arrived.
     fn send(&mut self, transmit: &Transmit, owner: Owner, heard: Option<Arrival>) {
         let Transmit { to, bytes, ttl, .. } = transmit;
         self.owners.sent(bytes, owner);
-        if !self.may_send(transmit, owner) {
-            tracing::debug!(%to, "no more checks to an address that does not answer");
-            return;
-        }
-        let Some(via) = self.via_for(transmit, owner, heard) else {
+        let Some(via) = self.grant(transmit, owner, heard) else {
+            if let Owner::Attempt(id) = owner
+                && let Some(attempt) = self.attempts.get_mut(&id)
+            {
+                attempt.note_withheld(bytes);
+            }
             return;
         };
-        let (now, guess) = (Instant::now(), self.turnstile.technique());
-        if !self.flows.take(now, (via, *to), transmit.charge, guess) {
-            tracing::debug!(%to, "no more flows through our nat for now");
-            return;
-        }
         let socket = self.endpoint.socket();
         match (ttl, heard) {
             (None, Some((from, local_ip, at))) if (from, at) == (*to, via) => {

@@ -111,6 +111,7 @@ pub(crate) struct TrackerHandle {
     words: mpsc::Sender<ToTracker>,
     echoes: mpsc::Sender<Echo>,
     hurry: Arc<Notify>,
+    renewal: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -149,6 +150,12 @@ impl TrackerHandle {
         self.hurry.notify_one();
     }
 
+    /// Has a new session take the place of the one there is: this machine may be elsewhere than it was,
+    /// or have been asleep. One that is being made is begun anew.
+    pub(crate) fn renew(&self) {
+        self.renewal.notify_one();
+    }
+
     /// What the two of a rendezvous have to say about it to this tracker.
     pub(crate) fn line(&self, own: TrackerId, id: [u8; 10]) -> Line {
         Line::new(own, id, self.words.clone())
@@ -174,7 +181,8 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
     let (introductions, asked) = mpsc::channel(INTRODUCTIONS);
     let (words, spoken) = mpsc::channel(WORDS);
     let (echoes, wanted_echoes) = mpsc::channel(ECHOES);
-    let (hurry, stop) = (Arc::<Notify>::default(), CancellationToken::new());
+    let (hurry, renewal) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+    let stop = CancellationToken::new();
     let session = session::Session {
         endpoint,
         config,
@@ -189,6 +197,7 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
         answer_due: None,
         silences: 0,
         hurry: Arc::clone(&hurry),
+        renewal: Arc::clone(&renewal),
         echoes: wanted_echoes,
     };
     let stopped = stop.clone();
@@ -205,6 +214,7 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
         words,
         echoes,
         hurry,
+        renewal,
         stop,
     }
 }

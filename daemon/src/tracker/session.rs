@@ -16,9 +16,7 @@ use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::limits;
 use warren_proto::swarm::Transport;
 use warren_proto::wire::tracker::VERSION;
-use warren_proto::wire::{
-    Bounded, Candidate, CandidateKind, FromTracker, Hello, MemberState, ToTracker,
-};
+use warren_proto::wire::{Bounded, FromTracker, Hello, MemberState, ToTracker};
 
 use super::backoff::{Backoff, jittered};
 use super::better::Better;
@@ -82,6 +80,8 @@ pub(super) struct Session {
     pub(super) silences: u32,
     /// Somebody waits for it.
     pub(super) hurry: Arc<Notify>,
+    /// We may be elsewhere.
+    pub(super) renewal: Arc<Notify>,
 }
 
 /// Why there is no session now.
@@ -124,7 +124,15 @@ impl Session {
         let mut hasty_until = Instant::now();
         loop {
             let tried = Instant::now();
-            let (error, wait) = match self.connect(tried < hasty_until).await {
+            let connected = tokio::select! {
+                connected = self.connect(tried < hasty_until) => connected,
+                // From where we were, it may never be.
+                () = self.renewal.notified() => {
+                    hasty_until = Instant::now() + HASTE;
+                    continue;
+                }
+            };
+            let (error, wait) = match connected {
                 Ok(welcomed) => {
                     backoff.reset();
                     let Some((error, advised)) = self.stay(welcomed, &mut better).await else {
@@ -140,6 +148,7 @@ impl Session {
             self.lost(&error).await;
             tokio::select! {
                 () = sleep(wait) => (),
+                () = self.renewal.notified() => hasty_until = Instant::now() + HASTE,
                 // Soon enough, if we hurry already.
                 () = self.hurry.notified(), if Instant::now() >= hasty_until => {
                     hasty_until = Instant::now() + HASTE;
@@ -283,6 +292,7 @@ impl Session {
         welcomed: &mut Welcomed,
         better: &mut Better,
     ) -> Result<Welcomed, SessionError> {
+        let reach = self.reach();
         let Session {
             said,
             wanted,
@@ -294,14 +304,20 @@ impl Session {
             node,
             answer_due,
             silences,
+            renewal,
             ..
         } = self;
         said.forget();
         *answer_due = None;
         let introduction_timeout = introduction_timeout(&welcomed.link, *silences);
-        let Welcomed { reader, writer, .. } = welcomed;
-        let mut hosts = hosts(&situation.borrow_and_update());
-        let message = situation_message(&situation.borrow());
+        let mut announce_timeout = ANSWER_TIMEOUT;
+        let Welcomed {
+            way,
+            reader,
+            writer,
+            ..
+        } = welcomed;
+        let message = situation_message(&situation.borrow_and_update());
         writer.send(&message).await?;
         said.plan(&wanted.borrow_and_update());
         let period = welcomed.announce_interval;
@@ -326,11 +342,14 @@ impl Session {
                 next = better.found() => return Ok(next),
                 Ok(()) = situation.changed() => {
                     let message = situation_message(&situation.borrow_and_update());
-                    let before = std::mem::replace(&mut hosts, self::hosts(&situation.borrow()));
-                    if before != hosts {
-                        better.hurry();
-                    }
                     writer.send(&message).await?;
+                }
+                () = renewal.notified() => {
+                    better.renew(reach.clone(), *way);
+                    // The answer shows that this session is of use until there is another.
+                    said.forget();
+                    said.plan(&wanted.borrow_and_update());
+                    announce_timeout = introduction_timeout;
                 }
                 // Who is in no swarm yet is introduced to nobody.
                 Some((swarm, peer)) = introductions.recv(), if !said.has_more() => {
@@ -353,7 +372,7 @@ impl Session {
                     for message in said.next_batch() {
                         writer.send(&message).await?;
                         if matches!(message, ToTracker::Announce { .. }) {
-                            await_answer(answer_due, ANSWER_TIMEOUT);
+                            await_answer(answer_due, announce_timeout);
                         }
                     }
                     next_batch = Instant::now() + ANNOUNCE_PAUSE;
@@ -379,13 +398,6 @@ fn introduction_timeout(link: &Link, silences: u32) -> Duration {
             .min(ANSWER_TIMEOUT),
         Transport::Tcp => ANSWER_TIMEOUT,
     }
-}
-
-/// The addresses of this machine: with others it is in another network.
-fn hosts(situation: &Situation) -> Vec<Candidate> {
-    let candidates = situation.candidates.iter();
-    let hosts = candidates.filter(|candidate| candidate.kind == CandidateKind::Host);
-    hosts.copied().collect()
 }
 
 fn situation_message(situation: &Situation) -> ToTracker {
@@ -455,3 +467,6 @@ fn chain(error: &dyn Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

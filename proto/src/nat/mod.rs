@@ -51,7 +51,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use allowance::Allowance;
 pub use filtering::FilteringProbe;
-pub use flows::Flows;
+pub use flows::{Elsewhere, Flows};
 pub use guess::{Guessing, Turn, possible};
 pub use keeper::{KeeperEvent, PathKeeper};
 pub use primer::PrimerHops;
@@ -59,7 +59,7 @@ pub use probe::{
     Confidence, Dependence, Hairpinning, MappingProbe, Measured, Observation, Observers, Sample,
     Verdict, classify,
 };
-pub use punch::{Path, PunchAttempt, PunchEvent};
+pub use punch::{NoPath, Path, PunchAttempt, PunchEvent};
 pub use stun::Transaction;
 pub use turnstile::{TurnEnd, Turnstile, Wait};
 

@@ -445,6 +445,45 @@ fn who_is_told_to_stop_gives_its_turn_back_and_guesses_no_more() {
 }
 
 #[test]
+fn what_kept_a_path_from_being_found_is_told() {
+    let nothing = |_: &mut Bench| ();
+    let has_said = |bench: &mut Bench| bench.word("203.0.113.7:20480", BLOCK);
+    why(EASY, EASY, nothing, NoPath::NoAnswer);
+    why(RANDOM, RANDOM, nothing, NoPath::Unguessable);
+    why(EASY, RANDOM, nothing, NoPath::NoTrickle);
+    why(RANDOM, EASY, nothing, NoPath::NoTrickle);
+    why(SEQUENTIAL, EASY, nothing, NoPath::NoSample);
+    why(BLOCK, BLOCK, has_said, NoPath::NoAnswer);
+    let mut bench = Bench::new(BLOCK, BLOCK);
+    bench.lets_through = false;
+    bench.run_for(ms(10));
+    assert_eq!(bench.attempt.no_path(), NoPath::NoTurn);
+    bench.attempt.deny_turn(bench.now);
+    assert_eq!(bench.attempt.no_path(), NoPath::TurnRefused);
+    bench.attempt.stop_guessing(bench.now);
+    assert_eq!(bench.attempt.no_path(), NoPath::TurnRefused, "the first");
+    let is_superseded = |bench: &mut Bench| bench.attempt.stop_guessing(bench.now);
+    why(EASY, RANDOM, is_superseded, NoPath::Superseded);
+    let nowhere = Rendezvous {
+        candidates: Bounded::truncated([]),
+        ..rendezvous(EASY)
+    };
+    let bench = Bench::of(nowhere, own(EASY));
+    assert_eq!(bench.attempt.no_path(), NoPath::NoCandidates);
+}
+
+/// What is told of an attempt with which `change` happened in its first moments.
+#[track_caller]
+fn why(ours: NatMapping, theirs: NatMapping, change: impl FnOnce(&mut Bench), expected: NoPath) {
+    let mut bench = Bench::new(ours, theirs);
+    bench.run_for(ms(10));
+    change(&mut bench);
+    bench.run_for(ms(20_000));
+    assert_eq!(bench.attempt.no_path(), expected, "{ours:?} {theirs:?}");
+    assert_eq!(bench.events, [PunchEvent::Failed]);
+}
+
+#[test]
 fn an_attempt_never_names_more_sockets_than_a_host_opens() {
     for (ours, theirs) in PAIRS {
         let mut bench = Bench::new(ours, theirs);
