@@ -13,18 +13,24 @@ use warren_proto::nat::echo;
 use warren_proto::swarm::echo_target;
 
 use crate::admission::Admission;
-use crate::state::proven;
+use crate::state::proven as observed;
 
 /// Sends the probe that a daemon asked for, unless it asks too often or for somebody else. `from` is
-/// where it began its handshake: what it sends from elsewhere may be forged.
+/// where it began its handshake: what it sends from elsewhere may be forged. `proven` is its address of
+/// the other IP family. Routers open ports of IPv4, so the probe goes to that address which is one.
 pub(crate) fn answer(
     link: &Link,
-    from: IpAddr,
+    (from, proven): (IpAddr, Option<SocketAddr>),
     admission: &Admission,
     (port, token): (u16, [u8; 12]),
 ) {
     let peer = link.peer_key();
-    let target = proven(link, from).and_then(|observed| echo_target(observed, port));
+    let target = observed(link, from).map(|observed| {
+        let all = [observed].into_iter().chain(proven);
+        let v4 = all.clone().find(|it| it.ip().to_canonical().is_ipv4());
+        v4.unwrap_or(observed)
+    });
+    let target = target.and_then(|seen| echo_target(seen, port));
     let Some(target) = target.filter(|to| admission.echo(&peer, to.ip())) else {
         tracing::debug!(%peer, port, "no probe: too often, or to where none goes");
         return;

@@ -40,12 +40,16 @@ impl Node {
                 pin,
                 public,
                 stun,
+                proving,
                 way,
                 rtt,
                 tunnel,
             } => {
                 self.note_carrier(id, stun.main, rtt, tunnel);
                 self.handle_tracker_connected(id, pin, public, way);
+                if self.trackers.contains_key(&id) {
+                    self.config.punch.prove(id, proving);
+                }
                 if id == OWN {
                     self.config.punch.survey(stun, rtt);
                 }

@@ -116,6 +116,9 @@ impl RelaySession {
 /// does no harm where the peer lets in what comes from ports it has not sent to, at the port that we
 /// were told of.
 pub(super) fn head_start(ours: &Nat, rendezvous: &Rendezvous) -> Duration {
+    if meets_by_ipv6(ours, rendezvous) {
+        return HEAD_START;
+    }
     let clashes = [ours.filtering, rendezvous.filtering].contains(&NatFiltering::Clashing);
     match is_direct_likely(ours, rendezvous) {
         true if clashes => HEAD_START_HELD,
@@ -131,12 +134,20 @@ pub(crate) fn is_direct_likely(ours: &Nat, rendezvous: &Rendezvous) -> bool {
         filtering: rendezvous.filtering,
         ..Nat::default()
     };
+    if meets_by_ipv6(ours, rendezvous) {
+        return true;
+    }
     let meets = |one: &Nat, other: &Nat| !maps_by_destination(one) || lets_in(other);
     let is_known = |nat: &Nat| nat.mapping != NatMapping::Unknown;
     let mut addresses = rendezvous.candidates.iter().map(|it| it.address.ip());
     let are_known = addresses.any(is_local) || (is_known(ours) && is_known(theirs));
     let may_meet = meets(ours, theirs) && meets(theirs, ours);
     are_known && may_meet && !rendezvous.candidates.is_empty()
+}
+
+/// Whether both are seen by IPv6, where no NAT is in the way.
+fn meets_by_ipv6(ours: &Nat, rendezvous: &Rendezvous) -> bool {
+    ours.has_ipv6 && rendezvous.is_of_ipv4() && rendezvous.is_seen_by_ipv6()
 }
 
 /// Whether only somebody in our network, or on this machine, is told of such an address.

@@ -17,7 +17,7 @@ async fn what_is_found_quickly_is_told_before_further_sockets_are_asked() {
         None,
         "the filtering is not known"
     );
-    assert!(bench.survey.guessing(None).is_none());
+    assert!(bench.survey.guessing(None, false).is_none());
     let told = bench.survey.handle_filtered(NatFiltering::PortDependent);
     assert!(matches!(told, Some(Finding::Nat(_))), "{told:?}");
     assert!(bench.survey.is_deep());
@@ -26,10 +26,11 @@ async fn what_is_found_quickly_is_told_before_further_sockets_are_asked() {
         mapping: NatMapping::Sequential { step: 1 },
         filtering: NatFiltering::PortDependent,
         dependence: Some(Dependence::AddressAndPortDependent),
+        ..Nat::default()
     };
     assert_eq!(bench.survey.poll_finding(now), Some(Finding::Nat(nat)));
     assert!(!bench.survey.is_deep());
-    let own = bench.survey.guessing(None).map(|own| own.mapping);
+    let own = bench.survey.guessing(None, false).map(|own| own.mapping);
     assert_eq!(own, Some(nat.mapping));
 }
 
@@ -78,6 +79,7 @@ async fn a_pattern_stands_until_it_was_measured_anew() {
             mapping: NatMapping::Sequential { step },
             filtering: NatFiltering::PortDependent,
             dependence: Some(Dependence::AddressAndPortDependent),
+            ..Nat::default()
         }))
     };
     assert_eq!(bench.survey.poll_finding(now), nat(3));
