@@ -1,6 +1,7 @@
-//! What each subcommand does, but for `doctor` and `inspect`.
+//! What most subcommands do.
 //!
-//! Not here: `doctor` ([`crate::doctor`]), `inspect` ([`crate::inspect`]), how the daemon is reached ([`crate::control`]) and how things look ([`crate::output`],
+//! Not here: `doctor`, `inspect`, `limit` and `select`, which have files of their own, how the daemon
+//! is reached ([`crate::control`]) and how things look ([`crate::lines`], [`crate::output`],
 //! [`crate::text`]).
 
 use std::{
@@ -13,12 +14,8 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use warren_daemon::{
     PortMapping,
-    control::{
-        attempt::Role,
-        model::{
-            ApiError, Done, DownloadRequest, Event, Peer, PortMapping as ShownPort,
-            RegisterRequest, Registered, RemoveRequest, Share, Tracker, exit,
-        },
+    control::model::{
+        ApiError, Done, DownloadRequest, Event, RegisterRequest, Registered, RemoveRequest, exit,
     },
     home::{is_held, socket_path},
 };
@@ -27,7 +24,8 @@ use warren_proto::content::path::printable;
 use crate::{
     args::{DaemonArgs, DownloadArgs, RegisterArgs},
     control::{Daemon, Events},
-    home, limit,
+    home,
+    lines::line,
     output::Output,
     progress::Live,
     select::counts,
@@ -141,7 +139,7 @@ impl Client {
             registered.content_id
         ));
         for warning in &registered.warnings {
-            self.output.message(&printable(&format!("note: {warning}")));
+            self.output.message(&format!("note: {warning}"));
         }
         self.output.result(&registered.manifest)?;
         match &registered.link {
@@ -208,17 +206,22 @@ impl Client {
             done.seconds,
             done.content_id
         ));
+        self.show_left_out(done);
+        self.output.result(&done.path)
+    }
+
+    fn show_left_out(&self, done: &Done) {
         let left_out = done
             .files
-            .map(|files| files.of.saturating_sub(files.selected));
-        if let Some(left_out) = left_out.filter(|files| *files > 0) {
-            let id: String = done.content_id.chars().take(12).collect();
-            let (home, idx) = (self.home_flag(), self.daemon.idx);
+            .map_or(0, |files| files.of.saturating_sub(files.selected));
+        if left_out > 0 {
+            let (id, idx) = (text::short_id(&done.content_id), self.daemon.idx);
             self.output.message(&format!(
-                "{left_out} files are left out; to fetch them: client {home}select {id} {idx} --all"
+                "{} left out; to fetch all: client {}select {id} {idx} --all",
+                text::count(left_out, "file"),
+                self.home_flag(),
             ));
         }
-        self.output.result(&done.path)
     }
 
     /// Shows trackers and shares.
@@ -233,7 +236,7 @@ impl Client {
                 "nothing is shared; share a file with: client register PATH {idx}"
             ));
         }
-        self.show_all(&events)
+        self.show(&events, line)
     }
 
     /// Shows connected peers.
@@ -245,7 +248,7 @@ impl Client {
         if events.is_empty() {
             self.nothing("no peer is connected");
         }
-        self.show_all(&events)
+        self.show(&events, line)
     }
 
     fn nothing(&self, text: &str) {
@@ -254,37 +257,20 @@ impl Client {
         }
     }
 
-    fn show_all(&self, events: &[Event]) -> Result<(), ApiError> {
+    /// Shows events one line each; without `--json` those that `line` has words for.
+    ///
+    /// # Errors
+    /// When stdout is closed.
+    pub(crate) fn show(
+        &self,
+        events: &[Event],
+        line: impl Fn(&Event) -> Option<String>,
+    ) -> Result<(), ApiError> {
         for event in events {
-            match (self.output.json(), event) {
-                (true, event) => self.output.event(event)?,
-                (false, Event::Tracker(tracker)) => self.output.result(&tracker_line(tracker))?,
-                (false, Event::PortMapping(port)) => {
-                    self.output.result(&port_mapping_line(port))?;
-                }
-                (false, Event::Limits(limits)) if limit::is_limited(limits) => {
-                    self.output.result(&limit::limits_line(limits))?;
-                }
-                (false, Event::Share(share)) => self.output.result(&share_line(share))?,
-                (false, Event::Peer(peer)) => self.output.result(&peer_line(peer))?,
-                (false, _) => (),
-            }
-        }
-        Ok(())
-    }
-
-    /// Shows the limits of a daemon, or of a share.
-    pub(crate) fn show_limits(&self, events: &[Event]) -> Result<(), ApiError> {
-        for event in events {
-            match (self.output.json(), event) {
-                (true, event) => self.output.event(event)?,
-                (false, Event::Limits(limits)) => {
-                    self.output.result(&limit::limits_line(limits))?
-                }
-                (false, Event::Share(share)) => {
-                    self.output.result(&limit::share_limits_line(share))?;
-                }
-                (false, _) => (),
+            match (self.output.json(), line(event)) {
+                (true, _) => self.output.event(event)?,
+                (false, Some(line)) => self.output.result(&line)?,
+                (false, None) => (),
             }
         }
         Ok(())
@@ -441,171 +427,9 @@ fn absolute(path: &Path) -> Result<PathBuf, ApiError> {
     })
 }
 
-fn tracker_line(tracker: &Tracker) -> String {
-    let state = match (tracker.connected, tracker.way) {
-        (true, Some(way)) => format!("connected {}", way.words(&tracker.address)),
-        (true, None) => "connected".to_owned(),
-        (false, _) => "not connected; trying again".to_owned(),
-    };
-    let note = tracker
-        .note
-        .as_ref()
-        .map_or(String::new(), |note| format!("  ({note})"));
-    let key = if tracker.key.is_empty() {
-        String::new()
-    } else {
-        format!("#{}", tracker.key)
-    };
-    // Where it was not measured there may be no tracker, and nothing to say.
-    let nat = match tracker.mapping.as_str() {
-        "unknown" => String::new(),
-        mapping => {
-            let by = match tracker.mapping_depends_on.as_deref() {
-                Some("address") => " by address",
-                _ => "",
-            };
-            format!(
-                "  (our NAT: {mapping} mapping{by}, {} filtering)",
-                tracker.filtering
-            )
-        }
-    };
-    printable(&format!(
-        "tracker {}{key}  {state}{note}{nat}",
-        tracker.address
-    ))
-}
-
-fn port_mapping_line(port: &ShownPort) -> String {
-    printable(&format!("port mapping  {}", port.note))
-}
-
-pub(crate) fn share_line(share: &Share) -> String {
-    let name = if share.name.is_empty() {
-        "(name not known yet)"
-    } else {
-        &share.name
-    };
-    let state = share.state.word();
-    let amount = if share.verified_bytes == share.bytes {
-        text::bytes(share.bytes)
-    } else {
-        format!(
-            "{} of {}",
-            text::bytes(share.verified_bytes),
-            text::bytes(share.bytes)
-        )
-    };
-    let files = share.files.map(|files| format!("  {}", counts(files)));
-    let files = files.unwrap_or_default();
-    let note = share
-        .note
-        .as_ref()
-        .map_or(String::new(), |note| format!("  ({note})"));
-    let peers = match share.peers.total() {
-        0 => String::new(),
-        _ => format!("  ({})", text::peers(share.peers)),
-    };
-    printable(&format!(
-        "{}  {state}  {amount}  {name}{files}{peers}{note}",
-        share.content_id
-    ))
-}
-
-fn peer_line(peer: &Peer) -> String {
-    let by = peer
-        .relayed_by
-        .as_ref()
-        .map(|by| format!(", relayed by {by}"));
-    let kind = peer.kind.map(|kind| format!(", {}", kind.word()));
-    let reached = peer.reached_ms.map(|ms| format!(", reached in {ms} ms"));
-    printable(&format!(
-        "{}  {}  {}  {:.1} ms  down {}  up {}  ({}{}{}{})",
-        peer.peer,
-        peer.path.word(),
-        peer.address,
-        peer.rtt_ms,
-        text::bytes(peer.down_bytes),
-        text::bytes(peer.up_bytes),
-        match peer.side {
-            Role::Client => "we dialled",
-            Role::Server => "it dialled",
-        },
-        kind.unwrap_or_default(),
-        reached.unwrap_or_default(),
-        by.unwrap_or_default(),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
-    use warren_daemon::control::{
-        attempt::CandidateKind,
-        model::{FileCounts, PeerCounts, PeerPath, ShareState},
-    };
-
     use super::*;
-
-    #[test]
-    fn lists_are_one_line_each_and_hostile_names_are_escaped() {
-        let share = Share {
-            content_id: "ab".into(),
-            name: "a\u{1b}[2Jb\nc".into(),
-            bytes: 2048,
-            verified_bytes: 1024,
-            state: ShareState::Downloading,
-            peers: PeerCounts {
-                relay: 1,
-                ..PeerCounts::default()
-            },
-            direct_bytes: 0,
-            relayed_bytes: 1024,
-            files: None,
-            up_bits_per_s: None,
-            down_bits_per_s: None,
-            note: None,
-        };
-        assert_eq!(
-            share_line(&share),
-            r"ab  downloading  1.0 KiB of 2.0 KiB  a\u{1b}[2Jb\u{a}c  (1 peer: relay 1)"
-        );
-        let part = Share {
-            name: "d".into(),
-            files: Some(FileCounts {
-                selected: 3,
-                of: 12,
-            }),
-            ..share
-        };
-        assert_eq!(
-            share_line(&part),
-            "ab  downloading  1.0 KiB of 2.0 KiB  d  3 of 12 files  (1 peer: relay 1)"
-        );
-        let peer = Peer {
-            peer: "abcd".into(),
-            path: PeerPath::Direct,
-            address: "203.0.113.9:4000".into(),
-            rtt_ms: 12.34,
-            down_bytes: 0,
-            up_bytes: 1024,
-            side: Role::Client,
-            kind: Some(CandidateKind::ServerReflexive),
-            relayed_by: None,
-            reached_ms: Some(104),
-            unlimited: false,
-        };
-        assert_eq!(
-            peer_line(&peer),
-            "abcd  direct  203.0.113.9:4000  12.3 ms  down 0 B  up 1.0 KiB  \
-             (we dialled, server-reflexive, reached in 104 ms)"
-        );
-        let relayed = Peer {
-            path: PeerPath::Relay,
-            relayed_by: Some("peer wxyz".into()),
-            ..peer
-        };
-        assert!(peer_line(&relayed).ends_with(", reached in 104 ms, relayed by peer wxyz)"));
-    }
 
     #[test]
     fn paths_become_absolute_without_following_links() {

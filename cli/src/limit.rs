@@ -13,11 +13,20 @@ impl Client {
     /// When the daemon does not answer or refuses, or there is no such share.
     pub(crate) async fn limit(self, request: LimitRequest) -> Result<(), ApiError> {
         let events = self.daemon.tell::<Vec<Event>>("limit", &request).await?;
-        self.show_limits(&events)
+        self.show(&events, line)
     }
 }
 
-/// Of all shares together; `None` where there is nothing to tell.
+/// What is told of the daemon, or of the share that was asked for.
+fn line(event: &Event) -> Option<String> {
+    match event {
+        Event::Limits(limits) => Some(limits_line(limits)),
+        Event::Share(share) => Some(share_limits_line(share)),
+        _ => None,
+    }
+}
+
+/// Of all shares together.
 pub(crate) fn limits_line(limits: &Limits) -> String {
     let mut words = vec![rates(limits.up_bits_per_s, limits.down_bits_per_s)];
     if limits.background {
@@ -43,7 +52,7 @@ pub(crate) fn is_limited(limits: &Limits) -> bool {
 }
 
 /// Of one share.
-pub(crate) fn share_limits_line(share: &Share) -> String {
+fn share_limits_line(share: &Share) -> String {
     let name = printable(&share.name);
     let rates = rates(share.up_bits_per_s, share.down_bits_per_s);
     format!("limits  {name}: {rates}")

@@ -13,6 +13,7 @@ mod doctor;
 mod home;
 mod inspect;
 mod limit;
+mod lines;
 mod output;
 mod progress;
 mod select;
@@ -21,7 +22,7 @@ mod text;
 
 use std::{future::Future, io, io::IsTerminal, process::ExitCode};
 
-use clap::{Parser, error::ErrorKind};
+use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use warren_daemon::control::{
     model::{ApiError, exit},
@@ -56,10 +57,7 @@ fn main() -> ExitCode {
 
 /// Ends on a command line that is not one, or that asks for help.
 fn refuse(error: &clap::Error) -> ExitCode {
-    let asked = matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    );
+    let asked = !error.use_stderr();
     if !asked && std::env::args_os().any(|arg| arg == "--json") {
         let text = error.render().to_string();
         let message = text.lines().next().unwrap_or_default();

@@ -9,7 +9,8 @@ use warren_daemon::control::{
 
 use crate::{
     args::{PickArgs, SelectArgs},
-    commands::{Client, share_line},
+    commands::Client,
+    lines::share_line,
 };
 
 impl PickArgs {

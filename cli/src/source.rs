@@ -15,6 +15,8 @@ use warren_daemon::control::{
 };
 use warren_proto::{content::address::TrackerAddress, id::ContentId, limits};
 
+use crate::text;
+
 /// A source that is well-formed, as it goes to the daemon and as it was understood.
 pub(crate) struct Named {
     /// What the daemon gets.
@@ -44,7 +46,7 @@ impl Named {
     pub(crate) fn name(&self) -> String {
         match &self.parsed {
             Parsed::Manifest(manifest) => manifest.content.name.as_str().to_owned(),
-            Parsed::Link(link) => link.id.to_string().chars().take(12).collect(),
+            Parsed::Link(link) => text::short_id(&link.id.to_string()),
         }
     }
 }

@@ -6,6 +6,9 @@ use warren_daemon::control::model::{PeerCounts, Phase, Progress};
 
 use crate::select::counts;
 
+/// Characters of a content id that are shown where all 64 would be too long.
+const SHORT_ID: usize = 12;
+
 /// Bytes in binary units with one decimal: `118.0 MiB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -31,6 +34,11 @@ pub(crate) fn duration(seconds: u64) -> String {
         3600..86_400 => format!("{hours} h {} min", minutes % 60),
         _ => format!("{days} d {} h", hours % 24),
     }
+}
+
+/// As much of a content id as tells it from others in a terminal.
+pub(crate) fn short_id(id: &str) -> String {
+    id.chars().take(SHORT_ID).collect()
 }
 
 /// A number and its noun: `1 file`, `2 files`.

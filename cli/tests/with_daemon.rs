@@ -81,6 +81,32 @@ async fn a_download_says_that_it_waits_and_prints_where_the_content_is() {
 }
 
 #[tokio::test]
+async fn what_a_choice_left_out_is_told_with_the_command_that_fetches_it() {
+    for (selected, of, left_out) in [
+        (12, 12, None),
+        (11, 12, Some("1 file left out")),
+        (3, 12, Some("9 files left out")),
+    ] {
+        let files = Some(FileCounts { selected, of });
+        let daemon = Daemon::start(vec![Event::Done(Done {
+            content_id: "0123456789abcdef".into(),
+            files,
+            ..whole()
+        })]);
+        let output = daemon.client(&["download", &daemon.manifest(), "7"]).await;
+        check(&output, 0, "/d/film.mkv\n");
+        let told = text(&output.stderr);
+        match left_out {
+            Some(left_out) => {
+                assert!(told.contains(left_out), "{told}");
+                assert!(told.ends_with("select 0123456789ab 7 --all\n"), "{told}");
+            }
+            None => assert!(!told.contains("left out"), "{told}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_error_of_the_daemon_is_shown_and_gives_the_exit_code() {
     let error = ApiError::new(
         "disk_full",
@@ -289,13 +315,17 @@ fn diagnosis(exit: u8) -> Vec<Event> {
 }
 
 fn done() -> Event {
-    Event::Done(Done {
+    Event::Done(whole())
+}
+
+fn whole() -> Done {
+    Done {
         path: "/d/film.mkv".into(),
         content_id: "00ff".into(),
         bytes: 3072,
         files: None,
         seconds: 1.5,
-    })
+    }
 }
 
 fn registered() -> Event {

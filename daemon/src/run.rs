@@ -13,7 +13,7 @@ use warren_net::{
     Unsolicited, raise_open_files,
 };
 use warren_proto::content::HostPort;
-use warren_proto::id::TrackerPin;
+use warren_proto::id::{SwarmId, TrackerPin};
 use warren_proto::swarm::RelayConfig;
 use warren_proto::wire::Paths;
 
@@ -30,6 +30,7 @@ use crate::punch::{self, PunchHandle};
 use crate::share::depot::{Depot, Limited};
 use crate::store::atomic::check_folder;
 use crate::store::db::ShareDb;
+use crate::store::settings::{Manners, SpeedLimit};
 
 /// How long peers may take to hear that we are gone.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -80,16 +81,8 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let depot = Arc::new(Depot::new(db, home.journal_dir()));
     let records = blocking(depot.clone(), |depot| depot.records()).await?;
     let limits = config.limits.clone();
-    let (manners, share_limits) = blocking(depot.clone(), move |depot| {
-        let (kept, of_shares) = depot.limits()?;
-        let manners = node::limited(kept, &limits)?;
-        if manners != kept {
-            depot.note_manners(manners);
-            depot.keep_limit(Limited::All)?;
-        }
-        Ok((manners, of_shares))
-    })
-    .await?;
+    let (manners, share_limits) =
+        blocking(depot.clone(), move |depot| keep_limits(&depot, &limits)).await?;
     let endpoint = bind(&identity, config.listen)?;
     let listener = api::bind(home.socket()).map_err(|error| socket_error(home.socket(), &error))?;
 
@@ -152,6 +145,20 @@ fn check_downloads(folder: &Path) -> Result<(), ApiError> {
         let hint = "Name a folder that you may write to with --downloads DIR.";
         ApiError::new("downloads", exit::DISK, message, hint)
     })
+}
+
+/// Limits as they were kept, changed by those that are asked for now.
+fn keep_limits(
+    depot: &Depot,
+    asked: &LimitRequest,
+) -> Result<(Manners, Vec<(SwarmId, SpeedLimit)>), ApiError> {
+    let (kept, of_shares) = depot.limits()?;
+    let manners = node::limited(kept, asked)?;
+    if manners != kept {
+        depot.note_manners(manners);
+        depot.keep_limit(Limited::All)?;
+    }
+    Ok((manners, of_shares))
 }
 
 /// Passes on what peers of our swarms send each other, once they have sessions.
@@ -282,10 +289,12 @@ fn identity_error(error: &IdentityError) -> ApiError {
 }
 
 fn bind_error(error: &BindError) -> ApiError {
-    let hint = match (error.is_port_taken(), error.is_forbidden()) {
-        (true, _) => "Choose another port with --listen, or leave it out for a free one.",
-        (_, true) => "Choose a port from 1024 on with --listen, or leave it out.",
-        (false, false) => "Give an address of this machine with --listen, or leave it out.",
+    let hint = match error {
+        _ if error.is_port_taken() => {
+            "Choose another port with --listen, or leave it out for a free one."
+        }
+        _ if error.is_forbidden() => "Choose a port from 1024 on with --listen, or leave it out.",
+        _ => "Give an address of this machine with --listen, or leave it out.",
     };
     ApiError::caused("listen", exit::OTHER, error, hint)
 }
@@ -295,4 +304,37 @@ fn socket_error(path: &Path, error: &std::io::Error) -> ApiError {
     let hint =
         "See that the folder is on a local file system and yours, or choose one with --home.";
     ApiError::new("control_socket", exit::OTHER, message, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn why_an_address_cannot_be_listened_at_decides_what_is_advised() {
+        for (kind, word) in [
+            (ErrorKind::AddrInUse, "another port"),
+            (ErrorKind::PermissionDenied, "from 1024 on"),
+            (ErrorKind::AddrNotAvailable, "an address of this machine"),
+        ] {
+            let addr = ([127, 0, 0, 1], 80).into();
+            let source = kind.into();
+            let error = bind_error(&BindError::Socket { addr, source });
+            assert!(error.hint.contains(word), "{kind}: {}", error.hint);
+        }
+    }
+
+    #[test]
+    fn a_folder_for_downloads_that_is_a_file_is_refused_and_a_missing_one_is_not_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, missing) = (folder.path().join("file"), folder.path().join("a/b"));
+        std::fs::write(&file, "theirs").unwrap();
+        check_downloads(&missing).unwrap();
+        assert!(!missing.exists());
+        let error = check_downloads(&file).unwrap_err();
+        assert_eq!((error.code.as_str(), error.exit), ("downloads", exit::DISK));
+        assert!(error.message.contains("file"), "{}", error.message);
+    }
 }

@@ -81,7 +81,10 @@ fn main() -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&error, json);
+            match json {
+                true => print_error("not_started", FAILURE, &format!("{error:#}"), &hint(&error)),
+                false => report(&error),
+            }
             ExitCode::from(FAILURE)
         }
     }
@@ -257,20 +260,19 @@ fn reachable(listen: &[SocketAddr]) -> SocketAddr {
 }
 
 /// The chain of causes in one line, then what to do.
-fn report(error: &anyhow::Error, json: bool) {
-    let hint = error
-        .downcast_ref::<StartError>()
-        .and_then(StartError::hint);
-    if json {
-        let (message, hint) = (format!("{error:#}"), hint.unwrap_or_default());
-        return print_error("not_started", FAILURE, &message, &hint);
-    }
-    let mut err = io::stderr().lock();
+fn report(error: &anyhow::Error) {
+    let (mut err, hint) = (io::stderr().lock(), hint(error));
     // Standard error may be closed; then there is nobody to tell.
     let _ = writeln!(err, "error: {error:#}");
-    if let Some(hint) = hint {
+    if !hint.is_empty() {
         let _ = writeln!(err, "hint: {hint}");
     }
+}
+
+/// What the person can do about it, or nothing.
+fn hint(error: &anyhow::Error) -> String {
+    let start = error.downcast_ref::<StartError>();
+    start.and_then(StartError::hint).unwrap_or_default()
 }
 
 /// As the client says it with `--json`.

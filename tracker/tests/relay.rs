@@ -21,14 +21,13 @@ use warren_net::{
 use warren_proto::id::{PublicKey, RelayId, SwarmId};
 use warren_proto::swarm::{Shape, Transport};
 use warren_proto::wire::{
-    Bounded, FromTracker, Hello, MemberState, NatFiltering, NatMapping, Paths, Rendezvous,
-    ToTracker,
+    Bounded, FromTracker, MemberState, NatFiltering, NatMapping, Paths, Rendezvous, ToTracker,
 };
 use warren_tracker::{Config, RelayCounts, Tracker};
 
 mod common;
 
-use common::{any, within};
+use common::{any, greet, within};
 
 const SWARM: SwarmId = SwarmId([7; 32]);
 const RATE: u64 = 100_000_000;
@@ -530,14 +529,7 @@ impl Daemon {
                 (link, Way::Tcp(tunnel.outgoing))
             }
         };
-        let (mut reader, mut writer) = link.control().await.unwrap();
-        let hello = Hello {
-            version: 1,
-            features: 0,
-        };
-        writer.send(&ToTracker::Hello(hello)).await.unwrap();
-        let said = within(reader.recv()).await.unwrap();
-        assert!(matches!(said, Some(FromTracker::Hello(_))), "{said:?}");
+        let (reader, writer) = greet(&link).await;
         let (said_in, said) = mpsc::unbounded_channel();
         tokio::spawn(listen(reader, said_in));
         let key = identity.public_key();

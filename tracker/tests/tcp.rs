@@ -28,7 +28,7 @@ use warren_tracker::{Config, StartError, Tracker};
 
 mod common;
 
-use common::{any, within};
+use common::{any, greet, within};
 
 const SWARM: SwarmId = SwarmId([7; 32]);
 
@@ -275,14 +275,7 @@ impl Daemon {
                 Link::Tcp(within(connecting).await.unwrap())
             }
         };
-        let (mut reader, mut writer) = link.control().await.unwrap();
-        let hello = Hello {
-            version: 1,
-            features: 0,
-        };
-        writer.send(&ToTracker::Hello(hello)).await.unwrap();
-        let said = within(reader.recv()).await.unwrap();
-        assert!(matches!(said, Some(FromTracker::Hello(_))), "{said:?}");
+        let (mut reader, writer) = greet(&link).await;
         let welcome = within(reader.recv()).await.unwrap();
         let Some(FromTracker::Welcome { observed, .. }) = welcome else {
             panic!("{welcome:?}");

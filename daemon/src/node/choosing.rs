@@ -53,18 +53,18 @@ impl Node {
             return;
         };
         let error = match &share.phase {
-            _ if share.is_choosing => Some(busy()),
-            Phase::Preparing { .. } | Phase::Finishing(_) => Some(busy()),
+            _ if share.is_choosing => busy(),
+            Phase::Preparing { .. } | Phase::Finishing(_) => busy(),
             Phase::Stopped {
                 error,
                 changed: true,
-            } => Some(error.clone()),
+            } => error.clone(),
             Phase::Metadata(_) => return self.choose_unknown(swarm, wish, asker),
             Phase::Downloading(_) | Phase::Seeding(_) | Phase::Stopped { .. } => {
                 return self.start_choosing(swarm, wish, asker);
             }
         };
-        self.answer_chosen(Some(swarm), error.map_or(Ok(()), Err), asker);
+        self.answer_chosen(Some(swarm), Err(error), asker);
     }
 
     /// Of which only the link is known: what is meant shows when the listing has come.

@@ -2,36 +2,16 @@
 
 use std::sync::Arc;
 
-use warren_net::Connection;
 use warren_proto::content::ChunkIndex;
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::{Action, Download, Event, Reach, RequestId};
-use warren_proto::wire::{Part, PeerRequest};
 
-use super::peers::reach_of;
-use super::{Fetched, Node, NodeSender, ShareEvent, Stopping};
-use crate::control::model::ApiError;
+use super::fetching::{Fetch, Order};
+use super::{Fetched, Node, ShareEvent, Stopping};
 use crate::pace::Passage;
-use crate::peer::fetch::{FetchError, Progress, fetch};
-use crate::peer::{Common, count};
 use crate::share::metadata::{self, Question};
-use crate::share::writer::{Stored, Writer};
-use crate::share::{Active, Epoch, Phase, Share, Task};
-
-/// A request for a chunk, with all that carrying it out takes.
-struct Order {
-    connection: Connection,
-    common: Arc<Common>,
-    writer: Arc<Writer>,
-    passage: Passage,
-    alias: u32,
-    request: RequestId,
-    chunk: ChunkIndex,
-    len: u32,
-    swarm: SwarmId,
-    epoch: Epoch,
-    node: NodeSender,
-}
+use crate::share::writer::Writer;
+use crate::share::{Active, Phase, Share, Task};
 
 impl Node {
     /// Does what the share can do now.
@@ -108,6 +88,7 @@ impl Node {
             common: peer.common.clone(),
             writer: active.writer.clone(),
             passage: Passage::new(&self.config.pace, swarm),
+            arrival: Default::default(),
             alias,
             request,
             chunk,
@@ -116,8 +97,14 @@ impl Node {
             epoch,
             node,
         };
-        let task = tokio::spawn(order.carry_out());
-        active.fetches.insert(request, Task(task.abort_handle()));
+        active.fetches.insert(request, Fetch::start(order));
+    }
+
+    /// Somebody waits for what a request brings.
+    pub(super) fn pass_on(&mut self, swarm: SwarmId, request: RequestId) {
+        let active = self.active_mut(swarm);
+        let fetch = active.and_then(|active| active.fetches.get_mut(&request));
+        fetch.into_iter().for_each(Fetch::pass_on);
     }
 
     pub(super) fn handle_received(
@@ -246,65 +233,5 @@ pub(super) fn writer_of(share: &Share) -> Option<Arc<Writer>> {
         Phase::Finishing(writer) => Some(writer.clone()),
         Phase::Seeding(_) => share.kept.clone(),
         _ => None,
-    }
-}
-
-impl Order {
-    async fn carry_out(self) {
-        let outcome = self.outcome().await;
-        let event = ShareEvent::Fetched {
-            request: self.request,
-            outcome,
-        };
-        self.node.send_share(self.swarm, self.epoch, event).await;
-    }
-
-    async fn outcome(&self) -> Fetched {
-        let request = PeerRequest::Chunk {
-            alias: self.alias,
-            part: Part::Content,
-            chunk: self.chunk.value(),
-            offset: 0,
-            len: self.len,
-        };
-        let _asked = self.common.ask();
-        let len = self.len.into();
-        let fetched = fetch(&self.connection, &request, len, &self.passage, self);
-        match fetched.await {
-            Ok(bytes) => self.store(bytes).await,
-            Err(FetchError::Refused(reason)) => Fetched::Refused(reason),
-            Err(FetchError::Length { .. }) => Fetched::Corrupt,
-            Err(_) if self.common.is_replaced() => Fetched::Withdrawn,
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::debug!(peer = %self.connection.peer_key(), error, "chunk not fetched");
-                Fetched::Failed
-            }
-        }
-    }
-
-    async fn store(&self, bytes: Vec<u8>) -> Fetched {
-        let (writer, chunk) = (self.writer.clone(), self.chunk);
-        let stored = tokio::task::spawn_blocking(move || writer.store(chunk, &bytes)).await;
-        match stored {
-            Ok(Ok(Stored::Verified)) => Fetched::Verified,
-            Ok(Ok(Stored::Corrupt)) => Fetched::Corrupt,
-            Ok(Err(error)) => Fetched::Disk(ApiError::from(&error)),
-            Err(_) => Fetched::Failed,
-        }
-    }
-}
-
-impl Progress for Order {
-    async fn received(&self, bytes: u32) {
-        count(&self.common.down_bytes, bytes as usize);
-        let request = self.request;
-        let reach = reach_of(self.connection.class());
-        let event = ShareEvent::Received {
-            request,
-            bytes,
-            reach,
-        };
-        self.node.send_share(self.swarm, self.epoch, event).await;
     }
 }

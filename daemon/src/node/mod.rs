@@ -15,6 +15,7 @@
 mod choosing;
 pub(crate) mod commands;
 mod downloads;
+mod fetching;
 mod joins;
 mod limits;
 mod meeting;
@@ -42,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 use warren_net::{Connection, Endpoint, Relay};
 use warren_proto::content::Content;
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::transfer::engine::{Engine, UploadId};
+use warren_proto::transfer::engine::{self, Engine, UploadId};
 use warren_proto::transfer::{Reach, RequestId};
 use warren_proto::wire::{Candidate, NoReason, Paths, PeerMessage};
 
@@ -62,12 +63,13 @@ use crate::store::settings::{Manners, SpeedLimit};
 use crate::tracker::{TrackerEvent, TrackerId};
 use choosing::{Asker, Chosen};
 use commands::Command;
+pub(crate) use fetching::Fetch;
 pub(crate) use limits::limited;
 use paths::Drained;
 use peers::Peer;
 use registering::Hashed;
-pub(crate) use scheduling::Asked;
 use scheduling::Upload;
+pub(crate) use scheduling::{Asked, Turn};
 use trackers::{Gate, TrackerState};
 pub(crate) use trackers::{OWN, OwnTracker};
 
@@ -179,6 +181,11 @@ pub(crate) enum ShareEvent {
         bytes: u32,
         /// How they came.
         reach: Reach,
+    },
+    /// So much of what a request brings is verified that it can be passed on.
+    Passable {
+        /// Which one.
+        request: RequestId,
     },
     /// A request is over.
     Fetched {
@@ -433,6 +440,9 @@ impl Node {
                 bytes,
                 reach,
             } => self.handle_received(swarm, request, (bytes, reach)),
+            ShareEvent::Passable { request } => {
+                self.tell_engine(engine::Event::Passable { swarm, request });
+            }
             ShareEvent::Fetched { request, outcome } => {
                 self.handle_fetched(swarm, request, outcome);
             }

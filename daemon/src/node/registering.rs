@@ -15,12 +15,12 @@ use crate::control::model::{
     ApiError, Event, Phase as ShownPhase, Progress, RegisterRequest, Registered, exit,
 };
 use crate::control::wish::Wish;
-use crate::share::Phase;
 use crate::share::depot::Opened;
+use crate::share::{Phase, Rate};
 use crate::store::db::{ShareRecord, ShareState};
 use crate::store::disk::RealDisk;
 use crate::store::manifest_file::{check_place, write_manifest};
-use crate::store::register::{self, Hashing, Special, hash_share};
+use crate::store::register::{self, Hashing, RegisterError, Special, hash_share};
 
 /// Between two reports of hashing.
 const HASHING_TICK: Duration = Duration::from_millis(200);
@@ -63,35 +63,8 @@ pub(super) async fn hash(
     if let Ok(Err(error)) = checking.await {
         return drop(events.send(ApiError::from(&error).into()).await);
     }
-    let hashing = Arc::<Hashing>::default();
-    let (path, shared) = (request.path.clone(), hashing.clone());
-    let special = match request.skip_special {
-        true => Special::Skip,
-        false => Special::Refuse,
-    };
-    let mut work =
-        tokio::task::spawn_blocking(move || hash_share(&RealDisk, &path, special, &shared));
-    let mut tick = tokio::time::interval(HASHING_TICK);
-    let mut rate = crate::share::Rate::default();
-    let done = loop {
-        tokio::select! {
-            done = &mut work => break done,
-            () = events.closed() => return hashing.cancel(),
-            _ = tick.tick() => {
-                rate.sample(Instant::now(), hashing.hashed_bytes());
-                // Who does not read gets the next one.
-                let _ = events.try_send(Event::Progress(Progress {
-                    verified_bytes: hashing.hashed_bytes(),
-                    bytes: hashing.total_bytes(),
-                    rate_bytes_per_s: rate.bytes_per_s(),
-                    phase: Some(ShownPhase::Hashing),
-                    ..Progress::default()
-                }));
-            }
-        }
-    };
-    match done {
-        Ok(Ok(hashed)) => {
+    match run_hashing(&request, &events).await {
+        Some(Ok(hashed)) => {
             let deadline = Instant::now() + TRACKER_PATIENCE;
             let hashed = Box::new(Hashed {
                 request,
@@ -101,8 +74,49 @@ pub(super) async fn hash(
             });
             node.send(NodeEvent::Hashed(hashed)).await;
         }
-        Ok(Err(error)) => drop(events.send(ApiError::from(&error).into()).await),
-        Err(_) => (),
+        Some(Err(error)) => drop(events.send(ApiError::from(&error).into()).await),
+        None => (),
+    }
+}
+
+/// What came of hashing; `None` once nobody listens any more, or when the daemon ends.
+async fn run_hashing(
+    request: &RegisterRequest,
+    events: &mpsc::Sender<Event>,
+) -> Option<Result<register::Hashed, RegisterError>> {
+    let hashing = Arc::<Hashing>::default();
+    let (path, shared) = (request.path.clone(), hashing.clone());
+    let special = match request.skip_special {
+        true => Special::Skip,
+        false => Special::Refuse,
+    };
+    let mut work =
+        tokio::task::spawn_blocking(move || hash_share(&RealDisk, &path, special, &shared));
+    let mut tick = tokio::time::interval(HASHING_TICK);
+    let mut rate = Rate::default();
+    loop {
+        tokio::select! {
+            done = &mut work => return done.ok(),
+            () = events.closed() => {
+                hashing.cancel();
+                return None;
+            }
+            _ = tick.tick() => {
+                rate.sample(Instant::now(), hashing.hashed_bytes());
+                // Who does not read gets the next one.
+                let _ = events.try_send(Event::Progress(shown(&hashing, &rate)));
+            }
+        }
+    }
+}
+
+fn shown(hashing: &Hashing, rate: &Rate) -> Progress {
+    Progress {
+        verified_bytes: hashing.hashed_bytes(),
+        bytes: hashing.total_bytes(),
+        rate_bytes_per_s: rate.bytes_per_s(),
+        phase: Some(ShownPhase::Hashing),
+        ..Progress::default()
     }
 }
 
@@ -134,9 +148,7 @@ impl Node {
             events,
             ..
         } = hashed;
-        let mut warnings = warnings(&hashed.skipped, hashed.warnings);
         let content = Arc::new(hashed.content);
-        let own = self.own_address();
         let record = ShareRecord {
             id: content.id,
             kind: content.kind,
@@ -145,38 +157,19 @@ impl Node {
             path: hashed.path,
             state: ShareState::Registered,
             manifest: None,
-            trackers: own.into_iter().collect(),
+            trackers: self.own_address().into_iter().collect(),
             identities: Some(hashed.identities),
             added_unix_ms: unix_ms(),
             wish: Wish::default(),
             settled: None,
         };
-        if record.trackers.is_empty() {
-            let warning = "the .p2p names no tracker, because its key is not known yet; register \
-                           again once the daemon is connected";
-            warnings.push(warning.to_owned());
-        }
-        if let Some(own) = self.trackers.get(&OWN).filter(|own| !own.connected) {
-            let address = &own.address;
-            warnings.push(format!(
-                "tracker {address} does not answer; peers cannot find the share until it does"
-            ));
-        }
-        if let Some(before) = self
-            .shares
-            .get(&record.swarm())
-            .map(|share| &share.record.path)
-            && *before != record.path
-        {
-            let before = before.display();
-            warnings.push(format!(
-                "the same content is no longer shared from {before}"
-            ));
-        }
         if let Some(error) = self.why_not_register(&record) {
             drop(events.try_send(error.into()));
             return;
         }
+        let mut warnings = hashed.warnings;
+        warnings.extend(left_out(&hashed.skipped));
+        warnings.extend(self.warnings(&record));
         let (depot, node) = (self.config.depot.clone(), self.me.clone());
         let downloads = self.config.downloads.clone();
         tokio::task::spawn_blocking(move || {
@@ -198,6 +191,27 @@ impl Node {
             let event = NodeEvent::Registered(Box::new(registration));
             tokio::runtime::Handle::current().block_on(node.send(event));
         });
+    }
+
+    /// What the person should know of how a share can be found, and of what it replaces.
+    fn warnings(&self, record: &ShareRecord) -> impl Iterator<Item = String> {
+        let no_key = record.trackers.is_empty().then(|| {
+            "the .p2p names no tracker, because its key is not known yet; register again once the \
+             daemon is connected"
+                .to_owned()
+        });
+        let lost = self.trackers.get(&OWN).filter(|own| !own.connected);
+        let no_answer = lost.map(|own| {
+            let address = &own.address;
+            format!("tracker {address} does not answer; peers cannot find the share until it does")
+        });
+        let before = self.shares.get(&record.swarm()).map(|it| &it.record.path);
+        let moved = before.filter(|before| **before != record.path);
+        let moved = moved.map(|before| {
+            let before = before.display();
+            format!("the same content is no longer shared from {before}")
+        });
+        [no_key, no_answer, moved].into_iter().flatten()
     }
 
     fn why_not_register(&self, record: &ShareRecord) -> Option<ApiError> {
@@ -274,16 +288,10 @@ fn describe(
     })
 }
 
-/// What the person should know of a share beside that it is one.
-fn warnings(skipped: &[PathBuf], mut warnings: Vec<String>) -> Vec<String> {
+/// Which files of a folder were left out, the first of them by name.
+fn left_out(skipped: &[PathBuf]) -> impl Iterator<Item = String> {
     let shown = skipped.iter().take(SKIPPED_SHOWN);
-    warnings.extend(shown.map(|path| format!("left out: {}", path.display())));
-    if let Some(more) = skipped
-        .len()
-        .checked_sub(SKIPPED_SHOWN)
-        .filter(|more| *more > 0)
-    {
-        warnings.push(format!("left out: {more} more"));
-    }
-    warnings
+    let shown = shown.map(|path| format!("left out: {}", path.display()));
+    let more = skipped.len().saturating_sub(SKIPPED_SHOWN);
+    shown.chain((more > 0).then(|| format!("left out: {more} more")))
 }

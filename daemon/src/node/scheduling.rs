@@ -34,16 +34,25 @@ pub(crate) struct Asked {
     pub(crate) chunk: ChunkIndex,
     /// How many bytes.
     pub(crate) bytes: u32,
-    /// Where to say that it is its turn; dropped when it will not be.
-    pub(crate) turn: oneshot::Sender<()>,
+    /// Where to say how it goes on; dropped when it will not, because we are busy.
+    pub(crate) turn: oneshot::Sender<Turn>,
+}
+
+/// How it goes on with what a peer asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It is its turn.
+    Serve,
+    /// The chunk is not here, and will not be soon.
+    Deny,
 }
 
 /// Something a peer asked for.
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) session: SessionId,
-    /// Where to say that it is its turn, until it is.
-    turn: Option<oneshot::Sender<()>>,
+    /// Where to say how it goes on, until that is known.
+    turn: Option<oneshot::Sender<Turn>>,
 }
 
 impl Node {
@@ -52,7 +61,9 @@ impl Node {
         while let Some(action) = self.engine.poll(now) {
             match action {
                 Action::Share { swarm, action } => self.carry_out(swarm, action),
-                Action::Serve { upload } => self.give_turn(upload),
+                Action::Serve { upload } => self.give_turn(upload, Turn::Serve),
+                Action::Deny { upload } => self.give_turn(upload, Turn::Deny),
+                Action::PassOn { swarm, request } => self.pass_on(swarm, request),
                 Action::Refuse { upload } => drop(self.uploads.remove(&upload)),
                 Action::Announce { swarm, news } => self.tell_all(&swarm, &news),
                 Action::Suggest { swarm, peer, runs } => self.suggest(&swarm, peer, &runs),
@@ -177,10 +188,10 @@ impl Node {
         let _ = self.engine.handle(Instant::now(), event);
     }
 
-    fn give_turn(&mut self, upload: UploadId) {
-        let turn = self.uploads.get_mut(&upload);
-        let turn = turn.and_then(|upload| upload.turn.take());
-        if turn.is_none_or(|turn| turn.send(()).is_err()) {
+    fn give_turn(&mut self, upload: UploadId, turn: Turn) {
+        let asker = self.uploads.get_mut(&upload);
+        let asker = asker.and_then(|upload| upload.turn.take());
+        if asker.is_none_or(|asker| asker.send(turn).is_err()) {
             // Nobody waits for it any more.
             self.handle_answered(upload);
         }

@@ -44,6 +44,9 @@ pub(crate) enum FetchError {
     /// The answer ended too early or went on too long.
     #[error("the answer is not as long as it said")]
     Truncated,
+    /// What has come is not what it should be.
+    #[error("the peer sent wrong bytes")]
+    Wrong,
     /// No request stream.
     #[error("cannot ask the peer")]
     Connection(#[from] quinn::ConnectionError),
@@ -58,19 +61,43 @@ pub(crate) enum FetchError {
     Read(#[from] ReadError),
 }
 
-/// Hears of bytes as they come.
-pub(crate) trait Progress: Sync {
-    /// So many more have come.
-    fn received(&self, bytes: u32) -> impl Future<Output = ()> + Send;
+/// Takes bytes in as they come.
+pub(crate) trait Taker: Send {
+    /// The next bytes; no more in all than were asked for.
+    fn take(&mut self, bytes: &[u8]);
+
+    /// Some have been taken, and no more may be here already; or it was woken.
+    ///
+    /// # Errors
+    ///
+    /// When they are wrong, so that the rest need not be read.
+    fn look(&mut self) -> impl Future<Output = Result<(), FetchError>> + Send;
+
+    /// Returns when there is something to look at though no bytes have come.
+    fn woken(&self) -> impl Future<Output = ()> + Send;
+
+    /// So many more have come since the last report.
+    fn report(&self, bytes: u32) -> impl Future<Output = ()> + Send;
 }
 
 /// Nobody needs to know.
-impl Progress for () {
-    async fn received(&self, _: u32) {}
+impl Taker for Vec<u8> {
+    fn take(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    async fn look(&mut self) -> Result<(), FetchError> {
+        Ok(())
+    }
+
+    async fn woken(&self) {
+        std::future::pending().await
+    }
+
+    async fn report(&self, _: u32) {}
 }
 
-/// Asks, and reads the whole answer, which must be `len` bytes, into memory, as fast as `passage`
-/// lets it.
+/// Asks, and reads the whole answer, which must be `len` bytes, as fast as `passage` lets it.
 ///
 /// # Errors
 ///
@@ -84,41 +111,50 @@ pub(crate) async fn fetch(
     request: &PeerRequest,
     len: u64,
     passage: &Passage,
-    progress: &impl Progress,
-) -> Result<Vec<u8>, FetchError> {
+    taker: &mut impl Taker,
+) -> Result<(), FetchError> {
     let mut stream = ask(connection, request, len).await?;
     let len = usize::try_from(len).map_err(|_| FetchError::Truncated)?;
-    let mut body = Vec::with_capacity(len);
-    let (mut reported, mut reported_at) = (0, Instant::now());
+    let (mut taken, mut reported, mut reported_at) = (0, 0, Instant::now());
     let mut pieces: [Bytes; PIECES] = Default::default();
-    while body.len() < len {
+    while taken < len {
         let most = match passage.is_limited() {
             true => LIMITED_PIECES,
             false => PIECES,
         };
-        let read = timeout(SILENCE, stream.read_chunks(&mut pieces[..most])).await;
+        let read = tokio::select! {
+            biased;
+            read = timeout(SILENCE, stream.read_chunks(&mut pieces[..most])) => read,
+            () = taker.woken() => {
+                taker.look().await?;
+                continue;
+            }
+        };
         let Some(count) = read.map_err(|_| FetchError::Silent)?? else {
             return Err(FetchError::Truncated);
         };
-        let before = body.len();
+        let before = taken;
         for piece in &mut pieces[..count] {
-            if body.len() + piece.len() > len {
+            let piece = std::mem::take(piece);
+            taken += piece.len();
+            if taken > len {
                 return Err(FetchError::Truncated);
             }
-            body.extend_from_slice(&std::mem::take(piece));
+            taker.take(&piece);
         }
-        passage.received(connection, body.len() - before).await;
-        let due = body.len() - reported >= REPORT_BYTES || reported_at.elapsed() >= REPORT_WAIT;
-        if due && body.len() < len {
-            progress.received((body.len() - reported) as u32).await;
-            (reported, reported_at) = (body.len(), Instant::now());
+        taker.look().await?;
+        passage.received(connection, taken - before).await;
+        let due = taken - reported >= REPORT_BYTES || reported_at.elapsed() >= REPORT_WAIT;
+        if due && taken < len {
+            taker.report((taken - reported) as u32).await;
+            (reported, reported_at) = (taken, Instant::now());
         }
     }
     if stream.read_chunk(1, true).await?.is_some() {
         return Err(FetchError::Truncated);
     }
-    progress.received((body.len() - reported) as u32).await;
-    Ok(body)
+    taker.report((taken - reported) as u32).await;
+    Ok(())
 }
 
 async fn ask(

@@ -13,13 +13,13 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use warren_net::{Connection, FrameReader, FrameWriter};
 use warren_proto::id::PublicKey;
-use warren_proto::limits;
+use warren_proto::limits::{self, GRAIN_BYTES};
 use warren_proto::transfer::engine::UploadId;
 use warren_proto::wire::{NoReason, Part, PeerAnswer, PeerRequest};
 
 use super::session::SessionId;
 use super::{Close, Common, count};
-use crate::node::{Asked, NodeEvent, NodeSender};
+use crate::node::{Asked, NodeEvent, NodeSender, Turn};
 use crate::pace::{Pace, Passage};
 use crate::share::offer::{Offer, Piece, Unserved};
 
@@ -104,8 +104,8 @@ impl Answer {
                 offset,
                 len,
                 ..
-            } => match offer.pieces(chunk, offset, len, PIECE_BYTES) {
-                Ok(pieces) => self.give_in_turn(offer, pieces).await,
+            } => match offer.wanted(chunk, offset, len) {
+                Ok(wanted) => self.give_in_turn(offer, wanted).await,
                 Err(unserved) => self.explain(&offer, unserved).await,
             },
             other => self.give_metadata(offer, other).await,
@@ -134,35 +134,29 @@ impl Answer {
     }
 
     /// Gives bytes of a chunk once the node says that it is its turn.
-    async fn give_in_turn(
-        &mut self,
-        offer: Arc<Offer>,
-        pieces: Vec<Piece>,
-    ) -> Result<(), Abandoned> {
+    async fn give_in_turn(&mut self, offer: Arc<Offer>, wanted: Piece) -> Result<(), Abandoned> {
         let upload = self.asker.node.next_upload();
-        let Some(&(chunk, _, _)) = pieces.first() else {
-            return self.refuse(NoReason::Unknown).await;
-        };
         let (turn, given) = oneshot::channel();
+        let (chunk, _, bytes) = wanted;
         let asked = Asked {
             upload,
             peer: self.asker.peer,
             session: self.asker.session,
             swarm: offer.swarm,
             chunk,
-            bytes: pieces.iter().map(|&(_, _, len)| len).sum(),
+            bytes,
             turn,
         };
         self.asker.node.send(NodeEvent::Asked(asked)).await;
         let stopped = self.writer.stream().stopped();
         let given = tokio::select! {
-            given = given => given.is_ok(),
+            given = given => given,
             _ = stopped => return self.end_turn(upload, Err(Abandoned)).await,
         };
-        let answered = if given {
-            self.give_chunk(offer, upload, &pieces).await
-        } else {
-            self.refuse(NoReason::Busy).await
+        let answered = match given {
+            Ok(Turn::Serve) => self.give_chunk(offer, upload, wanted).await,
+            Ok(Turn::Deny) => self.refuse(NoReason::NotHere).await,
+            Err(_) => self.refuse(NoReason::Busy).await,
         };
         self.end_turn(upload, answered).await
     }
@@ -176,25 +170,32 @@ impl Answer {
         answered
     }
 
+    /// Gives the bytes as they are there: at once, or grain by grain while they come.
     async fn give_chunk(
         &mut self,
         offer: Arc<Offer>,
         upload: UploadId,
-        pieces: &[Piece],
+        wanted: Piece,
     ) -> Result<(), Abandoned> {
         let passage = Passage::new(&self.asker.pace, offer.swarm);
+        let piece_bytes = match offer.has(wanted.0) {
+            true => PIECE_BYTES,
+            false => GRAIN_BYTES,
+        };
         let mut begun = false;
-        for (chunk, offset, len) in pieces.iter().copied() {
-            let read = move |offer: &Offer| offer.read(chunk, offset, len);
-            match blocking(offer.clone(), read).await {
-                Ok(bytes) => {
+        for piece in offer.pieces(wanted, piece_bytes) {
+            match self.read(&offer, piece).await? {
+                Ok(parts) => {
                     if !begun {
-                        let bytes = pieces.iter().map(|&(_, _, len)| u64::from(len)).sum();
+                        let bytes = wanted.2.into();
                         self.say(PeerAnswer::Data { bytes }).await?;
                         begun = true;
                     }
-                    self.write(&passage, bytes.into()).await?;
-                    let sent = NodeEvent::Sent { upload, bytes: len };
+                    for part in parts {
+                        self.write(&passage, part).await?;
+                    }
+                    let bytes = piece.2;
+                    let sent = NodeEvent::Sent { upload, bytes };
                     self.asker.node.send(sent).await;
                 }
                 Err(unserved) if begun => {
@@ -205,6 +206,29 @@ impl Answer {
             }
         }
         Ok(())
+    }
+
+    /// Reads a piece from the files, or from what is on its way to us.
+    async fn read(
+        &mut self,
+        offer: &Arc<Offer>,
+        (chunk, offset, len): Piece,
+    ) -> Result<Result<Vec<Bytes>, Unserved>, Abandoned> {
+        if !offer.has(chunk)
+            && let Some(arrival) = offer.arrival(chunk)
+        {
+            let stopped = self.writer.stream().stopped();
+            let come = tokio::select! {
+                come = arrival.read(offset, len) => come,
+                _ = stopped => return Err(Abandoned),
+            };
+            if let Some(parts) = come {
+                return Ok(Ok(parts));
+            }
+        }
+        let read = move |offer: &Offer| offer.read(chunk, offset, len);
+        let read = blocking(offer.clone(), read).await;
+        Ok(read.map(|bytes| vec![bytes.into()]))
     }
 
     async fn give_bytes(

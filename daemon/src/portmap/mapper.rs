@@ -13,14 +13,20 @@
 //!
 //! Not here: whether to ask at all, and whether what was granted is any good ([`super::task`]).
 
+mod outcome;
+mod round;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use super::epoch::Epoch;
 use super::message::{self, Answer, Granted, Nonce};
 use super::request::Request;
+pub(crate) use outcome::{Failure, Opened, Protocol, Refusal};
+use round::{Round, Upnp};
 
 /// What is asked for (RFC 6886 §3.3).
 pub(super) const LIFETIME: Duration = Duration::from_secs(7200);
@@ -47,57 +53,11 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(60);
 /// Ports below are those of well-known services; no tracker tells anybody of them.
 const LOWEST_PORT: u16 = 1024;
 
-/// How a router is asked for a port, the best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Protocol {
-    /// Port Control Protocol, RFC 6887.
-    Pcp,
-    /// RFC 6886.
-    NatPmp,
-    /// UPnP Internet Gateway Device.
-    Upnp,
-}
-
-/// A port that a router says it has opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Opened {
-    /// How it was asked.
-    pub(crate) protocol: Protocol,
-    /// The outside address and port, as the router says.
-    pub(crate) outside: SocketAddrV4,
-}
-
-/// The same, until then unless it is renewed.
+/// A port that is open until then, unless it is renewed.
 #[derive(Clone, Copy, Debug)]
 struct Lease {
     opened: Opened,
     expires: Instant,
-}
-
-/// Why there is no port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// The router speaks none of the protocols, or does not answer.
-    Silent,
-    /// It does and said no.
-    Refused(Protocol, Refusal),
-}
-
-/// What a router says when it says no.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// It does not let us.
-    NotAllowed,
-    /// It has no ports or no memory left.
-    NoRoom,
-    /// It has no outside address.
-    NoAddress,
-    /// Something is granted that is of no use.
-    Useless,
-    /// Another result code (RFC 6887 §7.4, RFC 6886 §3.5).
-    Code(u16),
-    /// In words.
-    Said(String),
 }
 
 /// What to do.
@@ -132,31 +92,6 @@ pub(super) enum Standing {
     Asking,
     Granted(Opened),
     Failed(Failure),
-}
-
-/// One time of asking.
-#[derive(Debug)]
-struct Round {
-    /// Whether only the protocol of the lease is asked.
-    is_renewal: bool,
-    pcp: Request,
-    /// For the outside address, by NAT-PMP.
-    address: Request,
-    outside: Option<Ipv4Addr>,
-    /// For a port, by NAT-PMP.
-    map: Request,
-    upnp: Upnp,
-    /// The first that was heard.
-    refused: Option<Failure>,
-}
-
-/// Searching → Found → Adding, or Out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Upnp {
-    Searching,
-    Found,
-    Adding,
-    Out,
 }
 
 /// Asks one router for one UDP port.
@@ -475,27 +410,10 @@ impl Mapper {
         self.began = Some(now);
         // Whatever comes of it plans anew.
         self.next_round = now + RETRY;
-        let asked = |protocol| match only {
-            Some(only) if only != protocol => Request::Out,
-            _ => Request::begun(now),
-        };
-        let upnp = match only {
-            None => Upnp::Searching,
-            Some(Protocol::Upnp) => Upnp::Found,
-            Some(_) => Upnp::Out,
-        };
-        if upnp == Upnp::Searching {
+        if only.is_none() {
             self.actions.push_back(Action::Search);
         }
-        self.round = Some(Round {
-            is_renewal: only.is_some(),
-            pcp: asked(Protocol::Pcp),
-            address: asked(Protocol::NatPmp),
-            outside: None,
-            map: Request::Unsent,
-            upnp,
-            refused: None,
-        });
+        self.round = Some(Round::begun(now, only));
     }
 
     /// Sends what is due in the round, and ends it when nothing is left to try.
@@ -567,87 +485,7 @@ impl Mapper {
     }
 }
 
-impl Round {
-    fn refuse(&mut self, protocol: Protocol, refusal: Refusal) {
-        match protocol {
-            Protocol::Pcp => self.pcp = Request::Out,
-            Protocol::NatPmp => (self.address, self.map) = (Request::Out, Request::Out),
-            Protocol::Upnp => self.upnp = Upnp::Out,
-        }
-        self.refused
-            .get_or_insert(Failure::Refused(protocol, refusal));
-    }
-
-    fn is_nat_pmp_late(&self) -> bool {
-        match self.outside {
-            None => self.address.is_late(),
-            Some(_) => self.map.is_late(),
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        let nat_pmp = match self.outside {
-            None => self.address == Request::Out,
-            Some(_) => self.map == Request::Out,
-        };
-        self.pcp == Request::Out && nat_pmp && self.upnp == Upnp::Out
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        let requests = [&self.pcp, &self.address, &self.map];
-        requests.into_iter().filter_map(Request::poll_timeout).min()
-    }
-}
-
-impl Refusal {
-    /// RFC 6887 §7.4.
-    fn of_pcp(code: u16) -> Refusal {
-        match code {
-            2 | 12 => Refusal::NotAllowed,
-            7 => Refusal::NoAddress,
-            8 | 10 | 11 => Refusal::NoRoom,
-            code => Refusal::Code(code),
-        }
-    }
-
-    /// RFC 6886 §3.5.
-    fn of_nat_pmp(code: u16) -> Refusal {
-        match code {
-            2 => Refusal::NotAllowed,
-            3 => Refusal::NoAddress,
-            4 => Refusal::NoRoom,
-            code => Refusal::Code(code),
-        }
-    }
-}
-
 fn outside(ip: Ipv4Addr, granted: Granted) -> (SocketAddrV4, Duration) {
     let lifetime = Duration::from_secs(u64::from(granted.lifetime_s));
     (SocketAddrV4::new(ip, granted.port), lifetime)
 }
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Protocol::Pcp => "PCP",
-            Protocol::NatPmp => "NAT-PMP",
-            Protocol::Upnp => "UPnP",
-        })
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refusal::NotAllowed => f.write_str("it does not let this machine"),
-            Refusal::NoRoom => f.write_str("it has no port left"),
-            Refusal::NoAddress => f.write_str("it has no outside address"),
-            Refusal::Useless => f.write_str("it offered a port that is of no use"),
-            Refusal::Code(code) => write!(f, "result code {code}"),
-            Refusal::Said(text) => f.write_str(text),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

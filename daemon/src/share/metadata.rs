@@ -174,7 +174,7 @@ impl Asking {
             len,
         };
         let bytes = self.bytes(&request, u64::from(len)).await?;
-        verify(content, chunk, &bytes)
+        verify(content, chunk, &bytes[..].into())
             .then_some(bytes)
             .ok_or(MetadataError::False("its size or a chunk"))
     }
@@ -182,9 +182,11 @@ impl Asking {
     /// A peer that offers another number of bytes than its own description implies lies in one
     /// of the two.
     async fn bytes(&self, request: &PeerRequest, len: u64) -> Result<Vec<u8>, MetadataError> {
-        match fetch(&self.connection, request, len, &self.passage, &()).await {
+        let mut bytes = Vec::new();
+        match fetch(&self.connection, request, len, &self.passage, &mut bytes).await {
             Err(FetchError::Length { .. }) => Err(MetadataError::False("its size")),
-            other => Ok(other?),
+            Err(error) => Err(error.into()),
+            Ok(()) => Ok(bytes),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! One share of this daemon, as the node keeps it.
 //!
 //! A [`Share`] is where a share stands and who watches it; what is to be done with it is decided in
-//! `node`. Its bytes are given by [`offer`], taken in by [`writer`], found and finished by
+//! `node`. Its bytes are given by [`offer`], taken in by [`writer`], passed on while they come by [`arrival`], found and finished by
 //! [`depot`]; what a link does not say is learnt by [`metadata`].
 
+pub(crate) mod arrival;
 pub(crate) mod depot;
 pub(crate) mod metadata;
 pub(crate) mod offer;
@@ -24,6 +25,7 @@ use warren_proto::wire::{MemberState, Paths};
 
 use crate::control::model::{ApiError, Event, FileCounts, ShareState};
 use crate::control::wish::Picked;
+use crate::node::Fetch;
 use crate::store::db::ShareRecord;
 use crate::tracker::TrackerId;
 use offer::Offer;
@@ -138,7 +140,7 @@ pub(crate) struct Active {
     /// Takes in what comes.
     pub(crate) writer: Arc<Writer>,
     /// Requests under way.
-    pub(crate) fetches: BTreeMap<RequestId, Task>,
+    pub(crate) fetches: BTreeMap<RequestId, Fetch>,
     /// Ends the task that syncs.
     pub(crate) _syncing: DropGuard,
 }

@@ -3,7 +3,8 @@
 //! An offer outlives the node's interest in the share for as long as somebody is being answered
 //! from it. Its methods block on the disk.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use warren_proto::content::tree::grain_cvs;
@@ -11,6 +12,7 @@ use warren_proto::content::{ChunkIndex, ChunkSet, Content, HashList, Layout, tre
 use warren_proto::id::SwarmId;
 use warren_proto::wire::{NoReason, Part, PeerRequest};
 
+use super::arrival::Arrival;
 use crate::store::error::StoreError;
 use crate::store::files::ShareFiles;
 
@@ -52,6 +54,8 @@ pub(crate) struct Offer {
     /// Where its bytes are.
     pub(crate) files: Arc<ShareFiles>,
     have: Mutex<ChunkSet>,
+    /// What is on its way to us and passed on as it comes.
+    arriving: Mutex<BTreeMap<ChunkIndex, Weak<Arrival>>>,
     listing: OnceLock<Option<EncodedListing>>,
 }
 
@@ -71,6 +75,7 @@ impl Offer {
             content: files.content().clone(),
             files,
             have: Mutex::new(have),
+            arriving: Mutex::default(),
             listing: OnceLock::new(),
         }
     }
@@ -85,6 +90,18 @@ impl Offer {
         self.have().insert(chunk);
     }
 
+    /// Passes a chunk on from now on while it comes.
+    pub(crate) fn pass_on(&self, chunk: ChunkIndex, arrival: &Arc<Arrival>) {
+        let mut arriving = self.arriving();
+        arriving.retain(|_, other| other.strong_count() > 0);
+        arriving.insert(chunk, Arc::downgrade(arrival));
+    }
+
+    /// The chunk as it comes, if it is passed on.
+    pub(crate) fn arrival(&self, chunk: ChunkIndex) -> Option<Arc<Arrival>> {
+        self.arriving().get(&chunk)?.upgrade()
+    }
+
     /// Size and name that go into a description: of a tree, the size of its encoded listing.
     pub(crate) fn described_size(&self) -> u64 {
         match self.listing() {
@@ -93,52 +110,54 @@ impl Offer {
         }
     }
 
-    /// Divides a wanted range into pieces of about `piece_bytes`.
-    pub(crate) fn pieces(
-        &self,
-        chunk: u32,
-        offset: u32,
-        len: u32,
-        piece_bytes: u32,
-    ) -> Result<Vec<Piece>, Unserved> {
+    /// Whether the chunk can be had now.
+    pub(crate) fn has(&self, chunk: ChunkIndex) -> bool {
+        self.have().contains(chunk)
+    }
+
+    /// What is meant by a range of a chunk, whether it can be had now or not.
+    pub(crate) fn wanted(&self, chunk: u32, offset: u32, len: u32) -> Result<Piece, Unserved> {
         let layout = &self.content.layout;
         let chunk = layout.chunk(chunk).ok_or(Unserved::Unknown)?;
-        layout.range(chunk, offset, len).ok_or(Unserved::Unknown)?;
-        if !self.have().contains(chunk) {
-            return Err(Unserved::NotHere);
-        }
-        let end = offset + len;
-        let grains = layout.grains(chunk);
-        let wanted = grains
-            .into_iter()
-            .filter(|(at, _)| (offset..end).contains(at));
+        let range = layout.range(chunk, offset, len);
+        range.map(|_| (chunk, offset, len)).ok_or(Unserved::Unknown)
+    }
+
+    /// Divides a wanted range into pieces of about `piece_bytes`.
+    pub(crate) fn pieces(&self, (chunk, offset, len): Piece, piece_bytes: u32) -> Vec<Piece> {
+        let wanted = offset..offset.saturating_add(len);
+        let grains = self.content.layout.grains(chunk).into_iter();
         let mut pieces: Vec<Piece> = Vec::new();
-        for (at, grain) in wanted {
+        for (at, grain) in grains.filter(|(at, _)| wanted.contains(at)) {
             match pieces.last_mut() {
                 Some((_, _, len)) if *len + grain <= piece_bytes => *len += grain,
                 _ => pieces.push((chunk, at, grain)),
             }
         }
-        Ok(pieces)
+        pieces
     }
 
-    /// Reads a piece.
+    /// Reads a piece from the files.
     pub(crate) fn read(
         &self,
         chunk: ChunkIndex,
         offset: u32,
         len: u32,
     ) -> Result<Vec<u8>, Unserved> {
+        if !self.has(chunk) {
+            return Err(Unserved::NotHere);
+        }
         let read = self.files.read(chunk, offset, len);
         read.map_err(|error| Unserved::Broken(Arc::new(error)))
     }
 
-    /// The hashes of the grains of a chunk, computed from its bytes.
+    /// The hashes of the grains of a chunk, computed from its bytes, or as they came if it is on its way.
     pub(crate) fn grains(&self, chunk: u32) -> Result<Bytes, Unserved> {
         let layout = &self.content.layout;
         let chunk = layout.chunk(chunk).ok_or(Unserved::Unknown)?;
-        if !self.have().contains(chunk) {
-            return Err(Unserved::NotHere);
+        if !self.has(chunk) {
+            let list = self.arrival(chunk).and_then(|arrival| arrival.list());
+            return list.ok_or(Unserved::NotHere);
         }
         let bytes = self.read(chunk, 0, layout.chunk_len(chunk))?;
         let (mut rest, mut hashes) = (bytes.as_slice(), Vec::new());
@@ -185,6 +204,10 @@ impl Offer {
             EncodedListing::new(listing.encode())
         });
         listing.as_ref()
+    }
+
+    fn arriving(&self) -> MutexGuard<'_, BTreeMap<ChunkIndex, Weak<Arrival>>> {
+        self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn have(&self) -> MutexGuard<'_, ChunkSet> {

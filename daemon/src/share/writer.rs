@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use warren_proto::content::tree::Expected;
 use warren_proto::content::{ChunkIndex, Content, Run, Verifier};
 
 use super::offer::Offer;
@@ -15,6 +16,7 @@ use crate::control::model::ApiError;
 use crate::store::error::StoreError;
 use crate::store::files::Identities;
 use crate::store::journal::{Journal, JournalError};
+use crate::store::segments::Segments;
 use crate::store::sync::{SyncError, sync_share};
 
 /// Most time and most bytes between two syncs: what a power cut may cost.
@@ -77,7 +79,7 @@ impl Writer {
     /// # Errors
     ///
     /// When the disk refused. The chunk is then not had.
-    pub(crate) fn store(&self, chunk: ChunkIndex, bytes: &[u8]) -> Result<Stored, WriteError> {
+    pub(crate) fn store(&self, chunk: ChunkIndex, bytes: &Segments) -> Result<Stored, WriteError> {
         if !verify(&self.offer.content, chunk, bytes) {
             return Ok(Stored::Corrupt);
         }
@@ -168,19 +170,24 @@ pub(crate) async fn keep_synced(
 }
 
 /// Whether these are the bytes of the chunk.
-pub(crate) fn verify(content: &Content, chunk: ChunkIndex, bytes: &[u8]) -> bool {
+pub(crate) fn verify(content: &Content, chunk: ChunkIndex, bytes: &Segments) -> bool {
     let layout = &content.layout;
     if bytes.len() != layout.chunk_len(chunk) as usize {
         return false;
     }
-    let mut rest = bytes;
+    let mut begin = 0;
     layout.extents(chunk).all(|extent| {
-        let (part, after) = rest.split_at(extent.len as usize);
-        rest = after;
-        content.expected(&extent).is_some_and(|expected| {
-            let mut verifier = Verifier::new(expected);
-            verifier.update(part);
-            verifier.finish()
-        })
+        let (start, len) = (begin, extent.len as usize);
+        begin += len;
+        content
+            .expected(&extent)
+            .is_some_and(|expected| is_run(bytes, (start, len), expected))
     })
+}
+
+/// Whether the `len` bytes from `start` on are the expected ones.
+pub(crate) fn is_run(bytes: &Segments, (start, len): (usize, usize), expected: Expected) -> bool {
+    let mut verifier = Verifier::new(expected);
+    bytes.run(start, len).for_each(|part| verifier.update(part));
+    verifier.finish()
 }

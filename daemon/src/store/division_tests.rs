@@ -261,7 +261,7 @@ fn wherever_it_fails_nothing_that_came_is_lost() {
         let content = &sample.content;
         let files = ShareFiles::create_chosen(disk, downloads, content, &chosen(&[SMALL]))?;
         let pack = content.layout.chunk(6).unwrap();
-        files.write_chunk(pack, &sample.chunk(pack))?;
+        files.write_chunk(pack, &sample.chunk(pack)[..].into())?;
         settled.replace(files.settle(&chosen(&[SMALL]))?);
         files.choose(&chosen(&[SMALL, RUN, Z]), |_| true)?;
         settled.replace(files.settle(&chosen(&[SMALL, RUN]))?);
@@ -301,7 +301,11 @@ fn calls_until_written(sample: &Sample) -> u64 {
             let files =
                 ShareFiles::create_chosen(disk, downloads.path(), content, &chosen(&[SMALL]));
             let pack = content.layout.chunk(6).unwrap();
-            files.is_ok_and(|files| files.write_chunk(pack, &sample.chunk(pack)).is_ok())
+            files.is_ok_and(|files| {
+                files
+                    .write_chunk(pack, &sample.chunk(pack)[..].into())
+                    .is_ok()
+            })
         })
         .unwrap()
 }
@@ -340,7 +344,9 @@ fn chunks_of(sample: &Sample, files: &[u32]) -> Vec<ChunkIndex> {
 
 fn write(files: &ShareFiles, sample: &Sample, of: &[u32]) {
     for chunk in chunks_of(sample, of) {
-        files.write_chunk(chunk, &sample.chunk(chunk)).unwrap();
+        files
+            .write_chunk(chunk, &sample.chunk(chunk)[..].into())
+            .unwrap();
     }
     files.sync().unwrap();
 }

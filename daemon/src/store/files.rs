@@ -28,6 +28,7 @@ use super::disk::{Disk, FileIdentity, Folder, Open, read_exact_at, write_all_at}
 use super::division::{Division, Home};
 use super::error::StoreError;
 use super::open_files::{OpenFiles, lock};
+use super::segments::Segments;
 
 /// Above this many changed files one sync of the whole file system is quicker than one of each.
 const SYNC_EACH: usize = 64;
@@ -151,29 +152,39 @@ impl ShareFiles {
     ///
     /// When the bytes are not as long as the chunk, the share is not being downloaded, or the
     /// disk refused; parts of the chunk may then be written.
-    pub fn write_chunk(&self, chunk: ChunkIndex, bytes: &[u8]) -> Result<(), StoreError> {
+    pub fn write_chunk(&self, chunk: ChunkIndex, bytes: &Segments) -> Result<(), StoreError> {
         let state = self.state();
         self.check_writable(&state)?;
         if bytes.len() != self.content.layout.chunk_len(chunk) as usize {
             return Err(bad_range(chunk, 0, bytes.len() as u64));
         }
-        let mut rest = bytes;
+        let mut begin = 0;
         for extent in self.content.layout.extents(chunk) {
-            let (part, after) = rest.split_at(extent.len as usize);
-            rest = after;
-            self.write_extent(&state, &extent, part)?;
+            let len = extent.len as usize;
+            self.write_extent(&state, &extent, bytes.run(begin, len))?;
+            begin += len;
         }
         Ok(())
     }
 
-    fn write_extent(&self, state: &State, at: &Extent, bytes: &[u8]) -> Result<(), StoreError> {
+    fn write_extent<'a>(
+        &self,
+        state: &State,
+        at: &Extent,
+        mut pieces: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), StoreError> {
         self.ensure_home(at.file)?;
         // What is settled was verified, and is the person's.
         if matches!(self.home(at.file), Some(Home::Settled(_))) {
             return Ok(());
         }
         let file = self.open_file(state, at.file)?;
-        let written = write_all_at(self.disk.as_ref(), &file, bytes, at.offset);
+        let mut offset = at.offset;
+        let written = pieces.try_for_each(|piece| {
+            let at = offset;
+            offset += piece.len() as u64;
+            write_all_at(self.disk.as_ref(), &file, piece, at)
+        });
         // Also after a failure: a part of the bytes may be in the file.
         lock(&self.dirty).insert(at.file);
         written.map_err(|source| StoreError::at(&self.file_path(state, at.file))(source))

@@ -83,7 +83,9 @@ fn after_a_restart_written_chunks_verify_and_missing_ones_do_not() {
     let files = create(downloads.path(), &sample);
     let even = |chunk: &ChunkIndex| chunk.value().is_multiple_of(2);
     for chunk in sample.chunks().filter(even) {
-        files.write_chunk(chunk, &sample.chunk(chunk)).unwrap();
+        files
+            .write_chunk(chunk, &sample.chunk(chunk)[..].into())
+            .unwrap();
     }
     drop(files);
 
@@ -165,7 +167,9 @@ fn chunks_and_ranges_of_the_wrong_length_are_refused() {
     let files = create(downloads.path(), &sample);
     let chunk = sample.chunks().next().unwrap();
     for len in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES + 1] {
-        let error = files.write_chunk(chunk, &vec![0; len]).unwrap_err();
+        let error = files
+            .write_chunk(chunk, &vec![0; len][..].into())
+            .unwrap_err();
         assert!(matches!(error, StoreError::BadRange { .. }));
     }
     for (offset, len) in [
@@ -187,7 +191,9 @@ fn a_finished_share_is_not_written_to() {
     write_all(&files, &sample);
     files.finish().unwrap();
     let chunk = sample.chunks().next().unwrap();
-    let error = files.write_chunk(chunk, &sample.chunk(chunk)).unwrap_err();
+    let error = files
+        .write_chunk(chunk, &sample.chunk(chunk)[..].into())
+        .unwrap_err();
     assert!(matches!(error, StoreError::ReadOnly { .. }));
     assert!(matches!(
         files.discard_partial(),
@@ -220,7 +226,7 @@ fn a_symbolic_link_planted_in_a_download_is_not_followed() {
 
         let written: Vec<_> = sample
             .chunks()
-            .map(|chunk| files.write_chunk(chunk, &sample.chunk(chunk)))
+            .map(|chunk| files.write_chunk(chunk, &sample.chunk(chunk)[..].into()))
             .collect();
         assert!(
             written
@@ -379,7 +385,9 @@ fn create(downloads: &Path, sample: &Sample) -> ShareFiles {
 
 fn write_all(files: &ShareFiles, sample: &Sample) {
     for chunk in sample.chunks() {
-        files.write_chunk(chunk, &sample.chunk(chunk)).unwrap();
+        files
+            .write_chunk(chunk, &sample.chunk(chunk)[..].into())
+            .unwrap();
     }
 }
 

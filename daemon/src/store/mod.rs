@@ -21,6 +21,7 @@ mod open_files;
 mod partial;
 mod record;
 pub mod register;
+pub mod segments;
 pub mod settings;
 pub mod sync;
 mod walk;

@@ -131,7 +131,9 @@ mod tests {
             count: 1,
         };
         let attempt = || {
-            files.write_chunk(chunk, &sample.chunk(chunk)).is_ok()
+            files
+                .write_chunk(chunk, &sample.chunk(chunk)[..].into())
+                .is_ok()
                 && lock(journal).written(run).is_ok()
         };
         attempt() || attempt()

@@ -9,13 +9,14 @@ use std::{
 };
 
 use quinn::{ConnectionError, RecvStream, SendStream};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
 use warren_net::{
     Connection, Endpoint, Expect, FrameReader, FrameWriter, Identity, Profile, Protocol,
 };
 use warren_proto::{
     content::Run,
     id::PublicKey,
+    limits::GRAIN_BYTES,
     proof::{Proof, prove},
     wire::{
         Bounded, FromTracker, Hello, MemberState, NatFiltering, NatMapping, NoReason, Paths,
@@ -63,6 +64,8 @@ pub(crate) enum Lie {
     Silence,
     /// Does not know what it proves.
     WrongProof,
+    /// Answers with the first grain of a chunk, and with the rest once it may ([`Liar::go_on`]).
+    HoldsBack,
     /// Joins a second time while it is asked, as one does who was left and joined again meanwhile.
     JoinsTwice,
 }
@@ -82,6 +85,7 @@ impl Lie {
             | Lie::EndlessFrames
             | Lie::Silence
             | Lie::WrongProof
+            | Lie::HoldsBack
             | Lie::JoinsTwice => false,
         }
     }
@@ -110,6 +114,7 @@ struct Shared {
     lies: AtomicUsize,
     requests: AtomicUsize,
     turned_away: AtomicBool,
+    may_go_on: Semaphore,
 }
 
 impl Liar {
@@ -132,6 +137,7 @@ impl Liar {
             lies: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
             turned_away: AtomicBool::new(false),
+            may_go_on: Semaphore::new(0),
         });
         let control = announce(&shared, tracker).await;
         let mut tasks = JoinSet::new();
@@ -156,6 +162,11 @@ impl Liar {
     /// How many requests it was sent.
     pub(crate) fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::Relaxed)
+    }
+
+    /// No longer holds anything back.
+    pub(crate) fn go_on(&self) {
+        self.shared.may_go_on.close();
     }
 
     /// Whether the other side has ended a connection on purpose after it was lied to.
@@ -410,6 +421,16 @@ impl Shared {
             _ => (),
         }
         let _ = send.write_all(&encode(&head)).await;
+        if matches!(
+            (self.lie, request),
+            (Lie::HoldsBack, PeerRequest::Chunk { .. })
+        ) {
+            let rest = bytes.split_off(bytes.len().min(GRAIN_BYTES as usize));
+            let _ = send.write_all(&bytes).await;
+            // An error says that it may.
+            let _ = self.may_go_on.acquire().await;
+            bytes = rest;
+        }
         let _ = send.write_all(&bytes).await;
         while self.lie == Lie::EndlessAnswer && send.write_all(&[0; 65_536]).await.is_ok() {
             self.lied();

@@ -1,7 +1,7 @@
 //! A peer that proves membership like any other and then lies. Beside an honest seed it costs time
 //! and nothing else; alone it puts nothing in place.
 //!
-//! [`liar`] is the peer, [`forger`] a tracker that lies, [`relaying`] peers that would have more passed on than they may, [`daemon`] runs honest daemons in this process, [`share`] is what is shared.
+//! [`liar`] is the peer, [`forger`] a tracker that lies, [`relaying`] peers that would have more passed on than they may, [`passing`] chunks that are passed on while they come, [`daemon`] runs honest daemons in this process, [`share`] is what is shared.
 //! The lower key dials, so every lie is told once by a liar that dials and once by one that is
 //! dialled.
 
@@ -15,6 +15,7 @@ mod forger;
 mod liar;
 mod log;
 mod meeting;
+mod passing;
 mod relaying;
 mod share;
 

@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Our own number for the swarm.
-const ALIAS: u32 = 7;
+pub(crate) const ALIAS: u32 = 7;
 
 /// What the daemon passes on, in bits per second, unless a test says otherwise.
 const RATE: u64 = 100_000_000;
@@ -219,10 +219,10 @@ async fn daemon(place: &Path, tracker: &Tracker, relay_for_swarm: Option<u64>) -
 }
 
 /// A peer that says what a test wants it to.
-struct Member {
+pub(crate) struct Member {
     key: PublicKey,
     endpoint: Endpoint,
-    connection: Connection,
+    pub(crate) connection: Connection,
     reader: FrameReader,
     writer: FrameWriter,
     /// Of the daemon's hello.
@@ -234,7 +234,7 @@ struct Member {
 }
 
 impl Member {
-    async fn join(tracker: &Tracker, share: &Share, daemon: PublicKey) -> Member {
+    pub(crate) async fn join(tracker: &Tracker, share: &Share, daemon: PublicKey) -> Member {
         let identity = identity_for(Role::Dials, daemon);
         let key = identity.public_key();
         let any = "127.0.0.1:0".parse().unwrap();
@@ -284,7 +284,7 @@ impl Member {
         self.writer.send(&message).await.unwrap();
     }
 
-    async fn hear(&mut self) -> PeerMessage {
+    pub(crate) async fn hear(&mut self) -> PeerMessage {
         self.reader.recv().await.unwrap().unwrap()
     }
 

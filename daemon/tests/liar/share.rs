@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use warren_proto::{
     content::{
-        Content, Entry, EntryKind, HashList, Link, Listing, Run, ShareName, SharePath,
+        Content, Entry, EntryKind, HashList, Layout, Link, Listing, Run, ShareName, SharePath,
         TrackerAddress, Verifier, tree,
     },
     id::SwarmId,
@@ -13,7 +13,7 @@ use warren_proto::{
     wire::{Part, PeerRequest},
 };
 
-/// Chunk of every share here: they are all small.
+/// Chunk of every tree here: they are all small.
 const CHUNK_BYTES: usize = 65_536;
 
 /// Length of the file that is a share of its own.
@@ -32,6 +32,11 @@ impl Share {
     /// A share that is one file of [`FILE_BYTES`].
     pub(crate) fn file() -> Share {
         Share::of_file("film.mkv", random(FILE_BYTES as usize, 1))
+    }
+
+    /// A share that is one file of nothing, the shortest whose chunks are two grains.
+    pub(crate) fn of_two_grains() -> Share {
+        Share::of_file("film.mkv", vec![0; (128 << 20) + 1])
     }
 
     /// A tree with two large files, a hundred small ones and an empty folder.
@@ -55,7 +60,7 @@ impl Share {
         let listing = Listing::new(entries).unwrap();
         let encoded = listing.encode();
         let large = files.values().filter(|bytes| bytes.len() > CHUNK_BYTES);
-        let hashes = large.flat_map(|bytes| chunk_hashes(bytes).collect::<Vec<_>>());
+        let hashes = large.flat_map(|bytes| chunk_hashes(bytes, CHUNK_BYTES).collect::<Vec<_>>());
         let name = ShareName::parse("photos").unwrap();
         Share {
             content: Content::tree(name, listing, hashes.collect()).unwrap(),
@@ -65,12 +70,13 @@ impl Share {
     }
 
     fn of_file(name: &str, bytes: Vec<u8>) -> Share {
-        let hashes = if bytes.len() > CHUNK_BYTES {
-            chunk_hashes(&bytes).collect()
+        let size = bytes.len() as u64;
+        let chunk_bytes = Layout::file(size).unwrap().chunk_bytes() as usize;
+        let hashes = if bytes.len() > chunk_bytes {
+            chunk_hashes(&bytes, chunk_bytes).collect()
         } else {
             HashList::from_bytes(tree::whole_hash(&bytes).to_vec()).unwrap()
         };
-        let size = bytes.len() as u64;
         Share {
             content: Content::file(ShareName::parse(name).unwrap(), size, hashes).unwrap(),
             files: vec![(name.to_owned(), bytes)],
@@ -209,9 +215,9 @@ fn entry(path: &str, bytes: &[u8]) -> Entry {
 }
 
 /// The hashes of the chunks of a file that has more than one.
-fn chunk_hashes(bytes: &[u8]) -> impl Iterator<Item = [u8; 32]> {
-    let offsets = (0..).step_by(CHUNK_BYTES);
-    let chunks = bytes.chunks(CHUNK_BYTES).zip(offsets);
+fn chunk_hashes(bytes: &[u8], chunk_bytes: usize) -> impl Iterator<Item = [u8; 32]> {
+    let offsets = (0..).step_by(chunk_bytes);
+    let chunks = bytes.chunks(chunk_bytes).zip(offsets);
     chunks.map(|(chunk, offset)| tree::subtree_cv(chunk, offset))
 }
 

@@ -4,11 +4,12 @@
 //! a link. In every case the constructor checks all that can be checked without the bytes; what
 //! remains a claim is the name, and the size of a file until its last chunk verifies.
 
+use super::chunks::ChunkIndex;
 use super::hashes::HashList;
 use super::layout::{Extent, Layout, LayoutError};
 use super::listing::Listing;
 use super::path::{ShareName, SharePath};
-use super::tree::{self, Expected};
+use super::tree::{self, Expected, GRAIN_BYTES, expected_grain, verify_grains};
 use crate::id::{ContentId, Kind, Secret, SwarmId};
 
 /// Why size, hashes and listing are not those of one share.
@@ -105,6 +106,30 @@ impl Content {
             hashes,
             listing: Some(listing),
         })
+    }
+
+    /// Length of each grain of a chunk and what it must hash to, by a grain list that somebody sent
+    /// (manifest-format.md, *Grains*). `None` unless the list is that of the chunk.
+    pub fn expected_grains(
+        &self,
+        chunk: ChunkIndex,
+        list: &HashList,
+    ) -> Option<Vec<(u32, Expected)>> {
+        let (mut rest, mut grains) = (list.as_hashes(), Vec::new());
+        for extent in self.layout.extents(chunk) {
+            let count = extent.len.div_ceil(GRAIN_BYTES);
+            let (own, after) = rest.split_at_checked(count as usize)?;
+            rest = after;
+            let (expected, own) = (self.expected(&extent)?, own.iter().copied().collect());
+            if !verify_grains(&own, &expected, extent.len.into()) {
+                return None;
+            }
+            for index in 0..count {
+                let len = GRAIN_BYTES.min(extent.len - index * GRAIN_BYTES);
+                grains.push((len, expected_grain(&own, &expected, index)?));
+            }
+        }
+        rest.is_empty().then_some(grains)
     }
 
     /// What an extent must hash to. `None` unless it is a whole chunk of a large file or a whole
@@ -233,6 +258,43 @@ mod tests {
         }
         let result = Content::file(name(), u64::MAX, HashList::new());
         assert!(matches!(result, Err(ContentError::Layout(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn every_grain_of_a_chunk_verifies_by_the_list_and_by_no_other(
+            files in any_files(), at in any::<prop::sample::Index>(),
+        ) {
+            let content = tree_share(&files);
+            let files: Vec<_> = files.values().collect();
+            let layout = &content.layout;
+            for chunk in (0..layout.chunk_count()).filter_map(|chunk| layout.chunk(chunk)) {
+                let (mut list, mut data) = (HashList::new(), Vec::new());
+                for extent in layout.extents(chunk) {
+                    let start = extent.offset as usize;
+                    let part = &files[extent.file as usize][start..][..extent.len as usize];
+                    let position = content.expected(&extent).unwrap().position();
+                    let own = tree::grain_cvs(part, position);
+                    own.iter().for_each(|hash| list.push(hash));
+                    data.extend_from_slice(part);
+                }
+                let grains = content.expected_grains(chunk, &list).unwrap();
+                let lens: Vec<_> = layout.grains(chunk).iter().map(|(_, len)| *len).collect();
+                prop_assert_eq!(grains.iter().map(|(len, _)| *len).collect::<Vec<_>>(), lens);
+                let mut rest = data.as_slice();
+                for (len, expected) in grains {
+                    let mut verifier = Verifier::new(expected);
+                    verifier.update(rest.split_off(..len as usize).unwrap());
+                    prop_assert!(verifier.finish());
+                }
+                let mut wrong = list.as_bytes().to_vec();
+                wrong[at.index(list.len() * 32)] ^= 1;
+                let wrong = HashList::from_bytes(wrong).unwrap();
+                prop_assert_eq!(content.expected_grains(chunk, &wrong), None);
+                list.push([0; 32]);
+                prop_assert_eq!(content.expected_grains(chunk, &list), None);
+            }
+        }
     }
 
     #[test]

@@ -365,8 +365,7 @@ impl PunchAttempt {
             return;
         };
         // A guess that hit may be the first that is known of the address.
-        let remote = self.remote(now, from);
-        let Some(remote) = remote else {
+        let Some(remote) = self.remote(now, from) else {
             return;
         };
         if check.confirms {
@@ -390,13 +389,14 @@ impl PunchAttempt {
 
     fn send_due(&mut self, now: Instant) {
         while let Some((pair, due)) = self.take_due(now) {
-            self.check(now, pair, due.hops(), Charge::Unasked, due);
+            self.check(now, pair, due, Charge::Unasked);
         }
         while let Some(next) = self.guess.as_mut().and_then(Guess::poll_move) {
             match next {
                 Move::Ask(transmit) => self.transmits.push_back(transmit),
                 Move::Check(shot) => {
-                    self.check(now, (shot.via, shot.to), shot.ttl, shot.charge, Due::Probe);
+                    let due = shot.ttl.map_or(Due::Probe, |hops| Due::Primer { hops });
+                    self.check(now, (shot.via, shot.to), due, shot.charge);
                 }
             }
         }
@@ -415,7 +415,7 @@ impl PunchAttempt {
         remotes.find_map(|(pair, remote)| Some((*pair, remote.schedule.take_due(now)?)))
     }
 
-    fn check(&mut self, now: Instant, to: Pair, ttl: Option<u8>, charge: Charge, due: Due) {
+    fn check(&mut self, now: Instant, to: Pair, due: Due, charge: Charge) {
         let transaction = Transaction(self.rng.random());
         let confirms = due == Due::Confirmation;
         let in_flight = InFlight {
@@ -432,7 +432,7 @@ impl PunchAttempt {
                 true => self.credentials.encode_nomination(transaction),
                 false => self.credentials.encode_request(transaction, self.side),
             },
-            ttl,
+            ttl: due.hops(),
             charge,
         });
     }

@@ -344,11 +344,9 @@ impl Peer {
     }
 
     fn read_ask(&mut self, common: &Common, from: u32, request: RequestId, chunk: ChunkIndex) {
-        let has = self.have(common).is_some_and(|have| have.contains(chunk));
         let refusal = match self.fault {
             Fault::Refuses => Some(NoReason::Busy),
             Fault::Lies => Some(NoReason::NotHere),
-            _ if !has => Some(NoReason::NotHere),
             _ => None,
         };
         if let Some(reason) = refusal {
@@ -448,17 +446,22 @@ impl Peer {
         Some(asked)
     }
 
+    fn refuse(&mut self, upload: UploadId, reason: NoReason) {
+        if let Some(asked) = self.forget(upload) {
+            let request = asked.request;
+            self.effects
+                .push(Effect::Tell(asked.from, What::Refused { request, reason }));
+        }
+    }
+
     fn act(&mut self, common: &Common, action: Action) {
         match action {
             Action::Share { action, .. } => self.act_share(common, action),
             Action::Serve { upload } => self.serve(upload),
-            Action::Refuse { upload } => {
-                if let Some(asked) = self.forget(upload) {
-                    let (request, reason) = (asked.request, NoReason::Busy);
-                    self.effects
-                        .push(Effect::Tell(asked.from, What::Refused { request, reason }));
-                }
-            }
+            Action::Refuse { upload } => self.refuse(upload, NoReason::Busy),
+            Action::Deny { upload } => self.refuse(upload, NoReason::NotHere),
+            // Here a chunk is passed on once it is whole.
+            Action::PassOn { .. } => (),
             Action::Announce { news, .. } => {
                 self.effects
                     .push(Effect::TellAll(What::News(Arc::new(news))));

@@ -313,6 +313,28 @@ impl Download {
         self.in_flight.keys().map(|chunk| chunk.value())
     }
 
+    /// The first of the live requests for a chunk.
+    pub(super) fn brought_by(&self, chunk: ChunkIndex) -> Option<RequestId> {
+        self.in_flight.get(&chunk)?.first().copied()
+    }
+
+    /// What a live request is for.
+    pub(super) fn chunk_of(&self, id: RequestId) -> Option<ChunkIndex> {
+        let mut in_flight = self.in_flight.iter();
+        in_flight.find_map(|(chunk, all)| all.contains(&id).then_some(*chunk))
+    }
+
+    /// Bytes of a chunk.
+    pub(super) fn chunk_len(&self, chunk: ChunkIndex) -> u32 {
+        self.content.layout.chunk_len(chunk)
+    }
+
+    /// Whether any bytes of a live request have come.
+    pub(super) fn has_begun(&self, id: RequestId) -> bool {
+        let peer = self.owners.get(&id).and_then(|key| self.peers.get(key));
+        peer.is_some_and(|peer| peer.has_begun(id))
+    }
+
     /// Bytes of the chunks that were asked for and not verified, each copy counted.
     pub fn outstanding_bytes(&self) -> u64 {
         self.budget.outstanding

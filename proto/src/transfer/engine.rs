@@ -14,10 +14,12 @@
 //! * `uploads` serves few receivers at a time, the neediest and what is rarest first, and gives
 //!   every share its part;
 //! * `invitations` suggests something to a neighbour when an uplink would idle;
+//! * `awaited` keeps requests for what is on its way to us, and says when it can be passed on;
 //! * `slots` finds how many receivers fill the uplink, `places` counts them.
 //!
 //! Not here: how fast bytes may go ([`super::shaper`]).
 
+mod awaited;
 mod injection;
 mod invitations;
 mod news;
@@ -36,10 +38,13 @@ use std::time::Instant;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::Download;
+use super::{Download, RequestId};
 use crate::content::chunks::OutOfRange;
+use crate::content::tree::GRAIN_BYTES;
 use crate::content::{ChunkIndex, ChunkSet, Content, Run};
 use crate::id::{PublicKey, SwarmId};
+use awaited::Awaited;
+pub use awaited::is_passable;
 use invitations::{Invitations, RESERVE};
 pub use news::News;
 use share::Share;
@@ -81,7 +86,15 @@ pub enum Event {
         /// What.
         event: super::Event,
     },
-    /// A peer asks for bytes of a chunk that we have.
+    /// So much of what a request brings is verified, grain by grain, that it can be passed on
+    /// ([`is_passable`]).
+    Passable {
+        /// Its swarm.
+        swarm: SwarmId,
+        /// Which request.
+        request: RequestId,
+    },
+    /// A peer asks for bytes of a chunk. For one that is on its way to us it waits.
     Asked {
         /// How later events and actions name it.
         upload: UploadId,
@@ -135,6 +148,19 @@ pub enum Action {
         /// Which upload.
         upload: UploadId,
     },
+    /// Somebody waits for what a request brings, which is several grains: verify it grain by grain, and say
+    /// when it is [`Event::Passable`]. Whoever cannot passes it on once it is here.
+    PassOn {
+        /// Its swarm.
+        swarm: SwarmId,
+        /// Which request.
+        request: RequestId,
+    },
+    /// Answer that the chunk is not here. The upload has ended.
+    Deny {
+        /// Which upload.
+        upload: UploadId,
+    },
     /// Tell every peer of the swarm. Who joins is told [`Engine::greeting`] before.
     Announce {
         /// Which swarm.
@@ -158,6 +184,7 @@ pub enum Action {
 pub struct Engine {
     shares: BTreeMap<SwarmId, Share>,
     uploads: Uploads,
+    awaited: Awaited,
     invitations: Invitations,
     actions: VecDeque<Action>,
     /// Shares of which something changed since they had nothing more to do.
@@ -173,6 +200,7 @@ impl Engine {
         Engine {
             shares: BTreeMap::new(),
             uploads: Uploads::new(now),
+            awaited: Awaited::default(),
             invitations: Invitations::default(),
             actions: VecDeque::new(),
             changed: BTreeSet::new(),
@@ -195,6 +223,7 @@ impl Engine {
             } => self.open(swarm, content, have),
             Event::Closed { swarm } => self.close(&swarm),
             Event::Share { swarm, event } => return self.handle_share(now, swarm, event),
+            Event::Passable { swarm, request } => self.handle_passable(swarm, request),
             Event::Asked {
                 upload,
                 swarm,
@@ -216,6 +245,7 @@ impl Engine {
             }
             Event::UploadEnded { upload } => {
                 self.uploads.end(upload);
+                self.awaited.end(upload);
                 self.invitations.stir();
             }
         }
@@ -224,6 +254,8 @@ impl Engine {
 
     /// The next thing to do. Call until there is nothing.
     pub fn poll(&mut self, now: Instant) -> Option<Action> {
+        let in_vain = self.awaited.expire(now);
+        in_vain.into_iter().for_each(|upload| self.deny(upload));
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
@@ -236,7 +268,11 @@ impl Engine {
     pub fn deadline(&self) -> Option<Instant> {
         let share = self.deadlines.first().map(|(at, _)| *at);
         let invitations = self.invitations.deadline(self.has_room());
-        let others = [self.uploads.deadline(), invitations];
+        let others = [
+            self.uploads.deadline(),
+            invitations,
+            self.awaited.deadline(),
+        ];
         share.into_iter().chain(others.into_iter().flatten()).min()
     }
 
@@ -264,6 +300,9 @@ impl Engine {
         let noted = self.shares.remove(swarm).and_then(|share| share.noted);
         noted.map(|at| self.deadlines.remove(&(at, *swarm)));
         self.uploads.close(swarm);
+        let denied = self.awaited.close(swarm).into_iter();
+        self.actions
+            .extend(denied.map(|upload| Action::Deny { upload }));
         self.changed.remove(swarm);
     }
 
@@ -276,33 +315,86 @@ impl Engine {
         let Some(share) = self.shares.get_mut(&swarm) else {
             return Ok(());
         };
-        let is_payload = matches!(event, super::Event::Received { .. });
-        if let super::Event::PeerLeft { peer } = &event {
-            self.invitations.close(peer);
+        // What begins to come others may be invited to; what goes on coming is no news.
+        let is_news = match &event {
+            super::Event::Received { request, .. } => !share.download.has_begun(*request),
+            super::Event::PeerLeft { peer } => {
+                self.invitations.close(peer);
+                true
+            }
+            _ => true,
+        };
+        if let super::Event::Received { request, .. } = &event
+            && !self.awaited.is_empty()
+            && let Some(chunk) = share.download.chunk_of(*request)
+        {
+            self.awaited.progress(now, swarm, chunk.value());
         }
         share.handle(now, event)?;
         self.changed.insert(swarm);
-        if !is_payload {
+        if is_news {
             self.invitations.stir();
         }
+        self.settle(swarm);
         Ok(())
+    }
+
+    /// Goes on with who waits for chunks that have come, or will not.
+    fn settle(&mut self, swarm: SwarmId) {
+        let settled = self.shares.get_mut(&swarm).map(Share::take_settled);
+        for (chunk, has_come) in settled.into_iter().flatten() {
+            for (peer, asked) in self.awaited.settle(swarm, chunk) {
+                match has_come {
+                    true => self.queue(peer, asked),
+                    false => self.deny(asked.upload),
+                }
+            }
+        }
+    }
+
+    fn handle_passable(&mut self, swarm: SwarmId, request: RequestId) {
+        let share = self.shares.get(&swarm);
+        let Some(chunk) = share.and_then(|share| share.download.chunk_of(request)) else {
+            return;
+        };
+        for (peer, asked) in self.awaited.pass(swarm, chunk.value()) {
+            self.queue(peer, asked);
+        }
     }
 
     fn handle_asked(&mut self, now: Instant, peer: PublicKey, chunk: ChunkIndex, asked: Asked) {
         let (upload, swarm) = (asked.upload, asked.swarm);
-        let is_taken = match self.shares.get_mut(&swarm) {
-            Some(share) => {
-                self.invitations.close(&peer);
-                share.asked(now, peer, chunk);
-                self.uploads.ask(peer, asked)
-            }
-            None => false,
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            self.actions.push_back(Action::Refuse { upload });
+            return;
         };
-        if is_taken {
-            self.changed.insert(swarm);
-        } else {
+        self.invitations.close(&peer);
+        share.asked(now, peer, chunk);
+        self.changed.insert(swarm);
+        let is_here = share.download.have().contains(chunk);
+        if is_here || self.awaited.is_passable(swarm, chunk.value()) {
+            return self.queue(peer, asked);
+        }
+        let request = share.download.brought_by(chunk);
+        match request.filter(|_| self.awaited.add(now, peer, asked)) {
+            Some(request) if share.download.chunk_len(chunk) > GRAIN_BYTES => {
+                self.actions.push_back(Action::PassOn { swarm, request });
+            }
+            Some(_) => (),
+            None => self.deny(upload),
+        }
+    }
+
+    /// A request waits for its turn.
+    fn queue(&mut self, peer: PublicKey, asked: Asked) {
+        let upload = asked.upload;
+        if !self.uploads.ask(peer, asked) {
             self.actions.push_back(Action::Refuse { upload });
         }
+    }
+
+    fn deny(&mut self, upload: UploadId) {
+        self.actions.push_back(Action::Deny { upload });
     }
 
     fn poll_uploads(&mut self, now: Instant) -> Option<Action> {
@@ -321,7 +413,7 @@ impl Engine {
 
     /// Whether the uplink will have nothing to do when those are served who wait.
     fn has_room(&self) -> bool {
-        let receivers = self.uploads.receivers() + self.invitations.open();
+        let receivers = self.uploads.receivers() + self.awaited.len() + self.invitations.open();
         receivers < self.uploads.places() + RESERVE
     }
 
@@ -332,8 +424,9 @@ impl Engine {
         if !self.invitations.is_due(now) || !self.has_room() {
             return None;
         }
-        let (uploads, invitations) = (&self.uploads, &self.invitations);
-        let may = |peer: &PublicKey| uploads.is_idle(peer) && invitations.may_invite(now, peer);
+        let (uploads, awaited, invitations) = (&self.uploads, &self.awaited, &self.invitations);
+        let waits = |peer: &PublicKey| !uploads.is_idle(peer) || awaited.has(peer);
+        let may = |peer: &PublicKey| !waits(peer) && invitations.may_invite(now, peer);
         let mut shares: Vec<_> = self.shares.iter().collect();
         shares.sort_by_key(|(swarm, _)| uploads.given(swarm));
         let rng = &mut self.rng;
@@ -365,8 +458,10 @@ impl Engine {
                 continue;
             };
             let queued = |peer: &PublicKey| self.uploads.queued_of(&swarm, peer);
-            if let Some(action) = share.poll(now, swarm, queued) {
-                return Some(action);
+            let action = share.poll(now, swarm, queued);
+            if action.is_some() {
+                self.settle(swarm);
+                return action;
             }
             self.changed.remove(&swarm);
             let due = share.deadline();

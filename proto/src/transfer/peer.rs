@@ -203,7 +203,12 @@ impl Peer {
 
     /// Whether it has something we miss, wanted or asked of another, and may be asked for it.
     pub(super) fn is_useful(&self) -> bool {
-        self.pause.is_none() && self.useful > 0
+        self.is_willing() && self.useful > 0
+    }
+
+    /// Whether it may be asked for anything now.
+    pub(super) fn is_willing(&self) -> bool {
+        self.pause.is_none()
     }
 
     /// Whether it has everything.
@@ -263,6 +268,12 @@ impl Peer {
         }
         let mut arrivals = self.arrivals(now);
         arrivals.find_map(|(chunk, time)| (chunk == request.chunk).then_some(time))
+    }
+
+    /// Whether bytes of a request have come.
+    pub(super) fn has_begun(&self, id: RequestId) -> bool {
+        let coming = self.coming.get(&id);
+        coming.is_some_and(|request| request.received > 0)
     }
 
     /// All requests.

@@ -16,13 +16,20 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use warren_net::{
-    Connection, Endpoint, Expect, FrameReader, FrameWriter, Identity, Profile, Protocol,
+    Connection, Endpoint, Expect, FrameReader, FrameWriter, Identity, Link, LinkReader, LinkWriter,
+    Profile, Protocol,
 };
 use warren_proto::wire::{FromTracker, Hello, ToTracker};
 use warren_tracker::Tracker;
 
 /// What takes longer has failed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What every daemon says first.
+const HELLO: Hello = Hello {
+    version: 1,
+    features: 0,
+};
 
 /// A free port of the loopback.
 pub fn any() -> SocketAddr {
@@ -32,6 +39,15 @@ pub fn any() -> SocketAddr {
 /// What comes of `future`, in time.
 pub async fn within<T>(future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.unwrap()
+}
+
+/// Says hello to a tracker, whichever way it is reached, and hears its hello.
+pub async fn greet(link: &Link) -> (LinkReader, LinkWriter) {
+    let (mut reader, mut writer) = link.control().await.unwrap();
+    writer.send(&ToTracker::Hello(HELLO)).await.unwrap();
+    let said = within(reader.recv()).await.unwrap();
+    assert!(matches!(said, Some(FromTracker::Hello(_))), "{said:?}");
+    (reader, writer)
 }
 
 /// A daemon's connection to a tracker that has welcomed it.
@@ -53,11 +69,7 @@ impl Session {
         let (send, receive) = connection.quinn().open_bi().await.unwrap();
         let mut writer = FrameWriter::new(send);
         let mut reader = FrameReader::new(receive);
-        let hello = Hello {
-            version: 1,
-            features: 0,
-        };
-        writer.send(&ToTracker::Hello(hello)).await.unwrap();
+        writer.send(&ToTracker::Hello(HELLO)).await.unwrap();
         let hello = within(reader.recv()).await.unwrap();
         assert!(matches!(hello, Some(FromTracker::Hello(_))), "{hello:?}");
         let welcome = within(reader.recv()).await.unwrap().unwrap();

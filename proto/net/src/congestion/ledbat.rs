@@ -161,15 +161,17 @@ impl Ledbat {
         }
         self.recovery = Some(now);
         self.overflow = Some(now);
+        let least = self.least();
+        let reduced = |window: f64| match is_persistent {
+            true => least,
+            false => (window / 2.0).max(least),
+        };
         if let Phase::Slow { .. } = self.phase {
             // What was lost was sent with the window that is to come back.
-            self.threshold = (self.threshold / 2.0).max(self.least());
+            self.threshold = reduced(self.threshold);
             return;
         }
-        self.window = match is_persistent {
-            true => self.least(),
-            false => (self.window / 2.0).max(self.least()),
-        };
+        self.window = reduced(self.window);
         self.threshold = self.window;
     }
 

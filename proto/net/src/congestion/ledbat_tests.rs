@@ -114,13 +114,17 @@ fn beside_reno_it_takes_little_and_alone_all() {
 }
 
 #[test]
+fn when_everything_is_lost_in_a_slowdown_the_window_does_not_come_back() {
+    let mut link = slow_link();
+    let now = link.now;
+    link.ledbat.lost(now, now - SECOND / 10, true);
+    let least = LEAST_PACKETS * f64::from(MTU);
+    assert_eq!((link.ledbat.window, link.ledbat.threshold), (least, least));
+}
+
+#[test]
 fn a_loss_in_a_slowdown_halves_the_window_that_comes_back() {
-    let mut link = Link::new(20, 50.0, 500);
-    let is_slow = |ledbat: &Ledbat| matches!(ledbat.phase, Phase::Slow { .. });
-    link.run(10 * SECOND);
-    while !is_slow(&link.ledbat) {
-        link.run(SECOND / 1000);
-    }
+    let mut link = slow_link();
     let (remembered, now) = (link.ledbat.threshold, link.now);
     assert!(remembered > 100.0 * f64::from(MTU));
     // It was sent before the slowdown.
@@ -221,4 +225,14 @@ fn no_order_of_times_and_no_amount_breaks_it() {
     ledbat.end_acks(now, true);
     ledbat.lost(now, now + SECOND, false);
     assert!(ledbat.window() >= 2 * u64::from(MTU));
+}
+
+/// A link on which a slowdown has just begun.
+fn slow_link() -> Link {
+    let mut link = Link::new(20, 50.0, 500);
+    link.run(10 * SECOND);
+    while !matches!(link.ledbat.phase, Phase::Slow { .. }) {
+        link.run(SECOND / 1000);
+    }
+    link
 }

@@ -1,7 +1,7 @@
 //! Two sites whose NATs are measured, introduced and left to guess, from the first packet to a proven path.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::scenario::{Meeting, TRACKER_LEG, filtering_of};
 use super::{HOME, ms};
@@ -89,52 +89,66 @@ impl Pair {
             let observations = self.observations(&mut net, host, tracker, others);
             net.measure(host, &servers, observations)
         });
-        let filtering = [0, 1].map(|side| {
-            let filtering = filtering_of(&self.nats(side));
-            filtering.given(measured[side].mapping)
-        });
+        let later = self.introduce(&mut net, hosts, &measured, tracker);
+        let hosts = [0, 1].map(|role| hosts[role ^ self.flip()]);
+        self.finish(Meeting { net, hosts }, later, &servers)
+    }
+
+    /// Has the tracker introduce both; returns when the later of them starts.
+    fn introduce(
+        &self,
+        net: &mut SimNet,
+        hosts: [usize; 2],
+        measured: &[Measured; 2],
+        tracker: SocketAddr,
+    ) -> Duration {
+        let mapping = [0, 1].map(|side| measured[side].mapping);
+        let filtering = [0, 1].map(|side| filtering_of(&self.nats(side)).given(mapping[side]));
         let observed = hosts.map(|host| net.observed(host, tracker));
         let ways = self.legs.map(|leg| leg + TRACKER_LEG);
         let introduction = Introduction {
-            mapping: [0, 1].map(|side| measured[side].mapping),
+            mapping,
             observed,
             hosts: [None; 2],
             rtts: ways.map(|way| way * 2),
             filtering,
         };
+        let (first, second) = introduction.rendezvous(self.seed);
         net.sent.clear();
         net.routers = self.routers.to_peer;
         net.lost_nominations = self.lost_nominations;
-        let (first, second) = introduction.rendezvous(self.seed);
-        let flip = (self.seed / 3 % 2) as usize;
-        let begun = net.elapsed();
+        let said = net.elapsed() + ways[0];
+        let starts = [0, 1].map(|side| said + ways[side] + self.skew[side]);
         for (side, rendezvous) in [first, second].iter().enumerate() {
-            let news = begun + ways[0] + ways[side] + self.skew[side];
-            let mut random = [side as u8; 32];
-            random[..8].copy_from_slice(&self.seed.to_be_bytes());
             let own = own(&measured[side], filtering[side], observed[side], tracker);
-            let role = SIDES[side ^ flip];
-            let attempt = attempt(&net, news, rendezvous, role, random, own);
-            net.start_at(news, hosts[side], attempt);
+            let attempt = self.attempt(net.at(starts[side]), rendezvous, side, own);
+            net.start_at(starts[side], hosts[side], attempt);
             let delay = ways[0] + ways[1];
             net.introduce(hosts[1 - side], hosts[side], observed[side].ip(), delay);
         }
-        let later = begun
-            + ways[0]
-            + (0..2)
-                .map(|side| ways[side] + self.skew[side])
-                .max()
-                .unwrap();
-        let hosts = if flip == 0 {
-            hosts
-        } else {
-            [hosts[1], hosts[0]]
-        };
-        self.finish(Meeting { net, hosts }, later, &servers)
+        starts[0].max(starts[1])
+    }
+
+    fn attempt(
+        &self,
+        at: Instant,
+        rendezvous: &Rendezvous,
+        side: usize,
+        own: Guessing,
+    ) -> PunchAttempt {
+        let mut random = [side as u8; 32];
+        random[..8].copy_from_slice(&self.seed.to_be_bytes());
+        let role = SIDES[side ^ self.flip()];
+        PunchAttempt::new(at, rendezvous, role, random).guessing(rendezvous, own)
+    }
+
+    /// 1 where the second site is the client.
+    fn flip(&self) -> usize {
+        (self.seed / 3 % 2) as usize
     }
 
     /// The NATs of a side, from the outside in.
-    pub(super) fn nats(&self, side: usize) -> Vec<NatKind> {
+    fn nats(&self, side: usize) -> Vec<NatKind> {
         let home = self.is_carrier[side].then_some(HOME);
         [self.kinds[side]].into_iter().chain(home).collect()
     }
@@ -224,15 +238,4 @@ fn own(
         stun,
         advice: None,
     }
-}
-
-fn attempt(
-    net: &SimNet,
-    at: Duration,
-    rendezvous: &Rendezvous,
-    role: crate::proof::Side,
-    random: [u8; 32],
-    own: Guessing,
-) -> PunchAttempt {
-    PunchAttempt::new(net.at(at), rendezvous, role, random).guessing(rendezvous, own)
 }

@@ -57,7 +57,21 @@ impl Download {
         let lacked = |at| word(ours, at) & !word(holds, at);
         let unasked = |at| lacked(at) & !word(started, at);
         self.rarest_of(unasked, rng)
+            .or_else(|| self.rarest_begun(peer))
             .or_else(|| self.rarest_of(lacked, rng))
+    }
+
+    /// The rarest of the chunks that have begun to come to us, and which the peer has not asked for: by
+    /// the time it asks we may have it. What has not begun may come by way of the peer itself.
+    fn rarest_begun(&self, peer: &Peer) -> Option<u32> {
+        let has_begun = |requests: &[RequestId]| requests.iter().any(|id| self.has_begun(*id));
+        let begun = self.in_flight.iter().filter(|(_, all)| has_begun(all));
+        let unasked =
+            |chunk: &ChunkIndex| !peer.holds.contains(*chunk) && !peer.started.contains(*chunk);
+        let unasked = begun.map(|(chunk, _)| *chunk).filter(unasked);
+        unasked
+            .map(ChunkIndex::value)
+            .min_by_key(|chunk| self.copies(*chunk))
     }
 
     /// The rarest of a sample of the chunks of a bitmap.
@@ -108,7 +122,7 @@ impl Download {
     /// The first chunk that a peer suggests and would bring sooner than anybody else.
     fn fit_invitation(&mut self, now: Instant, key: PublicKey) -> Option<ChunkIndex> {
         let peer = self.peers.get_mut(&key)?;
-        if !peer.is_useful() || !peer.has_no_requests() {
+        if !peer.is_willing() || !peer.has_no_requests() {
             return None;
         }
         let mut suggested = std::mem::take(&mut peer.suggested);
@@ -129,12 +143,16 @@ impl Download {
         let Some(peer) = self.peers.get(&key) else {
             return false;
         };
-        if !peer.holds.contains(chunk) {
+        let (has, begins) = (peer.holds.contains(chunk), peer.started.contains(chunk));
+        if !has && !begins {
             return false;
         }
         let is_left = peer.is_seed() && self.is_coming_to_others(chunk.value());
         if self.holders.is_wanted(chunk.value()) {
             return !is_left;
+        }
+        if !has {
+            return false;
         }
         let len = u64::from(self.content.layout.chunk_len(chunk));
         let sooner = |request: &RequestId| {

@@ -34,6 +34,8 @@ pub(super) struct Share {
     told_supplied: bool,
     /// When they may be told that it is no longer so.
     may_tell_unsupplied: Option<Instant>,
+    /// Chunks that have come, or of which it is known that they will not now; whether they have.
+    settled: Vec<(u32, bool)>,
     /// Peers that may want another suggestion.
     unadvised: Vec<PublicKey>,
     /// For when the engine has noted that something is due.
@@ -51,6 +53,7 @@ impl Share {
             chunk_bytes,
             told_supplied: false,
             may_tell_unsupplied: None,
+            settled: Vec::new(),
             unadvised: Vec::new(),
             noted: None,
         }
@@ -165,9 +168,17 @@ impl Share {
         Some(supplied)
     }
 
+    /// What became of chunks that were on their way since this was last called: whether they have come.
+    pub(super) fn take_settled(&mut self) -> Vec<(u32, bool)> {
+        std::mem::take(&mut self.settled)
+    }
+
     /// Gathers what is to be told.
     fn account(&mut self, now: Instant) {
         for (chunk, change) in self.download.take_changes() {
+            if change != Change::Asked {
+                self.settled.push((chunk.value(), change == Change::Had));
+            }
             match change {
                 Change::Asked => self.pending.started(now, chunk.value()),
                 Change::Had => self.pending.have(now, chunk.value()),

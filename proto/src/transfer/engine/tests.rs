@@ -10,7 +10,7 @@ use super::super::selection::tests::of_chunks;
 use super::super::{Priority, Reach};
 use super::slots;
 use super::*;
-use crate::content::Run;
+use crate::content::{Layout, Run, ShareName};
 use crate::transfer;
 
 const SWARM: SwarmId = SwarmId([1; 32]);
@@ -122,6 +122,19 @@ impl Steps {
 
     fn poll(&mut self) -> Vec<Action> {
         std::iter::from_fn(|| self.engine.poll(self.now)).collect()
+    }
+
+    /// What is done about what peers have asked for.
+    fn answers(&mut self) -> Vec<Action> {
+        let is_answer = |action: &Action| {
+            use Action::{Deny, PassOn, Refuse, Serve};
+            matches!(
+                action,
+                Serve { .. } | Deny { .. } | Refuse { .. } | PassOn { .. }
+            )
+        };
+        let actions = self.poll().into_iter();
+        actions.filter(is_answer).collect()
     }
 
     fn served(&mut self) -> Vec<UploadId> {
@@ -497,6 +510,7 @@ enum Op {
     Sent(u64, u32),
     End(u64),
     Join(u8),
+    Has(u8, u32),
     Leave(u8),
     Close(bool),
     Open(bool, bool),
@@ -508,6 +522,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         3 => (0..40u64, 0..200_000u32).prop_map(|(id, bytes)| Op::Sent(id, bytes)),
         3 => (0..40u64).prop_map(Op::End),
         1 => (0..6u8).prop_map(Op::Join),
+        2 => (0..6u8, 0..8u32).prop_map(|(n, chunk)| Op::Has(n, chunk)),
         1 => (0..6u8).prop_map(Op::Leave),
         1 => any::<bool>().prop_map(Op::Close),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(other, all)| Op::Open(other, all)),
@@ -535,12 +550,13 @@ proptest! {
                     steps.tell(Event::UploadEnded { upload });
                 }
                 Op::Join(n) => steps.join(n),
+                Op::Has(n, start) => steps.has(n, start, 1),
                 Op::Leave(n) => steps.share(transfer::Event::PeerLeft { peer: key(n) }),
                 Op::Close(other) => steps.tell(Event::Closed { swarm: swarm(other) }),
                 Op::Open(other, all) => steps.open(swarm(other), 100, all),
             }
             for action in steps.poll() {
-                if let Action::Serve { upload } | Action::Refuse { upload } = action {
+                if let Some(upload) = answered(&action) {
                     prop_assert!(asked.contains(&upload) && told.insert(upload), "{upload}");
                 }
             }
@@ -555,8 +571,150 @@ proptest! {
                 ended.insert(upload);
             });
             steps.wait(10);
-            told.extend(steps.served());
+            told.extend(steps.answers().iter().filter_map(answered));
         }
         prop_assert!(asked.is_subset(&told.union(&ended).copied().collect()));
     }
+}
+
+/// The upload that an action answers.
+fn answered(action: &Action) -> Option<UploadId> {
+    match action {
+        Action::Serve { upload } | Action::Refuse { upload } | Action::Deny { upload } => {
+            Some(*upload)
+        }
+        _ => None,
+    }
+}
+
+#[test]
+fn who_asks_for_what_is_on_its_way_waits_for_it() {
+    let mut steps = Steps::new(10, false);
+    (1..=3).for_each(|n| steps.join(n));
+    steps.has(1, 0, 1);
+    let request = asked_of(1, &steps.poll());
+    let first = steps.ask(SWARM, 2, 0);
+    let second = steps.ask(SWARM, 3, 0);
+    let given_up = steps.ask(SWARM, 3, 0);
+    steps.tell(Event::UploadEnded { upload: given_up });
+    let lacking = steps.ask(SWARM, 2, 1);
+    let denied = |upload| Action::Deny { upload };
+    assert_eq!(steps.answers(), [denied(lacking)]);
+    steps.share(transfer::Event::Verified { request });
+    let serve = |upload| Action::Serve { upload };
+    assert_eq!(steps.answers(), [first, second].map(serve));
+}
+
+#[test]
+fn who_waits_for_what_does_not_come_is_told() {
+    let mut steps = Steps::new(10, false);
+    (1..=2).for_each(|n| steps.join(n));
+    steps.has(1, 0, 1);
+    let request = asked_of(1, &steps.poll());
+    let upload = steps.ask(SWARM, 2, 0);
+    assert_eq!(steps.answers(), []);
+    steps.share(transfer::Event::Withdrawn { request });
+    assert_eq!(steps.answers(), [Action::Deny { upload }]);
+    // It has been asked for again.
+    let upload = steps.ask(SWARM, 2, 0);
+    assert_eq!(steps.answers(), []);
+    steps.tell(Event::Closed { swarm: SWARM });
+    assert_eq!(steps.answers(), [Action::Deny { upload }]);
+}
+
+#[test]
+fn who_waits_for_what_has_stopped_coming_is_sent_elsewhere() {
+    let mut steps = Steps::new(10, false);
+    (1..=2).for_each(|n| steps.join(n));
+    steps.has(1, 0, 1);
+    let request = asked_of(1, &steps.poll());
+    let upload = steps.ask(SWARM, 2, 0);
+    let (silence, bytes) = (Duration::from_millis(1500), 1);
+    steps.now += silence - Duration::from_millis(1);
+    steps.share(transfer::Event::Received { request, bytes });
+    steps.now += silence - Duration::from_millis(1);
+    assert_eq!(steps.answers(), []);
+    let deadline = steps.engine.deadline().unwrap();
+    assert!(deadline <= steps.now + Duration::from_millis(1));
+    steps.now += Duration::from_millis(1);
+    assert_eq!(steps.answers(), [Action::Deny { upload }]);
+}
+
+#[test]
+fn a_chunk_of_several_grains_is_passed_on_while_it_comes() {
+    let (swarm, mut steps) = (SWARM, Steps::new(1, false));
+    let content = two_grains();
+    let chunk = content.layout.chunk(0).unwrap();
+    let bytes = content.layout.chunk_len(chunk);
+    steps.tell(Event::Opened {
+        swarm,
+        have: ChunkSet::empty(content.layout.chunk_count()),
+        content,
+    });
+    (1..=4).for_each(|n| steps.join(n));
+    steps.has(1, 0, 1);
+    let request = asked_of(1, &steps.poll());
+    let early = steps.ask_for(SWARM, 2, 0, bytes);
+    assert_eq!(steps.answers(), [Action::PassOn { swarm, request }]);
+    steps.tell(Event::Passable { swarm, request });
+    let serve = |upload| Action::Serve { upload };
+    assert_eq!(steps.answers(), [serve(early)]);
+    let later = steps.ask_for(SWARM, 3, 0, bytes);
+    assert_eq!(steps.answers(), [serve(later)]);
+    steps.share(transfer::Event::PeerLeft { peer: key(1) });
+    let upload = steps.ask_for(SWARM, 4, 0, bytes);
+    assert_eq!(steps.answers(), [Action::Deny { upload }]);
+    // It has ended.
+    steps.tell(Event::Passable { swarm, request });
+    let upload = steps.ask_for(SWARM, 4, 0, bytes);
+    assert_eq!(steps.answers(), [Action::Deny { upload }]);
+}
+
+/// A file whose chunks are two grains.
+fn two_grains() -> Arc<Content> {
+    let size = (128 << 20) + 1;
+    let count = Layout::file(size).unwrap().hash_count();
+    let hashes = (0..count).map(|_| [0; 32]).collect();
+    let name = ShareName::parse("large").unwrap();
+    Arc::new(Content::file(name, size, hashes).unwrap())
+}
+
+#[test]
+fn no_more_than_a_few_wait_for_one_chunk() {
+    let mut steps = Steps::new(10, false);
+    (1..=2).for_each(|n| steps.join(n));
+    steps.has(1, 0, 1);
+    steps.poll();
+    for _ in 0..100 {
+        steps.ask(SWARM, 2, 0);
+    }
+    let denied = steps.answers();
+    assert_eq!(denied.len(), 92, "{denied:?}");
+    assert!(denied.iter().all(|it| matches!(it, Action::Deny { .. })));
+}
+
+#[test]
+fn another_is_invited_to_what_has_begun_to_come() {
+    let mut steps = Steps::new(10, false);
+    (1..=2).for_each(|n| steps.join(n));
+    steps.has(1, 0, 1);
+    let request = asked_of(1, &steps.poll());
+    assert_eq!(suggestions(&steps.poll()), BTreeMap::new());
+    let bytes = 1;
+    steps.share(transfer::Event::Received { request, bytes });
+    steps.wait(20);
+    let invited = suggestions(&steps.poll());
+    assert_eq!(invited, BTreeMap::from([(key(2), BTreeSet::from([0]))]));
+}
+
+/// The request of this peer among these actions.
+fn asked_of(n: u8, actions: &[Action]) -> RequestId {
+    let asked = actions.iter().find_map(|action| match action {
+        Action::Share {
+            action: transfer::Action::Request { request, peer, .. },
+            ..
+        } if *peer == key(n) => Some(*request),
+        _ => None,
+    });
+    asked.unwrap()
 }

@@ -1,0 +1,191 @@
+//! How trackers, shares and peers look, one line each.
+//!
+//! Not here: limits ([`crate::limit`]), what `doctor` finds ([`crate::doctor`]).
+
+use warren_daemon::control::{
+    attempt::Role,
+    model::{Event, Peer, PortMapping, Share, Tracker},
+};
+use warren_proto::content::path::printable;
+
+use crate::{limit, select::counts, text};
+
+/// How `client status` and `client peers` show an event, if they do.
+pub(crate) fn line(event: &Event) -> Option<String> {
+    match event {
+        Event::Tracker(tracker) => Some(tracker_line(tracker)),
+        Event::PortMapping(port) => Some(port_mapping_line(port)),
+        Event::Limits(limits) if limit::is_limited(limits) => Some(limit::limits_line(limits)),
+        Event::Share(share) => Some(share_line(share)),
+        Event::Peer(peer) => Some(peer_line(peer)),
+        _ => None,
+    }
+}
+
+fn tracker_line(tracker: &Tracker) -> String {
+    let state = match (tracker.connected, tracker.way) {
+        (true, Some(way)) => format!("connected {}", way.words(&tracker.address)),
+        (true, None) => "connected".to_owned(),
+        (false, _) => "not connected; trying again".to_owned(),
+    };
+    let note = tracker
+        .note
+        .as_ref()
+        .map_or(String::new(), |note| format!("  ({note})"));
+    let key = if tracker.key.is_empty() {
+        String::new()
+    } else {
+        format!("#{}", tracker.key)
+    };
+    // Where it was not measured there may be no tracker, and nothing to say.
+    let nat = match tracker.mapping.as_str() {
+        "unknown" => String::new(),
+        mapping => {
+            let by = match tracker.mapping_depends_on.as_deref() {
+                Some("address") => " by address",
+                _ => "",
+            };
+            format!(
+                "  (our NAT: {mapping} mapping{by}, {} filtering)",
+                tracker.filtering
+            )
+        }
+    };
+    printable(&format!(
+        "tracker {}{key}  {state}{note}{nat}",
+        tracker.address
+    ))
+}
+
+fn port_mapping_line(port: &PortMapping) -> String {
+    printable(&format!("port mapping  {}", port.note))
+}
+
+/// A share as `client status` and `client select` show it.
+pub(crate) fn share_line(share: &Share) -> String {
+    let name = if share.name.is_empty() {
+        "(name not known yet)"
+    } else {
+        &share.name
+    };
+    let state = share.state.word();
+    let amount = if share.verified_bytes == share.bytes {
+        text::bytes(share.bytes)
+    } else {
+        format!(
+            "{} of {}",
+            text::bytes(share.verified_bytes),
+            text::bytes(share.bytes)
+        )
+    };
+    let files = share.files.map(|files| format!("  {}", counts(files)));
+    let files = files.unwrap_or_default();
+    let note = share
+        .note
+        .as_ref()
+        .map_or(String::new(), |note| format!("  ({note})"));
+    let peers = match share.peers.total() {
+        0 => String::new(),
+        _ => format!("  ({})", text::peers(share.peers)),
+    };
+    printable(&format!(
+        "{}  {state}  {amount}  {name}{files}{peers}{note}",
+        share.content_id
+    ))
+}
+
+fn peer_line(peer: &Peer) -> String {
+    let by = peer
+        .relayed_by
+        .as_ref()
+        .map(|by| format!(", relayed by {by}"));
+    let kind = peer.kind.map(|kind| format!(", {}", kind.word()));
+    let reached = peer.reached_ms.map(|ms| format!(", reached in {ms} ms"));
+    printable(&format!(
+        "{}  {}  {}  {:.1} ms  down {}  up {}  ({}{}{}{})",
+        peer.peer,
+        peer.path.word(),
+        peer.address,
+        peer.rtt_ms,
+        text::bytes(peer.down_bytes),
+        text::bytes(peer.up_bytes),
+        match peer.side {
+            Role::Client => "we dialled",
+            Role::Server => "it dialled",
+        },
+        kind.unwrap_or_default(),
+        reached.unwrap_or_default(),
+        by.unwrap_or_default(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_daemon::control::{
+        attempt::CandidateKind,
+        model::{FileCounts, PeerCounts, PeerPath, ShareState},
+    };
+
+    use super::*;
+
+    #[test]
+    fn lists_are_one_line_each_and_hostile_names_are_escaped() {
+        let share = Share {
+            content_id: "ab".into(),
+            name: "a\u{1b}[2Jb\nc".into(),
+            bytes: 2048,
+            verified_bytes: 1024,
+            state: ShareState::Downloading,
+            peers: PeerCounts {
+                relay: 1,
+                ..PeerCounts::default()
+            },
+            direct_bytes: 0,
+            relayed_bytes: 1024,
+            files: None,
+            up_bits_per_s: None,
+            down_bits_per_s: None,
+            note: None,
+        };
+        assert_eq!(
+            share_line(&share),
+            r"ab  downloading  1.0 KiB of 2.0 KiB  a\u{1b}[2Jb\u{a}c  (1 peer: relay 1)"
+        );
+        let part = Share {
+            name: "d".into(),
+            files: Some(FileCounts {
+                selected: 3,
+                of: 12,
+            }),
+            ..share
+        };
+        assert_eq!(
+            share_line(&part),
+            "ab  downloading  1.0 KiB of 2.0 KiB  d  3 of 12 files  (1 peer: relay 1)"
+        );
+        let peer = Peer {
+            peer: "abcd".into(),
+            path: PeerPath::Direct,
+            address: "203.0.113.9:4000".into(),
+            rtt_ms: 12.34,
+            down_bytes: 0,
+            up_bytes: 1024,
+            side: Role::Client,
+            kind: Some(CandidateKind::ServerReflexive),
+            relayed_by: None,
+            reached_ms: Some(104),
+            unlimited: false,
+        };
+        assert_eq!(
+            peer_line(&peer),
+            "abcd  direct  203.0.113.9:4000  12.3 ms  down 0 B  up 1.0 KiB  \
+             (we dialled, server-reflexive, reached in 104 ms)"
+        );
+        let relayed = Peer {
+            path: PeerPath::Relay,
+            relayed_by: Some("peer wxyz".into()),
+            ..peer
+        };
+        assert!(peer_line(&relayed).ends_with(", reached in 104 ms, relayed by peer wxyz)"));
+    }
+}
