@@ -25,11 +25,7 @@ pub(crate) fn answer(
     (port, token): (u16, [u8; 12]),
 ) {
     let peer = link.peer_key();
-    let target = observed(link, from).map(|observed| {
-        let all = [observed].into_iter().chain(proven);
-        let v4 = all.clone().find(|it| it.ip().to_canonical().is_ipv4());
-        v4.unwrap_or(observed)
-    });
+    let target = observed(link, from).map(|observed| routed(observed, proven));
     let target = target.and_then(|seen| echo_target(seen, port));
     let Some(target) = target.filter(|to| admission.echo(&peer, to.ip())) else {
         tracing::debug!(%peer, port, "no probe: too often, or to where none goes");
@@ -38,6 +34,13 @@ pub(crate) fn answer(
     if let Err(error) = send(target, token) {
         tracing::debug!(%error, "probe not sent");
     }
+}
+
+/// That of the addresses at which a daemon is seen whose ports routers open.
+fn routed(observed: SocketAddr, proven: Option<SocketAddr>) -> SocketAddr {
+    let is_ipv4 = |at: &SocketAddr| at.ip().to_canonical().is_ipv4();
+    let mut all = [observed].into_iter().chain(proven);
+    all.find(is_ipv4).unwrap_or(observed)
 }
 
 fn send(to: SocketAddr, token: [u8; 12]) -> io::Result<()> {
@@ -56,6 +59,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn who_came_by_ipv6_and_has_proven_ipv4_is_probed_there() {
+        let [v4, v6] = ["203.0.113.7:5000", "[2001:db8::7]:5000"].map(|at| at.parse().unwrap());
+        assert_eq!(routed(v6, Some(v4)), v4);
+        assert_eq!(routed(v4, Some(v6)), v4);
+        assert_eq!(routed(v6, None), v6);
+    }
 
     #[test]
     fn a_probe_is_20_bytes_with_the_token_of_who_asked() {

@@ -48,6 +48,8 @@ impl Node {
                 self.note_carrier(id, stun.main, rtt, tunnel);
                 self.handle_tracker_connected(id, pin, public, way);
                 if self.trackers.contains_key(&id) {
+                    // Nobody is told of who is reached through a tracker alone.
+                    let proving = proving.filter(|_| self.config.paths != Paths::RelayOnly);
                     self.config.punch.prove(id, proving);
                 }
                 if id == OWN {

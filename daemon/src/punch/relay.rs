@@ -233,6 +233,34 @@ mod tests {
         assert_eq!(session(0), Some(Duration::from_millis(40)));
     }
 
+    #[test]
+    fn where_both_are_seen_by_ipv6_a_direct_path_is_likely_whatever_their_nats() {
+        let random = (
+            NatMapping::Random { low: 1, high: 9 },
+            NatFiltering::Clashing,
+        );
+        let ours = |has_ipv6| Nat {
+            mapping: random.0,
+            filtering: random.1,
+            has_ipv6,
+            ..Nat::default()
+        };
+        let seen = |address: &str| Candidate {
+            kind: CandidateKind::ServerReflexive,
+            address: address.parse().unwrap(),
+        };
+        let by_both = Rendezvous {
+            candidates: Bounded::truncated(["203.0.113.7:5000", "[2001:db8::7]:5000"].map(seen)),
+            ..rendezvous(random, 1)
+        };
+        assert_eq!(head_start(&ours(true), &by_both), HEAD_START);
+        assert_eq!(head_start(&ours(false), &by_both), Duration::ZERO);
+        assert_eq!(
+            head_start(&ours(true), &rendezvous(random, 1)),
+            Duration::ZERO
+        );
+    }
+
     #[track_caller]
     fn check(
         ours: (NatMapping, NatFiltering),

@@ -68,6 +68,25 @@ async fn where_the_quick_questions_are_answered_the_filtering_is_waited_for() {
 }
 
 #[tokio::test]
+async fn what_was_found_by_one_family_says_nothing_of_the_other() {
+    let (mut bench, now) = Bench::for_all().surveyed();
+    bench.survey.turn_to(now, bench.server(), Duration::ZERO);
+    assert!(bench.survey.guessing(None, false).is_none());
+    assert_eq!(bench.survey.reflexive(), None);
+    assert_eq!(bench.survey.poll_finding(now), None);
+    // Another address than that of the other family is no rebound.
+    bench.shift += 7;
+    bench.answer_all(now);
+    assert_eq!(
+        bench.survey.poll_finding(now),
+        None,
+        "the filtering is not known"
+    );
+    let found = bench.survey.handle_filtered(NatFiltering::Clashing);
+    assert!(matches!(found, Some(Finding::Nat(nat)) if nat.filtering == NatFiltering::Clashing));
+}
+
+#[tokio::test]
 async fn a_pattern_stands_until_it_was_measured_anew() {
     let (mut bench, now) = (Bench::default(), Instant::now());
     bench.survey.mapping = Some(NatMapping::Sequential { step: 3 });

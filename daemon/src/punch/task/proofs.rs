@@ -238,3 +238,6 @@ impl Puncher {
         self.tell(PathNews::Nat(self.nat)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,13 +131,13 @@ async fn the_last_attempt_ends_a_relay_route_that_another_had() {
     assert!(puncher.fading.contains_key(&relay));
 }
 
-struct Bench {
-    puncher: Puncher,
-    _events: mpsc::Receiver<NodeEvent>,
+pub(super) struct Bench {
+    pub(super) puncher: Puncher,
+    pub(super) events: mpsc::Receiver<NodeEvent>,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub(super) fn new() -> Bench {
         let any = ([127, 0, 0, 1], 0).into();
         let identity = Identity::generate().unwrap();
         let (profile, unsolicited) = (Profile::Daemon, Unsolicited::OnlyAdmitted);
@@ -149,7 +149,17 @@ impl Bench {
         let records = Arc::default();
         Bench {
             puncher: Puncher::new(endpoint, node, records, Vec::new(), ports),
-            _events: events,
+            events,
+        }
+    }
+
+    /// What the node is told next about paths.
+    pub(super) async fn next(&mut self) -> PathNews {
+        loop {
+            let next = timeout(DEADLINE, self.events.recv()).await;
+            if let NodeEvent::Path(news) = next.unwrap().unwrap() {
+                return news;
+            }
         }
     }
 
