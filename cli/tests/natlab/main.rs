@@ -14,6 +14,7 @@
 mod lab;
 #[path = "../lab/namespaces.rs"]
 mod namespaces;
+mod record;
 mod swarm;
 
 use lab::{Cell, Dials, cells};
@@ -124,6 +125,26 @@ fn a_download_goes_on_at_another_address() {
 #[test]
 fn a_download_survives_a_source_that_takes_another_uplink() {
     Cell::new("port-restricted", "port-restricted").survives("uplink-a");
+}
+
+#[test]
+fn a_download_survives_another_uplink_of_who_downloads() {
+    Cell::new("port-restricted", "port-restricted").survives("uplink-b");
+}
+
+#[test]
+fn a_download_survives_that_its_source_sleeps() {
+    Cell::new("port-restricted", "port-restricted").survives("sleep-a");
+}
+
+#[test]
+fn a_download_survives_a_sleep() {
+    Cell::new("port-restricted", "port-restricted").survives("sleep-b");
+}
+
+#[test]
+fn a_download_that_the_relay_began_goes_on_directly() {
+    Cell::new("symmetric", "port-restricted").leaves_the_relay();
 }
 
 #[test]
