@@ -145,9 +145,12 @@ pub(crate) fn is_direct_likely(ours: &Nat, rendezvous: &Rendezvous) -> bool {
     are_known && may_meet && !rendezvous.candidates.is_empty()
 }
 
-/// Whether both are seen by IPv6, where no NAT is in the way.
+/// Whether both are seen by IPv6, where no NAT is in the way, unless the peer is seen by that alone and says
+/// that there is one.
 fn meets_by_ipv6(ours: &Nat, rendezvous: &Rendezvous) -> bool {
-    ours.has_ipv6 && rendezvous.is_of_ipv4() && rendezvous.is_seen_by_ipv6()
+    let has_no_nat =
+        rendezvous.is_of_ipv4() || rendezvous.mapping == NatMapping::EndpointIndependent;
+    ours.has_ipv6 && has_no_nat && rendezvous.is_seen_by_ipv6()
 }
 
 /// Whether only somebody in our network, or on this machine, is told of such an address.
@@ -255,6 +258,13 @@ mod tests {
         };
         assert_eq!(head_start(&ours(true), &by_both), HEAD_START);
         assert_eq!(head_start(&ours(false), &by_both), Duration::ZERO);
+        let by_ipv6 = |nat| Rendezvous {
+            candidates: Bounded::truncated([seen("[2001:db8::7]:5000")]),
+            ..rendezvous(nat, 1)
+        };
+        let firewalled = by_ipv6((ALIKE, PortDependent));
+        assert_eq!(head_start(&ours(true), &firewalled), HEAD_START);
+        assert_eq!(head_start(&ours(true), &by_ipv6(random)), Duration::ZERO);
         assert_eq!(
             head_start(&ours(true), &rendezvous(random, 1)),
             Duration::ZERO
