@@ -133,9 +133,15 @@ check_type short-timeouts "translated $independent port:kept $by_port unasked:ig
 check_type double-nat "translated $independent port:changed $by_port unasked:ignored"
 # Who was heard unasked is at another address, and so is another port there.
 check_type address-dependent "translated $by_address_mapped port:changed $by_port"
-for type in symmetric-sequential symmetric-block symmetric cgn-random; do
+for type in symmetric-sequential symmetric-block symmetric cgn-random dual-stack; do
   check_type $type "translated $by_port_mapped port:changed $by_port"
 done
+# Two families, of which the other has no NAT.
+lab dual-stack open 1 1
+servers=("${server6[@]}")
+serve server "${servers[@]}"
+expect "dual-stack, by IPv6" "$(probe a nat "${servers[@]}")" \
+  "routed $independent port:kept $by_port unasked:ignored"
 ! is_possible_type gateway || check_type gateway "translated $independent port:kept $by_port unasked:ignored"
 
 echo "Ports of many flows:"
@@ -144,6 +150,7 @@ check_ports symmetric-sequential flows:sequential
 check_ports symmetric-block flows:block
 check_ports symmetric flows:full-range
 check_ports cgn-random flows:full-range
+check_ports dual-stack flows:full-range
 
 echo "What is counted of 64 flows:"
 check_flows open "flows:0 entries:0"

@@ -11,6 +11,7 @@ HARD = (
     "symmetric-block",
     "symmetric",
     "cgn-random",
+    "dual-stack",
     "udp-443",
     "udp-blocked",
 )

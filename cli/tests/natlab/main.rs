@@ -52,6 +52,8 @@ cells! {
     an_ipv4_firewall_meets_a_nat: "firewall4" and "port-restricted", either dials => "direct";
     ipv4_firewalls_meet: "firewall4" and "firewall4", either dials => "direct";
     ipv6_firewalls_meet: "firewall6" and "firewall6", either dials => "direct";
+    two_families_meet_by_that_which_has_no_nat: "dual-stack" and "dual-stack" with ["--delay", "25"], either dials => "direct";
+    two_families_meet_who_has_one: "dual-stack" and "firewall6", either dials => "direct";
     an_open_site_meets_a_nat_that_unasked_packets_move: "open" and "clash", either dials => "direct";
     a_nat_that_unasked_packets_move_meets_a_home: "clash" and "port-restricted", either dials => "direct";
     a_nat_that_changes_ports_meets_one_that_unasked_packets_move: "port-changing" and "clash", either dials => "direct";

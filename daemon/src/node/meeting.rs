@@ -40,12 +40,18 @@ impl Node {
                 pin,
                 public,
                 stun,
+                proving,
                 way,
                 rtt,
                 tunnel,
             } => {
                 self.note_carrier(id, stun.main, rtt, tunnel);
                 self.handle_tracker_connected(id, pin, public, way);
+                if self.trackers.contains_key(&id) {
+                    // Nobody is told of who is reached through a tracker alone.
+                    let proving = proving.filter(|_| self.config.paths != Paths::RelayOnly);
+                    self.config.punch.prove(id, proving);
+                }
                 self.survey_by(id, stun, rtt);
             }
             TrackerEvent::Lost { cause, mismatch } => self.handle_tracker_lost(id, cause, mismatch),

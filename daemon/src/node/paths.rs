@@ -109,6 +109,11 @@ impl Node {
                 self.tell_situation();
                 self.open_gate();
             }
+            PathNews::Proven(tracker, proven) => {
+                if let Some(tracker) = self.trackers.get(&tracker) {
+                    tracker.handle.prove(proven);
+                }
+            }
             PathNews::Network(candidates) => {
                 self.config.candidates = candidates;
                 self.exempt_lan();

@@ -167,6 +167,7 @@ fn tracker_event(id: TrackerId, is_there: bool) -> TrackerEvent {
                 other: None,
                 alternate: None,
             },
+            proving: None,
             way: Way {
                 transport: Transport::Udp,
                 port: 9,

@@ -19,7 +19,7 @@ use crate::store::known::KnownTrackers;
 use crate::tracker::{self, Situation, TrackerConfig, TrackerHandle, TrackerId, Way};
 
 /// The tracker that the person named.
-pub(super) const OWN: TrackerId = TrackerId(0);
+pub(crate) const OWN: TrackerId = TrackerId(0);
 
 /// Trackers dialled beside our own, over all shares.
 const EXTRA_TRACKERS: usize = 64;
@@ -184,7 +184,10 @@ impl Node {
             .filter(|(id, tracker)| **id != OWN && !needed(tracker.pin))
             .map(|(id, _)| *id)
             .collect();
-        idle.iter().for_each(|id| drop(self.trackers.remove(id)));
+        for id in idle {
+            self.trackers.remove(&id);
+            self.config.punch.prove(id, None);
+        }
     }
 
     pub(super) fn handle_tracker_connected(
@@ -269,8 +272,11 @@ impl Node {
 
     /// The same tracker under another address: one connection is enough, and it admits no more.
     fn drop_doubles(&mut self, pin: TrackerPin) {
-        self.trackers
-            .retain(|id, tracker| *id == OWN || tracker.pin != Some(pin));
+        let is_double =
+            |id: &TrackerId, tracker: &mut TrackerState| *id != OWN && tracker.pin == Some(pin);
+        for (id, _) in self.trackers.extract_if(.., is_double) {
+            self.config.punch.prove(id, None);
+        }
     }
 
     pub(super) fn handle_tracker_lost(

@@ -30,9 +30,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use warren_net::{Connection, Endpoint};
 use warren_proto::id::PublicKey;
-use warren_proto::nat::{Dependence, Hairpinning};
+use warren_proto::nat::{Dependence, Hairpinning, Proven};
 use warren_proto::proof::Side;
-use warren_proto::wire::{Candidate, NatFiltering, NatMapping, Rendezvous, Technique};
+use warren_proto::wire::{Candidate, NatFiltering, NatMapping, Rendezvous, SessionName, Technique};
 
 use crate::node::NodeSender;
 use crate::peer::Common;
@@ -60,6 +60,9 @@ pub(crate) struct Nat {
     pub(crate) dependence: Option<Dependence>,
     /// Whether it leads packets for its own outside address back in.
     pub(crate) hairpinning: Hairpinning,
+    /// Whether we are seen by IPv6, where there is a firewall at most. The rest is of IPv4 if we are seen by
+    /// that too.
+    pub(crate) has_ipv6: bool,
 }
 
 impl Default for Nat {
@@ -69,6 +72,7 @@ impl Default for Nat {
             filtering: NatFiltering::Unknown,
             dependence: None,
             hairpinning: Hairpinning::Unknown,
+            has_ipv6: false,
         }
     }
 }
@@ -116,6 +120,8 @@ pub(crate) enum PathNews {
     },
     /// What our NAT does was found out.
     Nat(Nat),
+    /// A tracker can be shown that we receive at an address by which we are not connected to it.
+    Proven(TrackerId, Proven),
     /// This machine has other addresses than before.
     Network(Vec<Candidate>),
     /// This machine, or this program, was asleep.
@@ -130,6 +136,7 @@ enum Order {
     Keep(Box<Kept>),
     Suspect(PublicKey),
     Survey(StunServer, Duration),
+    Prove(TrackerId, Option<Proving>),
     Carry(TrackerId, Carrier, Duration),
     Offer(Box<Offer>),
     Withdraw(PublicKey),
@@ -178,6 +185,15 @@ pub(crate) struct StunServer {
     pub(crate) other: Option<SocketAddr>,
     /// Where it answers at another IP address, if it does. Whose that is, only the tracker says.
     pub(crate) alternate: Option<SocketAddr>,
+}
+
+/// What it takes to show a tracker our address of the other IP family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Proving {
+    /// Where it answers STUN by that family. Whose that is, only the tracker says, or its name.
+    pub(crate) server: SocketAddr,
+    /// What our connection is called there.
+    pub(crate) session: SessionName,
 }
 
 /// The way to the task.
@@ -268,6 +284,12 @@ impl PunchHandle {
     pub(crate) fn survey(&self, server: StunServer, rtt: Duration) {
         // Without it, we are told of as of unknown kind.
         let _ = self.orders.try_send(Order::Survey(server, rtt));
+    }
+
+    /// Shows this tracker our address of the other IP family, now and from time to time, or no longer.
+    pub(crate) fn prove(&self, tracker: TrackerId, proving: Option<Proving>) {
+        // Without it, we are known by one address.
+        let _ = self.orders.try_send(Order::Prove(tracker, proving));
     }
 
     /// From now on this takes relayed datagrams to a tracker, to which a round trip takes `rtt`.

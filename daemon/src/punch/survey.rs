@@ -150,6 +150,26 @@ impl Survey {
         }
     }
 
+    /// Begins anew where that server is, which is of the other IP family: what was found so far is of another
+    /// NAT.
+    pub(super) fn turn_to(&mut self, now: Instant, server: StunServer, rtt: Duration) {
+        if let Some(probing) = self.probing.take() {
+            probing.abort();
+        }
+        // The one before may hold what that has found.
+        self.filtered = mpsc::channel(1);
+        (self.mapping, self.filtering, self.nat) = (None, None, None);
+        (self.reflexive, self.dependence, self.looked) = (None, None, None);
+        (self.primer_hops, self.confidence) = (PrimerHops::LEAST, Confidence::Low);
+        self.rebounds = Rebounds::default();
+        self.start_within(now, server, rtt);
+    }
+
+    /// Where it asks.
+    pub(super) fn server(&self) -> Option<SocketAddr> {
+        self.server.map(|server| server.main)
+    }
+
     /// Begins anew with the server there is: something has changed.
     pub(super) fn restart(&mut self, now: Instant) {
         if let Some(server) = self.server {
@@ -179,7 +199,7 @@ impl Survey {
     }
 
     /// What an attempt must know of our side to guess ports, if it is known.
-    pub(super) fn guessing(&self, advice: Option<Technique>) -> Option<Guessing> {
+    pub(super) fn guessing(&self, advice: Option<Technique>, has_ipv6: bool) -> Option<Guessing> {
         let Nat {
             mapping, filtering, ..
         } = self.nat?;
@@ -188,6 +208,7 @@ impl Survey {
             dependence: self.dependence,
             filtering,
             primer_hops: self.primer_hops,
+            has_ipv6,
             reflexive: self.reflexive?,
             stun: self.server?.main,
             advice,
@@ -387,6 +408,7 @@ impl Survey {
             filtering,
             dependence,
             hairpinning: self.hairpinning,
+            has_ipv6: false,
         };
         self.nat = Some(nat);
         Some(Finding::Nat(nat))

@@ -2,12 +2,13 @@
 //! what the machines say, and does what they find out.
 //!
 //! By concern: [`attempts`] to reach peers, [`guessing`] of ports, [`keepers`] of live connections,
-//! [`relays`]; here the loop, the survey
+//! [`relays`], [`proofs`] of our address of the other IP family; here the loop, the survey
 //! of our own NAT, and what they share.
 
 mod attempts;
 mod guessing;
 mod keepers;
+mod proofs;
 mod relays;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ use super::{Nat, Order, PathNews, Records, StunServer};
 use crate::node::{NodeEvent, NodeSender};
 use crate::peer::interfaces::host_candidates;
 use crate::portmap::PortHandle;
+use proofs::Proofs;
 use relays::Offered;
 
 /// Results of dialling that may wait; the tasks that dialled then wait too.
@@ -86,6 +88,7 @@ pub(super) struct Puncher {
     /// The same through a tracker: for which attempt, and what dials.
     dialling_relay: BTreeMap<PublicKey, (u64, AbortHandle)>,
     nat: Nat,
+    proofs: Proofs,
     dialled: mpsc::Receiver<Dialled>,
     dials: mpsc::Sender<Dialled>,
     counter: u64,
@@ -144,6 +147,7 @@ impl Puncher {
             dialling: BTreeMap::new(),
             dialling_relay: BTreeMap::new(),
             nat: Nat::default(),
+            proofs: Proofs::default(),
             dialled,
             dials,
             counter: 0,
@@ -199,6 +203,7 @@ impl Puncher {
                 self.ask_relayed(peer).await;
             }
             Order::Survey(server, rtt) => self.survey(now, server, rtt).await,
+            Order::Prove(tracker, proving) => self.prove(now, tracker, proving).await,
             Order::Carry(tracker, carrier, rtt) => self.carry(tracker, &carrier, rtt).await,
             Order::Offer(offer) => self.take_offer(now, *offer).await,
             Order::Withdraw(relayer) => self.withdraw(&relayer),
@@ -208,7 +213,8 @@ impl Puncher {
     async fn survey(&mut self, now: Instant, server: StunServer, rtt: Duration) {
         // There was no connection to the tracker: the router may have been started anew.
         self.ports.network_changed();
-        self.survey.start_within(now, server, rtt);
+        self.proofs.begin(now, server, rtt);
+        self.survey.start_within(now, self.surveyed_at(server), rtt);
         self.settle_survey().await;
     }
 
@@ -238,6 +244,7 @@ impl Puncher {
                 }
             }
             Some(Owner::Survey) => self.handle_surveyed(now, from, &bytes).await,
+            Some(Owner::Proof(tracker)) => self.handle_proof(now, tracker, from, &bytes).await,
             None if self.survey.recognizes(&bytes) => {
                 self.handle_surveyed(now, from, &bytes).await;
             }
@@ -266,7 +273,9 @@ impl Puncher {
         let turns = self.turnstile.poll_timeout(&self.flows);
         let offers = self.offers.values().map(|it| it.until);
         let all = attempts.chain(keepers).chain(fading).chain(offers);
-        let all = all.chain(survey).chain(turns).chain(self.next_host_turn());
+        let host_turn = self.next_host_turn();
+        let all = all.chain(survey).chain(turns).chain(host_turn);
+        let all = all.chain(self.proofs.poll_timeout());
         all.fold(self.next_interfaces, Instant::min)
     }
 
@@ -281,6 +290,7 @@ impl Puncher {
             self.survey.handle_timeout(now);
             self.settle_survey().await;
         }
+        self.time_proofs(now).await;
         self.fade(now);
         if self.next_interfaces <= now {
             self.next_interfaces = now + INTERFACES;
@@ -350,6 +360,7 @@ impl Puncher {
         self.ports.network_changed();
         self.survey.restart(now);
         self.settle_survey().await;
+        self.prove_anew(now).await;
         let peers: Vec<PublicKey> = self.keepers.keys().copied().collect();
         for peer in peers {
             if let Some(keeper) = self.keepers.get_mut(&peer) {
@@ -380,8 +391,10 @@ impl Puncher {
     async fn handle_finding(&mut self, finding: Option<Finding>) {
         match finding {
             Some(Finding::Nat(nat)) => {
-                self.nat = nat;
-                self.tell(PathNews::Nat(nat)).await;
+                let has_ipv6 = self.nat.has_ipv6;
+                self.nat = Nat { has_ipv6, ..nat };
+                self.proofs.note_found();
+                self.tell_nat(Instant::now()).await;
             }
             Some(Finding::Rebound) => {
                 tracing::info!("our nat was rebound");
@@ -419,11 +432,13 @@ impl Puncher {
 
     /// Whether nobody at this address has shown that our packets are welcome there. An answer goes
     /// where somebody has asked, a keeper's checks to who has answered before, the questions of the survey
-    /// to the tracker, but not to where that says it has another address.
+    /// to the tracker, but not to where that says it has another address. Of the other IP family that
+    /// counts until it has answered.
     fn is_unasked(&self, to: SocketAddr, bytes: &[u8], owner: Owner) -> bool {
         let id = match owner {
             Owner::Attempt(id) => id,
             Owner::Survey => return self.survey.is_hearsay(to),
+            Owner::Proof(_) => return true,
             Owner::Keeper(_) => return false,
         };
         let peer = self.attempts.get(&id).map(|attempt| attempt.peer);

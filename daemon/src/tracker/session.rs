@@ -14,9 +14,10 @@ use warren_net::{ConnectError, Endpoint, Link, LinkError, LinkReader, LinkWriter
 use warren_proto::content::HostPort;
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::limits;
+use warren_proto::nat::Proven;
 use warren_proto::swarm::Transport;
 use warren_proto::wire::tracker::VERSION;
-use warren_proto::wire::{Bounded, FromTracker, Hello, MemberState, ToTracker};
+use warren_proto::wire::{Bounded, FromTracker, Hello, MemberState, SessionName, ToTracker};
 
 use super::backoff::{Backoff, jittered};
 use super::better::Better;
@@ -24,7 +25,7 @@ use super::reach::{self, Reach, ReachError, Way};
 use super::said::Said;
 use super::{Echo, Situation, TrackerConfig, TrackerEvent};
 use crate::node::NodeSender;
-use crate::punch::StunServer;
+use crate::punch::{Proving, StunServer};
 
 /// First and longest wait between tries to reach a tracker.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -69,6 +70,8 @@ pub(super) struct Session {
     /// About rendezvous.
     pub(super) words: mpsc::Receiver<ToTracker>,
     pub(super) echoes: mpsc::Receiver<Echo>,
+    /// Of our address of the other IP family.
+    pub(super) proofs: mpsc::Receiver<Proven>,
     pub(super) said: Said,
     /// The way by which it was reached last.
     pub(super) worked: Option<Way>,
@@ -112,6 +115,8 @@ pub(super) struct Welcomed {
     public: Option<HostPort>,
     stun_port: Option<u16>,
     alternate: Option<SocketAddr>,
+    other_family: Option<SocketAddr>,
+    name: SessionName,
     announce_interval: Duration,
     retry_after: Duration,
 }
@@ -261,11 +266,28 @@ impl Session {
             pin,
             public: welcomed.public.clone(),
             stun,
+            proving: self.proving(welcomed),
             way,
             rtt: link.rtt(),
             tunnel: link.take_tunnel(),
         })
         .await;
+    }
+
+    /// Where to show our address of the other IP family: at the port that we have got through to, if that
+    /// is not the one that was named.
+    fn proving(&self, welcomed: &Welcomed) -> Option<Proving> {
+        let mut server = welcomed.other_family?;
+        let Way { transport, port } = welcomed.way;
+        if transport == Transport::Udp && server.port() == self.config.address.port {
+            server.set_port(port);
+        }
+        let is_ipv4 = |at: SocketAddr| at.ip().to_canonical().is_ipv4();
+        let is_other = is_ipv4(server) != is_ipv4(welcomed.link.remote_address());
+        is_other.then_some(Proving {
+            server,
+            session: welcomed.name,
+        })
     }
 
     /// From now on only this key will do.
@@ -299,6 +321,7 @@ impl Session {
             introductions,
             words,
             echoes,
+            proofs,
             situation,
             config,
             node,
@@ -360,6 +383,7 @@ impl Session {
                 Some((port, token)) = echoes.recv() => {
                     writer.send(&ToTracker::Echo { port, token }).await?;
                 }
+                Some(proven) = proofs.recv() => writer.send(&prove(proven)).await?,
                 _ = renew.tick() => {
                     said.forget();
                     said.plan(&wanted.borrow_and_update());
@@ -369,6 +393,10 @@ impl Session {
                     return Err(SessionError::Silent);
                 }
                 () = sleep_until(next_batch), if said.has_more() => {
+                    // Who is introduced for it is to be told of that address too.
+                    if let Ok(proven) = proofs.try_recv() {
+                        writer.send(&prove(proven)).await?;
+                    }
                     for message in said.next_batch() {
                         writer.send(&message).await?;
                         if matches!(message, ToTracker::Announce { .. }) {
@@ -400,6 +428,10 @@ fn introduction_timeout(link: &Link, silences: u32) -> Duration {
     }
 }
 
+fn prove(Proven { address, token }: Proven) -> ToTracker {
+    ToTracker::Prove { address, token }
+}
+
 fn situation_message(situation: &Situation) -> ToTracker {
     ToTracker::Situation {
         candidates: Bounded::truncated(situation.candidates.iter().copied()),
@@ -411,9 +443,11 @@ fn situation_message(situation: &Situation) -> ToTracker {
 
 /// Tries these ways to a tracker in this order, until one has it welcome us.
 pub(super) async fn connect(reach: &Reach, ways: &[Way]) -> Result<Welcomed, SessionError> {
-    let (way, link) = reach.connect(ways).await?;
+    let (way, link, other) = reach.connect(ways).await?;
     let greeted = timeout(WELCOME_TIMEOUT, greet(way, link)).await;
-    greeted.map_err(|_| SessionError::NoWelcome)?
+    let mut welcomed = greeted.map_err(|_| SessionError::NoWelcome)??;
+    welcomed.other_family = welcomed.other_family.or(other);
+    Ok(welcomed)
 }
 
 async fn greet(way: Way, link: Link) -> Result<Welcomed, SessionError> {
@@ -432,6 +466,8 @@ async fn greet(way: Way, link: Link) -> Result<Welcomed, SessionError> {
         public,
         stun_port,
         alternate,
+        other_family,
+        session: name,
         announce_interval_s,
         retry_after_s,
         ..
@@ -447,6 +483,8 @@ async fn greet(way: Way, link: Link) -> Result<Welcomed, SessionError> {
         public: public.and_then(|public| public.parse().ok()),
         stun_port,
         alternate,
+        other_family,
+        name,
         // Whatever a tracker says, it gets no more than one round of announces in 5 s.
         announce_interval: Duration::from_secs(u64::from(announce_interval_s.clamp(5, 3600))),
         retry_after: Duration::from_secs(u64::from(retry_after_s)),

@@ -98,6 +98,9 @@ pub struct Guessing {
     pub reflexive: SocketAddr,
     /// A STUN port of the tracker, of the same family.
     pub stun: SocketAddr,
+    /// Whether the tracker sees us by IPv6 too. Where it sees the peer by IPv6 as well, no port need be
+    /// guessed to meet there.
+    pub has_ipv6: bool,
     /// What the tracker advises first.
     pub advice: Option<Technique>,
 }
@@ -229,7 +232,7 @@ impl Guess {
             theirs: peer,
             role,
             stage: Stage::Waiting {
-                until: start + grace(role, rendezvous, settings.filtering),
+                until: start + grace(role, rendezvous, &settings),
             },
             settings,
             rng,

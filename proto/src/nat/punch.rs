@@ -116,7 +116,7 @@ impl PunchAttempt {
             credentials: Credentials::of(rendezvous),
             side,
             rng: StdRng::from_seed(seed),
-            remotes: told(rendezvous, start),
+            remotes: told(now, rendezvous, start),
             learnt: 0,
             in_flight: BTreeMap::new(),
             answered: BTreeSet::new(),

@@ -249,13 +249,13 @@ async fn a_daemon_that_dies_leaves_the_turn_to_others() {
     assert!(theirs.until_let_through().await);
 }
 
-struct Bench {
-    puncher: Puncher,
-    _events: mpsc::Receiver<NodeEvent>,
+pub(super) struct Bench {
+    pub(super) puncher: Puncher,
+    pub(super) events: mpsc::Receiver<NodeEvent>,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub(super) fn new() -> Bench {
         // Nobody shares what is nowhere.
         Bench::on_host("/nowhere/guessing".into())
     }
@@ -274,7 +274,17 @@ impl Bench {
         let records = Arc::default();
         Bench {
             puncher: Puncher::new(endpoint, node, records, Vec::new(), ports, host_turn),
-            _events: events,
+            events,
+        }
+    }
+
+    /// What the node is told next about paths.
+    pub(super) async fn next(&mut self) -> PathNews {
+        loop {
+            let next = timeout(DEADLINE, self.events.recv()).await;
+            if let NodeEvent::Path(news) = next.unwrap().unwrap() {
+                return news;
+            }
         }
     }
 
@@ -332,6 +342,7 @@ impl Bench {
             reflexive: ([198, 51, 100, 9], 6000).into(),
             stun: ([192, 0, 2, 1], 59000).into(),
             advice: None,
+            has_ipv6: false,
         };
         let route = self.puncher.endpoint.socket().route(&MEMBER, Class::Direct);
         let attempt = Attempt::new(now, &meeting, Nat::default(), route, Duration::ZERO);
