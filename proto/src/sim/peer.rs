@@ -461,7 +461,7 @@ impl Peer {
             Action::Refuse { upload } => self.refuse(upload, NoReason::Busy),
             Action::Deny { upload } => self.refuse(upload, NoReason::NotHere),
             // Here a chunk is passed on once it is whole.
-            Action::PassOn { .. } => (),
+            Action::PassOn { .. } | Action::Judged { .. } => (),
             Action::Announce { news, .. } => {
                 self.effects
                     .push(Effect::TellAll(What::News(Arc::new(news))));

@@ -180,6 +180,11 @@ impl Simulation {
         self.run_past(Duration::ZERO, limit)
     }
 
+    /// What time it is.
+    pub(super) fn now(&self) -> Instant {
+        self.now
+    }
+
     /// How long it has run.
     pub(super) fn elapsed(&self) -> Duration {
         self.now - self.start
