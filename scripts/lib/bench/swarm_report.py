@@ -142,7 +142,8 @@ def record(scenario, results, versions):
 def machine(results):
     """What else the figures depend on."""
     controls = sorted({one["congestion"] for one in results if "congestion" in one})
-    return f"{os.cpu_count()} processors, Linux {os.uname().release}; TCP goes by {' and '.join(controls)}."
+    kernel = ".".join(os.uname().release.split(".")[:2])
+    return f"{os.cpu_count()} processors, Linux {kernel}; TCP goes by {' and '.join(controls)}."
 
 
 def number(run, name, digits, factor=1):

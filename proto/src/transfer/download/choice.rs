@@ -13,8 +13,8 @@ use crate::id::PublicKey;
 
 /// Copies of one chunk asked for at once, at most.
 const COPIES: usize = 2;
-/// Copies stop once they have cost this part of the share,
-const WASTE_PART: u64 = 50;
+/// Copies stop once they have cost this part of the share, or may yet,
+const WASTE_PART: u64 = 100;
 /// and this many chunks more, so that small shares have a tail too.
 const WASTE_CHUNKS: u64 = 4;
 
@@ -232,11 +232,13 @@ impl Download {
         self.ask(now, key, single.chunk)
     }
 
-    /// Whether copies have not cost too much yet.
+    /// Whether another copy may be asked for: those before have not cost too much, and will not if all that
+    /// are under way come to nothing.
     pub(super) fn may_waste(&self) -> bool {
         let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
+        let under_way = self.in_flight.values().filter(|all| all.len() > 1).count() as u64;
         let waste = self.content.size / WASTE_PART + WASTE_CHUNKS * chunk_bytes;
-        self.wasted_bytes <= waste
+        self.wasted_bytes + under_way * chunk_bytes < waste
     }
 
     /// What was asked of one peer only and is still to come.
