@@ -45,8 +45,13 @@ fn tracker_line(tracker: &Tracker) -> String {
                 Some("address") => " by address",
                 _ => "",
             };
+            let hairpins = match tracker.hairpinning {
+                Some(true) => ", hairpins",
+                Some(false) => ", no hairpinning",
+                None => "",
+            };
             format!(
-                "  (our NAT: {mapping} mapping{by}, {} filtering)",
+                "  (our NAT: {mapping} mapping{by}, {} filtering{hairpins})",
                 tracker.filtering
             )
         }

@@ -12,7 +12,9 @@
 #[path = "lab/namespaces.rs"]
 mod namespaces;
 
+use std::collections::BTreeSet;
 use std::process::{Command, Output};
+use std::sync::Once;
 
 use namespaces::{programs, repository, skipped};
 use serde::Deserialize;
@@ -41,6 +43,24 @@ struct Run {
     seed_wire_over_f: f64,
 }
 
+#[derive(Debug, Deserialize)]
+struct Comparison {
+    bench: String,
+    case: String,
+    program: String,
+    complete: bool,
+    intact: bool,
+    #[serde(default)]
+    s: f64,
+    #[serde(default)]
+    rtts: f64,
+    #[serde(default)]
+    link_share: f64,
+}
+
+/// What ours is held against where it is there.
+const OTHERS: [&str; 2] = ["b3sum", "roofline"];
+
 #[test]
 fn every_leecher_gets_the_file_and_none_before_the_limit() {
     let Some(run) = swarm(&["--leechers", "3"]) else {
@@ -60,6 +80,92 @@ fn a_late_leecher_is_asked_late() {
         return;
     };
     assert!(run.finished_s[1] > late, "{run:?}");
+}
+
+#[test]
+fn one_peer_gives_another_a_file_in_every_kind_of_network_without_a_delay() {
+    for (bench, size) in [
+        ("loopback", "--sizes"),
+        ("veth", "--size"),
+        ("memory", "--sizes"),
+    ] {
+        let Some(runs) = compared(bench, &[size, "2"]) else {
+            return;
+        };
+        assert!(runs.iter().any(|run| run.program == "warren"), "{runs:?}");
+    }
+}
+
+#[test]
+fn a_folder_of_small_files_comes_beside_a_large_file() {
+    let Some(runs) = compared(
+        "many-files",
+        &["--files", "200", "--size", "2", "--mbit", "0"],
+    ) else {
+        return;
+    };
+    let programs: BTreeSet<_> = runs.iter().map(|run| run.program.as_str()).collect();
+    assert_eq!(programs, BTreeSet::from(["warren", "warren, one file"]));
+}
+
+#[test]
+fn a_daemon_that_is_started_again_goes_on_and_a_file_is_registered() {
+    let disk = tempfile::tempdir().unwrap();
+    let disk = disk.path().to_str().unwrap();
+    let arguments = ["--size", "2", "--partial", "1", "--disk", disk];
+    let Some(runs) = compared("register", &arguments) else {
+        return;
+    };
+    let cases: BTreeSet<_> = runs.iter().map(|run| run.case.as_str()).collect();
+    let expected = ["register 2 MiB", "restart with 1 GiB"];
+    assert_eq!(cases, BTreeSet::from(expected));
+    let left = std::fs::read_dir(disk).unwrap().count();
+    assert_eq!(left, 0, "something is left on the disk");
+}
+
+#[test]
+fn nothing_comes_over_a_long_link_before_a_round_trip_or_above_its_rate() {
+    let first_byte = compared("first-byte", &["--rtt", "30"]);
+    let one_path = ["--mbit", "20", "--rtt", "30", "--loss", "0"];
+    let wan = compared(
+        "wan",
+        &[&one_path[..], &["--size", "2", "--fair", "0"]].concat(),
+    );
+    for run in first_byte.iter().flatten() {
+        assert!(run.rtts > 1.0, "{run:?}");
+    }
+    for run in wan.iter().flatten() {
+        assert!(run.link_share < 1.0 + BUCKETS, "{run:?}");
+    }
+}
+
+#[test]
+fn a_bench_that_is_run_again_rewrites_its_own_section_of_the_record_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("record.md");
+    for (bench, size) in [
+        ("veth", "--size"),
+        ("loopback", "--sizes"),
+        ("veth", "--size"),
+    ] {
+        let more = [size, "2", "--record", record.to_str().unwrap()];
+        if compared(bench, &more).is_none() {
+            return;
+        }
+    }
+    let text = std::fs::read_to_string(&record).unwrap();
+    let sections: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("## "))
+        .collect();
+    assert_eq!(sections, ["## veth", "## loopback"], "{text}");
+    assert!(!text.contains(folder.path().to_str().unwrap()), "{text}");
+}
+
+#[test]
+fn no_program_is_measured_that_nobody_knows() {
+    let output = bench(&["loopback", "--programs", "carrier-pigeon"]);
+    assert_eq!(output.status.code(), Some(USAGE), "{output:#?}");
 }
 
 #[test]
@@ -104,8 +210,8 @@ fn check_figures(run: &Run) {
     let all = run.cpu_s / run.cpu_limit_s;
     assert!(all > cores as f64 - 0.5, "{cores} processors: {run:?}");
     assert!((all - all.round()).abs() < 0.1 * all, "{run:?}");
-    // They could not have been done in less, all of them together.
-    assert!(run.cpu_limit_s <= last, "{run:?}");
+    // No processor works for longer than the clock runs, which is looked at now and then.
+    assert!(run.cpu_limit_s < last + 0.5, "{run:?}");
 }
 
 /// But for what was rounded away.
@@ -116,6 +222,57 @@ fn assert_near(found: f64, expected: f64, run: &Run) {
         off <= 0.002 + expected * 0.001,
         "{found} is not {expected}: {run:?}"
     );
+}
+
+/// One peer gives, another takes, and all of it has to be complete and intact. `None` where there can be
+/// no such network.
+#[track_caller]
+fn compared(name: &str, more: &[&str]) -> Option<Vec<Comparison>> {
+    build_switch();
+    let bin = programs().to_str().unwrap();
+    // What every kernel lets everybody use.
+    let fixed = [name, "--json", "--runs", "1", "--congestion", "reno"];
+    let ours = ["--programs", "warren", "--bin", bin];
+    let output = bench(&[&fixed[..], &ours, more].concat());
+    if skipped(&output) {
+        return None;
+    }
+    assert!(output.status.success(), "{output:#?}");
+    let lines = output.stdout.split(|byte| *byte == b'\n');
+    let lines = lines.filter(|line| !line.is_empty());
+    let runs: Vec<Comparison> = lines
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .filter(|run: &Comparison| !OTHERS.contains(&run.program.as_str()))
+        .collect();
+    assert!(!runs.is_empty(), "{output:#?}");
+    for run in &runs {
+        assert!(run.bench.starts_with(name), "{run:?}");
+        assert!(run.complete && run.intact && run.s > 0.0, "{run:?}");
+    }
+    Some(runs)
+}
+
+/// The program that delays, which tests of this package alone have not built.
+fn build_switch() {
+    static BUILT: Once = Once::new();
+    let folder = programs();
+    BUILT.call_once(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args([
+            "build",
+            "--quiet",
+            "-p",
+            "warren-net",
+            "--example",
+            "switch",
+        ]);
+        cargo.arg("--target-dir").arg(folder.parent().unwrap());
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let status = cargo.current_dir(repository()).status();
+        assert!(status.unwrap().success(), "the switch does not build");
+    });
 }
 
 fn bench(arguments: &[&str]) -> Output {

@@ -351,6 +351,7 @@ fn status() -> Vec<Event> {
             mapping: "unknown".into(),
             mapping_depends_on: None,
             filtering: "unknown".into(),
+            hairpinning: None,
         }),
         Event::PortMapping(PortMapping {
             state: PortMappingState::Open,

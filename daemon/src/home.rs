@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Not here: which folder `<home>` is (the command line decides), and `<home>/known-trackers`,
-//! which all daemons of a person share (`store::known`).
+//! which all daemons of a person share (`store::known`), as they do `<home>/guessing` (`punch`).
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -146,6 +146,11 @@ pub fn is_held(home: &Path, idx: u16) -> bool {
 /// When the file exists and cannot be read or understood.
 pub fn known_trackers(home: &Path) -> Result<KnownTrackers, KnownError> {
     KnownTrackers::open(&home.join("known-trackers"))
+}
+
+/// The file by which the daemons of this person see to it that one at a time guesses ports.
+pub(crate) fn guess_lock(home: &Path) -> PathBuf {
+    home.join("guessing")
 }
 
 fn daemon_folder(home: &Path, idx: u16) -> Result<PathBuf, HomeError> {

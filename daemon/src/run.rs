@@ -19,7 +19,7 @@ use warren_proto::wire::Paths;
 
 use crate::control::api;
 use crate::control::model::{ApiError, LimitRequest, exit};
-use crate::home::{DaemonHome, known_trackers};
+use crate::home::{DaemonHome, guess_lock, known_trackers};
 use crate::node::commands::NodeControl;
 use crate::node::{self, Node, NodeConfig, NodeEvent, NodeSender, OwnTracker};
 use crate::pace::Pace;
@@ -103,6 +103,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         sender.clone(),
         candidates.clone(),
         ports,
+        guess_lock(&config.home),
         stop.clone(),
     );
     let relay = config

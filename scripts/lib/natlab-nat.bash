@@ -33,7 +33,7 @@ load_rules() {
     # The next port for each flow, of any host.
     symmetric-sequential) change_port "numgen inc mod 4000" 40000 4000 ;;
     symmetric-block) change_port "" 20480 1024 ;;
-    symmetric) change_port "" 1024 64512 ;;
+    symmetric | dual-stack) change_port "" 1024 64512 ;;
     udp-443) forward="oifname wan meta l4proto udp udp dport != { 53, 443 } drop
     $forward" ;;
     udp-blocked) forward="oifname wan meta l4proto udp drop

@@ -14,7 +14,7 @@
 
 site_types=(open firewall4 firewall6 full-cone address-restricted port-restricted port-changing
   clash short-timeouts double-nat gateway address-dependent symmetric-sequential symmetric-block
-  symmetric cgn-random udp-443 udp-blocked)
+  symmetric cgn-random dual-stack udp-443 udp-blocked)
 # Where B may be besides: at A's site.
 same_types=(same same-hairpin)
 
@@ -98,14 +98,19 @@ build() {
   done
   add_router core
   add_ns server
+  for site in 0 1; do
+    ip -n server addr add "${server4[site]}/32" dev lo
+    ip -n server addr add "${server6[site]}/128" dev lo nodad
+  done
   count_relayed
   # The site that a packet of the server goes to can be told by its link, which may be slow.
   for site in a b; do
     link core "to-server-$site" server "to-$site"
     case $site in
       a)
-        ip -n server route add default via "$near4"
-        ip -n server route add default via "$near6"
+        # What the server sends unasked comes from where it is reached.
+        ip -n server route add default via "$near4" src "${server4[0]}"
+        ip -n server route add default via "$near6" src "${server6[0]}"
         ip -n core route add 192.0.2.0/24 via "$far4"
         ip -n core route add 2001:db8:5::/64 via "$far6"
         ;;
@@ -116,10 +121,6 @@ build() {
         ip -n server route add "${public6[b]}/64" via "$near6"
         ;;
     esac
-  done
-  for site in 0 1; do
-    ip -n server addr add "${server4[site]}/32" dev lo
-    ip -n server addr add "${server6[site]}/128" dev lo nodad
   done
   # The first is the one that connections of its own would come from.
   [ "$b" != same-hairpin ] || hairpin=yes
@@ -197,6 +198,7 @@ build_lan() {
     open) net4=${public4[$site]} net6=${public6[$site]} ;;
     firewall4) net4=${public4[$site]} ;;
     firewall6) net6=${public6[$site]} ;;
+    dual-stack) net4=192.168.1.0 net6=${public6[$site]} ;;
     *) net4=192.168.1.0 ;;
   esac
   ip -n "nat-$site" link add lan type bridge

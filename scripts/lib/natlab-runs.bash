@@ -5,10 +5,6 @@ results=${NATLAB_RESULTS:-/run/lab/results}
 started=()
 rebinds=0
 
-# Skews of a record, in turn after the first runs, which have none: in ms.
-record_skews=(0 50 100 200 300 -100 -300)
-record_level_runs=6
-
 # Runs a program of the lab's own.
 python() {
   local program=$1
@@ -71,43 +67,43 @@ public_key() {
   sed '/^-/d' "/run/lab/keys/$1/daemon-1/key" | base64 -d | tail -c 32 | od -An -v -tx1 | tr -d ' \n'
 }
 
-# One cell: builds the lab for a pair and measures $runs times.
+# One cell: builds the lab for a pair and measures $4 times, from run number $3 on.
 measure_pair() {
   local a=$1 b=$2 run
-  build "$a" "$b" "${hops%,*}" "${hops#*,}"
-  if [ "$delay" != 0 ] || [ "$loss" != 0 ] || [ "$skew" != 0 ] || [ "$mode" = record ]; then
-    need_tunnels
-    delay_start "$delay" "$loss"
-  fi
-  [ "$disturb" = no ] || slow_down b "$rate"
-  for ((run = 1; run <= runs; run++)); do
-    measure_run "$a" "$b" "$run" "$(skew_of "$b" "$run")"
+  for ((run = $3; run < $3 + $4; run++)); do
+    # What a host has lost for good it has again in another lab.
+    [[ $run != "$3" && $disturb != family-* ]] || prepare_pair "$a" "$b"
+    measure_run "$a" "$b" "$run" "$([ "$section" = matrix ] && skew_of "$b" "$run" || echo "$skew")"
   done
   delay_stop
 }
 
-# By how much B hears the tracker late in run $2. At A's site both share a link to it.
-skew_of() {
-  case $mode,$1 in
-    record,same*) echo 0 ;;
-    record,*)
-      (($2 <= record_level_runs)) && echo 0 && return
-      echo "${record_skews[($2 - record_level_runs - 1) % ${#record_skews[@]}]}"
-      ;;
-    *) echo "$skew" ;;
-  esac
+# Builds the lab for a pair.
+prepare_pair() {
+  delay_stop
+  build "$1" "$2" "${hops%,*}" "${hops#*,}"
+  if [ "$delay" != 0 ] || [ "$loss" != 0 ] || [ "$skew" != 0 ] || [ "$mode" = record ]; then
+    need_tunnels
+    delay_start "$delay" "$loss"
+  fi
+  [ "$disturb$stall" = nono ] || slow_down b "$rate"
 }
 
 # One run: prints its line, and adds it to the results.
 measure_run() {
-  local a=$1 b=$2 run=$3 skew=$4 host_b=b family=4 dials=$dialer address before bytes nat_a nat_b way_a way_b
-  local verdict file measured words counted line
+  local a=$1 b=$2 run=$3 skew=$4 host_b=b family=4 dials=$dialer shares=$sharer takes=b address before bytes
+  local nat_a nat_b way_a way_b verdict file measured words counted line daemon_a daemon_b
   case $b in same*) host_b=a2 ;; esac
   case $a,$b in *firewall6*) family=6 ;; esac
   if [ "$dials" = both ]; then
     dials=a
     ((run % 2)) || dials=b
   fi
+  if [ "$shares" = both ]; then
+    shares=a
+    (((run - 1) / 2 % 2 == 0)) || shares=b
+  fi
+  [ $shares = a ] || takes=a
   [ -d /run/lab/keys ] || make_keys
   [ -e /run/lab/file ] || head -c $((size << 10)) /dev/urandom >/run/lab/file
   work=/run/lab/run
@@ -120,10 +116,12 @@ measure_run() {
   start_tracker
   [ "$mode" != idle ] || make_manifest
   start_daemon a a "$([ $dials = a ] && echo 1 || echo 2)"
+  daemon_a=${started[-1]}
   start_daemon b "$host_b" "$([ $dials = b ] && echo 1 || echo 2)"
+  daemon_b=${started[-1]}
   before=0
   if await_tracker; then
-    [ "$mode" = idle ] || register
+    [ "$mode" = idle ] || register "$shares"
     [ "$skew" = 0 ] || skew "$skew"
     before=$(server_bytes)
     { read -r verdict file && read -r measured && read -r words; } < <(measure 2>"$work/measure.log") ||
@@ -160,17 +158,20 @@ await_tracker() {
 
 # What is to be measured, with three lines of answer. See natlab-download.
 measure() {
-  local watched=(/run/lab/run/b /run/lab/run/file.p2p) event
+  local watched=("/run/lab/run/$takes" /run/lab/run/file.p2p) event
   if [ "$mode" = idle ]; then
     python natlab-idle "$bin/client" /run/lab/run/a /run/lab/run/b a "$host_b" "${watched[1]}" \
       /run/lab/file "$idle" "$patience" "${server4[@]}" "${server6[@]}"
   elif [ "$disturb" != no ]; then
     mapfile -t event < <(event_of "$disturb")
-    in_ns "$host_b" "$python" -SEB "$lib/natlab-disturb" "$bin/client" "${watched[@]}" \
-      "$((patience + 60))" "$python" -SEB "$lib/natlab-router" "${event[@]}"
+    python natlab-disturb "$bin/client" "${watched[@]}" "$((patience + 60))" "$host_b" \
+      "$python" -SEB "$lib/natlab-router" "${event[@]}"
+  elif [ "$stall" = yes ]; then
+    python natlab-stall "$bin/client" "${watched[0]}" /run/lab/run/a "${watched[1]}" "$((patience + 60))" \
+      "$host_b" server
   else
-    python natlab-download "$bin/client" "${watched[0]}" /run/lab/run/a "${watched[1]}" "$patience" \
-      a "$host_b"
+    python natlab-download "$bin/client" "${watched[0]}" "/run/lab/run/$shares" "${watched[1]}" \
+      "$patience" "$settling" a "$host_b"
   fi
 }
 
@@ -179,6 +180,10 @@ event_of() {
   local site=${1#*-} ns
   case $1 in
     reboot-*) echo forget && routers "$site" ;;
+    sleep-a) printf '%s\n' sleep a "$sleep" "$daemon_a" ;;
+    sleep-b) printf '%s\n' sleep "$host_b" "$sleep" "$daemon_b" ;;
+    family-a) printf '%s\n' family a /run/lab/run/a ;;
+    family-b) printf '%s\n' family "$host_b" /run/lab/run/b ;;
     move-a) printf '%s\n' move a ;;
     move-b) printf '%s\n' move "$host_b" ;;
     uplink-*) printf '%s\n' uplink "$(outermost "$site")" "${nat4[$site]}" "${other4[$site]}" ;;
@@ -246,12 +251,14 @@ server_bytes() {
 }
 
 show_run() {
-  printf '{"a":"%s","b":"%s","run":%d,"dialer":"%s","delay_ms":%d,"skew_ms":%d,"loss":%s,' \
-    "$a" "$b" "$run" "$dials" "$delay" "$skew" "$loss"
+  printf '{"a":"%s","b":"%s","run":%d,"event":"%s","sharer":"%s","dialer":"%s",' \
+    "$a" "$b" "$run" "$disturb" "$shares" "$dials"
+  printf '"delay_ms":%d,"skew_ms":%d,"loss":%s,' "$delay" "$skew" "$loss"
   printf '"nat_a":"%s","nat_b":"%s","way_a":"%s","way_b":"%s","tracker_bytes":%d,%s,%s\n' \
     "$nat_a" "$nat_b" "$way_a" "$way_b" "$bytes" "$counted" "${measured#\{}"
 }
 
 show_words() {
-  printf '%-20s %-20s %s dials  %s  tracker %d bytes\n' "$a" "$b" "$dials" "$words" "$bytes"
+  printf '%-20s %-20s %s shares, %s dials  %s  tracker %d bytes\n' "$a" "$b" "$shares" "$dials" "$words" \
+    "$bytes"
 }

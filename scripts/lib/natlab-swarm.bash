@@ -68,6 +68,8 @@ measure_swarm() {
 run_swarm() {
   local run=$1 site number family=4 address homes=() code=0 options=() counted
   shift
+  # A record is made of JSON.
+  [ "$mode" = swarm ] || local json=yes
   work=/run/lab/run
   [ -z "$logs" ] || work=$logs/swarm-$run
   rm -rf -- /run/lab/run "$work"
@@ -111,7 +113,8 @@ show_swarm() {
   local tracker="${counted//,/, }"
   if [ $json = yes ]; then
     [ "$alone" = no ] || counted+=",\"alone\":$(cat "$work/alone")"
-    sed "s|^{|{$counted,|" "$work/measured" | tee -a "$results"
+    sed "s|^{|{$counted,|" "$work/measured" >>"$results"
+    [ "$mode" != swarm ] || tail -n 1 "$results"
   else
     cat "$work/measured"
     [ "$alone" = no ] || cat "$work/alone"

@@ -11,6 +11,7 @@ HARD = (
     "symmetric-block",
     "symmetric",
     "cgn-random",
+    "dual-stack",
     "udp-443",
     "udp-blocked",
 )
@@ -29,8 +30,8 @@ def failed(run):
 
 
 def share(runs, what):
-    """Percent of the runs that are that."""
-    return 100 * sum(map(what, runs)) / len(runs)
+    """Percent of the runs that are that; none of none."""
+    return 100 * sum(map(what, runs)) / len(runs) if runs else 0
 
 
 def percentile(values, percent):
@@ -54,9 +55,14 @@ def level(runs):
 
 def cells(runs):
     """Runs by their pair of types, in the order of the first of each."""
+    return grouped(runs, lambda run: (run["a"], run["b"]))
+
+
+def grouped(runs, name):
+    """What is called the same, in the order of the first of each."""
     found = {}
     for run in runs:
-        found.setdefault((run["a"], run["b"]), []).append(run)
+        found.setdefault(name(run), []).append(run)
     return found
 
 

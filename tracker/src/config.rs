@@ -30,6 +30,9 @@ pub struct Config {
     pub stun_listen: Vec<SocketAddr>,
     /// Where else to answer STUN: at most one address of each family.
     pub alt_addresses: Vec<AltAddress>,
+    /// By which other addresses daemons reach it, of IPv4 or IPv6, where that is not to be seen here; the port
+    /// is the first of `listen` unless said otherwise.
+    pub also_at: Vec<AltAddress>,
     /// The address that daemons should put into links, as `host:port`.
     pub public: Option<String>,
     /// What is passed on in all between daemons that do not reach each other, in bits per second;
@@ -50,6 +53,7 @@ impl Config {
             tcp_listen: Vec::new(),
             stun_listen: vec![any(DEFAULT_STUN_PORT)],
             alt_addresses: Vec::new(),
+            also_at: Vec::new(),
             public: None,
             relay_bits_per_s: Some(DEFAULT_RELAY_BITS_PER_S),
             shape: Shape::default(),

@@ -13,18 +13,20 @@ use warren_proto::nat::echo;
 use warren_proto::swarm::echo_target;
 
 use crate::admission::Admission;
-use crate::state::proven;
+use crate::state::proven as observed;
 
 /// Sends the probe that a daemon asked for, unless it asks too often or for somebody else. `from` is
-/// where it began its handshake: what it sends from elsewhere may be forged.
+/// where it began its handshake: what it sends from elsewhere may be forged. `proven` is its address of
+/// the other IP family. Routers open ports of IPv4, so the probe goes to that address which is one.
 pub(crate) fn answer(
     link: &Link,
-    from: IpAddr,
+    (from, proven): (IpAddr, Option<SocketAddr>),
     admission: &Admission,
     (port, token): (u16, [u8; 12]),
 ) {
     let peer = link.peer_key();
-    let target = proven(link, from).and_then(|observed| echo_target(observed, port));
+    let target = observed(link, from).map(|observed| routed(observed, proven));
+    let target = target.and_then(|seen| echo_target(seen, port));
     let Some(target) = target.filter(|to| admission.echo(&peer, to.ip())) else {
         tracing::debug!(%peer, port, "no probe: too often, or to where none goes");
         return;
@@ -32,6 +34,13 @@ pub(crate) fn answer(
     if let Err(error) = send(target, token) {
         tracing::debug!(%error, "probe not sent");
     }
+}
+
+/// That of the addresses at which a daemon is seen whose ports routers open.
+fn routed(observed: SocketAddr, proven: Option<SocketAddr>) -> SocketAddr {
+    let is_ipv4 = |at: &SocketAddr| at.ip().to_canonical().is_ipv4();
+    let mut all = [observed].into_iter().chain(proven);
+    all.find(is_ipv4).unwrap_or(observed)
 }
 
 fn send(to: SocketAddr, token: [u8; 12]) -> io::Result<()> {
@@ -50,6 +59,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn who_came_by_ipv6_and_has_proven_ipv4_is_probed_there() {
+        let [v4, v6] = ["203.0.113.7:5000", "[2001:db8::7]:5000"].map(|at| at.parse().unwrap());
+        assert_eq!(routed(v6, Some(v4)), v4);
+        assert_eq!(routed(v4, Some(v6)), v4);
+        assert_eq!(routed(v6, None), v6);
+    }
 
     #[test]
     fn a_probe_is_20_bytes_with_the_token_of_who_asked() {

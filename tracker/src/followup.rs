@@ -3,7 +3,6 @@
 //!
 //! Not here: who is introduced to whom, and the queues (`state`).
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use warren_proto::id::PublicKey;
@@ -29,7 +28,8 @@ impl Followup {
     ) -> Option<FromTracker> {
         self.meetings.open(now, for_a, for_b);
         let nat = |it: &Situation| (it.mapping, it.filtering);
-        let (at_a, at_b) = (a.observed.ip(), b.observed.ip());
+        let at = |it: &Situation| it.seen_at().next().unwrap_or(it.observed).ip();
+        let (at_a, at_b) = (at(a), at(b));
         let possible = possible(nat(a), nat(b));
         let order = self.techniques.order(now, at_a, at_b, possible)?;
         (order.len() > 1).then(|| FromTracker::Advice {
@@ -38,15 +38,17 @@ impl Followup {
         })
     }
 
-    /// To whom to pass on what `from`, seen at `observed` now, says about a port of its own, and how
+    /// To whom to pass on what `from`, which is as `situation` says now, says about a port of its own, and how
     /// it reads there. `None` when it is to be dropped.
     pub(crate) fn trickle(
         &mut self,
         now: Instant,
-        (from, observed): (&PublicKey, SocketAddr),
+        (from, situation): (&PublicKey, &Situation),
         (id, port, mapping): ([u8; 10], u16, NatMapping),
     ) -> Option<(PublicKey, FromTracker)> {
-        let Trickled { to, address } = self.meetings.trickle(now, &id, from, observed, port)?;
+        let Trickled { to, address } =
+            self.meetings
+                .trickle(now, &id, from, situation.seen_at(), port)?;
         let news = FromTracker::Trickled {
             id,
             address,

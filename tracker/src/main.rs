@@ -45,6 +45,11 @@ struct Args {
     #[arg(long, value_name = "IP[:PORT]")]
     alt_address: Vec<AltAddress>,
 
+    /// By which other address daemons reach this tracker, so that those who come by IPv4 are known by their
+    /// IPv6 address as well, and the reverse; only where it is not one of this machine
+    #[arg(long, value_name = "IP[:PORT]")]
+    also_at: Vec<AltAddress>,
+
     /// The address under which others reach this tracker, for links
     #[arg(long, value_name = "HOST:PORT", value_parser = public_address)]
     public: Option<String>,
@@ -137,6 +142,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
     }
     config.tcp_listen = args.tcp;
     config.alt_addresses = args.alt_address;
+    config.also_at = args.also_at;
     config.public = args.public;
     config.relay_bits_per_s = args.relay.0;
     Ok(config)

@@ -18,6 +18,8 @@ use warren_proto::swarm::SwarmConfig;
 use crate::admission::{Admission, Verdict};
 use crate::alternate::Alternates;
 use crate::config::{Config, StartError, checked_public};
+use crate::families::Families;
+use crate::proofs::Proofs;
 use crate::relay::Relay;
 use crate::seats::{Seat, Seats};
 use crate::session::{self, ANNOUNCE_INTERVAL, Close, Desk, Place};
@@ -51,6 +53,7 @@ pub struct Tracker {
 struct Shared {
     state: Arc<State>,
     admission: Arc<Admission>,
+    proofs: Arc<Proofs>,
     seats: Arc<Seats>,
     place: Place,
     stop: CancellationToken,
@@ -98,14 +101,17 @@ impl Tracker {
             shape: config.shape,
             ..SwarmConfig::default()
         };
+        let (proofs, relay) = (Arc::new(Proofs::new()), Relay::new(config.relay_bits_per_s));
         let shared = Arc::new(Shared {
-            state: Arc::new(State::new(membership, Relay::new(config.relay_bits_per_s))),
+            state: Arc::new(State::new(membership, relay, Arc::clone(&proofs))),
             admission: Arc::new(Admission::new()),
+            proofs,
             seats: Seats::for_open_files(),
             place: Place {
                 public,
                 stun_port: stun_endpoints.first().map(|it| it.local_addr().port()),
                 alternates: alternates.addrs.clone(),
+                families: Families::new(&config, &addrs_of(&endpoints)),
             },
             stop: stop.clone(),
             tasks: tasks.clone(),
@@ -251,7 +257,8 @@ fn spawn_stun(shared: &Arc<Shared>, endpoint: &Endpoint, others: &[Endpoint]) {
         others: others.iter().map(|o| Arc::clone(o.socket())).collect(),
     };
     let requests = port.socket.take_stun();
-    let serve = stun::serve(port, requests, Arc::clone(&shared.admission));
+    let (admission, proofs) = (Arc::clone(&shared.admission), Arc::clone(&shared.proofs));
+    let serve = stun::serve(port, requests, admission, proofs);
     let stop = shared.stop.clone();
     shared
         .tasks

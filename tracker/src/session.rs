@@ -15,10 +15,11 @@ use tokio::time::timeout;
 use warren_net::{Link, LinkError, LinkReader, LinkWriter, SendError};
 use warren_proto::limits;
 use warren_proto::wire::tracker::VERSION;
-use warren_proto::wire::{FromTracker, Hello, ToTracker};
+use warren_proto::wire::{FromTracker, Hello, SessionName, ToTracker};
 
 use crate::admission::Admission;
 use crate::echo;
+use crate::families::Families;
 use crate::state::{SessionId, State};
 
 /// How long a daemon may take to open its control stream and say hello.
@@ -96,6 +97,8 @@ pub(crate) struct Place {
     pub(crate) stun_port: Option<u16>,
     /// Where it answers STUN at another IP address, one of each family at most.
     pub(crate) alternates: Vec<SocketAddr>,
+    /// Where it is by either IP family.
+    pub(crate) families: Families,
 }
 
 /// What a session needs of the tracker.
@@ -140,17 +143,21 @@ async fn serve(
             features: 0,
         }))
         .await?;
-    writer.send(&welcome(link, &state, place)).await?;
+    let name = rand::random();
+    writer.send(&welcome(link, &state, place, name)).await?;
 
     let (news_in, news) = mpsc::channel(NEWS);
     let (answers_in, answers) = mpsc::channel(ANSWERS);
-    let (id, tunnel) = state.connect(link, from, news_in);
+    let (id, tunnel) = state.connect(link, (from, name), news_in);
     let present = Present {
         peer: link.peer_key(),
         id,
         state: Arc::clone(&state),
     };
-    let probe = |port, token| echo::answer(link, from, &admission, (port, token));
+    let probe = |port, token| {
+        let proven = present.state.proven(present.peer, present.id);
+        echo::answer(link, (from, proven), &admission, (port, token));
+    };
     tokio::select! {
         ended = read(&mut reader, &present, answers_in, probe) => ended,
         ended = write(&mut writer, answers, news) => ended,
@@ -171,7 +178,7 @@ async fn greet(link: &Link) -> Result<(LinkReader, LinkWriter), SessionError> {
     }
 }
 
-fn welcome(link: &Link, state: &State, place: Place) -> FromTracker {
+fn welcome(link: &Link, state: &State, place: Place, session: SessionName) -> FromTracker {
     let observed = link.remote_address();
     let is_ipv4 = observed.ip().to_canonical().is_ipv4();
     let mut alternates = place.alternates.into_iter();
@@ -180,6 +187,8 @@ fn welcome(link: &Link, state: &State, place: Place) -> FromTracker {
         public: place.public,
         stun_port: place.stun_port,
         alternate: alternates.find(|addr| addr.is_ipv4() == is_ipv4),
+        other_family: place.families.other(observed),
+        session,
         announce_interval_s: u32::try_from(ANNOUNCE_INTERVAL.as_secs()).unwrap_or(u32::MAX),
         retry_after_s: state.retry_after_s(),
     }

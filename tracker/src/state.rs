@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -19,10 +19,12 @@ use warren_proto::swarm::{
     IntroduceError, Introducer, News, Site, Situation, SwarmConfig, SwarmTable,
 };
 use warren_proto::wire::{
-    Bounded, FromTracker, MemberState, NatFiltering, NatMapping, Paths, Rendezvous, ToTracker,
+    AddressToken, Bounded, FromTracker, MemberState, NatFiltering, NatMapping, Paths, Rendezvous,
+    SessionName, ToTracker,
 };
 
 use crate::followup::Followup;
+use crate::proofs::{Proof, Proofs};
 use crate::relay::Relay;
 use crate::session::Close;
 
@@ -41,6 +43,7 @@ pub(crate) struct SessionId(u64);
 pub(crate) struct State {
     tables: Mutex<Tables>,
     relay: Relay,
+    proofs: Arc<Proofs>,
 }
 
 /// What is decided about swarms and introductions. Locked before the relay, never after it.
@@ -58,6 +61,9 @@ struct Session {
     link: Link,
     /// Where it began its handshake, and has shown by completing it that it receives.
     from: IpAddr,
+    /// What it calls itself where it proves another address.
+    name: SessionName,
+    proof: Option<Proof>,
     news: mpsc::Sender<FromTracker>,
     situation: Situation,
 }
@@ -76,7 +82,7 @@ impl Session {
 }
 
 impl State {
-    pub(crate) fn new(config: SwarmConfig, relay: Relay) -> Self {
+    pub(crate) fn new(config: SwarmConfig, relay: Relay, proofs: Arc<Proofs>) -> Self {
         let tables = Mutex::new(Tables {
             swarms: SwarmTable::new(config, rand::random()),
             introducer: Introducer::new(rand::random()),
@@ -84,7 +90,11 @@ impl State {
             sessions: BTreeMap::new(),
             next_session: 0,
         });
-        Self { tables, relay }
+        Self {
+            tables,
+            relay,
+            proofs,
+        }
     }
 
     /// What passes datagrams between daemons.
@@ -95,12 +105,12 @@ impl State {
     /// A daemon has connected; its news go to `news`. An older connection of the same daemon is
     /// closed: it knows better than we do which of the two is alive. The daemon leaves all its
     /// swarms with it: it may be a new process, with which the others must meet anew, and its next
-    /// announce tells them so. `from` is where it began its handshake; returned is also what it will
-    /// have relayed on this connection.
+    /// announce tells them so. `from` is where it began its handshake, and `name` what this connection is
+    /// called; returned is also what it will have relayed on this connection.
     pub(crate) fn connect(
         &self,
         link: &Link,
-        from: IpAddr,
+        (from, name): (IpAddr, SessionName),
         news: mpsc::Sender<FromTracker>,
     ) -> (SessionId, Option<mpsc::Receiver<Relayed>>) {
         let mut tables = self.lock();
@@ -118,6 +128,8 @@ impl State {
             id,
             link: link.clone(),
             from,
+            name,
+            proof: None,
             news,
             situation,
         };
@@ -144,7 +156,7 @@ impl State {
         message: ToTracker,
     ) -> Option<Vec<FromTracker>> {
         let mut tables = self.lock();
-        if !tables.is_current(&peer, id) || !tables.refresh_situation(peer) {
+        if !tables.is_current(&peer, id) || !tables.refresh_situation(now, peer) {
             return None;
         }
         Some(match message {
@@ -179,6 +191,10 @@ impl State {
             ToTracker::Introduce { swarm, peer: other } => {
                 tables.introduce_on_request(now, swarm, (peer, other), &self.relay)
             }
+            ToTracker::Prove { address, token } => {
+                tables.prove(now, peer, (address, token), &self.proofs);
+                Vec::new()
+            }
             ToTracker::Trickle { id, port, mapping } => {
                 tables.pass_on(now, peer, (id, port, mapping));
                 Vec::new()
@@ -193,6 +209,13 @@ impl State {
                 Vec::new()
             }
         })
+    }
+
+    /// Where else a daemon is, unless the session is over.
+    pub(crate) fn proven(&self, peer: PublicKey, id: SessionId) -> Option<SocketAddr> {
+        let tables = self.lock();
+        let session = tables.sessions.get(&peer).filter(|it| it.id == id)?;
+        session.proof?.address(Instant::now())
     }
 
     /// Ends the memberships whose time is up.
@@ -331,8 +354,8 @@ impl Tables {
         (peer, other): (PublicKey, PublicKey),
         relay: &Relay,
     ) -> Result<Vec<FromTracker>, IntroduceError> {
-        self.refresh_situation(peer);
-        self.refresh_situation(other);
+        self.refresh_situation(now, peer);
+        self.refresh_situation(now, other);
         let (mut for_peer, mut for_other) = self.introducer.introduce(now, swarm, peer, other)?;
         if self.introducer.may_relay(&peer, &other) {
             for_peer.relay = relay.open(now, peer, other);
@@ -368,15 +391,35 @@ impl Tables {
         let Some(session) = self.sessions.get(&peer) else {
             return;
         };
-        let from = (&peer, session.situation.observed);
+        let from = (&peer, &session.situation);
         if let Some((to, news)) = self.followup.trickle(now, from, word) {
             self.tell(&to, news);
         }
     }
 
+    /// Takes in that a daemon receives at an address of the other IP family, if the token shows it. One
+    /// that shows nothing changes nothing: it may have aged on the way.
+    fn prove(
+        &mut self,
+        now: Instant,
+        peer: PublicKey,
+        claim: (SocketAddr, AddressToken),
+        proofs: &Proofs,
+    ) {
+        let Some(session) = self.sessions.get_mut(&peer) else {
+            return;
+        };
+        let observed = session.situation.observed;
+        match proofs.check(now, &session.name, observed, claim) {
+            Some(proof) => session.proof = Some(proof),
+            None => tracing::debug!(%peer, address = %claim.0, "an address that is not proven"),
+        }
+        self.refresh_situation(now, peer);
+    }
+
     /// Addresses and round-trip times change while a daemon is connected. False if it has moved: then
     /// nobody is told of it, and it has to connect again.
-    fn refresh_situation(&mut self, peer: PublicKey) -> bool {
+    fn refresh_situation(&mut self, now: Instant, peer: PublicKey) -> bool {
         let Some(session) = self.sessions.get_mut(&peer) else {
             return false;
         };
@@ -388,6 +431,7 @@ impl Tables {
             return false;
         };
         session.situation.observed = observed;
+        session.situation.proven = session.proof.and_then(|proof| proof.address(now));
         session.situation.tracker_is_loopback = observed.ip().is_loopback();
         session.situation.rtt = session.link.rtt();
         self.introducer.situation(peer, session.situation.clone());
@@ -423,6 +467,7 @@ fn first_situation(link: &Link) -> Situation {
     Situation {
         observed,
         transport: link.transport(),
+        proven: None,
         tracker_is_loopback: observed.ip().is_loopback(),
         candidates: Bounded::new(),
         mapping: NatMapping::Unknown,

@@ -5,6 +5,9 @@
 //! than was asked, not even where there is a second one ([`crate::alternate`]), so there is no
 //! OTHER-ADDRESS (RFC 5780 §7.4) in any.
 //!
+//! A request in the name of a session brings a token by which a daemon proves to be where it came from
+//! ([`crate::proofs`]); nothing is remembered of it, and no session need exist.
+//!
 //! Source addresses can be forged, so an answer must not make us an amplifier. A request at least
 //! as long as its answer is always served; a shorter one only while its prefix has tokens.
 //!
@@ -15,13 +18,16 @@ mod request;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use warren_net::{Datagram, Socket};
+use warren_proto::wire::{AddressToken, SessionName};
 
 use self::request::{CHANGE_REQUEST, Change, Dialect, Request};
 use crate::admission::Admission;
+use crate::proofs::Proofs;
 
 /// One port: the socket that is asked there, and those that can answer from another port.
 pub(crate) struct Port {
@@ -34,11 +40,13 @@ pub(crate) async fn serve(
     port: Port,
     mut requests: mpsc::Receiver<Datagram>,
     admission: Arc<Admission>,
+    proofs: Arc<Proofs>,
 ) {
     while let Some(request) = requests.recv().await {
         let other = port.other(&request);
         let other_address = other.map(|(_, address)| address);
-        let Some(answer) = answer(&request.bytes, request.from, other_address) else {
+        let issue = |session: &_| proofs.issue(Instant::now(), session, request.from);
+        let Some(answer) = answer(&request.bytes, request.from, other_address, issue) else {
             continue;
         };
         let grows = answer.bytes.len() > request.bytes.len();
@@ -92,8 +100,13 @@ enum Leaves {
 }
 
 /// The answer to one datagram from `from`, if it is a request that gets one. `other` is our other
-/// port, if there is one.
-fn answer(bytes: &[u8], from: SocketAddr, other: Option<SocketAddr>) -> Option<Answer> {
+/// port, if there is one; `issue` makes the token for a session there.
+fn answer(
+    bytes: &[u8],
+    from: SocketAddr,
+    other: Option<SocketAddr>,
+    issue: impl FnOnce(&SessionName) -> AddressToken,
+) -> Option<Answer> {
     let request = Request::parse(bytes)?;
     let mut refused = request.unknown.clone();
     let leaves = match leaves(&request, other) {
@@ -108,13 +121,35 @@ fn answer(bytes: &[u8], from: SocketAddr, other: Option<SocketAddr>) -> Option<A
     Some(match refused[..] {
         [] => Answer {
             leaves,
-            bytes: answer::success(&request, from, other)?,
+            bytes: with_token(
+                bytes,
+                &request,
+                answer::success(&request, from, other)?,
+                issue,
+            ),
         },
         _ => Answer {
             leaves: Leaves::SamePort,
             bytes: answer::refusal(&request, &refused)?,
         },
     })
+}
+
+/// The answer with the token that the request asks for, unless that makes it longer than the request:
+/// who wants one makes room for it.
+fn with_token(
+    bytes: &[u8],
+    request: &Request,
+    answer: Vec<u8>,
+    issue: impl FnOnce(&SessionName) -> AddressToken,
+) -> Vec<u8> {
+    let is_plain = request.dialect == Dialect::Current && !request.has_fingerprint;
+    match request.session.filter(|_| is_plain) {
+        Some(session) if answer.len() + answer::TOKEN_BYTES <= bytes.len() => {
+            answer::and_token(answer, issue(&session))
+        }
+        _ => answer,
+    }
 }
 
 /// Where an answer leaves from that does what the request wants; `None` if we cannot do it.
@@ -137,6 +172,7 @@ mod tests {
     use stun_rs::attributes::stun::XorMappedAddress;
     use stun_rs::{MessageClass, MessageDecoderBuilder};
 
+    use super::request::SESSION;
     use super::*;
 
     /// A Binding request without attributes.
@@ -183,7 +219,7 @@ mod tests {
         let header = |length| [&[1, 1, 0, length], &CLASSIC[4..]].concat();
         let answer = ask(&CLASSIC, V4).unwrap().bytes;
         assert_eq!(answer, [&header(24)[..], &mapped, &changed].concat());
-        let alone = super::answer(&CLASSIC, V4.parse().unwrap(), None).unwrap();
+        let alone = super::answer(&CLASSIC, V4.parse().unwrap(), None, no_token).unwrap();
         assert_eq!(alone.bytes, [&header(12)[..], &mapped].concat());
         let mut v6 = vec![0, 1, 0, 20, 0, 2, 0x01, 0xbb, 0x20, 0x01, 0x0d, 0xb8];
         v6.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
@@ -260,7 +296,7 @@ mod tests {
         check_refused(&changing(&BARE, CHANGE_IP), &[CHANGE_REQUEST]);
         check_refused(&changing(&BARE, CHANGE_BOTH), &[CHANGE_REQUEST]);
         let from = V4.parse().unwrap();
-        let answer = answer(&changing(&BARE, CHANGE_PORT), from, None).unwrap();
+        let answer = answer(&changing(&BARE, CHANGE_PORT), from, None, no_token).unwrap();
         assert_eq!(answer.leaves, Leaves::SamePort);
         assert_eq!(answer.bytes[..2], [0x01, 0x11]);
     }
@@ -276,8 +312,41 @@ mod tests {
         for flags in [CHANGE_PORT, CHANGE_IP, CHANGE_BOTH] {
             let request = changing(&CLASSIC, flags);
             assert_eq!(ask(&request, V4).unwrap().leaves, Leaves::OtherPort);
-            assert_eq!(answer(&request, V4.parse().unwrap(), None), None);
+            assert_eq!(answer(&request, V4.parse().unwrap(), None, no_token), None);
         }
+    }
+
+    #[test]
+    fn who_asks_for_a_token_gets_one_that_fits_into_the_length_of_the_request() {
+        let session = (SESSION, vec![0x77; 16]);
+        let padding = (0x8022, vec![0; 20]);
+        for from in [V4, V6] {
+            let request = with(&BARE, &[padding.clone(), session.clone()]);
+            let answer = ask(&request, from).unwrap();
+            assert!(answer.bytes.len() <= request.len(), "{from}");
+            assert_eq!(answer.leaves, Leaves::SamePort);
+            let plain = ask(&BARE, from).unwrap().bytes;
+            let mut expected = [&plain[..], &[0xda, 0xcd, 0, 16], &[0x88; 16]].concat();
+            expected[3] += 20;
+            assert_eq!(answer.bytes, expected);
+            // One that is shorter gets the same as who has not asked for it.
+            let short = with(&BARE, std::slice::from_ref(&session));
+            assert_eq!(ask(&short, from).unwrap().bytes, plain);
+        }
+    }
+
+    #[test]
+    fn only_a_whole_name_gets_a_token() {
+        let padding = (0x8022, vec![0; 40]);
+        for length in [0, 15, 17, 32] {
+            let request = with(&BARE, &[padding.clone(), (SESSION, vec![0x77; length])]);
+            assert_eq!(ask(&request, V6).unwrap().bytes.len(), 44, "{length}");
+        }
+        let classic = with(&CLASSIC, &[padding.clone(), (SESSION, vec![0x77; 16])]);
+        assert_eq!(ask(&classic, V6).unwrap().bytes.len(), 44);
+        let change = (CHANGE_REQUEST, CHANGE_IP.to_vec());
+        let refused = with(&BARE, &[padding, (SESSION, vec![0x77; 16]), change]);
+        assert_eq!(ask(&refused, V6).unwrap().bytes[..2], [1, 0x11]);
     }
 
     #[test]
@@ -331,7 +400,11 @@ mod tests {
     #[test]
     fn nothing_anybody_sends_panics_us() {
         let mut rng = StdRng::seed_from_u64(1);
-        let attributes = [(CHANGE_REQUEST, CHANGE_PORT.to_vec()), (0x0024, vec![0; 5])];
+        let attributes = [
+            (CHANGE_REQUEST, CHANGE_PORT.to_vec()),
+            (0x0024, vec![0; 5]),
+            (SESSION, vec![7; 16]),
+        ];
         for round in 0..20_000 {
             let plain = if round % 2 == 0 { BARE } else { CLASSIC };
             let mut bytes = with(&plain, &attributes);
@@ -354,7 +427,13 @@ mod tests {
     /// Asks a tracker that has another port.
     fn ask(bytes: &[u8], from: &str) -> Option<Answer> {
         let other = "198.51.100.1:59001".parse().unwrap();
-        answer(bytes, from.parse().unwrap(), Some(other))
+        answer(bytes, from.parse().unwrap(), Some(other), |session| {
+            session.map(|byte| !byte)
+        })
+    }
+
+    fn no_token(_: &SessionName) -> AddressToken {
+        panic!("nobody has asked for a token")
     }
 
     /// A request with these attributes.

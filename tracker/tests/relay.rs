@@ -445,6 +445,7 @@ fn start(relay_bits_per_s: Option<u64>) -> Running {
         tcp_listen: Vec::new(),
         stun_listen: vec![any()],
         alt_addresses: vec![],
+        also_at: vec![],
         public: None,
         relay_bits_per_s,
         shape: Shape::default(),

@@ -469,6 +469,7 @@ fn config(home: &std::path::Path, public: Option<&str>) -> Config {
         tcp_listen: Vec::new(),
         stun_listen: vec![any()],
         alt_addresses: vec![],
+        also_at: vec![],
         public: public.map(str::to_owned),
         relay_bits_per_s: None,
         shape: Shape::default(),

@@ -296,6 +296,7 @@ fn config(home: &std::path::Path, listen: &str) -> Config {
         tcp_listen: vec![],
         stun_listen: vec![listen.parse().unwrap()],
         alt_addresses: vec![],
+        also_at: vec![],
         public: None,
         relay_bits_per_s: None,
         shape: Shape::default(),

@@ -228,6 +228,7 @@ fn config(home: &std::path::Path, tcp_listen: Vec<SocketAddr>) -> Config {
         tcp_listen,
         stun_listen: vec![any()],
         alt_addresses: vec![],
+        also_at: vec![],
         public: None,
         relay_bits_per_s: Some(100_000_000),
         shape: Shape::default(),

@@ -47,6 +47,10 @@ struct Run {
     technique: Option<String>,
     tracker_bytes: u64,
     flows_again_ms: Option<u64>,
+    /// With `--stall`: the longest time without data around the moment of a direct connection.
+    stall_ms: Option<u64>,
+    relayed_bytes: Option<u64>,
+    direct_bytes: Option<u64>,
 }
 
 /// One test for each line: its name, the types of A and B, options of the script, who dials, and the
@@ -141,6 +145,24 @@ impl Cell {
         assert!(runs[0].complete, "{said}");
         let flows_again = runs[0].flows_again_ms;
         assert!(flows_again.is_some_and(|ms| ms < FLOWS_AGAIN_MS), "{said}");
+    }
+
+    /// Fails unless a download that begins by the relay ends by a path of its own, most of it.
+    #[track_caller]
+    pub(crate) fn leaves_the_relay(&self) {
+        let options = ["--stall", "--rate", "16", "--relay", "8M", "--size", "8192"];
+        let Some((runs, said)) = self.run_with(Dials::B, &options) else {
+            return;
+        };
+        for run in &runs {
+            assert!(run.complete, "{said}");
+            // Told only of what was relayed first, and went on for two seconds after.
+            let told = (run.relayed_bytes, run.direct_bytes, run.stall_ms);
+            let (Some(relayed), Some(direct), Some(_)) = told else {
+                panic!("{run:?}\n{said}");
+            };
+            assert!(relayed > 0 && direct > relayed, "{run:?}\n{said}");
+        }
     }
 
     /// The runs and all that was said; `None` where there can be no lab.

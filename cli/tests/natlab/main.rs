@@ -14,6 +14,7 @@
 mod lab;
 #[path = "../lab/namespaces.rs"]
 mod namespaces;
+mod record;
 mod swarm;
 
 use lab::{Cell, Dials, cells};
@@ -51,6 +52,8 @@ cells! {
     an_ipv4_firewall_meets_a_nat: "firewall4" and "port-restricted", either dials => "direct";
     ipv4_firewalls_meet: "firewall4" and "firewall4", either dials => "direct";
     ipv6_firewalls_meet: "firewall6" and "firewall6", either dials => "direct";
+    two_families_meet_by_that_which_has_no_nat: "dual-stack" and "dual-stack" with ["--delay", "25"], either dials => "direct";
+    two_families_meet_who_has_one: "dual-stack" and "firewall6", either dials => "direct";
     an_open_site_meets_a_nat_that_unasked_packets_move: "open" and "clash", either dials => "direct";
     a_nat_that_unasked_packets_move_meets_a_home: "clash" and "port-restricted", either dials => "direct";
     a_nat_that_changes_ports_meets_one_that_unasked_packets_move: "port-changing" and "clash", either dials => "direct";
@@ -122,6 +125,26 @@ fn a_download_goes_on_at_another_address() {
 #[test]
 fn a_download_survives_a_source_that_takes_another_uplink() {
     Cell::new("port-restricted", "port-restricted").survives("uplink-a");
+}
+
+#[test]
+fn a_download_survives_another_uplink_of_who_downloads() {
+    Cell::new("port-restricted", "port-restricted").survives("uplink-b");
+}
+
+#[test]
+fn a_download_survives_that_its_source_sleeps() {
+    Cell::new("port-restricted", "port-restricted").survives("sleep-a");
+}
+
+#[test]
+fn a_download_survives_a_sleep() {
+    Cell::new("port-restricted", "port-restricted").survives("sleep-b");
+}
+
+#[test]
+fn a_download_that_the_relay_began_goes_on_directly() {
+    Cell::new("symmetric", "port-restricted").leaves_the_relay();
 }
 
 #[test]

@@ -265,6 +265,7 @@ impl Control for FakeControl {
             mapping: "unknown".into(),
             mapping_depends_on: None,
             filtering: "unknown".into(),
+            hairpinning: None,
         })]
     }
 

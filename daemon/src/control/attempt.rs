@@ -1,7 +1,7 @@
 //! How peers are reached: the words and records of attempts, as the control API shows them.
 
 use serde::{Deserialize, Serialize};
-use warren_proto::nat::Dependence;
+use warren_proto::nat::{Dependence, Hairpinning, NoPath};
 use warren_proto::proof::Side;
 use warren_proto::wire;
 
@@ -14,8 +14,18 @@ pub struct Attempt {
     pub peer: String,
     /// Which side of the connection we are.
     pub side: Role,
-    /// Addresses of the peer that the tracker told.
+    /// Addresses of the peer that the tracker told and that may be sent to.
     pub candidates: usize,
+    /// How each of those became known, in the order in which the tracker told them.
+    #[serde(default)]
+    pub candidate_kinds: Vec<CandidateKind>,
+    /// How our own NAT picked outside ports when it began, as far as was known by then.
+    pub our_mapping: String,
+    /// What our own NAT let in then.
+    pub our_filtering: String,
+    /// Whether our own NAT led packets for its outside address back in, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub our_hairpinning: Option<bool>,
     /// How the peer's NAT picks outside ports.
     pub mapping: String,
     /// What the peer's NAT lets in.
@@ -47,6 +57,9 @@ pub struct Attempt {
     pub technique: Technique,
     /// What came of it.
     pub outcome: Outcome,
+    /// Why there is no direct connection, once it is over without one that was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
 }
 
 impl Attempt {
@@ -197,6 +210,69 @@ impl Outcome {
     }
 }
 
+/// Why an attempt led to no direct connection, as far as our side can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The two, as they were started, and their tracker allow no path in common.
+    Forbidden,
+    /// One of the two was started to be reached through a tracker alone.
+    RelayOnly,
+    /// No address of the peer is known that may be sent to.
+    NoCandidates,
+    /// Both NATs give every destination another port, in a way that no technique meets.
+    Unguessable,
+    /// Most checks were held back, or none could begin in time, to spare NATs and strangers: as many had
+    /// been sent before.
+    Budget,
+    /// Ports were not guessed, since guesses at this network found nobody lately, or too many waited.
+    TurnRefused,
+    /// The tracker's answers did not show where the sequence of our ports is.
+    NoSample,
+    /// The peer did not say by way of the tracker where to look for it.
+    NoTrickle,
+    /// A later introduction to the same peer took over.
+    Superseded,
+    /// Nothing that was sent was answered.
+    NoAnswer,
+    /// The peer answered, but no handshake came to its end.
+    NoHandshake,
+}
+
+impl From<NoPath> for Reason {
+    fn from(why: NoPath) -> Reason {
+        match why {
+            NoPath::NoCandidates => Reason::NoCandidates,
+            NoPath::Unguessable => Reason::Unguessable,
+            NoPath::NoTurn => Reason::Budget,
+            NoPath::TurnRefused => Reason::TurnRefused,
+            NoPath::NoSample => Reason::NoSample,
+            NoPath::NoTrickle => Reason::NoTrickle,
+            NoPath::Superseded => Reason::Superseded,
+            NoPath::NoAnswer => Reason::NoAnswer,
+        }
+    }
+}
+
+impl Reason {
+    /// The word it has in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::Forbidden => "forbidden",
+            Reason::RelayOnly => "relay-only",
+            Reason::NoCandidates => "no-candidates",
+            Reason::Unguessable => "unguessable",
+            Reason::Budget => "budget",
+            Reason::TurnRefused => "turn-refused",
+            Reason::NoSample => "no-sample",
+            Reason::NoTrickle => "no-trickle",
+            Reason::Superseded => "superseded",
+            Reason::NoAnswer => "no-answer",
+            Reason::NoHandshake => "no-handshake",
+        }
+    }
+}
+
 /// How a NAT picks outside ports (RFC 4787 §4.1), in one word.
 pub fn mapping_word(mapping: wire::NatMapping) -> &'static str {
     match mapping {
@@ -214,6 +290,15 @@ pub fn dependence_word(dependence: Dependence) -> &'static str {
         Dependence::EndpointIndependent => "nothing",
         Dependence::AddressDependent => "address",
         Dependence::AddressAndPortDependent => "address-and-port",
+    }
+}
+
+/// Whether a NAT leads packets for its own outside address back in (RFC 4787 §6), where it was measured.
+pub fn hairpins(hairpinning: Hairpinning) -> Option<bool> {
+    match hairpinning {
+        Hairpinning::Unknown => None,
+        Hairpinning::Yes => Some(true),
+        Hairpinning::No => Some(false),
     }
 }
 

@@ -384,6 +384,9 @@ pub struct Tracker {
     pub mapping_depends_on: Option<String>,
     /// What our NAT lets in, in one word.
     pub filtering: String,
+    /// Whether our NAT leads packets for its own outside address back in, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hairpinning: Option<bool>,
 }
 
 /// How a tracker is reached.

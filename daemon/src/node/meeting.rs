@@ -40,15 +40,19 @@ impl Node {
                 pin,
                 public,
                 stun,
+                proving,
                 way,
                 rtt,
                 tunnel,
             } => {
                 self.note_carrier(id, stun.main, rtt, tunnel);
                 self.handle_tracker_connected(id, pin, public, way);
-                if id == OWN {
-                    self.config.punch.survey(stun, rtt);
+                if self.trackers.contains_key(&id) {
+                    // Nobody is told of who is reached through a tracker alone.
+                    let proving = proving.filter(|_| self.config.paths != Paths::RelayOnly);
+                    self.config.punch.prove(id, proving);
                 }
+                self.survey_by(id, stun, rtt);
             }
             TrackerEvent::Lost { cause, mismatch } => self.handle_tracker_lost(id, cause, mismatch),
             TrackerEvent::Said(message) => self.handle_tracker_message(id, message),
@@ -206,7 +210,7 @@ impl Node {
         };
         let relay = self.relay_session(id, &rendezvous);
         if self.is_forbidden(id, &rendezvous, relay.is_some()) {
-            return self.config.punch.forbid(&rendezvous, side);
+            return self.config.punch.forbid(&rendezvous, side, self.nat);
         }
         let trusted = self
             .trackers

@@ -70,8 +70,8 @@ use peers::Peer;
 use registering::Hashed;
 use scheduling::Upload;
 pub(crate) use scheduling::{Asked, Turn};
-pub(crate) use trackers::OwnTracker;
 use trackers::{Gate, TrackerState};
+pub(crate) use trackers::{OWN, OwnTracker};
 
 /// Events that may wait for the node; the tasks that report then wait too.
 const EVENTS: usize = 1024;

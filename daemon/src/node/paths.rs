@@ -109,11 +109,21 @@ impl Node {
                 self.tell_situation();
                 self.open_gate();
             }
+            PathNews::Proven(tracker, proven) => {
+                if let Some(tracker) = self.trackers.get(&tracker) {
+                    tracker.handle.prove(proven);
+                }
+            }
             PathNews::Network(candidates) => {
                 self.config.candidates = candidates;
                 self.exempt_lan();
                 self.hurry_upgrades();
                 self.tell_situation();
+                self.renew_trackers();
+            }
+            PathNews::Woken => {
+                self.hurry_upgrades();
+                self.renew_trackers();
             }
         }
     }

@@ -10,7 +10,7 @@ use warren_proto::transfer::Standing;
 use super::Node;
 use super::peers::Peer;
 use super::trackers::{OWN, TrackerState};
-use crate::control::attempt::{Attempt, dependence_word, filtering_word, mapping_word};
+use crate::control::attempt::{Attempt, dependence_word, filtering_word, hairpins, mapping_word};
 use crate::control::doctor::Snapshot;
 use crate::control::model::{
     self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareStanding, ShareState,
@@ -182,6 +182,7 @@ impl Node {
             mapping: mapping_word(self.nat.mapping).to_owned(),
             mapping_depends_on: self.nat.dependence.map(|it| dependence_word(it).to_owned()),
             filtering: filtering_word(self.nat.filtering).to_owned(),
+            hairpinning: hairpins(self.nat.hairpinning),
         })
     }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use warren_net::{Identity, Profile, Protocol};
-use warren_proto::content::Content;
+use warren_proto::content::{Content, TrackerAddress};
 use warren_proto::id::TrackerPin;
+use warren_proto::swarm::Transport;
 
 use super::shares::Preparing;
 use super::trackers::OWN;
@@ -17,11 +18,13 @@ use crate::control::model::{Event, LimitRequest, RegisterRequest, Registered, Se
 use crate::control::wish::{Change, Files, Wish};
 use crate::home::known_trackers;
 use crate::portmap::{self, PortMapping};
+use crate::punch::StunServer;
 use crate::share::{Phase, Watcher};
 use crate::store::db::{ShareDb, ShareRecord, ShareState};
 use crate::store::disk::RealDisk;
 use crate::store::register::{Hashing, Special, hash_share};
 use crate::store::samples::Sample;
+use crate::tracker::{TrackerEvent, TrackerId, Way};
 
 /// Far longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -121,6 +124,64 @@ async fn whoever_shares_something_is_told_that_the_tracker_does_not_answer() {
     }
 }
 
+#[tokio::test]
+async fn our_nat_is_surveyed_by_our_own_tracker_and_by_another_while_that_is_not_there() {
+    let mut scene = Scene::new();
+    let node = &mut scene.node;
+    let addresses = [1, 2].map(|n| TrackerAddress {
+        host: "127.0.0.1".parse().unwrap(),
+        port: 9 + n,
+        pin: TrackerPin([n as u8; 16]),
+    });
+    node.ensure_trackers(&addresses);
+    let ids: Vec<TrackerId> = node.trackers.keys().copied().collect();
+    let [own, first, second] = ids[..] else {
+        panic!("{ids:?}");
+    };
+    assert_eq!(own, OWN);
+    let mut surveyed = |id: TrackerId, is_there: bool| {
+        node.handle_tracker(id, tracker_event(id, is_there));
+        let by = node.trackers.iter().filter(|(_, it)| it.is_surveyed_by);
+        let by: Vec<TrackerId> = by.map(|(id, _)| *id).collect();
+        assert!(by.len() <= 1, "{by:?}");
+        by.first().copied()
+    };
+    assert_eq!(surveyed(second, true), Some(second));
+    assert_eq!(surveyed(first, true), Some(second), "it goes on");
+    assert_eq!(surveyed(own, true), Some(own));
+    assert_eq!(surveyed(second, false), Some(own));
+    assert_eq!(surveyed(own, false), Some(first));
+    assert_eq!(surveyed(own, true), Some(own));
+    assert_eq!(surveyed(first, false), Some(own));
+    assert_eq!(surveyed(own, false), None);
+}
+
+fn tracker_event(id: TrackerId, is_there: bool) -> TrackerEvent {
+    let at = |port| (Ipv4Addr::LOCALHOST, port).into();
+    match is_there {
+        true => TrackerEvent::Connected {
+            pin: TrackerPin([100 + id.0 as u8; 16]),
+            public: None,
+            stun: StunServer {
+                main: at(9),
+                other: None,
+                alternate: None,
+            },
+            proving: None,
+            way: Way {
+                transport: Transport::Udp,
+                port: 9,
+            },
+            rtt: Duration::ZERO,
+            tunnel: None,
+        },
+        false => TrackerEvent::Lost {
+            cause: "it is gone".into(),
+            mismatch: None,
+        },
+    }
+}
+
 async fn until(mut is_so: impl FnMut() -> bool) {
     let waiting = async {
         while !is_so() {
@@ -153,6 +214,7 @@ impl Scene {
             sender.clone(),
             Vec::new(),
             ports,
+            folder.path().join("guessing"),
             stop.clone(),
         );
         let db = ShareDb::open(&folder.path().join("state.db")).unwrap();

@@ -13,12 +13,13 @@ use warren_proto::wire::{Candidate, NatFiltering, Paths, Technique};
 use super::Node;
 use crate::control::model::{self, ApiError, exit};
 use crate::portmap::PortNews;
+use crate::punch::StunServer;
 use crate::punch::relay::Carrier;
 use crate::store::known::KnownTrackers;
 use crate::tracker::{self, Situation, TrackerConfig, TrackerHandle, TrackerId, Way};
 
 /// The tracker that the person named.
-pub(super) const OWN: TrackerId = TrackerId(0);
+pub(crate) const OWN: TrackerId = TrackerId(0);
 
 /// Trackers dialled beside our own, over all shares.
 const EXTRA_TRACKERS: usize = 64;
@@ -64,6 +65,10 @@ pub(super) struct TrackerState {
     way: Option<Way>,
     /// What takes datagrams there that are to be relayed, and how far it is.
     pub(super) carrier: Option<(Carrier, Duration)>,
+    /// Where it answers STUN, and how far it is.
+    stun: Option<(StunServer, Duration)>,
+    /// Whether our NAT is looked at by its answers.
+    pub(super) is_surveyed_by: bool,
     /// What it said last about how two could meet: it introduces them soon.
     pub(super) advice: Advice,
     /// Why there is no connection.
@@ -92,6 +97,8 @@ impl Node {
             was_connected: false,
             way: None,
             carrier: None,
+            stun: None,
+            is_surveyed_by: false,
             advice: Advice::default(),
             cause: None,
             handle: tracker::start(
@@ -177,7 +184,10 @@ impl Node {
             .filter(|(id, tracker)| **id != OWN && !needed(tracker.pin))
             .map(|(id, _)| *id)
             .collect();
-        idle.iter().for_each(|id| drop(self.trackers.remove(id)));
+        for id in idle {
+            self.trackers.remove(&id);
+            self.config.punch.prove(id, None);
+        }
     }
 
     pub(super) fn handle_tracker_connected(
@@ -216,6 +226,31 @@ impl Node {
         self.seek_silent();
     }
 
+    /// Looks at our NAT by the answers of this tracker, if it is our own or there is no other.
+    pub(super) fn survey_by(&mut self, id: TrackerId, stun: StunServer, rtt: Duration) {
+        if let Some(tracker) = self.trackers.get_mut(&id) {
+            tracker.stun = Some((stun, rtt));
+        }
+        let mut others = self.trackers.iter().filter(|(other, _)| **other != id);
+        let is_taken = others.any(|(_, it)| it.is_surveyed_by && it.connected);
+        if id == OWN || !is_taken {
+            self.survey();
+        }
+    }
+
+    /// By the first that is connected; our own comes before all.
+    fn survey(&mut self) {
+        let trackers = self.trackers.values_mut();
+        trackers.for_each(|tracker| tracker.is_surveyed_by = false);
+        let mut connected = self.trackers.values_mut().filter(|it| it.connected);
+        if let Some(first) = connected.next()
+            && let Some((stun, rtt)) = first.stun
+        {
+            first.is_surveyed_by = true;
+            self.config.punch.survey(stun, rtt);
+        }
+    }
+
     fn announce_all(&mut self) {
         let swarms: Vec<SwarmId> = self.shares.keys().copied().collect();
         swarms.into_iter().for_each(|swarm| self.announce(swarm));
@@ -237,8 +272,11 @@ impl Node {
 
     /// The same tracker under another address: one connection is enough, and it admits no more.
     fn drop_doubles(&mut self, pin: TrackerPin) {
-        self.trackers
-            .retain(|id, tracker| *id == OWN || tracker.pin != Some(pin));
+        let is_double =
+            |id: &TrackerId, tracker: &mut TrackerState| *id != OWN && tracker.pin == Some(pin);
+        for (id, _) in self.trackers.extract_if(.., is_double) {
+            self.config.punch.prove(id, None);
+        }
     }
 
     pub(super) fn handle_tracker_lost(
@@ -252,6 +290,7 @@ impl Node {
         };
         let news = tracker.connected || tracker.cause.as_ref() != Some(&cause);
         tracker.connected = false;
+        let was_surveyed_by = std::mem::take(&mut tracker.is_surveyed_by);
         tracker.cause = Some(cause.clone());
         let fatal = id == OWN && mismatch.is_some() && !tracker.was_connected;
         let address = tracker.address.clone();
@@ -260,6 +299,9 @@ impl Node {
             self.config.stop.cancel();
         } else if news {
             tracing::warn!(tracker = %address, cause, "no tracker; trying again");
+        }
+        if was_surveyed_by {
+            self.survey();
         }
     }
 
@@ -275,6 +317,12 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Comes to all trackers anew: they may know us where we are no more.
+    pub(super) fn renew_trackers(&self) {
+        let trackers = self.trackers.values();
+        trackers.for_each(|tracker| tracker.handle.renew());
     }
 
     /// Tells all trackers where we can be reached now.

@@ -4,14 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use warren_proto::id::PublicKey;
-use warren_proto::nat::{Path, PunchAttempt, PunchEvent};
+use warren_proto::nat::{Path, PunchAttempt, PunchEvent, check};
 use warren_proto::proof::Side;
 use warren_proto::wire::{NatFiltering, NatMapping, Rendezvous, Technique};
 
-use super::Meeting;
 use super::record::Record;
 use super::relay::RelaySession;
-use crate::control::attempt::Outcome;
+use super::{Meeting, Nat};
+use crate::control::attempt::{Outcome, Reason};
 use crate::tracker::Line;
 
 /// How long an attempt is kept: its five seconds, and what a peer that started late needs.
@@ -48,6 +48,8 @@ pub(super) struct Attempt {
     pub(super) line: Line,
     ends: Instant,
     has_failed: bool,
+    /// Checks of the machine that were not sent.
+    withheld: usize,
     record: Record,
 }
 
@@ -57,6 +59,7 @@ impl Attempt {
     pub(super) fn new(
         now: Instant,
         meeting: &Meeting,
+        ours: Nat,
         route: SocketAddr,
         head_start: Duration,
     ) -> Attempt {
@@ -81,7 +84,8 @@ impl Attempt {
             line: line.clone(),
             ends: now + LONGEST,
             has_failed: false,
-            record: Record::new(rendezvous, *side),
+            withheld: 0,
+            record: Record::new(rendezvous, *side, ours),
         }
     }
 
@@ -182,10 +186,34 @@ impl Attempt {
         }
     }
 
+    /// A datagram of the machine was not sent: a budget is used up.
+    pub(super) fn note_withheld(&mut self, bytes: &[u8]) {
+        // Answers and questions to the tracker are no checks.
+        if check::username_of(bytes).is_some() {
+            self.withheld += 1;
+        }
+    }
+
+    /// Why there is no direct connection, now that it ends.
+    fn reason(&self) -> Option<Reason> {
+        let checks = self.machine.checks_sent();
+        if self.record.connected.is_some() || self.record.outcome == Outcome::Kept {
+            None
+        } else if !self.is_direct {
+            Some(Reason::RelayOnly)
+        } else if self.record.proven.is_some() {
+            Some(Reason::NoHandshake)
+        } else if self.withheld > checks / 2 {
+            Some(Reason::Budget)
+        } else {
+            Some(self.machine.no_path().into())
+        }
+    }
+
     /// What is known of it by now.
     pub(super) fn record(&self) -> Record {
         let mut record = self.record.clone();
-        record.checks = self.machine.checks_sent();
+        record.checks = self.machine.checks_sent().saturating_sub(self.withheld);
         record.technique = self.machine.technique();
         record
     }
@@ -205,6 +233,7 @@ impl Attempt {
     /// What came of it.
     pub(super) fn into_record(self) -> Record {
         let mut record = self.record();
+        record.reason = self.reason();
         if record.outcome == Outcome::NoPath && record.proven.is_some() {
             record.outcome = Outcome::NoHandshake;
         }
@@ -214,13 +243,15 @@ impl Attempt {
 
 impl Record {
     /// An attempt that begins now.
-    pub(super) fn new(rendezvous: &Rendezvous, side: Side) -> Record {
+    pub(super) fn new(rendezvous: &Rendezvous, side: Side, ours: Nat) -> Record {
+        let kinds = rendezvous.candidates.iter().map(|it| it.kind.into());
         Record {
             peer: rendezvous.peer,
             side,
-            candidates: rendezvous.candidates.len(),
+            candidates: kinds.collect(),
             mapping: rendezvous.mapping,
             filtering: rendezvous.filtering,
+            ours,
             started: SystemTime::now(),
             proven: None,
             connected: None,
@@ -228,6 +259,7 @@ impl Record {
             checks: 0,
             technique: Technique::Checks,
             outcome: Outcome::NoPath,
+            reason: None,
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod attempt;
 mod guess;
+mod host_turn;
 mod keeper;
 mod owners;
 mod record;
@@ -17,9 +18,11 @@ pub(crate) mod relay;
 mod survey;
 mod task;
 mod vias;
+mod wake;
 mod watch;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,9 +30,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use warren_net::{Connection, Endpoint};
 use warren_proto::id::PublicKey;
-use warren_proto::nat::Dependence;
+use warren_proto::nat::{Dependence, Hairpinning, Proven};
 use warren_proto::proof::Side;
-use warren_proto::wire::{Candidate, NatFiltering, NatMapping, Rendezvous, Technique};
+use warren_proto::wire::{Candidate, NatFiltering, NatMapping, Rendezvous, SessionName, Technique};
 
 use crate::node::NodeSender;
 use crate::peer::Common;
@@ -37,6 +40,7 @@ use crate::peer::session::SessionId;
 use crate::portmap::PortHandle;
 use crate::tracker::{Line, TrackerId};
 use guess::Word;
+use host_turn::HostTurn;
 pub(crate) use record::Records;
 use relay::{Carrier, RelaySession};
 use task::Puncher;
@@ -54,6 +58,11 @@ pub(crate) struct Nat {
     pub(crate) filtering: NatFiltering,
     /// What of a destination a mapping depends on, where two IP addresses or two ports have shown it.
     pub(crate) dependence: Option<Dependence>,
+    /// Whether it leads packets for its own outside address back in.
+    pub(crate) hairpinning: Hairpinning,
+    /// Whether we are seen by IPv6, where there is a firewall at most. The rest is of IPv4 if we are seen by
+    /// that too.
+    pub(crate) has_ipv6: bool,
 }
 
 impl Default for Nat {
@@ -62,6 +71,8 @@ impl Default for Nat {
             mapping: NatMapping::Unknown,
             filtering: NatFiltering::Unknown,
             dependence: None,
+            hairpinning: Hairpinning::Unknown,
+            has_ipv6: false,
         }
     }
 }
@@ -109,8 +120,12 @@ pub(crate) enum PathNews {
     },
     /// What our NAT does was found out.
     Nat(Nat),
+    /// A tracker can be shown that we receive at an address by which we are not connected to it.
+    Proven(TrackerId, Proven),
     /// This machine has other addresses than before.
     Network(Vec<Candidate>),
+    /// This machine, or this program, was asleep.
+    Woken,
 }
 
 /// What the task is told to do.
@@ -121,6 +136,7 @@ enum Order {
     Keep(Box<Kept>),
     Suspect(PublicKey),
     Survey(StunServer, Duration),
+    Prove(TrackerId, Option<Proving>),
     Carry(TrackerId, Carrier, Duration),
     Offer(Box<Offer>),
     Withdraw(PublicKey),
@@ -171,6 +187,15 @@ pub(crate) struct StunServer {
     pub(crate) alternate: Option<SocketAddr>,
 }
 
+/// What it takes to show a tracker our address of the other IP family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Proving {
+    /// Where it answers STUN by that family. Whose that is, only the tracker says, or its name.
+    pub(crate) server: SocketAddr,
+    /// What our connection is called there.
+    pub(crate) session: SessionName,
+}
+
 /// The way to the task.
 #[derive(Clone, Debug)]
 pub(crate) struct PunchHandle {
@@ -202,9 +227,9 @@ impl PunchHandle {
         self.orders.try_send(Order::Meet(meeting)).is_ok()
     }
 
-    /// Notes that the two of an introduction allow no path in common.
-    pub(crate) fn forbid(&self, rendezvous: &Rendezvous, side: Side) {
-        self.records.forbid(rendezvous, side);
+    /// Notes that the two of an introduction allow no path in common; `ours` is our own NAT.
+    pub(crate) fn forbid(&self, rendezvous: &Rendezvous, side: Side, ours: Nat) {
+        self.records.forbid(rendezvous, side, ours);
     }
 
     /// Passes on what the peer of a rendezvous says by way of this tracker.
@@ -261,6 +286,12 @@ impl PunchHandle {
         let _ = self.orders.try_send(Order::Survey(server, rtt));
     }
 
+    /// Shows this tracker our address of the other IP family, now and from time to time, or no longer.
+    pub(crate) fn prove(&self, tracker: TrackerId, proving: Option<Proving>) {
+        // Without it, we are known by one address.
+        let _ = self.orders.try_send(Order::Prove(tracker, proving));
+    }
+
     /// From now on this takes relayed datagrams to a tracker, to which a round trip takes `rtt`.
     pub(crate) fn carry(&self, tracker: TrackerId, carrier: Carrier, rtt: Duration) {
         // Connections there turn out to be silent, and are introduced anew.
@@ -279,17 +310,26 @@ impl PunchHandle {
 }
 
 /// Starts the task. It ends when `stop` is cancelled. `ports` hears what is its own to know of the
-/// network and of what arrives.
+/// network and of what arrives. The daemons that share the file `guessing` guess ports one at a time.
 pub(crate) fn start(
     endpoint: Endpoint,
     node: NodeSender,
     candidates: Vec<Candidate>,
     ports: PortHandle,
+    guessing: PathBuf,
     stop: CancellationToken,
 ) -> PunchHandle {
     let (orders, taken) = mpsc::channel(ORDERS);
     let records = Arc::<Records>::default();
-    let puncher = Puncher::new(endpoint, node, records.clone(), candidates, ports);
+    let host_turn = HostTurn::new(guessing, rand::random());
+    let puncher = Puncher::new(
+        endpoint,
+        node,
+        records.clone(),
+        candidates,
+        ports,
+        host_turn,
+    );
     tokio::spawn(async move { stop.run_until_cancelled(puncher.run(taken)).await });
     PunchHandle { orders, records }
 }

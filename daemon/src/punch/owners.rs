@@ -5,6 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use warren_proto::id::PublicKey;
 use warren_proto::nat::{Transaction, check};
 
+use crate::tracker::TrackerId;
+
 /// Transactions remembered per machine: more than one has in flight that sprays a block. All attempts
 /// of a host together guess no more than that.
 const PER_OWNER: usize = 2_560;
@@ -18,6 +20,8 @@ pub(super) enum Owner {
     Keeper(PublicKey),
     /// The survey of our own NAT.
     Survey,
+    /// What shows a tracker our address of the other IP family.
+    Proof(TrackerId),
 }
 
 /// Who asked what, and who goes by which name.

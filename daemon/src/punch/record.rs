@@ -10,7 +10,10 @@ use warren_proto::nat::Path;
 use warren_proto::proof::Side;
 use warren_proto::wire::{NatFiltering, NatMapping, Rendezvous, Technique};
 
-use crate::control::attempt::{Attempt, CandidateKind, Outcome, filtering_word, mapping_word};
+use super::Nat;
+use crate::control::attempt::{
+    Attempt, CandidateKind, Outcome, Reason, filtering_word, hairpins, mapping_word,
+};
 use crate::control::model::PeerPath;
 use crate::peer::path_of;
 
@@ -23,9 +26,11 @@ pub(super) struct Record {
     pub(super) peer: PublicKey,
     pub(super) side: Side,
     /// What the tracker told of the peer.
-    pub(super) candidates: usize,
+    pub(super) candidates: Vec<CandidateKind>,
     pub(super) mapping: NatMapping,
     pub(super) filtering: NatFiltering,
+    /// Our own, as it was known when the attempt began.
+    pub(super) ours: Nat,
     pub(super) started: SystemTime,
     pub(super) proven: Option<(SystemTime, Path)>,
     /// When there was a direct connection.
@@ -35,6 +40,7 @@ pub(super) struct Record {
     pub(super) checks: usize,
     pub(super) technique: Technique,
     pub(super) outcome: Outcome,
+    pub(super) reason: Option<Reason>,
 }
 
 impl Record {
@@ -46,7 +52,11 @@ impl Record {
         Attempt {
             peer: self.peer.to_string(),
             side: self.side.into(),
-            candidates: self.candidates,
+            candidates: self.candidates.len(),
+            candidate_kinds: self.candidates.clone(),
+            our_mapping: mapping_word(self.ours.mapping).to_owned(),
+            our_filtering: filtering_word(self.ours.filtering).to_owned(),
+            our_hairpinning: hairpins(self.ours.hairpinning),
             mapping: mapping_word(self.mapping).to_owned(),
             filtering: filtering_word(self.filtering).to_owned(),
             started_unix_ms: unix_ms(self.started),
@@ -61,21 +71,28 @@ impl Record {
             checks: self.checks,
             technique: self.technique.into(),
             outcome: self.outcome,
+            reason: self.reason,
         }
     }
 
     /// Leaves the one line of the attempt in the log, without the address of the peer.
     fn log(&self) {
         let event = self.event();
+        let kinds = event.candidate_kinds.iter().map(|kind| kind.word());
+        let kinds: Vec<&str> = kinds.collect();
         let since = |at: Option<u64>| at.map(|at| at.saturating_sub(event.started_unix_ms));
         tracing::info!(
             target: "warren::attempt",
             peer = event.peer,
             side = event.side.word(),
-            candidates = event.candidates,
+            candidates = kinds.join(","),
+            our_mapping = event.our_mapping,
+            our_filtering = event.our_filtering,
+            our_hairpinning = event.our_hairpinning,
             mapping = event.mapping,
             filtering = event.filtering,
             outcome = event.outcome.word(),
+            reason = event.reason.map(Reason::word),
             path = event.path.map(PeerPath::word),
             kind = event.kind.map(CandidateKind::word),
             rtt_ms = event.rtt_ms,
@@ -159,9 +176,9 @@ impl Records {
     }
 
     /// An introduction of two that allow no path in common leads to no attempt.
-    pub(super) fn forbid(&self, rendezvous: &Rendezvous, side: Side) {
-        let mut record = Record::new(rendezvous, side);
-        record.outcome = Outcome::Forbidden;
+    pub(super) fn forbid(&self, rendezvous: &Rendezvous, side: Side, ours: Nat) {
+        let mut record = Record::new(rendezvous, side, ours);
+        (record.outcome, record.reason) = (Outcome::Forbidden, Some(Reason::Forbidden));
         record.log();
         self.lock().keep(record);
     }

@@ -116,6 +116,9 @@ impl RelaySession {
 /// does no harm where the peer lets in what comes from ports it has not sent to, at the port that we
 /// were told of.
 pub(super) fn head_start(ours: &Nat, rendezvous: &Rendezvous) -> Duration {
+    if meets_by_ipv6(ours, rendezvous) {
+        return HEAD_START;
+    }
     let clashes = [ours.filtering, rendezvous.filtering].contains(&NatFiltering::Clashing);
     match is_direct_likely(ours, rendezvous) {
         true if clashes => HEAD_START_HELD,
@@ -131,12 +134,23 @@ pub(crate) fn is_direct_likely(ours: &Nat, rendezvous: &Rendezvous) -> bool {
         filtering: rendezvous.filtering,
         ..Nat::default()
     };
+    if meets_by_ipv6(ours, rendezvous) {
+        return true;
+    }
     let meets = |one: &Nat, other: &Nat| !maps_by_destination(one) || lets_in(other);
     let is_known = |nat: &Nat| nat.mapping != NatMapping::Unknown;
     let mut addresses = rendezvous.candidates.iter().map(|it| it.address.ip());
     let are_known = addresses.any(is_local) || (is_known(ours) && is_known(theirs));
     let may_meet = meets(ours, theirs) && meets(theirs, ours);
     are_known && may_meet && !rendezvous.candidates.is_empty()
+}
+
+/// Whether both are seen by IPv6, where no NAT is in the way, unless the peer is seen by that alone and says
+/// that there is one.
+fn meets_by_ipv6(ours: &Nat, rendezvous: &Rendezvous) -> bool {
+    let has_no_nat =
+        rendezvous.is_of_ipv4() || rendezvous.mapping == NatMapping::EndpointIndependent;
+    ours.has_ipv6 && has_no_nat && rendezvous.is_seen_by_ipv6()
 }
 
 /// Whether only somebody in our network, or on this machine, is told of such an address.
@@ -220,6 +234,41 @@ mod tests {
         // The other is 120 ms away from the tracker.
         assert_eq!(session(50), Some(Duration::from_millis(140)));
         assert_eq!(session(0), Some(Duration::from_millis(40)));
+    }
+
+    #[test]
+    fn where_both_are_seen_by_ipv6_a_direct_path_is_likely_whatever_their_nats() {
+        let random = (
+            NatMapping::Random { low: 1, high: 9 },
+            NatFiltering::Clashing,
+        );
+        let ours = |has_ipv6| Nat {
+            mapping: random.0,
+            filtering: random.1,
+            has_ipv6,
+            ..Nat::default()
+        };
+        let seen = |address: &str| Candidate {
+            kind: CandidateKind::ServerReflexive,
+            address: address.parse().unwrap(),
+        };
+        let by_both = Rendezvous {
+            candidates: Bounded::truncated(["203.0.113.7:5000", "[2001:db8::7]:5000"].map(seen)),
+            ..rendezvous(random, 1)
+        };
+        assert_eq!(head_start(&ours(true), &by_both), HEAD_START);
+        assert_eq!(head_start(&ours(false), &by_both), Duration::ZERO);
+        let by_ipv6 = |nat| Rendezvous {
+            candidates: Bounded::truncated([seen("[2001:db8::7]:5000")]),
+            ..rendezvous(nat, 1)
+        };
+        let firewalled = by_ipv6((ALIKE, PortDependent));
+        assert_eq!(head_start(&ours(true), &firewalled), HEAD_START);
+        assert_eq!(head_start(&ours(true), &by_ipv6(random)), Duration::ZERO);
+        assert_eq!(
+            head_start(&ours(true), &rendezvous(random, 1)),
+            Duration::ZERO
+        );
     }
 
     #[track_caller]

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use warren_proto::nat::{
-    Confidence, Dependence, Guessing, MappingProbe, Measured, Observation, Observers, PrimerHops,
+    Confidence, Dependence, Guessing, Hairpinning, MappingProbe, Measured, Observation, Observers,
+    PrimerHops,
 };
 use warren_proto::wire::{NatFiltering, NatMapping, Technique};
 
@@ -64,9 +65,13 @@ pub(super) struct Survey {
     /// When it is told that nothing is known, unless something is by then.
     patient_until: Option<Instant>,
     reflexive: Option<SocketAddr>,
+    /// Who sees us there.
+    seen_by: Option<SocketAddr>,
     mapping: Option<NatMapping>,
     dependence: Option<Dependence>,
     primer_hops: PrimerHops,
+    /// As measured thoroughly last.
+    hairpinning: Hairpinning,
     /// Whether anything else than what was found would be a coincidence.
     confidence: Confidence,
     /// Whether the tracker has shown us by two IP addresses: then peers are not asked.
@@ -96,9 +101,11 @@ impl Default for Survey {
             begun: Instant::now(),
             patient_until: None,
             reflexive: None,
+            seen_by: None,
             mapping: None,
             dependence: None,
             primer_hops: PrimerHops::LEAST,
+            hairpinning: Hairpinning::Unknown,
             confidence: Confidence::Low,
             compares_addresses: false,
             observers: Observers::new(),
@@ -143,6 +150,26 @@ impl Survey {
         }
     }
 
+    /// Begins anew where that server is, which is of the other IP family: what was found so far is of another
+    /// NAT.
+    pub(super) fn turn_to(&mut self, now: Instant, server: StunServer, rtt: Duration) {
+        if let Some(probing) = self.probing.take() {
+            probing.abort();
+        }
+        // The one before may hold what that has found.
+        self.filtered = mpsc::channel(1);
+        (self.mapping, self.filtering, self.nat) = (None, None, None);
+        (self.reflexive, self.dependence, self.looked) = (None, None, None);
+        (self.primer_hops, self.confidence) = (PrimerHops::LEAST, Confidence::Low);
+        self.rebounds = Rebounds::default();
+        self.start_within(now, server, rtt);
+    }
+
+    /// Where it asks.
+    pub(super) fn server(&self) -> Option<SocketAddr> {
+        self.server.map(|server| server.main)
+    }
+
     /// Begins anew with the server there is: something has changed.
     pub(super) fn restart(&mut self, now: Instant) {
         if let Some(server) = self.server {
@@ -172,7 +199,7 @@ impl Survey {
     }
 
     /// What an attempt must know of our side to guess ports, if it is known.
-    pub(super) fn guessing(&self, advice: Option<Technique>) -> Option<Guessing> {
+    pub(super) fn guessing(&self, advice: Option<Technique>, has_ipv6: bool) -> Option<Guessing> {
         let Nat {
             mapping, filtering, ..
         } = self.nat?;
@@ -181,6 +208,7 @@ impl Survey {
             dependence: self.dependence,
             filtering,
             primer_hops: self.primer_hops,
+            has_ipv6,
             reflexive: self.reflexive?,
             stun: self.server?.main,
             advice,
@@ -304,7 +332,10 @@ impl Survey {
             return is_full.then(|| self.combine()).flatten();
         };
         let before = self.reflexive.replace(reflexive);
-        let is_other = before.is_some_and(|before| before != reflexive);
+        let server = self.server.map(|server| server.main);
+        // Another tracker may see another port.
+        let is_same_server = std::mem::replace(&mut self.seen_by, server) == server;
+        let is_other = is_same_server && before.is_some_and(|before| before != reflexive);
         if is_other {
             return self.note_rebound(now);
         }
@@ -316,6 +347,7 @@ impl Survey {
                     ?measured.confidence, ?measured.primer_hops, "our nat, measured thoroughly");
                 (self.mapping, self.dependence) = (Some(measured.mapping), measured.dependence);
                 (self.confidence, self.primer_hops) = (measured.confidence, measured.primer_hops);
+                self.hairpinning = measured.hairpinning;
             }
         }
         self.combine()
@@ -375,6 +407,8 @@ impl Survey {
             mapping,
             filtering,
             dependence,
+            hairpinning: self.hairpinning,
+            has_ipv6: false,
         };
         self.nat = Some(nat);
         Some(Finding::Nat(nat))

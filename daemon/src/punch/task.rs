@@ -2,12 +2,13 @@
 //! what the machines say, and does what they find out.
 //!
 //! By concern: [`attempts`] to reach peers, [`guessing`] of ports, [`keepers`] of live connections,
-//! [`relays`]; here the loop, the survey
+//! [`relays`], [`proofs`] of our address of the other IP family; here the loop, the survey
 //! of our own NAT, and what they share.
 
 mod attempts;
 mod guessing;
 mod keepers;
+mod proofs;
 mod relays;
 
 use std::collections::BTreeMap;
@@ -25,15 +26,18 @@ use warren_proto::wire::Candidate;
 
 use super::attempt::Attempt;
 use super::guess::Led;
+use super::host_turn::HostTurn;
 use super::keeper::Keeper;
 use super::owners::{Owner, Owners};
 use super::survey::{Finding, Survey};
 use super::vias::Vias;
+use super::wake::{Wake, uptime};
 use super::watch::Watch;
 use super::{Nat, Order, PathNews, Records, StunServer};
 use crate::node::{NodeEvent, NodeSender};
 use crate::peer::interfaces::host_candidates;
 use crate::portmap::PortHandle;
+use proofs::Proofs;
 use relays::Offered;
 
 /// Results of dialling that may wait; the tasks that dialled then wait too.
@@ -67,6 +71,8 @@ pub(super) struct Puncher {
     vias: Vias,
     allowance: Allowance,
     turnstile: Turnstile,
+    /// Of all daemons on this machine.
+    host_turn: HostTurn,
     flows: Flows<Via>,
     /// Where connections with peers led that are no more, and until when that counts.
     led: Led,
@@ -76,11 +82,13 @@ pub(super) struct Puncher {
     candidates: Vec<Candidate>,
     ports: PortHandle,
     next_interfaces: Instant,
+    wake: Wake,
     /// Peers that are being dialled.
     dialling: BTreeMap<PublicKey, Dialling>,
     /// The same through a tracker: for which attempt, and what dials.
     dialling_relay: BTreeMap<PublicKey, (u64, AbortHandle)>,
     nat: Nat,
+    proofs: Proofs,
     dialled: mpsc::Receiver<Dialled>,
     dials: mpsc::Sender<Dialled>,
     counter: u64,
@@ -112,6 +120,7 @@ impl Puncher {
         records: Arc<Records>,
         candidates: Vec<Candidate>,
         ports: PortHandle,
+        host_turn: HostTurn,
     ) -> Puncher {
         let (dials, dialled) = mpsc::channel(DIALLED);
         Puncher {
@@ -126,6 +135,7 @@ impl Puncher {
             vias: Vias::default(),
             allowance: Allowance::new(),
             turnstile: Turnstile::new(),
+            host_turn,
             flows: Flows::new(),
             led: Led::default(),
             survey: Survey::default(),
@@ -133,9 +143,11 @@ impl Puncher {
             candidates,
             ports,
             next_interfaces: Instant::now() + INTERFACES,
+            wake: Wake::new(uptime()),
             dialling: BTreeMap::new(),
             dialling_relay: BTreeMap::new(),
             nat: Nat::default(),
+            proofs: Proofs::default(),
             dialled,
             dials,
             counter: 0,
@@ -191,6 +203,7 @@ impl Puncher {
                 self.ask_relayed(peer).await;
             }
             Order::Survey(server, rtt) => self.survey(now, server, rtt).await,
+            Order::Prove(tracker, proving) => self.prove(now, tracker, proving).await,
             Order::Carry(tracker, carrier, rtt) => self.carry(tracker, &carrier, rtt).await,
             Order::Offer(offer) => self.take_offer(now, *offer).await,
             Order::Withdraw(relayer) => self.withdraw(&relayer),
@@ -200,7 +213,8 @@ impl Puncher {
     async fn survey(&mut self, now: Instant, server: StunServer, rtt: Duration) {
         // There was no connection to the tracker: the router may have been started anew.
         self.ports.network_changed();
-        self.survey.start_within(now, server, rtt);
+        self.proofs.begin(now, server, rtt);
+        self.survey.start_within(now, self.surveyed_at(server), rtt);
         self.settle_survey().await;
     }
 
@@ -230,6 +244,7 @@ impl Puncher {
                 }
             }
             Some(Owner::Survey) => self.handle_surveyed(now, from, &bytes).await,
+            Some(Owner::Proof(tracker)) => self.handle_proof(now, tracker, from, &bytes).await,
             None if self.survey.recognizes(&bytes) => {
                 self.handle_surveyed(now, from, &bytes).await;
             }
@@ -258,7 +273,9 @@ impl Puncher {
         let turns = self.turnstile.poll_timeout(&self.flows);
         let offers = self.offers.values().map(|it| it.until);
         let all = attempts.chain(keepers).chain(fading).chain(offers);
-        let all = all.chain(survey).chain(turns);
+        let host_turn = self.next_host_turn();
+        let all = all.chain(survey).chain(turns).chain(host_turn);
+        let all = all.chain(self.proofs.poll_timeout());
         all.fold(self.next_interfaces, Instant::min)
     }
 
@@ -273,9 +290,11 @@ impl Puncher {
             self.survey.handle_timeout(now);
             self.settle_survey().await;
         }
+        self.time_proofs(now).await;
         self.fade(now);
         if self.next_interfaces <= now {
             self.next_interfaces = now + INTERFACES;
+            self.look_at_clock(now).await;
             self.look_at_interfaces(now).await;
         }
     }
@@ -313,6 +332,17 @@ impl Puncher {
             }
     }
 
+    async fn look_at_clock(&mut self, now: Instant) {
+        if let Some(slept) = self.wake.look(uptime()) {
+            tracing::info!(
+                slept_s = slept.as_secs(),
+                "this machine or daemon was asleep"
+            );
+            self.tell(PathNews::Woken).await;
+            self.doubt_everything(now).await;
+        }
+    }
+
     async fn look_at_interfaces(&mut self, now: Instant) {
         let candidates = host_candidates(self.endpoint.local_addr());
         if candidates == self.candidates {
@@ -330,6 +360,7 @@ impl Puncher {
         self.ports.network_changed();
         self.survey.restart(now);
         self.settle_survey().await;
+        self.prove_anew(now).await;
         let peers: Vec<PublicKey> = self.keepers.keys().copied().collect();
         for peer in peers {
             if let Some(keeper) = self.keepers.get_mut(&peer) {
@@ -360,8 +391,10 @@ impl Puncher {
     async fn handle_finding(&mut self, finding: Option<Finding>) {
         match finding {
             Some(Finding::Nat(nat)) => {
-                self.nat = nat;
-                self.tell(PathNews::Nat(nat)).await;
+                let has_ipv6 = self.nat.has_ipv6;
+                self.nat = Nat { has_ipv6, ..nat };
+                self.proofs.note_found();
+                self.tell_nat(Instant::now()).await;
             }
             Some(Finding::Rebound) => {
                 tracing::info!("our nat was rebound");
@@ -399,11 +432,13 @@ impl Puncher {
 
     /// Whether nobody at this address has shown that our packets are welcome there. An answer goes
     /// where somebody has asked, a keeper's checks to who has answered before, the questions of the survey
-    /// to the tracker, but not to where that says it has another address.
+    /// to the tracker, but not to where that says it has another address. Of the other IP family that
+    /// counts until it has answered.
     fn is_unasked(&self, to: SocketAddr, bytes: &[u8], owner: Owner) -> bool {
         let id = match owner {
             Owner::Attempt(id) => id,
             Owner::Survey => return self.survey.is_hearsay(to),
+            Owner::Proof(_) => return true,
             Owner::Keeper(_) => return false,
         };
         let peer = self.attempts.get(&id).map(|attempt| attempt.peer);
@@ -412,22 +447,34 @@ impl Puncher {
         !is_known && check::request_transaction_of(bytes).is_some()
     }
 
+    /// By which socket a datagram may leave, if there is one and the budgets allow it.
+    fn grant(&mut self, transmit: &Transmit, owner: Owner, heard: Option<Arrival>) -> Option<Via> {
+        let to = transmit.to;
+        if !self.may_send(transmit, owner) {
+            tracing::debug!(%to, "no more checks to an address that does not answer");
+            return None;
+        }
+        let via = self.via_for(transmit, owner, heard)?;
+        let (now, guess) = (Instant::now(), self.turnstile.technique());
+        let has_room = self.flows.take(now, (via, to), transmit.charge, guess);
+        if !has_room {
+            tracing::debug!(%to, "no more flows through our nat for now");
+        }
+        has_room.then_some(via)
+    }
+
     /// Sends a datagram; an answer leaves from where its request arrived.
     fn send(&mut self, transmit: &Transmit, owner: Owner, heard: Option<Arrival>) {
         let Transmit { to, bytes, ttl, .. } = transmit;
         self.owners.sent(bytes, owner);
-        if !self.may_send(transmit, owner) {
-            tracing::debug!(%to, "no more checks to an address that does not answer");
-            return;
-        }
-        let Some(via) = self.via_for(transmit, owner, heard) else {
+        let Some(via) = self.grant(transmit, owner, heard) else {
+            if let Owner::Attempt(id) = owner
+                && let Some(attempt) = self.attempts.get_mut(&id)
+            {
+                attempt.note_withheld(bytes);
+            }
             return;
         };
-        let (now, guess) = (Instant::now(), self.turnstile.technique());
-        if !self.flows.take(now, (via, *to), transmit.charge, guess) {
-            tracing::debug!(%to, "no more flows through our nat for now");
-            return;
-        }
         let socket = self.endpoint.socket();
         match (ttl, heard) {
             (None, Some((from, local_ip, at))) if (from, at) == (*to, via) => {

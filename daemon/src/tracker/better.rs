@@ -4,6 +4,9 @@
 //! to its tracker by TCP goes on trying UDP: soon at first, since one lost packet may have decided
 //! for TCP, then ever more rarely. Where UDP works for a while and then does not, a change costs more
 //! than it gains: [`Trials`] remembers that from one session to the next.
+//!
+//! Where this machine has come to another network, or was asleep, any session that is new is better: the
+//! one there is may lead nowhere, and the tracker knows by it where we were.
 
 use std::time::Duration;
 
@@ -13,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use warren_proto::swarm::Transport;
 
 use super::backoff::jittered;
-use super::reach::{Reach, Way, better_ways};
+use super::reach::{Reach, Way, better_ways, ways};
 use super::session::{SessionError, Welcomed};
 
 /// First and longest wait between two tries that come to nothing.
@@ -31,6 +34,12 @@ const DISTRUST: u32 = 4;
 /// How long a try that is under way may take once the session is lost. The tracker ends the old
 /// session when it has welcomed the new one, so the welcome is on its way by then.
 const LAST_MOMENT: Duration = Duration::from_secs(3);
+
+/// How often a new session is tried for in another network, how long each try may take, and how far apart
+/// they begin: an address is there before the routes are.
+const RENEWALS: u32 = 5;
+const RENEWAL_TRY: Duration = Duration::from_secs(3);
+const RENEWAL_GAP: Duration = Duration::from_secs(1);
 
 /// When UDP is tried again, over all sessions with one tracker.
 #[derive(Clone, Debug)]
@@ -80,7 +89,11 @@ pub(super) struct Better {
     trials: Trials,
     /// What to look for, and from where, during the present session.
     search: Option<(Reach, Vec<Way>)>,
+    /// The way of the present session, while any that is new is looked for.
+    present: Option<Way>,
     due: Instant,
+    /// How many tries are left to have any session that is new.
+    renewals: u32,
     under_way: JoinSet<Result<Welcomed, SessionError>>,
 }
 
@@ -90,7 +103,9 @@ impl Better {
         Self {
             trials: Trials::new(),
             search: None,
+            present: None,
             due: Instant::now(),
+            renewals: 0,
             under_way: JoinSet::new(),
         }
     }
@@ -99,8 +114,8 @@ impl Better {
     pub(super) fn begin(&mut self, reach: Reach, way: Way) {
         let now = Instant::now();
         self.trials.begin(now, way.transport);
-        self.under_way.abort_all();
         self.under_way = JoinSet::new();
+        (self.renewals, self.present) = (0, None);
         let ways = better_ways(way, reach.address.port);
         self.search = Some((reach, ways)).filter(|(_, ways)| !ways.is_empty());
         if self.search.is_some() {
@@ -117,8 +132,8 @@ impl Better {
         while let Some((reach, ways)) = self.search.clone() {
             if self.under_way.is_empty() {
                 sleep_until(self.due).await;
-                self.under_way
-                    .spawn(async move { super::session::connect(&reach, &ways).await });
+                let patience = (self.renewals > 0).then_some(RENEWAL_TRY);
+                self.under_way.spawn(attempt(reach, ways, patience));
             }
             match self.under_way.join_next().await {
                 Some(Ok(Ok(welcomed))) => return welcomed,
@@ -128,15 +143,36 @@ impl Better {
                 }
                 Some(Err(_)) | None => (),
             }
-            self.due = Instant::now() + self.trials.next(&mut rand::rng());
+            self.plan_next();
         }
         std::future::pending().await
     }
 
-    /// The network is another one: what did not work may do so now.
-    pub(super) fn hurry(&mut self) {
+    /// The network may be another one: looks for a new session by any way, at once. What was under way
+    /// leads from where we were.
+    pub(super) fn renew(&mut self, reach: Reach, present: Way) {
         self.trials = Trials::new();
+        self.trials.begin(Instant::now(), present.transport);
+        self.under_way = JoinSet::new();
+        self.renewals = RENEWALS;
+        let ways = ways(reach.address.port);
+        (self.search, self.present) = (Some((reach, ways)), Some(present));
         self.due = Instant::now();
+    }
+
+    /// A try has come to nothing. When a new session cannot be had, the one there is may be as good.
+    fn plan_next(&mut self) {
+        let now = Instant::now();
+        self.renewals = self.renewals.saturating_sub(1);
+        if self.renewals > 0 {
+            self.due = now + RENEWAL_GAP;
+            return;
+        }
+        if let (Some((reach, ways)), Some(present)) = (&mut self.search, self.present.take()) {
+            *ways = better_ways(present, reach.address.port);
+        }
+        self.search.take_if(|(_, ways)| ways.is_empty());
+        self.due = now + self.trials.next(&mut rand::rng());
     }
 
     /// What comes of the try that is under way when the session is lost: it may have been lost
@@ -147,10 +183,25 @@ impl Better {
     }
 }
 
+async fn attempt(
+    reach: Reach,
+    ways: Vec<Way>,
+    patience: Option<Duration>,
+) -> Result<Welcomed, SessionError> {
+    let connecting = super::session::connect(&reach, &ways);
+    match patience {
+        Some(patience) => timeout(patience, connecting)
+            .await
+            .unwrap_or(Err(SessionError::Silent)),
+        None => connecting.await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
+    use warren_net::{Endpoint, Identity, Profile};
 
     use super::*;
 
@@ -205,6 +256,33 @@ mod tests {
             bench.pass(STEADY / 2);
             bench.begin(Transport::Udp);
             bench.pass(STEADY / 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn when_no_new_session_is_to_be_had_only_what_is_better_is_looked_for_again() {
+        let udp: Vec<Way> = ways(59000).into_iter().take(2).collect();
+        for (transport, expected) in [(Transport::Udp, None), (Transport::Tcp, Some(udp))] {
+            let mut better = Better::new();
+            let port = 59000;
+            better.renew(reach(), Way { transport, port });
+            let sought = |better: &Better| better.search.clone().map(|(_, ways)| ways);
+            for _ in 0..RENEWALS {
+                assert_eq!(sought(&better), Some(ways(port)));
+                better.plan_next();
+            }
+            assert_eq!(sought(&better), expected);
+        }
+    }
+
+    fn reach() -> Reach {
+        let any = ([127, 0, 0, 1], 0).into();
+        let identity = Identity::generate().unwrap();
+        Reach {
+            endpoint: Endpoint::bind(any, &identity, &[], Profile::Daemon).unwrap(),
+            address: "127.0.0.1:59000".parse().unwrap(),
+            pin: None,
+            rtt: None,
         }
     }
 

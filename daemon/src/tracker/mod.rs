@@ -24,10 +24,11 @@ use tokio_util::sync::CancellationToken;
 use warren_net::{Endpoint, Tunnel};
 use warren_proto::content::HostPort;
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
+use warren_proto::nat::Proven;
 use warren_proto::wire::{Candidate, FromTracker, MemberState, Paths, ToTracker};
 
 use crate::node::{NodeEvent, NodeSender};
-use crate::punch::{Nat, StunServer};
+use crate::punch::{Nat, Proving, StunServer};
 use crate::store::known::KnownTrackers;
 
 pub(crate) use line::Line;
@@ -42,6 +43,9 @@ const WORDS: usize = 256;
 
 /// Probes that may wait to be asked for; there is one port.
 const ECHOES: usize = 1;
+
+/// Proofs of our other address that may wait: the next one is as good.
+const PROOFS: usize = 1;
 
 /// Tells the trackers of one daemon apart; 0 is its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +62,8 @@ pub(crate) enum TrackerEvent {
         public: Option<HostPort>,
         /// Where it answers STUN.
         stun: StunServer,
+        /// Where and how to show it our address of the other IP family, if it can be shown.
+        proving: Option<Proving>,
         /// How it is reached.
         way: Way,
         /// How far it is.
@@ -110,7 +116,9 @@ pub(crate) struct TrackerHandle {
     introductions: mpsc::Sender<(SwarmId, PublicKey)>,
     words: mpsc::Sender<ToTracker>,
     echoes: mpsc::Sender<Echo>,
+    proofs: mpsc::Sender<Proven>,
     hurry: Arc<Notify>,
+    renewal: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -149,9 +157,21 @@ impl TrackerHandle {
         self.hurry.notify_one();
     }
 
+    /// Has a new session take the place of the one there is: this machine may be elsewhere than it was,
+    /// or have been asleep. One that is being made is begun anew.
+    pub(crate) fn renew(&self) {
+        self.renewal.notify_one();
+    }
+
     /// What the two of a rendezvous have to say about it to this tracker.
     pub(crate) fn line(&self, own: TrackerId, id: [u8; 10]) -> Line {
         Line::new(own, id, self.words.clone())
+    }
+
+    /// Shows that we receive at an address by which we are not connected.
+    pub(crate) fn prove(&self, proven: Proven) {
+        // There is another one soon.
+        let _ = self.proofs.try_send(proven);
     }
 
     /// Asks for a probe to a port of our outside address, once there is a connection.
@@ -174,7 +194,9 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
     let (introductions, asked) = mpsc::channel(INTRODUCTIONS);
     let (words, spoken) = mpsc::channel(WORDS);
     let (echoes, wanted_echoes) = mpsc::channel(ECHOES);
-    let (hurry, stop) = (Arc::<Notify>::default(), CancellationToken::new());
+    let (proofs, shown) = mpsc::channel(PROOFS);
+    let (hurry, renewal) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+    let stop = CancellationToken::new();
     let session = session::Session {
         endpoint,
         config,
@@ -189,7 +211,9 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
         answer_due: None,
         silences: 0,
         hurry: Arc::clone(&hurry),
+        renewal: Arc::clone(&renewal),
         echoes: wanted_echoes,
+        proofs: shown,
     };
     let stopped = stop.clone();
     tokio::spawn(async move {
@@ -204,7 +228,9 @@ pub(crate) fn start(endpoint: Endpoint, config: TrackerConfig, node: NodeSender)
         introductions,
         words,
         echoes,
+        proofs,
         hurry,
+        renewal,
         stop,
     }
 }

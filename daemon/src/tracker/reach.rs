@@ -86,7 +86,8 @@ pub(super) fn better_ways(way: Way, port: u16) -> Vec<Way> {
 }
 
 impl Reach {
-    /// Tries these ways in this order.
+    /// Tries these ways in this order. Returns also an address of the other IP family, if the tracker's name
+    /// has one.
     ///
     /// # Errors
     ///
@@ -95,14 +96,19 @@ impl Reach {
     /// # Cancel safety
     ///
     /// May be dropped; all attempts end.
-    pub(super) async fn connect(&self, ways: &[Way]) -> Result<(Way, Link), ReachError> {
+    pub(super) async fn connect(
+        &self,
+        ways: &[Way],
+    ) -> Result<(Way, Link, Option<SocketAddr>), ReachError> {
         let addrs = resolve(&self.address).await?;
         let try_way = |way: Way| {
             let (reach, addrs) = (self.clone(), addrs.clone());
             async move { reach.connect_by(way, &addrs).await }
         };
         let found = first_of(ways, self.address.port, self.way_delay(), try_way).await;
-        Ok(found?)
+        let (way, link) = found?;
+        let other = of_other_family(&addrs, link.remote_address());
+        Ok((way, link, other))
     }
 
     fn way_delay(&self) -> Duration {
@@ -192,6 +198,13 @@ fn no_address() -> ConnectError {
         addr: SocketAddr::from(([0, 0, 0, 0], 0)),
         source: "there is no address to try".into(),
     }
+}
+
+/// The first of another IP family than `reached`.
+fn of_other_family(addrs: &[SocketAddr], reached: SocketAddr) -> Option<SocketAddr> {
+    let is_ipv4 = |at: SocketAddr| at.ip().to_canonical().is_ipv4();
+    let mut addrs = addrs.iter().copied();
+    addrs.find(|addr| is_ipv4(*addr) != is_ipv4(reached))
 }
 
 async fn resolve(address: &HostPort) -> Result<Vec<SocketAddr>, ReachError> {

@@ -14,11 +14,10 @@ use warren_net::{ConnectError, Endpoint, Link, LinkError, LinkReader, LinkWriter
 use warren_proto::content::HostPort;
 use warren_proto::id::{PublicKey, SwarmId, TrackerPin};
 use warren_proto::limits;
+use warren_proto::nat::Proven;
 use warren_proto::swarm::Transport;
 use warren_proto::wire::tracker::VERSION;
-use warren_proto::wire::{
-    Bounded, Candidate, CandidateKind, FromTracker, Hello, MemberState, ToTracker,
-};
+use warren_proto::wire::{Bounded, FromTracker, Hello, MemberState, SessionName, ToTracker};
 
 use super::backoff::{Backoff, jittered};
 use super::better::Better;
@@ -26,7 +25,7 @@ use super::reach::{self, Reach, ReachError, Way};
 use super::said::Said;
 use super::{Echo, Situation, TrackerConfig, TrackerEvent};
 use crate::node::NodeSender;
-use crate::punch::StunServer;
+use crate::punch::{Proving, StunServer};
 
 /// First and longest wait between tries to reach a tracker.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -71,6 +70,8 @@ pub(super) struct Session {
     /// About rendezvous.
     pub(super) words: mpsc::Receiver<ToTracker>,
     pub(super) echoes: mpsc::Receiver<Echo>,
+    /// Of our address of the other IP family.
+    pub(super) proofs: mpsc::Receiver<Proven>,
     pub(super) said: Said,
     /// The way by which it was reached last.
     pub(super) worked: Option<Way>,
@@ -82,6 +83,8 @@ pub(super) struct Session {
     pub(super) silences: u32,
     /// Somebody waits for it.
     pub(super) hurry: Arc<Notify>,
+    /// We may be elsewhere.
+    pub(super) renewal: Arc<Notify>,
 }
 
 /// Why there is no session now.
@@ -112,6 +115,8 @@ pub(super) struct Welcomed {
     public: Option<HostPort>,
     stun_port: Option<u16>,
     alternate: Option<SocketAddr>,
+    other_family: Option<SocketAddr>,
+    name: SessionName,
     announce_interval: Duration,
     retry_after: Duration,
 }
@@ -124,7 +129,15 @@ impl Session {
         let mut hasty_until = Instant::now();
         loop {
             let tried = Instant::now();
-            let (error, wait) = match self.connect(tried < hasty_until).await {
+            let connected = tokio::select! {
+                connected = self.connect(tried < hasty_until) => connected,
+                // From where we were, it may never be.
+                () = self.renewal.notified() => {
+                    hasty_until = Instant::now() + HASTE;
+                    continue;
+                }
+            };
+            let (error, wait) = match connected {
                 Ok(welcomed) => {
                     backoff.reset();
                     let Some((error, advised)) = self.stay(welcomed, &mut better).await else {
@@ -140,6 +153,7 @@ impl Session {
             self.lost(&error).await;
             tokio::select! {
                 () = sleep(wait) => (),
+                () = self.renewal.notified() => hasty_until = Instant::now() + HASTE,
                 // Soon enough, if we hurry already.
                 () = self.hurry.notified(), if Instant::now() >= hasty_until => {
                     hasty_until = Instant::now() + HASTE;
@@ -252,11 +266,28 @@ impl Session {
             pin,
             public: welcomed.public.clone(),
             stun,
+            proving: self.proving(welcomed),
             way,
             rtt: link.rtt(),
             tunnel: link.take_tunnel(),
         })
         .await;
+    }
+
+    /// Where to show our address of the other IP family: at the port that we have got through to, if that
+    /// is not the one that was named.
+    fn proving(&self, welcomed: &Welcomed) -> Option<Proving> {
+        let mut server = welcomed.other_family?;
+        let Way { transport, port } = welcomed.way;
+        if transport == Transport::Udp && server.port() == self.config.address.port {
+            server.set_port(port);
+        }
+        let is_ipv4 = |at: SocketAddr| at.ip().to_canonical().is_ipv4();
+        let is_other = is_ipv4(server) != is_ipv4(welcomed.link.remote_address());
+        is_other.then_some(Proving {
+            server,
+            session: welcomed.name,
+        })
     }
 
     /// From now on only this key will do.
@@ -283,25 +314,33 @@ impl Session {
         welcomed: &mut Welcomed,
         better: &mut Better,
     ) -> Result<Welcomed, SessionError> {
+        let reach = self.reach();
         let Session {
             said,
             wanted,
             introductions,
             words,
             echoes,
+            proofs,
             situation,
             config,
             node,
             answer_due,
             silences,
+            renewal,
             ..
         } = self;
         said.forget();
         *answer_due = None;
         let introduction_timeout = introduction_timeout(&welcomed.link, *silences);
-        let Welcomed { reader, writer, .. } = welcomed;
-        let mut hosts = hosts(&situation.borrow_and_update());
-        let message = situation_message(&situation.borrow());
+        let mut announce_timeout = ANSWER_TIMEOUT;
+        let Welcomed {
+            way,
+            reader,
+            writer,
+            ..
+        } = welcomed;
+        let message = situation_message(&situation.borrow_and_update());
         writer.send(&message).await?;
         said.plan(&wanted.borrow_and_update());
         let period = welcomed.announce_interval;
@@ -326,11 +365,14 @@ impl Session {
                 next = better.found() => return Ok(next),
                 Ok(()) = situation.changed() => {
                     let message = situation_message(&situation.borrow_and_update());
-                    let before = std::mem::replace(&mut hosts, self::hosts(&situation.borrow()));
-                    if before != hosts {
-                        better.hurry();
-                    }
                     writer.send(&message).await?;
+                }
+                () = renewal.notified() => {
+                    better.renew(reach.clone(), *way);
+                    // The answer shows that this session is of use until there is another.
+                    said.forget();
+                    said.plan(&wanted.borrow_and_update());
+                    announce_timeout = introduction_timeout;
                 }
                 // Who is in no swarm yet is introduced to nobody.
                 Some((swarm, peer)) = introductions.recv(), if !said.has_more() => {
@@ -341,6 +383,7 @@ impl Session {
                 Some((port, token)) = echoes.recv() => {
                     writer.send(&ToTracker::Echo { port, token }).await?;
                 }
+                Some(proven) = proofs.recv() => writer.send(&prove(proven)).await?,
                 _ = renew.tick() => {
                     said.forget();
                     said.plan(&wanted.borrow_and_update());
@@ -350,10 +393,14 @@ impl Session {
                     return Err(SessionError::Silent);
                 }
                 () = sleep_until(next_batch), if said.has_more() => {
+                    // Who is introduced for it is to be told of that address too.
+                    if let Ok(proven) = proofs.try_recv() {
+                        writer.send(&prove(proven)).await?;
+                    }
                     for message in said.next_batch() {
                         writer.send(&message).await?;
                         if matches!(message, ToTracker::Announce { .. }) {
-                            await_answer(answer_due, ANSWER_TIMEOUT);
+                            await_answer(answer_due, announce_timeout);
                         }
                     }
                     next_batch = Instant::now() + ANNOUNCE_PAUSE;
@@ -381,11 +428,8 @@ fn introduction_timeout(link: &Link, silences: u32) -> Duration {
     }
 }
 
-/// The addresses of this machine: with others it is in another network.
-fn hosts(situation: &Situation) -> Vec<Candidate> {
-    let candidates = situation.candidates.iter();
-    let hosts = candidates.filter(|candidate| candidate.kind == CandidateKind::Host);
-    hosts.copied().collect()
+fn prove(Proven { address, token }: Proven) -> ToTracker {
+    ToTracker::Prove { address, token }
 }
 
 fn situation_message(situation: &Situation) -> ToTracker {
@@ -399,9 +443,11 @@ fn situation_message(situation: &Situation) -> ToTracker {
 
 /// Tries these ways to a tracker in this order, until one has it welcome us.
 pub(super) async fn connect(reach: &Reach, ways: &[Way]) -> Result<Welcomed, SessionError> {
-    let (way, link) = reach.connect(ways).await?;
+    let (way, link, other) = reach.connect(ways).await?;
     let greeted = timeout(WELCOME_TIMEOUT, greet(way, link)).await;
-    greeted.map_err(|_| SessionError::NoWelcome)?
+    let mut welcomed = greeted.map_err(|_| SessionError::NoWelcome)??;
+    welcomed.other_family = welcomed.other_family.or(other);
+    Ok(welcomed)
 }
 
 async fn greet(way: Way, link: Link) -> Result<Welcomed, SessionError> {
@@ -420,6 +466,8 @@ async fn greet(way: Way, link: Link) -> Result<Welcomed, SessionError> {
         public,
         stun_port,
         alternate,
+        other_family,
+        session: name,
         announce_interval_s,
         retry_after_s,
         ..
@@ -435,6 +483,8 @@ async fn greet(way: Way, link: Link) -> Result<Welcomed, SessionError> {
         public: public.and_then(|public| public.parse().ok()),
         stun_port,
         alternate,
+        other_family,
+        name,
         // Whatever a tracker says, it gets no more than one round of announces in 5 s.
         announce_interval: Duration::from_secs(u64::from(announce_interval_s.clamp(5, 3600))),
         retry_after: Duration::from_secs(u64::from(retry_after_s)),
@@ -455,3 +505,6 @@ fn chain(error: &dyn Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -364,6 +364,8 @@ async fn greet_with(
             public: None,
             stun_port,
             alternate,
+            other_family: None,
+            session: [0; 16],
             announce_interval_s: 60,
             retry_after_s: 1,
         },

@@ -25,7 +25,8 @@
 //! Generic over what names a socket, which must never name another: the machines' numbers do not.
 //!
 //! Not here: whose turn it is to guess ([`super::Turnstile`]), what an address that does not answer may
-//! get ([`super::Allowance`]).
+//! get ([`super::Allowance`]). What other programs on this machine guess is counted when they tell
+//! ([`Flows::note_elsewhere`]); what other machines behind the same NAT do is not.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -57,6 +58,17 @@ const IDLE: Duration = Duration::from_secs(20);
 /// Most flows remembered. What is more counts each time that it is used.
 const REMEMBERED: usize = 8_192;
 
+/// A guess of another program on this machine, which goes through the same NAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// When its last flow was made, at the latest.
+    pub ended: Instant,
+    /// How many it made, at most.
+    pub flows: usize,
+    /// By what it guessed.
+    pub technique: Technique,
+}
+
 /// All flows of one machine.
 #[derive(Debug)]
 pub struct Flows<S> {
@@ -66,6 +78,8 @@ pub struct Flows<S> {
     made: VecDeque<(Instant, bool)>,
     /// How many of those for a spray.
     sprayed: usize,
+    /// What others make, as they tell.
+    elsewhere: Vec<Elsewhere>,
 }
 
 impl<S> Default for Flows<S> {
@@ -74,6 +88,7 @@ impl<S> Default for Flows<S> {
             used: BTreeMap::new(),
             made: VecDeque::new(),
             sprayed: 0,
+            elsewhere: Vec::new(),
         }
     }
 }
@@ -115,8 +130,8 @@ impl<S: Ord + Copy> Flows<S> {
     pub fn room(&mut self, now: Instant, charge: Charge, guess: Option<Technique>) -> usize {
         self.forget(now);
         let kept = kept_back(charge);
-        let of_all = (SPRAY_FLOWS - kept).saturating_sub(self.made.len());
-        let others = self.made.len() - self.sprayed;
+        let [sprayed, others] = self.made_by_all();
+        let of_all = (SPRAY_FLOWS - kept).saturating_sub(sprayed + others);
         match is_spray(charge, guess) {
             true => of_all,
             false => (FLOWS - kept).saturating_sub(others).min(of_all),
@@ -125,7 +140,25 @@ impl<S: Ord + Copy> Flows<S> {
 
     /// When there will be room for one more than now.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.made.front().map(|(at, _)| *at + WINDOW)
+        let own = self.made.front().map(|(at, _)| *at);
+        let elsewhere = self.elsewhere.iter().map(|it| it.ended);
+        own.into_iter().chain(elsewhere).min().map(|at| at + WINDOW)
+    }
+
+    /// From now on these are all guesses of others that count.
+    pub fn note_elsewhere(&mut self, guesses: Vec<Elsewhere>) {
+        self.elsewhere = guesses;
+    }
+
+    /// Flows of sprays, and all others, that count now.
+    fn made_by_all(&self) -> [usize; 2] {
+        let own = [self.sprayed, self.made.len() - self.sprayed];
+        self.elsewhere
+            .iter()
+            .fold(own, |[sprayed, others], it| match it.technique {
+                Technique::BlockSpray => [sprayed + it.flows, others],
+                _ => [sprayed, others + it.flows],
+            })
     }
 
     fn remember(&mut self, now: Instant, flow: (S, SocketAddr)) {
@@ -145,6 +178,7 @@ impl<S: Ord + Copy> Flows<S> {
             self.sprayed -= usize::from(*is_spray);
             self.made.pop_front();
         }
+        self.elsewhere.retain(|it| it.ended + WINDOW > now);
     }
 }
 
@@ -208,6 +242,29 @@ mod tests {
         bench.take_all(Charge::Free, None);
         assert!(!bench.take(8, 8, Charge::Free, None));
         assert!(bench.take(7, 7, Charge::Guess, BIRTHDAY));
+    }
+
+    #[test]
+    fn guesses_of_other_programs_take_room_for_half_a_minute() {
+        let mut bench = Bench::new();
+        let guess = |ended, technique, flows| Elsewhere {
+            ended,
+            flows,
+            technique,
+        };
+        let birthday = guess(bench.now, Technique::Birthday, 880);
+        let spray = guess(bench.now, Technique::BlockSpray, 900);
+        bench.flows.note_elsewhere(vec![birthday, spray]);
+        assert_eq!(bench.flows.poll_timeout(), Some(bench.now + WINDOW));
+        assert_eq!(bench.take_all(Charge::Guess, BIRTHDAY), 1_200 - 880);
+        assert_eq!(bench.take_all(Charge::Guess, SPRAY), 2_200 - 1_200 - 900);
+        assert_eq!(bench.take_all(Charge::Free, None), 70);
+        bench.now += WINDOW;
+        assert_eq!(bench.take_all(Charge::Guess, BIRTHDAY), 1_200);
+        // However much they say.
+        let boast = guess(bench.now, Technique::Birthday, usize::MAX / 2);
+        bench.flows.note_elsewhere(vec![boast]);
+        assert_eq!(bench.take_all(Charge::Free, None), 0);
     }
 
     #[test]

@@ -50,6 +50,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 
 use super::probe::Dependence;
+use super::punch::NoPath;
 use super::stun::{Message, Transaction};
 use super::{MAIN, PrimerHops, Transmit, usable};
 use crate::wire::{CandidateKind, NatFiltering, NatMapping, Rendezvous, Technique};
@@ -58,6 +59,7 @@ use plan::{Class, Role, role};
 use sampling::Sampling;
 use shots::Shot;
 
+pub(super) use plan::is_hopeless;
 pub use plan::possible;
 
 /// How long everything may take, from the start of the attempt.
@@ -96,6 +98,9 @@ pub struct Guessing {
     pub reflexive: SocketAddr,
     /// A STUN port of the tracker, of the same family.
     pub stun: SocketAddr,
+    /// Whether the tracker sees us by IPv6 too. Where it sees the peer by IPv6 as well, no port need be
+    /// guessed to meet there.
+    pub has_ipv6: bool,
     /// What the tracker advises first.
     pub advice: Option<Technique>,
 }
@@ -199,6 +204,8 @@ pub(super) struct Guess {
     shots: VecDeque<Shot>,
     last_shot: Instant,
     has_acted: bool,
+    /// What ended it first.
+    ended_by: Option<NoPath>,
     moves: VecDeque<Move>,
     requests: VecDeque<Request>,
 }
@@ -225,7 +232,7 @@ impl Guess {
             theirs: peer,
             role,
             stage: Stage::Waiting {
-                until: start + grace(role, rendezvous, settings.filtering),
+                until: start + grace(role, rendezvous, &settings),
             },
             settings,
             rng,
@@ -240,6 +247,7 @@ impl Guess {
             shots: VecDeque::new(),
             last_shot: start,
             has_acted: false,
+            ended_by: None,
             moves: VecDeque::new(),
             requests: VecDeque::new(),
         })
@@ -262,6 +270,18 @@ impl Guess {
 
     pub(super) fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Over)
+    }
+
+    /// What has ended it, or would by now, where no path was found.
+    pub(super) fn no_path(&self) -> NoPath {
+        self.ended_by.unwrap_or(match self.stage {
+            Stage::Queued => NoPath::NoTurn,
+            Stage::Sampling(_) => NoPath::NoSample,
+            Stage::Ready { .. } => NoPath::NoTrickle,
+            Stage::Waiting { .. } | Stage::Firing | Stage::Resting { .. } | Stage::Over => {
+                NoPath::NoAnswer
+            }
+        })
     }
 
     /// The further sockets that were named so far.
@@ -326,7 +346,7 @@ impl Guess {
     pub(super) fn deny_turn(&mut self) {
         if self.turn == TurnState::Asked {
             self.turn = TurnState::None;
-            self.stop();
+            self.end(NoPath::TurnRefused);
         }
     }
 
@@ -338,7 +358,19 @@ impl Guess {
         }
     }
 
-    /// Ends it.
+    /// There is a later one.
+    pub(super) fn supersede(&mut self) {
+        self.end(NoPath::Superseded);
+    }
+
+    fn end(&mut self, by: NoPath) {
+        if !self.is_over() {
+            self.ended_by = Some(by);
+            self.stop();
+        }
+    }
+
+    /// It is not needed any more.
     pub(super) fn stop(&mut self) {
         if self.turn != TurnState::None {
             self.requests.push_back(Request::TurnOver);
@@ -380,7 +412,7 @@ impl Guess {
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if !self.is_over() && self.ends <= now {
-            return self.stop();
+            return self.end(self.no_path());
         }
         self.shoot(now);
         match &mut self.stage {
@@ -392,7 +424,7 @@ impl Guess {
                     self.handle_samples(now);
                 }
             }
-            Stage::Ready { until } if *until <= now => self.stop(),
+            Stage::Ready { until } if *until <= now => self.end(NoPath::NoTrickle),
             Stage::Firing if self.shots.is_empty() => self.handle_fired(now),
             Stage::Resting { until } if *until <= now => self.handle_rested(now),
             _ => (),

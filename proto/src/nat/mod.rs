@@ -9,6 +9,8 @@
 //! what `poll_transmit` yields, call `handle_timeout` at `poll_timeout`. The same seed and the same
 //! input give the same output.
 //!
+//! [`AddressProof`] shows a tracker our address of the other IP family.
+//!
 //! [`echo`] is what a tracker sends to show that a port of our router is open.
 //!
 //! [`Allowance`] bounds what all attempts together send to an address that does not answer,
@@ -28,6 +30,7 @@
 //! Not here: which addresses a peer is told of (`swarm::consent`), the socket (`warren-net`),
 //! QUIC on the proven path (`warren-daemon`).
 
+mod address_proof;
 mod allowance;
 pub mod check;
 pub mod echo;
@@ -49,9 +52,10 @@ mod sim;
 
 use std::net::{IpAddr, SocketAddr};
 
+pub use address_proof::{ADDRESS_TOKEN, AddressProof, Proven, SESSION};
 pub use allowance::Allowance;
 pub use filtering::FilteringProbe;
-pub use flows::Flows;
+pub use flows::{Elsewhere, Flows};
 pub use guess::{Guessing, Turn, possible};
 pub use keeper::{KeeperEvent, PathKeeper};
 pub use primer::PrimerHops;
@@ -59,7 +63,7 @@ pub use probe::{
     Confidence, Dependence, Hairpinning, MappingProbe, Measured, Observation, Observers, Sample,
     Verdict, classify,
 };
-pub use punch::{Path, PunchAttempt, PunchEvent};
+pub use punch::{NoPath, Path, PunchAttempt, PunchEvent};
 pub use stun::Transaction;
 pub use turnstile::{TurnEnd, Turnstile, Wait};
 

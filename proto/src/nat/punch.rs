@@ -42,7 +42,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::check::{self, Check, Credentials, username_of};
-use super::guess::{Guess, Guessing, Move, Request};
+use super::guess::{self, Guess, Guessing, Move, Request};
 use super::schedule::{Due, PROBES_PER_ADDRESS};
 use super::stun::{Message, Transaction};
 use super::{Charge, MAIN, Transmit, usable, usable_server};
@@ -50,7 +50,7 @@ use crate::limits::CANDIDATES;
 use crate::proof::Side;
 use crate::wire::{NatMapping, Rendezvous, Technique};
 use choice::Choice;
-pub use event::{Path, PunchEvent};
+pub use event::{NoPath, Path, PunchEvent};
 use remotes::{Remote, start, told};
 
 /// How long to look for a path before saying there is none.
@@ -95,6 +95,8 @@ pub struct PunchAttempt {
     deadline: Option<Instant>,
     start: Instant,
     guess: Option<Guess>,
+    /// Ports would have to be guessed, and cannot be.
+    is_hopeless: bool,
     /// What found the path, or what was tried last.
     technique: Technique,
     /// Further sockets up to this number were spoken of in [`PunchEvent::Close`], or kept.
@@ -114,7 +116,7 @@ impl PunchAttempt {
             credentials: Credentials::of(rendezvous),
             side,
             rng: StdRng::from_seed(seed),
-            remotes: told(rendezvous, start),
+            remotes: told(now, rendezvous, start),
             learnt: 0,
             in_flight: BTreeMap::new(),
             answered: BTreeSet::new(),
@@ -124,6 +126,7 @@ impl PunchAttempt {
             deadline: Some(start + GIVE_UP),
             start,
             guess: None,
+            is_hopeless: false,
             technique: Technique::Checks,
             closed: MAIN,
             transmits: VecDeque::new(),
@@ -134,6 +137,8 @@ impl PunchAttempt {
     /// Guesses ports too, where that is needed. To be called at once after [`PunchAttempt::new`].
     pub fn guessing(mut self, rendezvous: &Rendezvous, own: Guessing) -> PunchAttempt {
         let rng = StdRng::from_seed(self.rng.random());
+        let peer = (rendezvous.mapping, rendezvous.filtering);
+        self.is_hopeless = guess::is_hopeless(&own, peer);
         self.guess = Guess::new(self.start, rendezvous, own, rng);
         self
     }
@@ -156,6 +161,16 @@ impl PunchAttempt {
     /// What found the path, or what was tried last: [`crate::wire::ToTracker::Outcome`].
     pub fn technique(&self) -> Technique {
         self.technique
+    }
+
+    /// Why no path was proven, as far as that is known by now; of no meaning where one was.
+    pub fn no_path(&self) -> NoPath {
+        match &self.guess {
+            _ if self.remotes.is_empty() => NoPath::NoCandidates,
+            Some(guess) => guess.no_path(),
+            None if self.is_hopeless => NoPath::Unguessable,
+            None => NoPath::NoAnswer,
+        }
     }
 
     /// Whether the datagram claims to belong here: a request with our USERNAME, or an answer to a
@@ -244,7 +259,7 @@ impl PunchAttempt {
     /// Guesses no more: there is a later rendezvous with the same peer, which knows better where we are.
     pub fn stop_guessing(&mut self, now: Instant) {
         if let Some(guess) = &mut self.guess {
-            guess.stop();
+            guess.supersede();
             self.send_due(now);
         }
     }

@@ -154,6 +154,23 @@ impl Turnstile {
         Some(attempt)
     }
 
+    /// Whether somebody waits, and nobody guesses.
+    pub fn is_free_for_one(&mut self, now: Instant) -> bool {
+        self.forget(now);
+        self.current.is_none() && !self.waiting.is_empty()
+    }
+
+    /// Whether somebody waits.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Who guesses now and what, and how many packets of that were sent.
+    pub fn current(&self) -> Option<(u64, Turn, usize)> {
+        let current = self.current.as_ref()?;
+        Some((current.attempt, current.turn, current.sent))
+    }
+
     /// By what is guessed now.
     pub fn technique(&self) -> Option<Technique> {
         self.current.as_ref().map(|current| current.turn.technique)
@@ -255,7 +272,14 @@ mod tests {
         assert_eq!(bench.ask(2, VICTIM, 10), Ok(()));
         assert_eq!((bench.poll(), bench.poll()), (Some(1), None));
         assert!(bench.take(1, OTHER) && !bench.take(2, VICTIM));
+        let current = bench.turnstile.current();
+        assert_eq!(
+            current.map(|(attempt, _, sent)| (attempt, sent)),
+            Some((1, 1))
+        );
+        assert!(!bench.turnstile.is_free_for_one(bench.now));
         bench.leave(1, TurnEnd::Answered);
+        assert!(bench.turnstile.is_free_for_one(bench.now));
         assert_eq!(bench.poll(), Some(2));
         assert!(bench.take(2, VICTIM) && !bench.take(1, OTHER));
     }

@@ -6,11 +6,12 @@
 //! | address | goes to |
 //! | --- | --- |
 //! | observed over TCP | nobody: it is no UDP port |
+//! | proven, of the other IP family | as one observed over UDP |
 //! | observed, public | everybody |
 //! | observed, private (the tracker stands in that network) | who is observed at a private address or on the tracker's own machine |
 //! | observed, loopback | who is observed there too, both having reached the tracker over loopback |
-//! | declared, another port of the observed public or private IP | whom the observed IP may go to |
-//! | declared, private, an own interface | who is observed at the same IP, so most likely behind the same NAT |
+//! | declared, another port of an observed or proven public or private IP | whom that IP may go to |
+//! | declared, private, an own interface | who is observed or proven at the same IP, so most likely behind the same NAT |
 //! | declared, private, a port of the router that is itself behind a carrier's NAT | the same: a customer of that carrier |
 //! | any of one that is reached through a tracker alone, or told to it | nobody |
 //! | link-local, multicast, broadcast, unspecified, reserved; any port below 1024 | nobody |
@@ -40,6 +41,9 @@ pub struct Situation {
     pub observed: SocketAddr,
     /// What they are. The IP of a TCP connection is its peer's as well, but its port is no UDP port.
     pub transport: Transport,
+    /// Where else it has shown that it receives, by UDP from that same socket: an address of the other
+    /// IP family. `AddressTokens` tell; [`can_be_proven`] which ones count.
+    pub proven: Option<SocketAddr>,
     /// Whether it reached the tracker at a loopback address.
     pub tracker_is_loopback: bool,
     /// What it says about itself.
@@ -54,40 +58,77 @@ pub struct Situation {
     pub rtt: Duration,
 }
 
-/// The addresses of `of` that `receiver` may be told, the observed one first, each once, at most
+impl Situation {
+    /// The UDP addresses at which the tracker knows that it receives, that of IPv4 first: it is NATs of
+    /// IPv4 that need what is said of mapping and filtering. In canonical form.
+    pub fn seen_at(&self) -> impl Iterator<Item = SocketAddr> + use<> {
+        let observed = Some(self.observed).filter(|_| self.transport == Transport::Udp);
+        let both = [observed, self.proven].map(|it| it.map(canonical));
+        let of = |is_ipv4| move |it: &SocketAddr| it.is_ipv4() == is_ipv4;
+        let [v4, v6] = [true, false].map(|is_ipv4| both.into_iter().flatten().filter(of(is_ipv4)));
+        v4.chain(v6)
+    }
+
+    /// The IP addresses at which the tracker knows that it is, by whatever transport.
+    fn ips(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let addresses = [Some(self.observed), self.proven];
+        addresses.into_iter().flatten().map(ip)
+    }
+}
+
+/// The addresses of `of` that `receiver` may be told, those first at which it was seen, each once, at most
 /// [`CANDIDATES`]; none where one of the two wants to be reached through a tracker alone.
 /// IPv4-mapped IPv6 addresses come out as IPv4 (RFC 4291 §2.5.5.2).
 pub fn candidates_for(receiver: &Situation, of: &Situation) -> Vec<Candidate> {
     if !receiver.paths.may_be_direct(of.paths) {
         return Vec::new();
     }
-    let observed = Candidate {
+    let seen = of
+        .seen_at()
+        .filter(|address| may_tell_seen(receiver, of, address.ip()));
+    let seen = seen.map(|address| Candidate {
         kind: CandidateKind::ServerReflexive,
-        address: of.observed,
-    };
+        address,
+    });
     let declared = of
         .candidates
         .iter()
         .filter(|candidate| may_tell_declared(receiver, of, candidate));
-    let is_candidate = of.transport == Transport::Udp && may_tell_observed(receiver, of);
-    let told = is_candidate
-        .then_some(&observed)
-        .into_iter()
-        .chain(declared);
     let mut candidates: Vec<Candidate> = Vec::new();
-    for Candidate { kind, address } in told {
-        let address = canonical(*address);
+    for Candidate { kind, address } in seen.chain(declared.copied()) {
+        let address = canonical(address);
         let known = candidates
             .iter()
             .any(|candidate| candidate.address == address);
         if !known && address.port() >= LOWEST_PORT && candidates.len() < CANDIDATES {
-            candidates.push(Candidate {
-                kind: *kind,
-                address,
-            });
+            candidates.push(Candidate { kind, address });
         }
     }
     candidates
+}
+
+/// Whether a daemon whose connection comes from `observed` can prove to be at `address` as well: that is
+/// of the other IP family, and of a kind that somebody may be told. Loopback is so only where the
+/// connection is over that.
+pub fn can_be_proven(observed: SocketAddr, address: SocketAddr) -> bool {
+    let is_other = ip(observed).is_ipv4() != ip(address).is_ipv4();
+    is_other
+        && match scope(ip(address)) {
+            Scope::Public | Scope::Private => true,
+            Scope::Loopback => scope(ip(observed)) == Scope::Loopback,
+            Scope::Unusable => false,
+        }
+}
+
+/// Whether a daemon observed at `observed` may be told that the tracker answers STUN at `server`, for such
+/// a proof: what is private means another host in another network.
+pub fn may_prove_at(observed: SocketAddr, server: SocketAddr) -> bool {
+    can_be_proven(observed, server)
+        && match scope(ip(observed)) {
+            // Who is observed in a private network may well be elsewhere by the other family.
+            Scope::Private => true,
+            at => scope(ip(server)) == at,
+        }
 }
 
 /// Where a probe goes that a daemon observed at `observed` asks for (PROTOCOL.md, Probes of a tracker),
@@ -96,16 +137,19 @@ pub fn candidates_for(receiver: &Situation, of: &Situation) -> Vec<Candidate> {
 /// None goes to loopback. Behind a proxy everybody looks local, and the tracker's own machine would
 /// get packets from itself.
 pub fn echo_target(observed: SocketAddr, port: u16) -> Option<SocketAddr> {
-    let is_elsewhere = matches!(scope(observed), Scope::Public | Scope::Private);
+    let is_elsewhere = matches!(scope(ip(observed)), Scope::Public | Scope::Private);
     let target = SocketAddr::new(ip(observed), port);
     (is_elsewhere && port >= LOWEST_PORT).then_some(target)
 }
 
-/// Whether the IP that `of` was observed at may go to `receiver`.
-fn may_tell_observed(receiver: &Situation, of: &Situation) -> bool {
-    match scope(of.observed) {
+/// Whether an IP at which `of` was seen may go to `receiver`.
+fn may_tell_seen(receiver: &Situation, of: &Situation, seen: IpAddr) -> bool {
+    match scope(seen) {
         Scope::Public => true,
-        Scope::Private => scope(receiver.observed) == Scope::Private || is_local(receiver),
+        Scope::Private => {
+            let is_inside = |ip| scope(ip) == Scope::Private;
+            receiver.ips().any(is_inside) || is_local(receiver)
+        }
         Scope::Loopback => is_local(of) && is_local(receiver),
         Scope::Unusable => false,
     }
@@ -114,11 +158,12 @@ fn may_tell_observed(receiver: &Situation, of: &Situation) -> bool {
 /// Whether something `of` says about itself may go to `receiver`.
 fn may_tell_declared(receiver: &Situation, of: &Situation, declared: &Candidate) -> bool {
     use CandidateKind::{Host, Mapped, PeerReflexive, Relayed, ServerReflexive};
-    let is_observed_ip = ip(declared.address) == ip(of.observed);
-    match (scope(declared.address), declared.kind) {
+    let declared_ip = ip(declared.address);
+    let is_seen_ip = of.ips().any(|seen| seen == declared_ip);
+    match (scope(declared_ip), declared.kind) {
         (_, PeerReflexive | Relayed) => false,
-        (Scope::Public | Scope::Private, Host | ServerReflexive | Mapped) if is_observed_ip => {
-            may_tell_observed(receiver, of)
+        (Scope::Public | Scope::Private, Host | ServerReflexive | Mapped) if is_seen_ip => {
+            may_tell_seen(receiver, of, declared_ip)
         }
         (Scope::Private, Host | Mapped) => share_a_network(receiver, of),
         (Scope::Private, ServerReflexive) => false,
@@ -130,18 +175,20 @@ fn may_tell_declared(receiver: &Situation, of: &Situation, declared: &Candidate)
 
 /// Whether both are seen at one IP: behind the same NAT, or on one machine.
 fn share_a_network(a: &Situation, b: &Situation) -> bool {
-    let same = ip(a.observed) == ip(b.observed);
-    same && match scope(a.observed) {
-        Scope::Public | Scope::Private => true,
-        // A proxy in front of the tracker makes strangers look local; see `is_local`.
-        Scope::Loopback => is_local(a) && is_local(b),
-        Scope::Unusable => false,
-    }
+    let is_shared = |at: IpAddr| b.ips().any(|other| other == at);
+    a.ips()
+        .filter(|at| is_shared(*at))
+        .any(|shared| match scope(shared) {
+            Scope::Public | Scope::Private => true,
+            // A proxy in front of the tracker makes strangers look local; see `is_local`.
+            Scope::Loopback => is_local(a) && is_local(b),
+            Scope::Unusable => false,
+        })
 }
 
 /// Whether the peer runs on the tracker's own machine.
 fn is_local(peer: &Situation) -> bool {
-    peer.tracker_is_loopback && scope(peer.observed) == Scope::Loopback
+    peer.tracker_is_loopback && scope(ip(peer.observed)) == Scope::Loopback
 }
 
 /// How far an address reaches.
@@ -155,8 +202,9 @@ enum Scope {
     Unusable,
 }
 
-fn scope(address: SocketAddr) -> Scope {
-    match ip(address) {
+/// Of an address in canonical form.
+fn scope(ip: IpAddr) -> Scope {
+    match ip {
         IpAddr::V4(ip) => scope_v4(ip),
         IpAddr::V6(ip) => scope_v6(ip),
     }
@@ -361,6 +409,104 @@ mod tests {
     }
 
     #[test]
+    fn who_is_seen_by_both_families_is_told_of_by_both_ipv4_first() {
+        let expected = ["203.0.113.7:5000", "[2001:db8::7]:5000"];
+        for (observed, proven) in [(expected[0], expected[1]), (expected[1], expected[0])] {
+            let of = seen_at(observed).proves(proven);
+            check(&seen_at("198.51.100.1:6000"), &of, &expected);
+            check(&seen_at("[2001:db8:9::1]:6000"), &of, &expected);
+            assert!(of.seen_at().eq(expected.map(|text| text.parse().unwrap())));
+        }
+    }
+
+    #[test]
+    fn ports_of_a_proven_address_may_be_declared_and_no_neighbour_of_it() {
+        let of = seen_at("203.0.113.7:5000")
+            .proves("[2001:db8::7]:5000")
+            .says(Mapped, "[2001:db8::7]:7000")
+            .says(Mapped, "203.0.113.7:7001")
+            .says(Host, "[2001:db8::8]:5000");
+        let told = [
+            "203.0.113.7:5000",
+            "[2001:db8::7]:5000",
+            "[2001:db8::7]:7000",
+            "203.0.113.7:7001",
+        ];
+        check(&seen_at("198.51.100.1:6000"), &of, &told);
+        // By IPv6 alone nothing of IPv4 is known.
+        let of = seen_at("[2001:db8::7]:5000").says(Mapped, "203.0.113.7:7001");
+        check(&seen_at("198.51.100.1:6000"), &of, &["[2001:db8::7]:5000"]);
+    }
+
+    #[test]
+    fn a_proven_address_counts_where_the_connection_is_over_tcp() {
+        let of = Situation {
+            transport: Transport::Tcp,
+            ..seen_at("203.0.113.7:5000").proves("[2001:db8::7]:5000")
+        };
+        check(&seen_at("198.51.100.1:6000"), &of, &["[2001:db8::7]:5000"]);
+    }
+
+    #[test]
+    fn who_shares_an_ipv4_address_is_in_one_network_however_the_tracker_was_reached() {
+        let of = seen_at("[2001:db8::7]:5000")
+            .proves("203.0.113.7:5000")
+            .says(Host, "192.168.1.2:5000");
+        let told = ["203.0.113.7:5000", "[2001:db8::7]:5000", "192.168.1.2:5000"];
+        let neighbour = seen_at("[2001:db8::9]:6000").proves("203.0.113.7:6000");
+        check(&neighbour, &of, &told);
+        check(&seen_at("203.0.113.7:6000"), &of, &told);
+        check(&seen_at("[2001:db8::9]:6000"), &of, &told[..2]);
+    }
+
+    #[test]
+    fn a_private_proven_address_stays_in_private_networks() {
+        let of = seen_at("[2001:db8::7]:5000").proves("192.168.1.2:5000");
+        check(&seen_at("198.51.100.1:6000"), &of, &["[2001:db8::7]:5000"]);
+        let inside = seen_at("[2001:db8::9]:5000").proves("192.168.1.3:5000");
+        check(&inside, &of, &["192.168.1.2:5000", "[2001:db8::7]:5000"]);
+    }
+
+    #[test]
+    fn what_counts_as_proof_is_of_the_other_family_and_somebodys() {
+        let can = |observed: &str, address: &str| {
+            can_be_proven(observed.parse().unwrap(), address.parse().unwrap())
+        };
+        assert!(can("203.0.113.7:5000", "[2001:db8::7]:5000"));
+        assert!(can("[::ffff:203.0.113.7]:5000", "[fd00::7]:5000"));
+        assert!(can("[2001:db8::7]:5000", "[::ffff:203.0.113.7]:5000"));
+        assert!(!can("203.0.113.7:5000", "203.0.113.8:5000"));
+        assert!(!can("203.0.113.7:5000", "[::ffff:203.0.113.8]:5000"));
+        assert!(can("127.0.0.1:5000", "[::1]:5000"));
+        for address in [
+            "[::1]:5000",
+            "[fe80::1]:5000",
+            "[ff02::1]:5000",
+            "[::]:5000",
+        ] {
+            assert!(!can("203.0.113.7:5000", address), "{address}");
+        }
+    }
+
+    #[test]
+    fn where_to_prove_it_is_told_to_who_can_mean_the_same_by_it() {
+        let may = |observed: &str, server: &str| {
+            may_prove_at(observed.parse().unwrap(), server.parse().unwrap())
+        };
+        assert!(may("203.0.113.7:5000", "[2001:db8::1]:59000"));
+        assert!(may("192.168.1.2:5000", "[fd00::1]:59000"));
+        assert!(!may("203.0.113.7:5000", "[fd00::1]:59000"));
+        assert!(!may("[2001:db8::7]:5000", "192.168.1.1:59000"));
+        assert!(may("192.168.1.2:5000", "[2001:db8::1]:59000"));
+        assert!(may("127.0.0.1:5000", "[::1]:59000"));
+        assert!(!may("127.0.0.1:5000", "[2001:db8::1]:59000"));
+        assert!(
+            !may("203.0.113.7:5000", "192.0.2.1:59000"),
+            "no other family"
+        );
+    }
+
+    #[test]
     fn nobody_declares_what_only_others_can_know() {
         let of = seen_at("203.0.113.7:5000")
             .says(PeerReflexive, "203.0.113.7:7000")
@@ -442,21 +588,24 @@ mod tests {
                     .candidates
                     .iter()
                     .any(|declared| canonical(declared.address) == candidate.address);
-                prop_assert!(of.transport == Transport::Udp || is_declared);
-                let (address, observed) = (candidate.address, canonical(of.observed));
+                let address = candidate.address;
+                let is_proven = of.proven.map(canonical) == Some(address);
+                prop_assert!(of.transport == Transport::Udp || is_declared || is_proven);
+                let mut ips = of.ips();
                 prop_assert!(address.port() >= 1024);
                 prop_assert_eq!(address.ip().to_canonical(), address.ip());
-                match scope(address) {
-                    Scope::Public => prop_assert_eq!(address.ip(), observed.ip()),
-                    Scope::Private => prop_assert!(
-                        ip(receiver.observed) == observed.ip()
-                            || (address.ip() == observed.ip()
-                                && scope(receiver.observed) != Scope::Public)
-                    ),
+                match scope(address.ip()) {
+                    Scope::Public => prop_assert!(ips.any(|ip| ip == address.ip())),
+                    Scope::Private => {
+                        let is_shared = ips.any(|ip| receiver.ips().any(|other| other == ip));
+                        let is_seen = of.ips().any(|ip| ip == address.ip());
+                        let is_inside = receiver.ips().any(|ip| scope(ip) != Scope::Public);
+                        prop_assert!(is_shared || (is_seen && is_inside));
+                    }
                     Scope::Loopback => {
-                        prop_assert_eq!(address, observed);
+                        prop_assert!(address == canonical(of.observed) || is_proven);
                         prop_assert!(receiver.tracker_is_loopback && of.tracker_is_loopback);
-                        prop_assert_eq!(scope(receiver.observed), Scope::Loopback);
+                        prop_assert_eq!(scope(ip(receiver.observed)), Scope::Loopback);
                     }
                     Scope::Unusable => prop_assert!(false, "{} was told", address),
                 }
@@ -478,6 +627,7 @@ mod tests {
         Situation {
             observed: observed.parse().unwrap(),
             transport: Transport::Udp,
+            proven: None,
             tracker_is_loopback: false,
             candidates: Bounded::new(),
             mapping: NatMapping::Unknown,
@@ -496,6 +646,13 @@ mod tests {
     }
 
     impl Situation {
+        fn proves(self, address: &str) -> Situation {
+            Situation {
+                proven: Some(address.parse().unwrap()),
+                ..self
+            }
+        }
+
         fn says(mut self, kind: CandidateKind, address: &str) -> Situation {
             let mut candidates = self.candidates.to_vec();
             candidates.push(Candidate {
@@ -514,11 +671,13 @@ mod tests {
         let candidates = prop::collection::vec(candidate, 0..=CANDIDATES);
         let flags = any::<(bool, bool)>();
         let paths = prop::sample::select(vec![Paths::Any, Paths::DirectOnly, Paths::RelayOnly]);
-        let parts = (address(), flags, candidates, paths);
+        let proven = prop::option::of(address());
+        let parts = (address(), flags, candidates, paths, proven);
         parts.prop_map(
-            |(observed, (tracker_is_loopback, tcp), list, paths)| Situation {
+            |(observed, (tracker_is_loopback, tcp), list, paths, proven)| Situation {
                 observed,
                 transport: if tcp { Transport::Tcp } else { Transport::Udp },
+                proven: proven.filter(|it| can_be_proven(observed, *it)),
                 tracker_is_loopback,
                 candidates: Bounded::truncated(list),
                 mapping: NatMapping::Unknown,

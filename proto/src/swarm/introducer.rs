@@ -6,6 +6,7 @@
 //! [`candidates_for`], and how often by the quota.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -78,9 +79,12 @@ impl Introducer {
 
     /// How `peer` can be reached from now on.
     pub fn situation(&mut self, peer: PublicKey, situation: Situation) {
-        let observed = situation.observed;
+        let (observed, proven) = (situation.observed, proven_ip(&situation));
         let before = self.situations.insert(peer, situation);
-        if before.is_some_and(|before| before.observed != observed) {
+        let is_elsewhere = |before: &Situation| {
+            before.observed != observed || (proven.is_some() && proven_ip(before) != proven)
+        };
+        if before.as_ref().is_some_and(is_elsewhere) {
             self.quota.forget_pairs(peer);
         }
     }
@@ -145,6 +149,11 @@ impl Introducer {
         };
         Ok((half(of_a, b, of_b), half(of_b, a, of_a)))
     }
+}
+
+/// Of the other IP family.
+fn proven_ip(situation: &Situation) -> Option<IpAddr> {
+    situation.proven.map(|proven| proven.ip())
 }
 
 /// How long a peer at `own` round trip waits so that one at `other` starts at the same moment:
@@ -326,6 +335,7 @@ mod tests {
         Situation {
             observed: observed.parse().unwrap(),
             transport: Transport::Udp,
+            proven: None,
             tracker_is_loopback: false,
             candidates: Bounded::new(),
             mapping: NatMapping::EndpointIndependent,

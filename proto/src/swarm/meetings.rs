@@ -86,19 +86,19 @@ impl Meetings {
         }
     }
 
-    /// Where to pass on what `from`, whom we observe at `observed` now, says about a port of its own.
+    /// Where to pass on what `from`, whom we see at `seen` now, says about a port of its own.
     /// `None` when it is to be dropped.
     pub fn trickle(
         &mut self,
         now: Instant,
         id: &Id,
         from: &PublicKey,
-        observed: SocketAddr,
+        mut seen: impl Iterator<Item = SocketAddr>,
         port: u16,
     ) -> Option<Trickled> {
         let [own, other] = self.sides(now, id, from, TRICKLES_WITHIN)?;
         let ip = own.told?.ip();
-        let is_there = observed.ip().to_canonical() == ip;
+        let is_there = seen.any(|seen| seen.ip().to_canonical() == ip);
         if !is_there || port < LOWEST_PORT || own.trickles == TRICKLES {
             return None;
         }
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(from(&mut meetings, now, A, AT_B, 40_000), None);
         assert_eq!(from(&mut meetings, now, A, AT_A, 1_023), None);
         let address = AT_A.parse().unwrap();
-        let other = meetings.trickle(now, &[6; 10], &A, address, 40_000);
+        let other = meetings.trickle(now, &[6; 10], &A, [address].into_iter(), 40_000);
         assert_eq!(other, None);
     }
 
@@ -265,7 +265,9 @@ mod tests {
         observed: &str,
         port: u16,
     ) -> Option<Trickled> {
-        meetings.trickle(now, &ID, &peer, observed.parse().unwrap(), port)
+        let elsewhere = "[2001:db8::9]:9".parse().unwrap();
+        let seen = [elsewhere, observed.parse().unwrap()].into_iter();
+        meetings.trickle(now, &ID, &peer, seen, port)
     }
 
     fn trickled(to: PublicKey, address: &str) -> Option<Trickled> {

@@ -9,6 +9,7 @@
 //!
 //! Not here: connections, and the messages these decisions travel in ([`crate::wire::tracker`]).
 
+mod address_tokens;
 mod consent;
 mod graph;
 mod introducer;
@@ -20,7 +21,8 @@ mod site;
 mod table;
 mod techniques;
 
-pub use consent::{Situation, Transport, candidates_for, echo_target};
+pub use address_tokens::AddressTokens;
+pub use consent::{Situation, Transport, can_be_proven, candidates_for, echo_target, may_prove_at};
 pub use graph::Graph;
 pub use introducer::{IntroduceError, Introducer};
 pub use meetings::{Meetings, Trickled};

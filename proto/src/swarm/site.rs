@@ -36,7 +36,8 @@ impl Class {
     /// What a tracker knows of it.
     fn of(situation: &Situation) -> Class {
         use NatMapping::{AddressDependent, EndpointIndependent, Random, Sequential, Unknown};
-        if situation.transport == Transport::Tcp || situation.paths == Paths::RelayOnly {
+        let has_no_udp = situation.transport == Transport::Tcp && situation.proven.is_none();
+        if has_no_udp || situation.paths == Paths::RelayOnly {
             return Class::Blocked;
         }
         match (situation.filtering, situation.mapping) {
@@ -136,6 +137,7 @@ mod tests {
         Situation {
             observed: "203.0.113.7:5000".parse().unwrap(),
             transport: Transport::Udp,
+            proven: None,
             tracker_is_loopback: false,
             candidates: Bounded::new(),
             mapping,

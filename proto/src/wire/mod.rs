@@ -26,6 +26,6 @@ pub use link::{LinkFrame, OnLink};
 pub use peer::{NoReason, NoRelay, Part, PeerAnswer, PeerMessage, PeerRequest};
 pub use technique::Technique;
 pub use tracker::{
-    Candidate, CandidateKind, FromTracker, Hello, Member, MemberState, NatFiltering, NatMapping,
-    Paths, Rendezvous, ToTracker,
+    AddressToken, Candidate, CandidateKind, FromTracker, Hello, Member, MemberState, NatFiltering,
+    NatMapping, Paths, Rendezvous, SessionName, ToTracker,
 };

@@ -337,6 +337,8 @@ fn to_tracker() -> impl Strategy<Value = ToTracker> {
         ),
         (swarm(), peer()).prop_map(|(swarm, peer)| ToTracker::Introduce { swarm, peer }),
         any::<(u16, [u8; 12])>().prop_map(|(port, token)| ToTracker::Echo { port, token }),
+        (address(), any::<[u8; 16]>())
+            .prop_map(|(address, token)| ToTracker::Prove { address, token }),
         (any::<([u8; 10], u16)>(), mapping())
             .prop_map(|((id, port), mapping)| ToTracker::Trickle { id, port, mapping }),
         (any::<([u8; 10], bool)>(), technique()).prop_map(|((id, success), technique)| {
@@ -357,16 +359,18 @@ fn from_tracker() -> impl Strategy<Value = FromTracker> {
         (
             address(),
             public,
-            prop::option::of(address()),
-            any::<(Option<u16>, u32, u32)>()
+            [prop::option::of(address()), prop::option::of(address())],
+            any::<(Option<u16>, [u8; 16], u32, u32)>()
         )
-            .prop_map(|(observed, public, alternate, rest)| {
-                let (stun_port, announce_interval_s, retry_after_s) = rest;
+            .prop_map(|(observed, public, [alternate, other_family], rest)| {
+                let (stun_port, session, announce_interval_s, retry_after_s) = rest;
                 FromTracker::Welcome {
                     observed,
                     public,
                     stun_port,
                     alternate,
+                    other_family,
+                    session,
                     announce_interval_s,
                     retry_after_s,
                 }

@@ -22,14 +22,22 @@ pub const VERSION: u16 = 1;
 /// Longest public address a tracker may announce: a DNS name (253), a colon, a port (5).
 pub const PUBLIC_BYTES: usize = 253 + 1 + 5;
 
+/// Names one connection of a daemon to a tracker; random, so that it says nothing of the daemon to
+/// whoever sees it in a request.
+pub type SessionName = [u8; 16];
+
+/// Shows a tracker that a daemon receives at an address.
+pub type AddressToken = [u8; 16];
+
 pub(super) const HELLO: u16 = 0x0001;
 const ANNOUNCE: u16 = 0x0010;
 const LEAVE: u16 = 0x0011;
 const SITUATION: u16 = 0x0012;
 const INTRODUCE: u16 = 0x0013;
-const ECHO: u16 = 0x0016;
 const TRICKLE: u16 = 0x0014;
 const OUTCOME: u16 = 0x0015;
+const ECHO: u16 = 0x0016;
+const PROVE: u16 = 0x0017;
 const WELCOME: u16 = 0x0020;
 const PEERS: u16 = 0x0021;
 const JOINED: u16 = 0x0022;
@@ -180,6 +188,21 @@ pub struct Rendezvous {
 }
 
 impl Rendezvous {
+    /// Whether the tracker sees the other peer by IPv6.
+    pub fn is_seen_by_ipv6(&self) -> bool {
+        let seen = |it: &Candidate| it.kind == CandidateKind::ServerReflexive;
+        let mut candidates = self.candidates.iter();
+        candidates.any(|it| seen(it) && it.address.ip().to_canonical().is_ipv6())
+    }
+
+    /// Whether what is said of mapping and filtering is about IPv4: the tracker sees the other peer by that,
+    /// and perhaps by IPv6 as well, where it has no NAT.
+    pub fn is_of_ipv4(&self) -> bool {
+        let first = self.candidates.first();
+        let seen = first.filter(|first| first.kind == CandidateKind::ServerReflexive);
+        seen.is_some_and(|first| first.address.ip().to_canonical().is_ipv4())
+    }
+
     /// The id as text: the USERNAME of a check (RFC 8489 §14.3), 16 base32 characters.
     pub fn username(&self) -> String {
         base32_encode(&self.id)
@@ -253,6 +276,14 @@ pub enum ToTracker {
         /// What the probe carries: its STUN transaction id (RFC 8489 §5).
         token: [u8; 12],
     },
+    /// We receive at this address, of the other IP family than that of this connection: a STUN answer
+    /// there has brought us the token. PROTOCOL.md, Address tokens.
+    Prove {
+        /// The XOR-MAPPED-ADDRESS of that answer.
+        address: SocketAddr,
+        /// Its ADDRESS-TOKEN.
+        token: AddressToken,
+    },
     /// Where the other peer of a rendezvous will find us, learnt after it began (RFC 8838), and our
     /// consent to be looked for there by guessing.
     Trickle {
@@ -289,6 +320,10 @@ pub enum FromTracker {
         stun_port: Option<u16>,
         /// Where it answers STUN at another IP address, of the family it was reached by.
         alternate: Option<SocketAddr>,
+        /// Where it answers STUN by the other IP family than that it was reached by.
+        other_family: Option<SocketAddr>,
+        /// What this connection is called in requests for address tokens.
+        session: SessionName,
         /// How often to announce each swarm, in seconds.
         announce_interval_s: u32,
         /// How long to wait before connecting again after a loss, in seconds, before jitter.
@@ -361,6 +396,7 @@ impl Message for ToTracker {
             ToTracker::Situation { .. } => SITUATION,
             ToTracker::Introduce { .. } => INTRODUCE,
             ToTracker::Echo { .. } => ECHO,
+            ToTracker::Prove { .. } => PROVE,
             ToTracker::Trickle { .. } => TRICKLE,
             ToTracker::Outcome { .. } => OUTCOME,
         }
@@ -383,6 +419,7 @@ impl Message for ToTracker {
             } => encode_fields(&(candidates, mapping, filtering, paths)),
             ToTracker::Introduce { swarm, peer } => encode_fields(&(swarm, peer)),
             ToTracker::Echo { port, token } => encode_fields(&(port, token)),
+            ToTracker::Prove { address, token } => encode_fields(&(address, token)),
             ToTracker::Trickle { id, port, mapping } => encode_fields(&(id, port, mapping)),
             ToTracker::Outcome {
                 id,
@@ -422,6 +459,10 @@ impl Message for ToTracker {
             ECHO => {
                 let (port, token) = decode_fields(kind, body)?;
                 ToTracker::Echo { port, token }
+            }
+            PROVE => {
+                let (address, token) = decode_fields(kind, body)?;
+                ToTracker::Prove { address, token }
             }
             TRICKLE => {
                 let (id, port, mapping) = decode_fields(kind, body)?;
@@ -464,6 +505,8 @@ impl Message for FromTracker {
                 public,
                 stun_port,
                 alternate,
+                other_family,
+                session,
                 announce_interval_s,
                 retry_after_s,
             } => encode_fields(&(
@@ -471,6 +514,8 @@ impl Message for FromTracker {
                 public,
                 stun_port,
                 alternate,
+                other_family,
+                session,
                 announce_interval_s,
                 retry_after_s,
             )),
@@ -547,13 +592,23 @@ type WelcomeFields<'a> = (
     Option<&'a str>,
     Option<u16>,
     Option<SocketAddr>,
+    Option<SocketAddr>,
+    SessionName,
     u32,
     u32,
 );
 
 fn decode_welcome(body: &[u8]) -> Result<FromTracker, DecodeError> {
-    let (observed, public, stun_port, alternate, announce_interval_s, retry_after_s) =
-        decode_fields::<WelcomeFields<'_>>(WELCOME, body)?;
+    let (
+        observed,
+        public,
+        stun_port,
+        alternate,
+        other_family,
+        session,
+        announce_interval_s,
+        retry_after_s,
+    ) = decode_fields::<WelcomeFields<'_>>(WELCOME, body)?;
     let public = public
         .map(|text| check_text(WELCOME, text, PUBLIC_BYTES))
         .transpose()?;
@@ -562,6 +617,8 @@ fn decode_welcome(body: &[u8]) -> Result<FromTracker, DecodeError> {
         public,
         stun_port,
         alternate,
+        other_family,
+        session,
         announce_interval_s,
         retry_after_s,
     })

@@ -52,6 +52,9 @@ fn to_tracker() {
     );
     let token = [0x99; 12];
     check("echo", &ToTracker::Echo { port: 5000, token });
+    let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    let (address, token) = ((v6, 5000).into(), [0x99; 16]);
+    check("prove", &ToTracker::Prove { address, token });
     let id = [0x55; 10];
     check(
         "trickle",
@@ -303,11 +306,15 @@ fn every_vector_of_the_document_is_checked() {
 fn welcome(public: Option<String>) -> FromTracker {
     let observed = SocketAddr::from(([203, 0, 113, 7], 5000));
     let alternate = public.is_some().then(|| ([192, 0, 2, 2], 59001).into());
+    let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    let public_v6 = public.is_some().then(|| (v6, 59000).into());
     FromTracker::Welcome {
         observed,
         public,
         stun_port: Some(59001),
         alternate,
+        other_family: public_v6,
+        session: [0x77; 16],
         announce_interval_s: 60,
         retry_after_s: 5,
     }

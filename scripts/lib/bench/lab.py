@@ -16,19 +16,32 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 
 import switch
 from process import Process
+from source import SOURCES
 
 FOLDER = "/run/bench"
 
-OUR_ADDRESS = "10.77.255.254"
+# What addresses of hosts begin with that are to be far from each other: unlike 10.77, of no private
+# network, and given to nobody (RFC 2544, appendix C.2.2).
+FAR = "198.18"
 
 CORE = "core"
 
 # What there is inside, beyond the variables of whoever called.
 INSIDE = "BENCH_INSIDE"
+
+# Of all memory: what files and logs may take.
+MEMORY_PERCENT = 85
+
+# At which BitTorrent clients of one machine listen, the first of them.
+TORRENT_PORT, TORRENT_CONTROL_PORT = 6881, 9091
+
+# What TCP goes by.
+CONGESTION = "/proc/sys/net/ipv4/tcp_congestion_control"
 
 NEEDED = ("unshare", "nsenter", "ip", "tc", "mount")
 
@@ -40,26 +53,38 @@ class Cannot(Exception):
     """This machine does not allow it, or lacks something; the second argument says what to do."""
 
 
-def enter():
-    """Returns in namespaces of our own; the caller's own process waits for that one, and ends as it."""
+def enter(disk=None):
+    """Returns in namespaces of our own; the caller's own process waits for that one, and ends as it. All
+    files are in memory, or in a folder of their own within `disk`, which is removed at the end."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     if INSIDE in os.environ:
-        return settle()
+        return settle(os.environ[INSIDE])
     for program in NEEDED:
         if not shutil.which(program):
             raise Cannot(f"there is no program {program}", "On Debian and Ubuntu: apt install util-linux iproute2")
     probe()
-    command = ["unshare", "-Urnmpf", "--kill-child", sys.executable, *sys.argv]
-    inside = subprocess.Popen(command, env={**os.environ, INSIDE: "yes"})
+    if disk is None:
+        sys.exit(inside(""))
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=disk) as folder:
+        sys.exit(inside(folder))
 
-    # While unshare waits it heeds no signal that could be passed on.
+
+def inside(folder):
+    """Runs this program again, in namespaces of its own; returns the code with which it ends."""
+    command = ["unshare", "-Urnmpf", "--kill-child", sys.executable, *sys.argv]
+    child = subprocess.Popen(command, env={**os.environ, INSIDE: folder})
+
     def end(number, _):
-        inside.kill()
         sys.exit(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
-    sys.exit(inside.wait())
+    try:
+        return child.wait()
+    finally:
+        # While unshare waits it heeds no signal that could be passed on.
+        child.kill()
+        child.wait()
 
 
 def probe():
@@ -77,11 +102,14 @@ def probe():
         )
 
 
-def settle():
-    run("mount", "-t", "tmpfs", "lab", "/run")
+def settle(folder):
+    if folder:
+        run("mount", "--bind", folder, "/run")
+    else:
+        run("mount", "-t", "tmpfs", "-o", f"size={MEMORY_PERCENT}%", "lab", "/run")
     run("mount", "-t", "proc", "proc", "/proc")
-    os.makedirs("/run/netns")
-    os.makedirs(FOLDER)
+    for made in ("/run/netns", FOLDER, SOURCES):
+        os.makedirs(made)
 
 
 def run(*command):
@@ -93,7 +121,8 @@ def run(*command):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a lab is to be. Each link has `up` and `down`, in Mbit/s; those of the seeds come first."""
+    """What a lab is to be. Each link has `up` and `down`, in Mbit/s, or nothing where it is not shaped;
+    those of the seeds come first."""
 
     links: list
     seeds: int
@@ -105,16 +134,19 @@ class Setting:
     congestion: str | None = None
     # The program of proto/net/examples/switch.rs, for rtt_ms and loss_percent.
     switch: str | None = None
+    # What addresses begin with.
+    network: str = "10.77"
 
 
 class Peer:
     """One machine of the swarm."""
 
-    def __init__(self, number, link, is_seed):
+    def __init__(self, number, link, is_seed, network=Setting.network):
         self.number, self.link, self.is_seed = number, link, is_seed
         self.namespace, self.port = f"peer{number}", f"p{number}"
         self.name = f"{'seed' if is_seed else 'leech'} {number}"
-        self.address = f"10.77.{number // 250}.{1 + number % 250}"
+        self.address = f"{network}.{number // 250}.{1 + number % 250}"
+        self.torrent_port, self.torrent_control_port = TORRENT_PORT, TORRENT_CONTROL_PORT
         self.folder = f"{FOLDER}/{number}"
         self.processes = []
         os.makedirs(f"{self.folder}/files")
@@ -124,19 +156,26 @@ class Peer:
         self.processes.append(process)
         return process
 
+    def within(self):
+        """What a command begins with that is to run where the peer is."""
+        return ["nsenter", f"--net=/run/netns/{self.namespace}", "--"]
+
 
 class Lab:
     """The peers, what is between them, and the links."""
 
     def __init__(self, setting):
         self.setting = setting
-        self.peers = [Peer(number, link, number < setting.seeds) for number, link in enumerate(setting.links)]
+        links = enumerate(setting.links)
+        self.peers = [Peer(number, link, number < setting.seeds, setting.network) for number, link in links]
+        # Where trackers are.
+        self.address = f"{setting.network}.255.254"
         self.folder, self.processes = f"{FOLDER}/core", []
         os.makedirs(self.folder)
         run("ip", "netns", "add", CORE)
         run("ip", "link", "set", "lo", "up")
         join("us", CORE, "port-us")
-        run("ip", "addr", "add", f"{OUR_ADDRESS}/16", "dev", "us")
+        run("ip", "addr", "add", f"{self.address}/16", "dev", "us")
         for peer in self.peers:
             self.attach(peer)
         self.table = switch.within(CORE, lambda: open("/proc/thread-self/net/dev"))
@@ -152,9 +191,7 @@ class Lab:
         if self.setting.loss_percent:
             switch.send_no_batches(peer.namespace, "e0")
         if self.setting.congestion:
-            file = "/proc/sys/net/ipv4/tcp_congestion_control"
-            within = ("nsenter", f"--net=/run/netns/{peer.namespace}", "sh", "-c")
-            run(*within, f"echo {self.setting.congestion} >{file}")
+            run(*peer.within(), "sh", "-c", f"echo {self.setting.congestion} >{CONGESTION}")
 
     def connect(self, ports):
         """The kernel's bridge has no delay. Ours costs processor time, and is for what needs it."""
@@ -202,8 +239,7 @@ class Lab:
 
     def congestion(self):
         """What TCP goes by here."""
-        file = "/proc/sys/net/ipv4/tcp_congestion_control"
-        return run("nsenter", f"--net=/run/netns/{self.peers[0].namespace}", "cat", file).strip()
+        return run(*self.peers[0].within(), "cat", CONGESTION).strip()
 
     def close(self):
         Process.end_all()
@@ -234,6 +270,8 @@ def join(device, other_namespace, other, namespace=None):
 
 
 def shape(namespace, device, mbit, queue_ms):
+    if mbit is None:
+        return
     # A millisecond of the rate, that a timer which is late costs nothing.
     burst = max(BURST_BYTES, mbit * 125)
     limits = ("rate", f"{mbit}mbit", "burst", f"{burst:.0f}", "latency", f"{queue_ms}ms")

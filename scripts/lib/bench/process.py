@@ -7,6 +7,12 @@ import time
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
+# Of all processors: what others may take before a run says little.
+DISTURBED_SHARE = 0.15
+
+# Below this the counts of the kernel, of ten milliseconds each, say nothing of that.
+TELLING_S = 0.2
+
 
 class Process:
     live = []
@@ -38,7 +44,6 @@ class Process:
                 self.code, self.usage = os.waitstatus_to_exitcode(status), usage
                 # Waited for here, and so not by subprocess.
                 self.child.returncode = self.code
-                self.peak_kib = max(self.peak_kib, usage.ru_maxrss)
                 if self.child.stdin:
                     self.child.stdin.close()
                 Process.live.remove(self)
@@ -53,11 +58,20 @@ class Process:
         return sum(map(int, fields[11:15])) / TICKS_PER_S
 
     def peak_rss_kib(self):
+        """The most that it has held; of one that has ended, until it was asked last. What the kernel says
+        of the dead counts what this program held when it started them."""
         if self.is_running():
             with open(f"/proc/{self.pid}/status") as status:
                 sizes = [int(line.split()[1]) for line in status if line.startswith("VmHWM")]
             self.peak_kib = max([self.peak_kib, *sizes])
         return self.peak_kib
+
+    def rss_kib(self):
+        """What it holds now."""
+        if not self.is_running():
+            return 0
+        with open(f"/proc/{self.pid}/status") as status:
+            return sum(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
     def said(self):
         with open(f"{self.log}.out", errors="replace") as out, open(f"{self.log}.err", errors="replace") as err:
@@ -87,6 +101,13 @@ class Process:
             process.end(signal.SIGKILL)
         while any([process.is_running() for process in list(cls.live)]):
             time.sleep(0.01)
+
+
+def disturbance(others_s, took_s):
+    """What a result says of the processor time that others took meanwhile."""
+    share = max(0.0, others_s) / os.cpu_count() / took_s
+    is_disturbed = share > DISTURBED_SHARE and took_s > TELLING_S
+    return {"others_share": round(share, 3), "disturbed": is_disturbed}
 
 
 def machine_busy_s():

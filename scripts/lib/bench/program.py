@@ -13,6 +13,12 @@ class Program:
     # What `payload_sent` is taken from.
     payload_from = "interface"
 
+    # Whether there is something to be compared with what was given away.
+    has_content = True
+
+    # Whether it takes peers at 127.0.0.1.
+    takes_loopback = True
+
     @classmethod
     def missing(cls):
         """Why it cannot be run here, or nothing."""

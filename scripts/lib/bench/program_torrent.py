@@ -8,21 +8,18 @@ import subprocess
 import sys
 
 import torrent
-from lab import OUR_ADDRESS
 from program import Program
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-LISTEN_PORT = 6881
-
 
 class Torrent(Program):
     def prepare(self):
-        tracker = self.lab.spawn("tracker", sys.executable, f"{HERE}/torrent_tracker.py", OUR_ADDRESS, 6969)
+        tracker = self.lab.spawn("tracker", sys.executable, f"{HERE}/torrent_tracker.py", self.lab.address, 6969)
         tracker.wait_for(lambda: "ready" in tracker.said())
         self.torrent = f"{self.lab.folder}/file.torrent"
         with open(self.torrent, "wb") as file:
-            file.write(torrent.metainfo(self.source, f"http://{OUR_ADDRESS}:6969/announce"))
+            file.write(torrent.metainfo(self.source, f"http://{self.lab.address}:6969/announce"))
         self.asked = {}
 
     def received(self, peer):
@@ -72,12 +69,13 @@ class Aria2(Torrent):
     def start(self, peer, folder, *more):
         alone = ("--no-conf", "--enable-dht=false", "--enable-dht6=false", "--bt-enable-lpd=false")
         quiet = ("--summary-interval=0", "--show-console-readout=false", "--file-allocation=none")
-        where = (f"--interface={peer.address}", f"--listen-port={LISTEN_PORT}", f"--dir={folder}")
+        where = (f"--interface={peer.address}", f"--listen-port={peer.torrent_port}", f"--dir={folder}")
         return peer.spawn("aria2", "aria2c", *alone, *quiet, *where, "--seed-ratio=0.0", *more, self.torrent)
 
 
 class Transmission(Torrent):
     name = "transmission"
+    takes_loopback = False
 
     @classmethod
     def missing(cls):
@@ -105,10 +103,11 @@ class Transmission(Torrent):
             "dht-enabled": False,
             "download-dir": folder,
             "lpd-enabled": False,
-            "peer-port": LISTEN_PORT,
+            "peer-port": peer.torrent_port,
             "port-forwarding-enabled": False,
             "preallocation": 0,
             "rpc-bind-address": peer.address,
+            "rpc-port": peer.torrent_control_port,
             "rpc-whitelist-enabled": False,
             "script-torrent-done-enabled": True,
             "script-torrent-done-filename": self.hook(peer),
@@ -120,8 +119,7 @@ class Transmission(Torrent):
         return process
 
     def remote(self, peer, *command):
-        into = ["nsenter", f"--net=/run/netns/{peer.namespace}", "--"]
-        ask = [*into, "transmission-remote", f"{peer.address}:9091", *command]
+        ask = [*peer.within(), "transmission-remote", f"{peer.address}:{peer.torrent_control_port}", *command]
         return subprocess.run(ask, capture_output=True, text=True).stdout
 
 
@@ -129,10 +127,12 @@ class Libtorrent(Torrent):
     name = "libtorrent"
     variants = ()
     python = None
+    # Where to look for one that has the module.
+    pythons = [sys.executable, "/usr/bin/python3"]
 
     @classmethod
     def missing(cls):
-        for python in (sys.executable, "/usr/bin/python3"):
+        for python in cls.pythons:
             found = os.path.exists(python) and subprocess.run([python, "-c", "import libtorrent"], capture_output=True)
             if found and found.returncode == 0:
                 cls.python = python
@@ -152,7 +152,7 @@ class Libtorrent(Torrent):
         self.asked[peer] = self.start(peer, f"{peer.folder}/files")
 
     def start(self, peer, folder):
-        where = (self.torrent, folder, f"{peer.address}:{LISTEN_PORT}")
+        where = (self.torrent, folder, f"{peer.address}:{peer.torrent_port}")
         process = peer.spawn("libtorrent", self.python, f"{HERE}/libtorrent_peer.py", *where, *self.variants)
         process.wait_for(lambda: "ready" in process.said())
         return process
@@ -191,7 +191,7 @@ class Rqbit(Torrent):
 
     def start(self, peer, folder):
         alone = ("--disable-dht", "--disable-lsd", "--disable-upnp-port-forward", "--ipv4-only")
-        where = ("--listen-ip", "0.0.0.0", "--listen-port", LISTEN_PORT, "-v", "info")
+        where = ("--listen-ip", "0.0.0.0", "--listen-port", peer.torrent_port, "-v", "info")
         what = ("download", "--disable-http-api", "--overwrite", "-o", folder, self.torrent)
         return peer.spawn("rqbit", "rqbit", *alone, *where, *what)
 

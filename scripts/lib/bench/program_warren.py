@@ -3,9 +3,11 @@
 import json
 import os
 
-from lab import OUR_ADDRESS
 from natlab_daemon import Control
 from program import Program
+
+# How long a seed may take to take in what it is to give: at least, and a file's bytes a second.
+PATIENCE_S, SLOWEST_BYTES_PER_S = 120, 1e8
 
 
 class Warren(Program):
@@ -26,12 +28,12 @@ class Warren(Program):
         return [f"{cls.bin}/client", "--version"]
 
     def prepare(self):
-        listen = ("--listen", f"{OUR_ADDRESS}:59000", "--stun-listen", f"{OUR_ADDRESS}:59001")
+        listen = ("--listen", f"{self.lab.address}:59000", "--stun-listen", f"{self.lab.address}:59001")
         home = ("--home", f"{self.lab.folder}/home", "--json")
         self.tracker = self.lab.spawn("tracker", f"{self.bin}/tracker", *listen, *home)
         self.tracker.wait_for(lambda: '"address"' in self.tracker.said())
         key = json.loads(self.tracker.said().splitlines()[0])["key"]
-        self.contact = f"{OUR_ADDRESS}:59000#{key}"
+        self.contact = f"{self.lab.address}:59000#{key}"
         self.manifest = f"{self.lab.folder}/file.p2p"
         self.asked, self.sent = {}, {}
         # What daemons are started with beside the rest.
@@ -40,15 +42,20 @@ class Warren(Program):
     def seed(self, peer):
         self.stand_by(peer)
         register = self.client(peer, "register", self.source, 1, "-o", f"{peer.folder}/file.p2p", "--json")
-        register.wait_for(lambda: '"registered"' in register.said())
+        patience = PATIENCE_S + os.path.getsize(self.source) / SLOWEST_BYTES_PER_S
+        register.wait_for(lambda: '"registered"' in register.said(), patience)
         self.manifest = f"{peer.folder}/file.p2p"
 
     def stand_by(self, peer):
+        daemon = self.start(peer)
+        daemon.wait_for(lambda: connected(peer.control))
+
+    def start(self, peer):
+        """The daemon of a peer, which takes a moment to be there."""
         folder = f"{peer.folder}/files"
         flags = self.flags.get(peer, ())
-        daemon = self.client(peer, "daemon", 1, self.contact, "--downloads", folder, *flags)
         peer.control = Control(home(peer))
-        daemon.wait_for(lambda: connected(peer.control))
+        return self.client(peer, "daemon", 1, self.contact, "--downloads", folder, *flags)
 
     def ask(self, peer):
         self.asked[peer] = self.client(peer, "download", self.manifest, 1, "--json")

@@ -10,8 +10,9 @@ import switch
 from options import network
 from program_warren import Warren
 from scenario import Link
+from source import SOURCES
 
-SOURCE = "/run/source/random.bin"
+SOURCE = f"{SOURCES}/random.bin"
 
 RATES_MBIT = (10.0, 50.0, 200.0)
 

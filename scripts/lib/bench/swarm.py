@@ -8,19 +8,18 @@ import os
 import sys
 
 import lab
-import program_torrent
 import rate_limit
 import scenario as scenarios
+import source
 import swarm_picture
 import swarm_report
 import swarm_run
 from options import add_network, network, target
 from program_warren import Warren
+from programs import PROGRAMS, available
 from scenario import PRESETS, RATE_LIMIT
 
-PROGRAMS = {kind.name: kind for kind in (Warren, *program_torrent.ALL)}
-
-SOURCE = "/run/source/random.bin"
+SOURCE = f"{source.SOURCES}/random.bin"
 
 DESCRIPTION = """\
 One seed and many leechers, each in a network namespace of its own around a bridge, behind links that
@@ -48,7 +47,6 @@ def main(arguments):
     kinds = available(options.programs.split(","))
     if not kinds:
         raise lab.Cannot("none of the programs is here", "See the lines above.")
-    os.makedirs(os.path.dirname(SOURCE))
     digest = make_source(scenario.bytes)
     if not options.json:
         print(swarm_report.heading(scenario), flush=True)
@@ -66,7 +64,6 @@ def main(arguments):
 def limits(options):
     if why := Warren.missing():
         raise lab.Cannot(why, "Build it, or name where it is with --bin.")
-    os.makedirs(os.path.dirname(SOURCE))
     rate_limit.main(options, make_source)
 
 
@@ -90,23 +87,10 @@ def conclude(scenario, results, options):
             file.write(swarm_picture.picture(scenario, results))
 
 
-def available(names):
-    kinds = []
-    for name in names:
-        why = PROGRAMS[name].missing()
-        if why:
-            print(f"left out: {name}, for {why}", file=sys.stderr)
-        else:
-            kinds.append(PROGRAMS[name])
-    return kinds
-
-
 def make_source(size):
     """Writes the file that is given away; returns its hash."""
-    with open(SOURCE, "wb") as file:
-        for start in range(0, size, 1 << 20):
-            file.write(os.urandom(min(1 << 20, size - start)))
-    return swarm_run.sha256(SOURCE)
+    source.write_random(SOURCE, size)
+    return source.sha256(SOURCE)
 
 
 def parsed(arguments):

@@ -5,6 +5,7 @@ import os
 import statistics
 
 import bound
+from medians import median, number
 from scenario import Scenario
 
 # Name, width, what is shown of a run or of the median of several.
@@ -116,12 +117,6 @@ def medians(results):
             yield {**runs[0], "last_s": None, "good": 0, "of": len(runs)}
 
 
-def median(runs):
-    names = [name for name, value in runs[0].items() if isinstance(value, (int, float)) and not isinstance(value, bool)]
-    values = {name: [run[name] for run in runs if run[name] is not None] for name in names}
-    return {name: statistics.median(some) for name, some in values.items() if some}
-
-
 def record(scenario, results, versions):
     """A table in Markdown."""
     rows = [[*(shown(one) for _, _, shown in COLUMNS), f"{one['good']}/{one['of']}"] for one in medians(results)]
@@ -146,11 +141,6 @@ def machine(results):
     controls = sorted({one["congestion"] for one in results if "congestion" in one})
     kernel = ".".join(os.uname().release.split(".")[:2])
     return f"{os.cpu_count()} processors, Linux {kernel}; TCP goes by {' and '.join(controls)}."
-
-
-def number(run, name, digits, factor=1):
-    value = run.get(name)
-    return "-" if value is None else f"{factor * value:.{digits}f}"
 
 
 def mark(run):

@@ -1,6 +1,5 @@
 """One run: one program gives one file to one swarm, and what that took."""
 
-import hashlib
 import os
 import time
 from collections import Counter
@@ -9,6 +8,7 @@ from dataclasses import asdict, dataclass
 import bound
 from lab import Lab, clear
 from process import machine_busy_s
+from source import sha256
 
 POLL_S = 0.02
 
@@ -199,14 +199,6 @@ def run(kind, scenario, source, digest, setting):
         return result
     finally:
         clear()
-
-
-def sha256(path):
-    found = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            found.update(part)
-    return found.hexdigest()
 
 
 def rounded(value):

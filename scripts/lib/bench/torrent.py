@@ -1,26 +1,43 @@
 """Torrent files (BEP 3), as the BitTorrent clients need them."""
 
+import functools
 import hashlib
 import os
+
+from source import paths
 
 PIECE_BYTES = 1 << 20
 
 
 def metainfo(path, announce):
-    """The bytes of a torrent of one file."""
-    info = {
-        "length": os.path.getsize(path),
-        "name": os.path.basename(path),
-        "piece length": PIECE_BYTES,
-        "pieces": b"".join(piece_hashes(path)),
-    }
+    """The bytes of a torrent of one file, or of a folder."""
+    info = {"name": os.path.basename(path), "piece length": PIECE_BYTES, "pieces": piece_hashes(path)}
+    if os.path.isdir(path):
+        sizes = ((os.path.getsize(one), os.path.relpath(one, path)) for one in paths(path))
+        info["files"] = [{"length": size, "path": name.split(os.sep)} for size, name in sizes]
+    else:
+        info["length"] = os.path.getsize(path)
     return bencode({"announce": announce, "info": info})
 
 
+@functools.cache
 def piece_hashes(path):
-    with open(path, "rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            yield hashlib.sha1(piece).digest()
+    """Once for all runs: what is given away does not change."""
+    return b"".join(hashlib.sha1(piece).digest() for piece in pieces(path))
+
+
+def pieces(path):
+    """Of all files one after the other, as if they were one."""
+    piece = b""
+    for one in paths(path):
+        with open(one, "rb") as file:
+            while part := file.read(PIECE_BYTES - len(piece)):
+                piece += part
+                if len(piece) == PIECE_BYTES:
+                    yield piece
+                    piece = b""
+    if piece:
+        yield piece
 
 
 def bencode(value):

@@ -11,6 +11,9 @@ use stun_rs::attributes::stun::{
 use stun_rs::methods::BINDING;
 use stun_rs::{ErrorCode, MessageClass, MessageEncoderBuilder, StunMessageBuilder, TransactionId};
 
+use warren_proto::nat::ADDRESS_TOKEN;
+use warren_proto::wire::AddressToken;
+
 use super::request::{Dialect, HEADER_BYTES, Request};
 
 const BINDING_SUCCESS: u16 = 0x0101;
@@ -43,6 +46,15 @@ pub(super) fn success(
     let answer = StunMessageBuilder::new(BINDING, MessageClass::SuccessResponse)
         .with_attribute(XorMappedAddress::from(from));
     encode(request, answer)
+}
+
+/// Bytes that a token adds to an answer: type 2, length 2, token 16.
+pub(super) const TOKEN_BYTES: usize = 4 + 16;
+
+/// A success with a token behind what it says.
+pub(super) fn and_token(mut success: Vec<u8>, token: AddressToken) -> Vec<u8> {
+    push_attribute(&mut success, ADDRESS_TOKEN, &token);
+    success
 }
 
 /// Refuses because of the attributes in `unknown`.

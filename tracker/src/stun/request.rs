@@ -5,6 +5,9 @@
 //!
 //! Not here: what is answered ([`super::answer`]).
 
+pub(super) use warren_proto::nat::SESSION;
+use warren_proto::wire::SessionName;
+
 /// Bytes of a header: type 2, length 2, cookie 4, transaction 12.
 pub(super) const HEADER_BYTES: usize = 20;
 
@@ -76,6 +79,8 @@ pub(super) struct Request {
     /// Types that had to be understood and are not, in order, each once.
     pub(super) unknown: Vec<u16>,
     pub(super) has_fingerprint: bool,
+    /// In whose name it asks for a token.
+    pub(super) session: Option<SessionName>,
 }
 
 impl Request {
@@ -95,6 +100,7 @@ impl Request {
             change: Change::Unasked,
             unknown: Vec::new(),
             has_fingerprint: false,
+            session: None,
         };
         let mut rest = attributes;
         while !rest.is_empty() {
@@ -108,6 +114,7 @@ impl Request {
     fn take_in(&mut self, kind: u16, value: &[u8]) -> Option<()> {
         match kind {
             CHANGE_REQUEST => self.change = Change::decode(value)?,
+            SESSION => self.session = value.try_into().ok(),
             FINGERPRINT => self.has_fingerprint = true,
             _ if kind >= COMPREHENSION_OPTIONAL || UNDERSTOOD.contains(&kind) => (),
             _ if self.unknown.len() == UNKNOWN_LISTED || self.unknown.contains(&kind) => (),

@@ -16,7 +16,10 @@ pub(super) fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     let mut findings = Vec::new();
     match snapshot.tracker_is_here {
         true => findings.push(tracker_is_here()),
-        false => findings.extend(nat(snapshot)),
+        false => {
+            findings.extend(nat(snapshot));
+            findings.extend(hairpin(snapshot));
+        }
     }
     findings.extend(port(snapshot));
     findings.extend(families(&snapshot.addresses));
@@ -123,6 +126,25 @@ fn same_port(snapshot: &Snapshot, tracker: &Tracker) -> Vec<Finding> {
         findings.push(Code::EarlyPacketsClash.says(Severity::Note, text));
     }
     findings
+}
+
+/// Whether two behind our NAT may meet by its outside address (RFC 4787 §6).
+fn hairpin(snapshot: &Snapshot) -> Option<Finding> {
+    let has_router = snapshot.port.state != PortMappingState::Unneeded;
+    let hairpins = measured_by(snapshot).filter(|_| has_router)?.hairpinning?;
+    let finding = match hairpins {
+        true => {
+            let text = "The router leads packets for its own outside address back in.";
+            Code::Hairpin.says(Severity::Ok, text)
+        }
+        false => {
+            let text = "The router does not lead packets for its own outside address back in, so \
+                        daemons behind it meet by their addresses in the local network or through the \
+                        tracker.";
+            Code::Hairpin.says(Severity::Note, text)
+        }
+    };
+    Some(finding)
 }
 
 fn ports_by_destination(snapshot: &Snapshot, tracker: &Tracker, code: Code, how: &str) -> Finding {

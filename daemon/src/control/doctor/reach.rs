@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::network::Mapping;
 use super::{Code, Finding, Severity, Snapshot, Summary, Techniques, count};
-use crate::control::attempt::{Attempt, Outcome, Technique};
+use crate::control::attempt::{Attempt, Outcome, Reason, Technique};
 use crate::control::model::PeerPath;
 
 /// How far we came with a peer, best last.
@@ -37,29 +37,106 @@ impl Fate {
     }
 }
 
-/// Why a peer was not reached, as far as its last attempt shows.
+/// Why a peer was not reached, or not directly, as far as its last attempt shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Obstacle {
-    /// The two, as they were started, and their tracker allow no path in common.
-    Forbidden,
-    /// It answered, and there was no connection all the same.
-    NoHandshake,
-    /// Its NAT gives every destination another port.
+    /// What the attempt says of itself.
+    Told(Reason),
+    /// It did not answer, and its NAT gives every destination another port.
     ByDestination,
-    /// It is not known how its NAT works.
+    /// It did not answer, and how its NAT works is not known.
     Unknown,
-    /// None that is known of.
-    Other,
+    /// It did not answer, and nothing else is known.
+    Silent,
 }
 
 impl Obstacle {
     fn of(attempt: &Attempt) -> Obstacle {
-        match Mapping::of_word(&attempt.mapping) {
-            _ if attempt.outcome == Outcome::Forbidden => Obstacle::Forbidden,
-            _ if attempt.proven_unix_ms.is_some() => Obstacle::NoHandshake,
-            mapping if mapping.is_by_destination() => Obstacle::ByDestination,
-            Mapping::Unknown => Obstacle::Unknown,
-            _ => Obstacle::Other,
+        let reason = attempt.reason.unwrap_or(Reason::NoAnswer);
+        match (reason, Mapping::of_word(&attempt.mapping)) {
+            (Reason::Unguessable, _) => Obstacle::ByDestination,
+            (Reason::NoAnswer | Reason::Superseded, mapping) if mapping.is_by_destination() => {
+                Obstacle::ByDestination
+            }
+            (Reason::NoAnswer | Reason::Superseded, Mapping::Unknown) => Obstacle::Unknown,
+            (Reason::NoAnswer | Reason::Superseded, _) => Obstacle::Silent,
+            (told, _) => Obstacle::Told(told),
+        }
+    }
+
+    /// What is said of `number` peers out of `all`, none of which was reached directly. `too` follows what
+    /// may be true of our own router.
+    fn words(self, number: usize, all: Among, too: &str) -> String {
+        let who = all.who(number);
+        match self {
+            Obstacle::Told(reason) => told(reason, &who, number),
+            Obstacle::ByDestination => {
+                let is = is(number);
+                format!(
+                    "; {who} {is} behind a router that gives every destination another port{too}"
+                )
+            }
+            Obstacle::Unknown => {
+                let whose = match (number == all.number, number) {
+                    (true, 1) => "its router works".to_owned(),
+                    (true, _) => "their routers work".to_owned(),
+                    (false, 1) => "the router of 1 of them works".to_owned(),
+                    (false, _) => format!("the routers of {number} of them work"),
+                };
+                format!("; how {whose} is not known")
+            }
+            // Of who is reached through a tracker that would be misunderstood.
+            Obstacle::Silent if all.is_reached => String::new(),
+            Obstacle::Silent => format!("; {who} did not answer"),
+        }
+    }
+}
+
+fn told(reason: Reason, who: &str, number: usize) -> String {
+    let is = is(number);
+    match reason {
+        Reason::Forbidden => {
+            format!("; with {who} no path is allowed, as the two and their tracker were started")
+        }
+        Reason::RelayOnly => {
+            format!("; with {who} no direct path is allowed, as one of the two was started")
+        }
+        Reason::NoCandidates => format!("; no address was told of {who}"),
+        Reason::Budget => {
+            let was = was(number);
+            format!(
+                "; {who} {was} checked with fewer packets than it takes, to spare routers, and {is} tried again"
+            )
+        }
+        Reason::TurnRefused => {
+            format!("; for {who} no port was guessed, since guesses there have found nobody")
+        }
+        Reason::NoSample => {
+            format!("; for {who} the tracker did not show which ports your own router picks")
+        }
+        Reason::NoTrickle => {
+            format!("; {who} did not say by way of the tracker at which port to look")
+        }
+        Reason::NoHandshake => format!("; {who} answered, but no connection came of it"),
+        Reason::Unguessable | Reason::Superseded | Reason::NoAnswer => String::new(),
+    }
+}
+
+/// Peers with something in common.
+#[derive(Clone, Copy, Debug)]
+struct Among {
+    number: usize,
+    /// Whether there is a connection with them, through somebody else.
+    is_reached: bool,
+}
+
+impl Among {
+    fn who(self, number: usize) -> String {
+        match (number == self.number, number) {
+            (true, 1) => "it".to_owned(),
+            (true, _) if self.is_reached => "these".to_owned(),
+            (true, _) => "all".to_owned(),
+            (false, _) => format!("{number} of them"),
         }
     }
 }
@@ -73,7 +150,12 @@ pub(super) struct Reach {
     by_peers: usize,
     failed: usize,
     under_way: usize,
+    /// Of those that failed.
     obstacles: BTreeMap<Obstacle, usize>,
+    /// Of the relayed ones.
+    detours: BTreeMap<Obstacle, usize>,
+    /// Of those that failed, who has a NAT that gives every destination another port.
+    by_destination: usize,
     techniques: Techniques,
     median_ms: Option<u64>,
 }
@@ -86,8 +168,8 @@ impl Reach {
             ..Reach::default()
         };
         let found = techniques(snapshot);
-        for (peer, (fate, obstacle)) in fates(snapshot) {
-            reach.add(fate, obstacle);
+        for (peer, (fate, last)) in fates(snapshot) {
+            reach.add(fate, last);
             if let (Fate::Direct, Some(technique)) = (fate, found.get(peer)) {
                 reach.techniques.add(*technique);
             }
@@ -95,17 +177,24 @@ impl Reach {
         reach
     }
 
-    fn add(&mut self, fate: Fate, obstacle: Option<Obstacle>) {
+    /// `last` is the attempt that shows why the peer was not reached, or not directly.
+    fn add(&mut self, fate: Fate, last: Option<&Attempt>) {
+        let obstacle = last.map(Obstacle::of);
         match fate {
             Fate::UnderWay => self.under_way += 1,
             Fate::Direct => self.direct += 1,
-            Fate::Relayed => self.relayed += 1,
+            Fate::Relayed => {
+                self.relayed += 1;
+                if let Some(detour) = obstacle {
+                    *self.detours.entry(detour).or_default() += 1;
+                }
+            }
             Fate::Failed => {
                 self.failed += 1;
-                *self
-                    .obstacles
-                    .entry(obstacle.unwrap_or(Obstacle::Unknown))
-                    .or_default() += 1;
+                let obstacle = obstacle.unwrap_or(Obstacle::Unknown);
+                *self.obstacles.entry(obstacle).or_default() += 1;
+                let mapping = last.map(|it| Mapping::of_word(&it.mapping));
+                self.by_destination += usize::from(mapping.is_some_and(Mapping::is_by_destination));
             }
         }
     }
@@ -133,7 +222,7 @@ impl Reach {
             _ if tried == 0 => self.none_tried(),
             (0, 0) => Code::AllDirect.says(Severity::Ok, self.all_direct()),
             (0, _) => {
-                let text = format!("{}.", self.counts());
+                let text = format!("{}{}.", self.counts(), self.why_relayed(snapshot));
                 Code::SomeRelayed.says(Severity::Note, text)
             }
             (failed, _) if failed == tried => {
@@ -229,49 +318,42 @@ impl Reach {
 
     /// What is known of those that failed.
     fn why(&self, snapshot: &Snapshot) -> String {
-        let too = match Mapping::ours(snapshot).is_by_destination() {
-            true => ", as you are",
-            false => "",
+        let failed = Among {
+            number: self.failed,
+            is_reached: false,
         };
-        let reason = |(obstacle, &number): (&Obstacle, &usize)| {
-            let all = number == self.failed;
-            let who = match (all, number) {
-                (true, 1) => "it".to_owned(),
-                (true, _) => "all".to_owned(),
-                (false, _) => format!("{number} of them"),
-            };
-            let whose = match (all, number) {
-                (true, 1) => "its router works".to_owned(),
-                (true, _) => "their routers work".to_owned(),
-                (false, 1) => "the router of 1 of them works".to_owned(),
-                (false, _) => format!("the routers of {number} of them work"),
-            };
-            let is = is(number);
-            match obstacle {
-                Obstacle::Forbidden => format!(
-                    "; with {who} no path is allowed, as the two and their tracker were started"
-                ),
-                Obstacle::NoHandshake => format!("; {who} answered, but no connection came of it"),
-                Obstacle::ByDestination => {
-                    format!(
-                        "; {who} {is} behind a router that gives every destination another port{too}"
-                    )
-                }
-                Obstacle::Unknown => format!("; how {whose} is not known"),
-                Obstacle::Other => String::new(),
-            }
+        words(&self.obstacles, failed, snapshot)
+    }
+
+    /// What is known of those that are not reached directly.
+    fn why_relayed(&self, snapshot: &Snapshot) -> String {
+        let relayed = Among {
+            number: self.relayed,
+            is_reached: true,
         };
-        self.obstacles.iter().map(reason).collect()
+        words(&self.detours, relayed, snapshot)
     }
 
     /// Where our own router is in the way, its finding says what can be done.
     fn action(&self, snapshot: &Snapshot) -> Option<String> {
-        let is_theirs = self.obstacles.contains_key(&Obstacle::ByDestination);
+        let is_theirs = self.by_destination > 0;
         let is_ours = Mapping::ours(snapshot).is_by_destination();
         (is_theirs && !is_ours).then(|| {
             "Ask those behind such a router to switch UPnP or NAT-PMP on there.".to_owned()
         })
     }
+}
+
+/// What is known of peers that were not reached directly.
+fn words(obstacles: &BTreeMap<Obstacle, usize>, all: Among, snapshot: &Snapshot) -> String {
+    let too = match Mapping::ours(snapshot).is_by_destination() {
+        true => ", as you are",
+        false => "",
+    };
+    let words = obstacles
+        .iter()
+        .map(|(obstacle, &number)| obstacle.words(number, all, too));
+    words.collect()
 }
 
 fn is(number: usize) -> &'static str {
@@ -289,8 +371,8 @@ fn was(number: usize) -> &'static str {
 }
 
 /// Who is connected is reached as it is now; who is not, as well as it ever was: a peer that has
-/// left since then is nobody's failure. Of those that failed, what the last attempt showed.
-fn fates(snapshot: &Snapshot) -> BTreeMap<&str, (Fate, Option<Obstacle>)> {
+/// left since then is nobody's failure. With it comes the last attempt that led to no direct path.
+fn fates(snapshot: &Snapshot) -> BTreeMap<&str, (Fate, Option<&Attempt>)> {
     let mut fates = BTreeMap::new();
     let over = snapshot.attempts.iter().map(|it| (it, Fate::of(it)));
     let under_way = snapshot.under_way.iter().map(|it| (it, Fate::so_far(it)));
@@ -298,8 +380,8 @@ fn fates(snapshot: &Snapshot) -> BTreeMap<&str, (Fate, Option<Obstacle>)> {
         let Some(fate) = fate else { continue };
         let known = fates.entry(&*attempt.peer).or_insert((fate, None));
         known.0 = known.0.max(fate);
-        if fate == Fate::Failed {
-            known.1 = Some(Obstacle::of(attempt));
+        if fate == Fate::Failed || (fate == Fate::Relayed && attempt.reason.is_some()) {
+            known.1 = Some(attempt);
         }
     }
     for peer in &snapshot.peers {
@@ -307,7 +389,7 @@ fn fates(snapshot: &Snapshot) -> BTreeMap<&str, (Fate, Option<Obstacle>)> {
             PeerPath::Lan | PeerPath::Direct => Fate::Direct,
             PeerPath::Relay => Fate::Relayed,
         };
-        fates.insert(&*peer.peer, (fate, None));
+        fates.entry(&*peer.peer).or_insert((fate, None)).0 = fate;
     }
     fates
 }

@@ -3,7 +3,7 @@
 mod table;
 
 use super::*;
-use crate::control::attempt::{Outcome, Role, Technique};
+use crate::control::attempt::{CandidateKind, Outcome, Reason, Role, Technique};
 use crate::control::model::{PeerPath, PortMappingState, Transport, Way};
 
 const EIM: &str = "endpoint-independent";
@@ -167,7 +167,8 @@ fn of_peers_that_were_not_reached_is_told_what_is_known() {
         },
         "PEER-03",
         "Direct with 9 of 12 peers; 3 were not reached; 1 of them is behind a router that gives \
-         every destination another port; how the router of 1 of them works is not known.",
+         every destination another port; how the router of 1 of them works is not known; 1 of them \
+         did not answer.",
         "Ask those behind such a router to switch UPnP or NAT-PMP on there.",
     );
     says(
@@ -175,6 +176,7 @@ fn of_peers_that_were_not_reached_is_told_what_is_known() {
             it.attempts = vec![failed("x", EIM), failed("y", EIM)];
             for attempt in &mut it.attempts {
                 attempt.outcome = Outcome::NoHandshake;
+                attempt.reason = Some(Reason::NoHandshake);
                 attempt.proven_unix_ms = Some(7);
             }
         },
@@ -186,6 +188,7 @@ fn of_peers_that_were_not_reached_is_told_what_is_known() {
         |it| {
             it.attempts = vec![failed("x", "unknown")];
             it.attempts[0].outcome = Outcome::Forbidden;
+            it.attempts[0].reason = Some(Reason::Forbidden);
         },
         "PEER-04",
         "The one peer that was tried was not reached; with it no path is allowed, as the two and \
@@ -210,6 +213,101 @@ fn of_peers_that_were_not_reached_is_told_what_is_known() {
          destination another port.",
         "Ask those behind such a router to switch UPnP or NAT-PMP on there.",
     );
+}
+
+#[test]
+fn each_reason_of_an_attempt_is_told_in_words() {
+    let of = |reason, text: &str| {
+        says(
+            |it| {
+                it.attempts = vec![failed("x", EIM)];
+                it.attempts[0].reason = Some(reason);
+            },
+            "PEER-04",
+            &format!("The one peer that was tried was not reached; {text}."),
+            "",
+        );
+    };
+    of(Reason::NoAnswer, "it did not answer");
+    of(Reason::Superseded, "it did not answer");
+    of(
+        Reason::RelayOnly,
+        "with it no direct path is allowed, as one of the two was started",
+    );
+    of(Reason::NoCandidates, "no address was told of it");
+    of(
+        Reason::Budget,
+        "it was checked with fewer packets than it takes, to spare routers, and is tried again",
+    );
+    of(
+        Reason::TurnRefused,
+        "for it no port was guessed, since guesses there have found nobody",
+    );
+    of(
+        Reason::NoSample,
+        "for it the tracker did not show which ports your own router picks",
+    );
+    of(
+        Reason::NoTrickle,
+        "it did not say by way of the tracker at which port to look",
+    );
+    of(
+        Reason::Unguessable,
+        "it is behind a router that gives every destination another port",
+    );
+}
+
+#[test]
+fn why_peers_are_relayed_is_told_where_their_attempts_show_it() {
+    let relayed = |name: &str, reason| Attempt {
+        path: Some(PeerPath::Relay),
+        reason: Some(reason),
+        ..reached(name, 50)
+    };
+    let three = |it: &mut Snapshot| {
+        hard(it, "random", PortMappingState::Silent);
+        it.attempts.push(relayed("b", Reason::Unguessable));
+        it.attempts.push(relayed("c", Reason::NoTrickle));
+        it.attempts.push(relayed("d", Reason::NoAnswer));
+    };
+    let text = "Direct with 1 of 4 peers, through the tracker with 3; 1 of them did not say by way of \
+                the tracker at which port to look; 1 of them is behind a router that gives every \
+                destination another port, as you are.";
+    says(three, "PEER-02", text, "");
+    // Also when they are still connected so.
+    let connected = |it: &mut Snapshot| {
+        three(it);
+        it.peers = ["b", "c", "d"]
+            .map(|name| peer(name, PeerPath::Relay))
+            .into();
+    };
+    says(connected, "PEER-02", text, "");
+    // Who is direct by now is not explained.
+    let later = |it: &mut Snapshot| {
+        it.attempts = vec![reached("a", 50), relayed("b", Reason::Unguessable)];
+        it.attempts.push(reached("b", 50));
+    };
+    let text =
+        "All well: the trackers answer, and all 2 peers that were tried were reached directly.";
+    says(later, "PEER-06", text, "");
+}
+
+#[test]
+fn whether_two_behind_our_router_meet_by_its_outside_address_is_told_where_it_matters() {
+    let hairpins = |yes| move |it: &mut Snapshot| it.trackers[0].hairpinning = Some(yes);
+    says(
+        hairpins(true),
+        "NET-11",
+        "The router leads packets for its own outside address back in.",
+        "",
+    );
+    let no = "The router does not lead packets for its own outside address back in, so daemons behind it \
+              meet by their addresses in the local network or through the tracker.";
+    says(hairpins(false), "NET-11", no, "");
+    let mut snapshot = healthy();
+    hairpins(false)(&mut snapshot);
+    snapshot.port.state = PortMappingState::Unneeded;
+    assert!(!has(&examine(&snapshot).0, "NET-11"), "there is no router");
 }
 
 #[test]
@@ -469,7 +567,7 @@ fn the_readme_lists_every_code_and_no_other() {
     assert_eq!(listed, codes);
 }
 
-const ALL: [Code; 29] = {
+const ALL: [Code; 30] = {
     use Code::*;
     [
         OwnTrackerUnreached,
@@ -487,6 +585,7 @@ const ALL: [Code; 29] = {
         TrackerIsHere,
         NoAddress,
         NoIpv6,
+        Hairpin,
         PortOpen,
         PortNotKnown,
         RouterSilent,
@@ -553,6 +652,7 @@ fn tracker() -> Tracker {
         mapping: EIM.into(),
         mapping_depends_on: None,
         filtering: "port-dependent".into(),
+        hairpinning: None,
     }
 }
 
@@ -576,6 +676,7 @@ fn reached(peer: &str, ms: u64) -> Attempt {
         proven_unix_ms: Some(1000 + ms),
         connected_unix_ms: Some(1000 + 2 * ms),
         outcome: Outcome::Connected,
+        reason: None,
         ..failed(peer, EIM)
     }
 }
@@ -585,6 +686,10 @@ fn failed(peer: &str, mapping: &str) -> Attempt {
         peer: peer.into(),
         side: Role::Client,
         candidates: 2,
+        candidate_kinds: vec![CandidateKind::ServerReflexive, CandidateKind::Host],
+        our_mapping: EIM.into(),
+        our_filtering: "port-dependent".into(),
+        our_hairpinning: None,
         mapping: mapping.into(),
         filtering: "port-dependent".into(),
         started_unix_ms: 1000,
@@ -599,6 +704,7 @@ fn failed(peer: &str, mapping: &str) -> Attempt {
         checks: 24,
         technique: Technique::Checks,
         outcome: Outcome::NoPath,
+        reason: Some(Reason::NoAnswer),
     }
 }
 

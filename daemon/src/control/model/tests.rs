@@ -1,4 +1,5 @@
 use super::*;
+use crate::control::attempt::Reason;
 use crate::control::wish;
 
 #[test]
@@ -171,10 +172,11 @@ fn tracker_is_this_json() {
         mapping: "endpoint-independent".into(),
         mapping_depends_on: Some("nothing".into()),
         filtering: "port-dependent".into(),
+        hairpinning: Some(false),
     });
     check(
         event,
-        r#"{"v":1,"type":"tracker","address":"example.org:59000","key":"abc","connected":true,"way":{"transport":"tcp","port":443},"mapping":"endpoint-independent","mapping_depends_on":"nothing","filtering":"port-dependent"}"#,
+        r#"{"v":1,"type":"tracker","address":"example.org:59000","key":"abc","connected":true,"way":{"transport":"tcp","port":443},"mapping":"endpoint-independent","mapping_depends_on":"nothing","filtering":"port-dependent","hairpinning":false}"#,
     );
 }
 
@@ -273,6 +275,21 @@ fn words_are_those_of_the_json() {
     }
     for path in [PeerPath::Lan, PeerPath::Direct, PeerPath::Relay] {
         assert_eq!(serde_json::to_value(path).unwrap(), path.word());
+    }
+    for reason in [
+        Reason::Forbidden,
+        Reason::RelayOnly,
+        Reason::NoCandidates,
+        Reason::Unguessable,
+        Reason::Budget,
+        Reason::TurnRefused,
+        Reason::NoSample,
+        Reason::NoTrickle,
+        Reason::Superseded,
+        Reason::NoAnswer,
+        Reason::NoHandshake,
+    ] {
+        assert_eq!(serde_json::to_value(reason).unwrap(), reason.word());
     }
 }
 

@@ -17,7 +17,7 @@ async fn what_is_found_quickly_is_told_before_further_sockets_are_asked() {
         None,
         "the filtering is not known"
     );
-    assert!(bench.survey.guessing(None).is_none());
+    assert!(bench.survey.guessing(None, false).is_none());
     let told = bench.survey.handle_filtered(NatFiltering::PortDependent);
     assert!(matches!(told, Some(Finding::Nat(_))), "{told:?}");
     assert!(bench.survey.is_deep());
@@ -26,10 +26,11 @@ async fn what_is_found_quickly_is_told_before_further_sockets_are_asked() {
         mapping: NatMapping::Sequential { step: 1 },
         filtering: NatFiltering::PortDependent,
         dependence: Some(Dependence::AddressAndPortDependent),
+        ..Nat::default()
     };
     assert_eq!(bench.survey.poll_finding(now), Some(Finding::Nat(nat)));
     assert!(!bench.survey.is_deep());
-    let own = bench.survey.guessing(None).map(|own| own.mapping);
+    let own = bench.survey.guessing(None, false).map(|own| own.mapping);
     assert_eq!(own, Some(nat.mapping));
 }
 
@@ -67,6 +68,25 @@ async fn where_the_quick_questions_are_answered_the_filtering_is_waited_for() {
 }
 
 #[tokio::test]
+async fn what_was_found_by_one_family_says_nothing_of_the_other() {
+    let (mut bench, now) = Bench::for_all().surveyed();
+    bench.survey.turn_to(now, bench.server(), Duration::ZERO);
+    assert!(bench.survey.guessing(None, false).is_none());
+    assert_eq!(bench.survey.reflexive(), None);
+    assert_eq!(bench.survey.poll_finding(now), None);
+    // Another address than that of the other family is no rebound.
+    bench.shift += 7;
+    bench.answer_all(now);
+    assert_eq!(
+        bench.survey.poll_finding(now),
+        None,
+        "the filtering is not known"
+    );
+    let found = bench.survey.handle_filtered(NatFiltering::Clashing);
+    assert!(matches!(found, Some(Finding::Nat(nat)) if nat.filtering == NatFiltering::Clashing));
+}
+
+#[tokio::test]
 async fn a_pattern_stands_until_it_was_measured_anew() {
     let (mut bench, now) = (Bench::default(), Instant::now());
     bench.survey.mapping = Some(NatMapping::Sequential { step: 3 });
@@ -78,6 +98,7 @@ async fn a_pattern_stands_until_it_was_measured_anew() {
             mapping: NatMapping::Sequential { step },
             filtering: NatFiltering::PortDependent,
             dependence: Some(Dependence::AddressAndPortDependent),
+            ..Nat::default()
         }))
     };
     assert_eq!(bench.survey.poll_finding(now), nat(3));
@@ -117,6 +138,20 @@ async fn a_mapping_for_all_is_certain_only_if_two_addresses_have_shown_it() {
         assert_eq!(nat.mapping, NatMapping::EndpointIndependent);
         let expected = alternate.map(|_| Dependence::EndpointIndependent);
         assert_eq!(nat.dependence, expected);
+    }
+}
+
+#[tokio::test]
+async fn whether_our_nat_hairpins_is_told_once_measured_and_until_it_is_measured_anew() {
+    for (hairpins, expected) in [(true, Hairpinning::Yes), (false, Hairpinning::No)] {
+        let (mut bench, now) = Bench::for_all().surveyed();
+        assert_eq!(bench.survey.nat.unwrap().hairpinning, Hairpinning::No);
+        bench.hairpins = hairpins;
+        bench.survey.restart(now);
+        bench.answer_all(now);
+        bench.survey.poll_finding(now);
+        assert_eq!(bench.survey.nat.unwrap().hairpinning, Hairpinning::No);
+        assert_eq!(bench.measure(now).hairpinning, expected);
     }
 }
 
@@ -237,6 +272,7 @@ struct Bench {
     survey: Survey,
     ports: BTreeMap<(u16, SocketAddr), u16>,
     kind: Option<Dependence>,
+    hairpins: bool,
     /// Of all ports, since it was rebound.
     shift: u16,
 }
@@ -319,6 +355,12 @@ impl Bench {
             let port = *self.ports.entry(flow).or_insert(next);
             let transaction = check::request_transaction_of(&transmit.bytes).unwrap();
             let mapped = SocketAddr::from(([203, 0, 113, 7], port));
+            if transmit.to.ip() == mapped.ip() {
+                if self.hairpins {
+                    probe.handle_datagram(now, mapped, &transmit.bytes);
+                }
+                continue;
+            }
             let answer = credentials.encode_answer(transaction, mapped);
             probe.handle_datagram(now, transmit.to, &answer);
             asked.extend(Some(transmit.via).filter(|_| transmit.ttl.is_none()));

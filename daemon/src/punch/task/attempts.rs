@@ -42,8 +42,8 @@ impl Puncher {
         self.end_guesses(now, peer, meeting.line.tracker()).await;
         let route = self.endpoint.socket().route(&peer, Class::Direct);
         let head_start = self.head_start(meeting);
-        let own = self.survey.guessing(meeting.advice);
-        let attempt = Attempt::new(now, meeting, route, head_start);
+        let own = self.survey.guessing(meeting.advice, self.nat.has_ipv6);
+        let attempt = Attempt::new(now, meeting, self.nat, route, head_start);
         let attempt = match meeting.is_direct {
             true => attempt.guessing(&meeting.rendezvous, own),
             false => attempt,

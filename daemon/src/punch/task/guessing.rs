@@ -11,6 +11,7 @@ use super::{Arrival, Puncher};
 use crate::punch::attempt::Attempt;
 use crate::punch::guess::Word;
 use crate::punch::owners::Owner;
+use crate::punch::wake::uptime;
 use crate::tracker::TrackerId;
 
 impl Puncher {
@@ -42,15 +43,39 @@ impl Puncher {
         }
     }
 
-    /// Lets those guess whose turn it is.
+    /// Lets those guess whose turn it is, here and on this machine.
     pub(super) async fn let_through(&mut self, now: Instant) {
-        while let Some(id) = self.turnstile.poll(now, &mut self.flows) {
+        while let Some(id) = self.poll_turn(now) {
             match self.attempts.get_mut(&id) {
                 Some(attempt) => attempt.machine.take_turn(now),
                 None => self.turnstile.leave(now, id, TurnEnd::Unanswered),
             }
             self.settle_attempt(id, None).await;
         }
+    }
+
+    fn poll_turn(&mut self, now: Instant) -> Option<u64> {
+        let is_free = self.turnstile.is_free_for_one(now);
+        if self.turnstile.current().is_none() {
+            self.host_turn.release(uptime());
+        }
+        if !is_free {
+            return None;
+        }
+        let elsewhere = self.host_turn.take(now, uptime())?;
+        self.flows.note_elsewhere(elsewhere);
+        let polled = self.turnstile.poll(now, &mut self.flows);
+        match self.turnstile.current() {
+            Some((_, turn, _)) => self.host_turn.begin(uptime(), &turn),
+            None => self.host_turn.give_up(now, uptime()),
+        }
+        polled
+    }
+
+    /// When to ask again whether another daemon guesses.
+    pub(super) fn next_host_turn(&self) -> Option<Instant> {
+        let waits = self.turnstile.is_waiting() && !self.host_turn.is_held();
+        self.host_turn.retry().filter(|_| waits)
     }
 
     /// An attempt guesses no more.
@@ -62,6 +87,9 @@ impl Puncher {
         let keeper = self.keepers.get(&peer);
         let present = keeper.map(|keeper| keeper.machine.path().ip());
         let end = attempt.turn_end(present.or_else(|| self.led.ip_of(now, &peer)));
+        if let Some((_, _, sent)) = self.turnstile.current().filter(|(its, ..)| *its == id) {
+            self.host_turn.end(uptime(), sent);
+        }
         self.turnstile.leave(now, id, end);
     }
 

@@ -3,7 +3,7 @@
 use warren_net::{Identity, Profile, Protocol, Unsolicited};
 use warren_proto::id::{RelayId, SwarmId};
 use warren_proto::nat::check::{Check, Credentials};
-use warren_proto::nat::{Charge, Transaction};
+use warren_proto::nat::{Charge, Guessing, Hairpinning, PrimerHops, Transaction};
 use warren_proto::proof::Side;
 use warren_proto::wire::{Bounded, CandidateKind, NatFiltering, NatMapping, Paths, Rendezvous};
 
@@ -12,14 +12,21 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::control::attempt::{self as control, Outcome, Reason};
 use crate::node;
 use crate::portmap::{self, PortMapping};
 use crate::punch::Meeting;
+use crate::punch::guess::Word;
 use crate::punch::relay::{Carrier, RelaySession};
 use crate::tracker::{Line, TrackerId};
 
 const VICTIM: PublicKey = PublicKey([1; 32]);
 const MEMBER: PublicKey = PublicKey([2; 32]);
+
+const RANDOM: NatMapping = NatMapping::Random {
+    low: 1024,
+    high: 65535,
+};
 
 /// What takes the longest to happen here.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -131,13 +138,131 @@ async fn the_last_attempt_ends_a_relay_route_that_another_had() {
     assert!(puncher.fading.contains_key(&relay));
 }
 
-struct Bench {
-    puncher: Puncher,
-    _events: mpsc::Receiver<NodeEvent>,
+#[tokio::test]
+async fn an_attempt_that_failed_is_recorded_with_both_nats_what_was_told_and_why() {
+    let record = |change: fn(&mut Bench, &mut Meeting)| async move {
+        let mut bench = Bench::new();
+        bench.puncher.nat = Nat {
+            mapping: NatMapping::Sequential { step: 1 },
+            filtering: NatFiltering::PortDependent,
+            hairpinning: Hairpinning::No,
+            ..Nat::default()
+        };
+        let mut meeting = bench.meeting(Side::Server, vec![stranger()], None);
+        change(&mut bench, &mut meeting);
+        bench.puncher.meet(Instant::now(), &meeting).await;
+        bench.run_ahead(Duration::from_secs(1)).await;
+        bench.closed().await
+    };
+    let failed = record(|_, meeting| meeting.rendezvous.filtering = NatFiltering::Clashing).await;
+    assert_eq!(
+        (failed.outcome, failed.reason),
+        (Outcome::NoPath, Some(Reason::NoAnswer))
+    );
+    assert!(failed.checks > 0 && failed.candidates == 1);
+    assert_eq!(failed.candidate_kinds, [control::CandidateKind::Host]);
+    let theirs = (failed.mapping.as_str(), failed.filtering.as_str());
+    assert_eq!(theirs, ("endpoint-independent", "clashing"));
+    let ours = (failed.our_mapping.as_str(), failed.our_filtering.as_str());
+    assert_eq!(ours, ("sequential", "port-dependent"));
+    assert_eq!(failed.our_hairpinning, Some(false));
+
+    let spent = record(|bench, _| {
+        let all = |bench: &mut Bench| {
+            bench
+                .puncher
+                .allowance
+                .take(Instant::now(), stranger(), 100)
+        };
+        while all(bench) {}
+    });
+    let spent = spent.await;
+    assert_eq!((spent.reason, spent.checks), (Some(Reason::Budget), 0));
+    let relayed = record(|_, meeting| meeting.is_direct = false).await;
+    assert_eq!(relayed.reason, Some(Reason::RelayOnly));
+    let unknown = record(|_, meeting| meeting.rendezvous.candidates = Bounded::truncated([])).await;
+    assert_eq!(unknown.reason, Some(Reason::NoCandidates));
+}
+
+#[tokio::test]
+async fn an_attempt_that_guessed_is_recorded_with_its_technique_and_what_ended_it() {
+    for (says_its_word, expected) in [(true, Reason::NoAnswer), (false, Reason::NoTrickle)] {
+        let mut bench = Bench::new();
+        let meeting = bench.guess(Instant::now());
+        if says_its_word {
+            bench.say_word(&meeting).await;
+        }
+        bench.run_ahead(Duration::from_secs(6)).await;
+        let record = bench.closed().await;
+        assert_eq!(
+            (record.outcome, record.reason),
+            (Outcome::NoPath, Some(expected))
+        );
+        assert_eq!(record.mapping, "random");
+        let technique = match says_its_word {
+            true => control::Technique::Birthday,
+            false => control::Technique::Checks,
+        };
+        let shown = (record.technique, record.checks > 800);
+        assert_eq!(shown, (technique, says_its_word), "{record:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_daemons_one_guesses_at_a_time_and_both_have_room_for_one_large_guess() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("guessing");
+    let [mut ours, mut theirs] = [(); 2].map(|()| Bench::on_host(path.clone()));
+    let now = Instant::now();
+    let [meeting, _] = [ours.guess(now), theirs.guess(now)];
+    assert!(ours.is_let_through().await && !theirs.is_let_through().await);
+    let due = theirs.puncher.poll_timeout();
+    assert!(
+        due <= Instant::now() + Duration::from_millis(50),
+        "it asks again"
+    );
+    // Without a word from the peer nothing is sent, and nobody needs to wait for us.
+    ours.closed().await;
+    assert!(!ours.is_let_through().await && theirs.until_let_through().await);
+
+    theirs.say_word(&meeting).await;
+    theirs.run_ahead(Duration::from_secs(2)).await;
+    assert!(theirs.closed().await.checks > 800);
+    assert!(!theirs.is_let_through().await);
+    ours.guess(now);
+    assert!(!ours.until_let_through().await, "no room in the NAT");
+    // Nor does it keep others from a guess for which there is room.
+    assert!(!ours.puncher.host_turn.is_held());
+}
+
+#[tokio::test]
+async fn a_daemon_that_dies_leaves_the_turn_to_others() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("guessing");
+    let [mut ours, mut theirs] = [(); 2].map(|()| Bench::on_host(path.clone()));
+    ours.guess(Instant::now());
+    theirs.guess(Instant::now());
+    assert!(ours.is_let_through().await && !theirs.is_let_through().await);
+    drop(ours);
+    // As if what it was about to send had been long ago.
+    std::fs::write(&path, "").unwrap();
+    assert!(theirs.until_let_through().await);
+}
+
+pub(super) struct Bench {
+    pub(super) puncher: Puncher,
+    pub(super) events: mpsc::Receiver<NodeEvent>,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub(super) fn new() -> Bench {
+        // Nobody shares what is nowhere.
+        Bench::on_host("/nowhere/guessing".into())
+    }
+
+    /// With the daemons that guess by the same lock.
+    fn on_host(guessing: std::path::PathBuf) -> Bench {
+        let host_turn = HostTurn::new(guessing, rand::random());
         let any = ([127, 0, 0, 1], 0).into();
         let identity = Identity::generate().unwrap();
         let (profile, unsolicited) = (Profile::Daemon, Unsolicited::OnlyAdmitted);
@@ -148,8 +273,18 @@ impl Bench {
         let (ports, _) = portmap::start(PortMapping::Off, any, node.clone(), stop);
         let records = Arc::default();
         Bench {
-            puncher: Puncher::new(endpoint, node, records, Vec::new(), ports),
-            _events: events,
+            puncher: Puncher::new(endpoint, node, records, Vec::new(), ports, host_turn),
+            events,
+        }
+    }
+
+    /// What the node is told next about paths.
+    pub(super) async fn next(&mut self) -> PathNews {
+        loop {
+            let next = timeout(DEADLINE, self.events.recv()).await;
+            if let NodeEvent::Path(news) = next.unwrap().unwrap() {
+                return news;
+            }
         }
     }
 
@@ -191,6 +326,72 @@ impl Bench {
         }
     }
 
+    /// An attempt, number 1, that sprays checks at a peer that maps at random, once that has said its word.
+    fn guess(&mut self, now: Instant) -> Meeting {
+        let mut meeting = self.meeting(Side::Client, Vec::new(), None);
+        meeting.rendezvous.mapping = RANDOM;
+        meeting.rendezvous.candidates = Bounded::truncated([Candidate {
+            kind: CandidateKind::ServerReflexive,
+            address: stranger(),
+        }]);
+        let own = Guessing {
+            mapping: NatMapping::EndpointIndependent,
+            dependence: None,
+            filtering: NatFiltering::PortDependent,
+            primer_hops: PrimerHops::LEAST,
+            reflexive: ([198, 51, 100, 9], 6000).into(),
+            stun: ([192, 0, 2, 1], 59000).into(),
+            advice: None,
+            has_ipv6: false,
+        };
+        let route = self.puncher.endpoint.socket().route(&MEMBER, Class::Direct);
+        let attempt = Attempt::new(now, &meeting, Nat::default(), route, Duration::ZERO);
+        let attempt = attempt.guessing(&meeting.rendezvous, Some(own));
+        self.puncher.attempts.insert(1, attempt);
+        meeting
+    }
+
+    /// Whether the attempt guesses after another look.
+    async fn is_let_through(&mut self) -> bool {
+        let now = Instant::now();
+        self.puncher.time_attempts(now).await;
+        self.puncher.let_through(now).await;
+        self.puncher.turnstile.current().is_some()
+    }
+
+    /// The same once it may ask again.
+    async fn until_let_through(&mut self) -> bool {
+        let asks = self.puncher.next_host_turn();
+        tokio::time::sleep_until(asks.unwrap_or_else(Instant::now).into()).await;
+        self.is_let_through().await
+    }
+
+    async fn say_word(&mut self, meeting: &Meeting) {
+        let word = Word {
+            tracker: meeting.line.tracker(),
+            id: meeting.rendezvous.id,
+            address: stranger(),
+            mapping: RANDOM,
+        };
+        self.puncher.hear(Instant::now(), &word).await;
+    }
+
+    /// What happens by itself within this time, at once.
+    async fn run_ahead(&mut self, time: Duration) {
+        let begun = Instant::now();
+        for step in (0..time.as_millis()).step_by(5) {
+            let now = begun + Duration::from_millis(u64::try_from(step).unwrap());
+            self.puncher.time_attempts(now).await;
+            self.puncher.let_through(now).await;
+        }
+    }
+
+    /// What is recorded of attempt 1, which ends.
+    async fn closed(&mut self) -> control::Attempt {
+        self.puncher.close_attempt(1).await;
+        self.puncher.records.attempts().remove(0)
+    }
+
     /// The peer of the meeting says that it is to be answered at `from`.
     async fn nominate(&mut self, meeting: &Meeting, number: u8, from: SocketAddr) {
         let credentials = Credentials::of(&meeting.rendezvous);
@@ -203,6 +404,11 @@ impl Bench {
         };
         self.puncher.handle_datagram(datagram).await;
     }
+}
+
+/// Somewhere nobody answers.
+fn stranger() -> SocketAddr {
+    ([203, 0, 113, 7], 5000).into()
 }
 
 async fn socket() -> UdpSocket {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::plan::{Class, Role};
 use super::shots::{self, AIMED, Shot};
-use super::{Guess, OPEN, REST, ROUNDS, Stage, Word};
+use super::{Guess, NoPath, OPEN, REST, ROUNDS, Stage, Word};
 
 impl Guess {
     /// Sends what the peer's word is for.
@@ -71,7 +71,7 @@ impl Guess {
     pub(super) fn handle_rested(&mut self, now: Instant) {
         match self.role {
             Role::Predicted | Role::Mutual if self.rounds < ROUNDS => self.begin_round(now),
-            _ => self.stop(),
+            _ => self.end(NoPath::NoAnswer),
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::ROUNDS;
 use super::plan::{Role, SPRAY};
 use super::shots::{AIMED, AROUND, OPENINGS, PROBES, RUN};
-use crate::wire::{NatFiltering, Rendezvous};
+use super::{Guessing, ROUNDS};
+use crate::wire::{Candidate, NatFiltering, Rendezvous};
 
 /// Other candidates are tried first for so long.
 pub(super) const GRACE: Duration = Duration::from_millis(250);
@@ -13,18 +13,25 @@ pub(super) const GRACE: Duration = Duration::from_millis(250);
 /// The same when nobody knows whether the easy side filters by port.
 pub(super) const UNSURE_GRACE: Duration = Duration::from_millis(500);
 
+/// The same where both sides are seen by IPv6, so that nothing need be guessed as long as the firewalls
+/// there let out what is asked: two checks around the world, and what the two sides start apart.
+pub(super) const FAMILY_GRACE: Duration = Duration::from_millis(1_000);
+
 /// How long to wait for other ways before guessing.
-pub(super) fn grace(role: Role, rendezvous: &Rendezvous, own: NatFiltering) -> Duration {
+pub(super) fn grace(role: Role, rendezvous: &Rendezvous, own: &Guessing) -> Duration {
     let easy = match role {
+        _ if own.has_ipv6 && rendezvous.is_seen_by_ipv6() => return FAMILY_GRACE,
         // It takes three packets, and the other side begins when it hears of it.
         Role::Predicted => return Duration::ZERO,
-        Role::Predicting | Role::Spraying => own,
+        Role::Predicting | Role::Spraying => own.filtering,
         Role::Opening => rendezvous.filtering,
         Role::Mutual | Role::Settling | Role::Lining | Role::Crowding | Role::Block => {
             NatFiltering::PortDependent
         }
     };
-    match (easy, rendezvous.candidates.len()) {
+    // Nobody without IPv6 need wait for it.
+    let is_tried = |it: &&Candidate| own.has_ipv6 || it.address.ip().to_canonical().is_ipv4();
+    match (easy, rendezvous.candidates.iter().filter(is_tried).count()) {
         (NatFiltering::Unknown, _) => UNSURE_GRACE,
         (_, 0 | 1) => Duration::ZERO,
         (..) => GRACE,

@@ -31,6 +31,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::Guessing;
 use crate::nat::{Dependence, LOWEST_PORT};
 use crate::wire::{NatFiltering, NatMapping, Technique};
 
@@ -218,6 +219,13 @@ pub fn possible(
     };
     let may_check = guess.is_none().then_some(Technique::Checks);
     guess.into_iter().chain(instead).chain(may_check)
+}
+
+/// Whether two sides both map by destination in a way that no technique meets.
+pub(in crate::nat) fn is_hopeless(own: &Guessing, peer: (NatMapping, NatFiltering)) -> bool {
+    let own = Class::of(own.mapping, own.filtering).given(own.dependence);
+    let peer = Class::of(peer.0, peer.1);
+    own.is_hard() && peer.is_hard() && role(own, peer).is_none()
 }
 
 /// What a side passes for when the tracker advises a birthday where a sequence was measured.

@@ -7,7 +7,7 @@ use rand::Rng;
 use super::plan::{Class, Role};
 use super::sampling::Sampling;
 use super::shots::{self, AHEAD, Shot};
-use super::{Guess, Move, OPEN, REST, SETTLINGS, Stage};
+use super::{Guess, Move, NoPath, OPEN, REST, SETTLINGS, Stage};
 use crate::nat::probe::Question;
 use crate::nat::stun::Transaction;
 use crate::wire::NatMapping;
@@ -67,14 +67,14 @@ impl Guess {
             return;
         };
         let Some(step) = self.step() else {
-            return self.stop();
+            return self.end(NoPath::NoSample);
         };
         let (newest, between) = (sampling.newest(), sampling.between(step));
         match self.role {
             Role::Settling => match between {
                 Some(port) if port.is_certain => self.settle(now, port.port),
                 _ if self.rounds < SETTLINGS => self.begin_round(now),
-                _ => self.stop(),
+                _ => self.end(NoPath::NoSample),
             },
             Role::Predicted | Role::Lining => {
                 if let Some(between) = between {
@@ -91,7 +91,7 @@ impl Guess {
                 let place = newest.and_then(|port| shots::stepped(port, step, AHEAD.into()));
                 match place {
                     Some(port) => self.say(port, NatMapping::Sequential { step }),
-                    None => return self.stop(),
+                    None => return self.end(NoPath::NoSample),
                 }
                 self.proceed(now);
             }

@@ -1,6 +1,6 @@
 //! What an attempt does that may guess: what it asks, says and sends, and when.
 
-use super::limits::{GRACE, UNSURE_GRACE};
+use super::limits::{FAMILY_GRACE, GRACE, UNSURE_GRACE};
 use super::shots::PROBES;
 use super::*;
 use crate::id::{PublicKey, SwarmId};
@@ -392,6 +392,60 @@ fn both_families_guess_and_none_does_for_the_other() {
 }
 
 #[test]
+fn no_port_is_guessed_before_ipv6_was_tried_where_both_are_seen_by_that() {
+    let v6 = Candidate {
+        kind: CandidateKind::ServerReflexive,
+        address: "[2001:db8::7]:5000".parse().unwrap(),
+    };
+    for has_ipv6 in [true, false] {
+        for (ours, theirs) in PAIRS {
+            let mut rendezvous = rendezvous(theirs);
+            let told: Vec<_> = rendezvous.candidates.to_vec();
+            rendezvous.candidates = Bounded::truncated(told.into_iter().chain([v6]));
+            let own = Guessing {
+                has_ipv6,
+                ..own(ours)
+            };
+            let mut bench = Bench::of(rendezvous, own);
+            let has_acted = |bench: &Bench| {
+                let has_asked = bench.sent.iter().any(|(_, it)| it.to == stun());
+                bench.guesses() > 0 || !bench.words.is_empty() || has_asked
+            };
+            bench.run_for(ms(500));
+            bench.word(PEER, theirs);
+            bench.run_for(FAMILY_GRACE - ms(501));
+            assert_eq!(has_acted(&bench), !has_ipv6, "{ours:?} {theirs:?}");
+            bench.run_for(ms(500));
+            assert!(has_acted(&bench), "{ours:?} {theirs:?}");
+        }
+    }
+}
+
+#[test]
+fn who_is_heard_by_ipv6_is_not_guessed_at() {
+    let v6 = "[2001:db8::7]:5000";
+    let rendezvous = Rendezvous {
+        candidates: Bounded::truncated([peer(), v6.parse().unwrap()].map(|address| Candidate {
+            kind: CandidateKind::ServerReflexive,
+            address,
+        })),
+        ..rendezvous(RANDOM)
+    };
+    let own = Guessing {
+        has_ipv6: true,
+        ..own(EASY)
+    };
+    let credentials = Credentials::of(&rendezvous);
+    let mut bench = Bench::of(rendezvous, own);
+    bench.run_for(ms(500));
+    bench.word(PEER, RANDOM);
+    let request = credentials.encode_request(Transaction([9; 12]), Side::Server);
+    bench.receive(MAIN, v6, &request);
+    bench.run_for(ms(20_000));
+    assert_eq!(bench.guesses(), 0);
+}
+
+#[test]
 fn other_candidates_are_tried_first() {
     let mut rendezvous = rendezvous(RANDOM);
     let mapped = Candidate {
@@ -442,6 +496,45 @@ fn who_is_told_to_stop_gives_its_turn_back_and_guesses_no_more() {
     bench.word(PEER, RANDOM);
     bench.run_for(ms(5_000));
     assert_eq!(bench.guesses(), before);
+}
+
+#[test]
+fn what_kept_a_path_from_being_found_is_told() {
+    let nothing = |_: &mut Bench| ();
+    let has_said = |bench: &mut Bench| bench.word("203.0.113.7:20480", BLOCK);
+    why(EASY, EASY, nothing, NoPath::NoAnswer);
+    why(RANDOM, RANDOM, nothing, NoPath::Unguessable);
+    why(EASY, RANDOM, nothing, NoPath::NoTrickle);
+    why(RANDOM, EASY, nothing, NoPath::NoTrickle);
+    why(SEQUENTIAL, EASY, nothing, NoPath::NoSample);
+    why(BLOCK, BLOCK, has_said, NoPath::NoAnswer);
+    let mut bench = Bench::new(BLOCK, BLOCK);
+    bench.lets_through = false;
+    bench.run_for(ms(10));
+    assert_eq!(bench.attempt.no_path(), NoPath::NoTurn);
+    bench.attempt.deny_turn(bench.now);
+    assert_eq!(bench.attempt.no_path(), NoPath::TurnRefused);
+    bench.attempt.stop_guessing(bench.now);
+    assert_eq!(bench.attempt.no_path(), NoPath::TurnRefused, "the first");
+    let is_superseded = |bench: &mut Bench| bench.attempt.stop_guessing(bench.now);
+    why(EASY, RANDOM, is_superseded, NoPath::Superseded);
+    let nowhere = Rendezvous {
+        candidates: Bounded::truncated([]),
+        ..rendezvous(EASY)
+    };
+    let bench = Bench::of(nowhere, own(EASY));
+    assert_eq!(bench.attempt.no_path(), NoPath::NoCandidates);
+}
+
+/// What is told of an attempt with which `change` happened in its first moments.
+#[track_caller]
+fn why(ours: NatMapping, theirs: NatMapping, change: impl FnOnce(&mut Bench), expected: NoPath) {
+    let mut bench = Bench::new(ours, theirs);
+    bench.run_for(ms(10));
+    change(&mut bench);
+    bench.run_for(ms(20_000));
+    assert_eq!(bench.attempt.no_path(), expected, "{ours:?} {theirs:?}");
+    assert_eq!(bench.events, [PunchEvent::Failed]);
 }
 
 #[test]
@@ -596,6 +689,7 @@ fn own(mapping: NatMapping) -> Guessing {
         dependence: None,
         filtering: NatFiltering::PortDependent,
         primer_hops: PrimerHops::LEAST,
+        has_ipv6: false,
         reflexive: OWN.parse().unwrap(),
         stun: stun(),
         advice: None,

@@ -233,6 +233,7 @@ fn own(
         dependence: measured.dependence,
         filtering,
         primer_hops: measured.primer_hops,
+        has_ipv6: false,
         reflexive,
         stun,
         advice: None,

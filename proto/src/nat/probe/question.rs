@@ -21,6 +21,8 @@ pub(in crate::nat) struct Question {
     via: u16,
     address: SocketAddr,
     transaction: Transaction,
+    /// Attributes of the request.
+    more: Vec<u8>,
     asked: usize,
     /// When to ask again or give up; none once either happened for the last time.
     next: Option<Instant>,
@@ -49,10 +51,17 @@ impl Question {
             via,
             address,
             transaction,
+            more: Vec::new(),
             asked: 0,
             next: Some(at),
             answer: None,
         }
+    }
+
+    /// With these attributes too, whose length is a multiple of four.
+    pub(in crate::nat) fn carrying(mut self, more: Vec<u8>) -> Question {
+        self.more = more;
+        self
     }
 
     /// Asks no more.
@@ -126,7 +135,7 @@ impl Question {
         Some(Transmit {
             via: self.via,
             to: self.address,
-            bytes: encode_request(transaction, &[]),
+            bytes: encode_request(transaction, &self.more),
             ttl: None,
             charge: Charge::Free,
         })

@@ -29,6 +29,27 @@ impl Path {
     }
 }
 
+/// Why an attempt has proven no path, as far as our side can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPath {
+    /// No address of the peer is known that may be sent to.
+    NoCandidates,
+    /// Both NATs map by destination, in a way that no technique meets.
+    Unguessable,
+    /// Our turn to guess did not come in time: others guessed, or our NAT had no room for more flows.
+    NoTurn,
+    /// The [`crate::nat::Turnstile`] would not have us guess.
+    TurnRefused,
+    /// The tracker's answers did not show where the sequence of our ports is.
+    NoSample,
+    /// The peer did not say by way of the tracker where to look for it.
+    NoTrickle,
+    /// A later rendezvous with the same peer took over.
+    Superseded,
+    /// Nothing that was sent was answered.
+    NoAnswer,
+}
+
 /// What an attempt found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PunchEvent {

@@ -56,8 +56,12 @@ pub(super) fn start(now: Instant, rendezvous: &Rendezvous) -> Instant {
     }
 }
 
-/// The candidates that may be checked.
-pub(super) fn told(rendezvous: &Rendezvous, start: Instant) -> BTreeMap<Pair, Remote> {
+/// The candidates that may be checked, from `start` on, or at `now` where that does no harm.
+pub(super) fn told(
+    now: Instant,
+    rendezvous: &Rendezvous,
+    start: Instant,
+) -> BTreeMap<Pair, Remote> {
     let beyond_nats = Approach::through(rendezvous.filtering);
     let mut remotes: BTreeMap<Pair, Remote> = BTreeMap::new();
     for candidate in &rendezvous.candidates {
@@ -68,9 +72,11 @@ pub(super) fn told(rendezvous: &Rendezvous, start: Instant) -> BTreeMap<Pair, Re
             .keys()
             .filter(|(_, known)| known.ip() == address.ip());
         if same_ip.count() < PORTS_PER_IP {
-            let approach = match is_local(address, candidate.kind) {
-                true => Approach::Direct,
-                false => beyond_nats,
+            let (approach, start) = match is_local(address, candidate.kind) {
+                true => (Approach::Direct, start),
+                // A firewall gives nobody another port, so nothing is spoilt by being early.
+                false if address.is_ipv6() && rendezvous.is_of_ipv4() => (Approach::Direct, now),
+                false => (beyond_nats, start),
             };
             let remote = || Remote::told(candidate.kind, approach, start);
             remotes.entry((MAIN, address)).or_insert_with(remote);

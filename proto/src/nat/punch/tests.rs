@@ -42,6 +42,34 @@ fn nothing_is_sent_before_the_wait_is_over() {
 }
 
 #[test]
+fn ipv6_beside_ipv4_is_checked_at_once_whatever_the_nat_of_ipv4_does() {
+    let v6 = "[2001:db8::7]:5000";
+    for filtering in FILTERINGS {
+        let rendezvous = Rendezvous {
+            filtering,
+            wait_ms: 40,
+            ..rendezvous(&[(ServerReflexive, OUTSIDE), (ServerReflexive, v6)])
+        };
+        let mut bench = Bench::new(&rendezvous, Side::Client);
+        bench.attempt.handle_timeout(bench.now);
+        let sent = bench.sent();
+        let v6: Vec<_> = sent.iter().filter(|it| it.to.is_ipv6()).collect();
+        assert!(matches!(v6[..], [check] if check.ttl.is_none()), "{sent:?}");
+    }
+}
+
+#[test]
+fn where_there_is_ipv6_alone_its_nat_is_approached_as_it_needs() {
+    let rendezvous = Rendezvous {
+        filtering: NatFiltering::Clashing,
+        ..rendezvous(&[(ServerReflexive, "[2001:db8::7]:5000")])
+    };
+    let mut bench = Bench::new(&rendezvous, Side::Client);
+    bench.attempt.handle_timeout(bench.now);
+    assert_eq!(bench.sent()[0].ttl, Some(2));
+}
+
+#[test]
 fn what_is_not_authenticated_changes_nothing() {
     let mut bench = Bench::meeting(&[(ServerReflexive, OUTSIDE)]);
     let request = bench.sent().remove(0);

@@ -33,6 +33,7 @@ impl Introduction {
                 address,
             });
             let situation = Situation {
+                proven: None,
                 observed: self.observed[side],
                 transport: Transport::Udp,
                 tracker_is_loopback: false,
