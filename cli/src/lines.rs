@@ -4,7 +4,7 @@
 
 use warren_daemon::control::{
     attempt::Role,
-    model::{Event, Peer, PortMapping, Share, Tracker},
+    model::{Event, Peer, PortMapping, Share, Standing, Tracker},
 };
 use warren_proto::content::path::printable;
 
@@ -105,9 +105,13 @@ fn peer_line(peer: &Peer) -> String {
         .as_ref()
         .map(|by| format!(", relayed by {by}"));
     let kind = peer.kind.map(|kind| format!(", {}", kind.word()));
+    let standing = match peer.standing {
+        Standing::Good => String::new(),
+        worse => format!(", {}", worse.word()),
+    };
     let reached = peer.reached_ms.map(|ms| format!(", reached in {ms} ms"));
     printable(&format!(
-        "{}  {}  {}  {:.1} ms  down {}  up {}  ({}{}{}{})",
+        "{}  {}  {}  {:.1} ms  down {}  up {}  ({}{}{}{}{standing})",
         peer.peer,
         peer.path.word(),
         peer.address,
@@ -180,12 +184,19 @@ mod tests {
             relayed_by: None,
             reached_ms: Some(104),
             unlimited: false,
+            standing: Standing::Good,
+            standings: Vec::new(),
         };
         assert_eq!(
             peer_line(&peer),
             "abcd  direct  203.0.113.9:4000  12.3 ms  down 0 B  up 1.0 KiB  \
              (we dialled, server-reflexive, reached in 104 ms)"
         );
+        let stalled = Peer {
+            standing: Standing::Stalled,
+            ..peer.clone()
+        };
+        assert!(peer_line(&stalled).ends_with(", reached in 104 ms, stalled)"));
         let relayed = Peer {
             path: PeerPath::Relay,
             relayed_by: Some("peer wxyz".into()),

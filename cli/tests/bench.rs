@@ -32,7 +32,13 @@ struct Run {
     complete: bool,
     intact: bool,
     finished_s: Vec<f64>,
+    last_s: f64,
+    mean_s: f64,
+    limit_s: f64,
     last_over_limit: f64,
+    mean_over_limit: f64,
+    cpu_s: f64,
+    cpu_limit_s: f64,
     seed_payload_over_f: f64,
     seed_wire_over_f: f64,
 }
@@ -182,7 +188,40 @@ fn swarm(more: &[&str]) -> Option<Run> {
     assert_eq!(run.program, "warren");
     assert!(run.complete && run.intact, "{run:?}");
     assert!(run.last_over_limit > 1.0 - BUCKETS, "{run:?}");
+    check_figures(&run);
     Some(run)
+}
+
+/// What is said of all leechers follows from what is said of each, and what the processors would take
+/// from what they took.
+#[track_caller]
+fn check_figures(run: &Run) {
+    let times = &run.finished_s;
+    let last = times.iter().copied().fold(0.0, f64::max);
+    let mean = times.iter().sum::<f64>() / times.len() as f64;
+    assert_near(run.last_s, last, run);
+    assert_near(run.mean_s, mean, run);
+    assert!(run.limit_s > 0.0, "{run:?}");
+    assert_near(run.last_over_limit, last / run.limit_s, run);
+    assert_near(run.mean_over_limit, mean / run.limit_s, run);
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert!(run.cpu_s > 0.0, "{run:?}");
+    // It may be bound to fewer processors than there are.
+    let all = run.cpu_s / run.cpu_limit_s;
+    assert!(all > cores as f64 - 0.5, "{cores} processors: {run:?}");
+    assert!((all - all.round()).abs() < 0.1 * all, "{run:?}");
+    // No processor works for longer than the clock runs, which is looked at now and then.
+    assert!(run.cpu_limit_s < last + 0.5, "{run:?}");
+}
+
+/// But for what was rounded away.
+#[track_caller]
+fn assert_near(found: f64, expected: f64, run: &Run) {
+    let off = (found - expected).abs();
+    assert!(
+        off <= 0.002 + expected * 0.001,
+        "{found} is not {expected}: {run:?}"
+    );
 }
 
 /// One peer gives, another takes, and all of it has to be complete and intact. `None` where there can be

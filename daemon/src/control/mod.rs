@@ -1,6 +1,7 @@
 //! How the person's programs talk to a running daemon: one API on a Unix socket.
 //!
-//! [`model`] is what is said ([`attempt`] of how peers are reached, [`doctor`] of what could be
+//! [`model`] is what is said ([`attempt`] of how peers are reached, [`standing`] of what is thought of them,
+//! [`doctor`] of what could be
 //! better), [`source`] reads what a download names, [`wish`] which files of it are meant, [`api`] puts it all on the socket. The command line, and whatever face
 //! comes later, use the same routes; `curl --unix-socket` works as well.
 //!
@@ -12,4 +13,5 @@ pub mod doctor;
 pub mod limits;
 pub mod model;
 pub mod source;
+pub mod standing;
 pub mod wish;

@@ -16,6 +16,7 @@ pub use super::attempt::Attempt;
 use super::attempt::{CandidateKind, Role};
 pub use super::doctor::{Finding, Severity, Summary, Techniques};
 pub use super::limits::{LEAST_BITS_PER_S, LimitRequest, Limits};
+pub use super::standing::{ShareStanding, Standing};
 use super::wish::{Change, Wish};
 use crate::tracker;
 
@@ -258,6 +259,12 @@ pub struct Peer {
     /// Whether limits do not hold for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unlimited: bool,
+    /// What is thought of it as a source: the worst, of all shares.
+    #[serde(default)]
+    pub standing: Standing,
+    /// The shares of which it is not good, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standings: Vec<ShareStanding>,
 }
 
 /// How a peer is reached.

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use warren_proto::content::ChunkIndex;
+use warren_proto::content::path::printable;
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::transfer::{Action, Download, Event, Reach, RequestId};
+use warren_proto::transfer::{Action, Download, Event, Reach, RequestId, Standing};
 
 use super::fetching::{Fetch, Order};
 use super::{Fetched, Node, ShareEvent, Stopping};
+use crate::control::standing;
 use crate::pace::Passage;
 use crate::share::metadata::{self, Question};
 use crate::share::writer::Writer;
@@ -151,14 +153,21 @@ impl Node {
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
-        let name = match share.record.name.as_str() {
-            "" => share.record.id.to_string(),
-            name => warren_proto::content::path::printable(name),
-        };
+        let name = shown_name(share);
         tracing::warn!(%peer, name, "peer sent wrong bytes; it is not asked for this share again");
         share.banned.insert(peer);
         share.members.remove(&peer);
         self.leave_on(peer, &swarm);
+    }
+
+    /// Something else is thought of a peer than before.
+    pub(super) fn note_standing(&self, swarm: &SwarmId, peer: PublicKey, standing: Standing) {
+        let Some(share) = self.shares.get(swarm) else {
+            return;
+        };
+        let (name, reason) = (shown_name(share), standing::reason(standing));
+        let word = standing::word(standing).word();
+        tracing::debug!(%peer, name, standing = word, reason, "what is thought of a peer");
     }
 
     /// Asks one of the peers that describe the share for what the link does not say.
@@ -223,6 +232,14 @@ impl Node {
             learning.tried.remove(&peer);
             self.active.insert(swarm);
         }
+    }
+}
+
+/// The name of a share as logs have it, or its id while it has none.
+fn shown_name(share: &Share) -> String {
+    match share.record.name.as_str() {
+        "" => share.record.id.to_string(),
+        name => printable(name),
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use warren_proto::id::SwarmId;
+use warren_proto::id::{PublicKey, SwarmId};
+use warren_proto::transfer::Standing;
 
 use super::Node;
 use super::peers::Peer;
@@ -12,7 +13,7 @@ use super::trackers::{OWN, TrackerState};
 use crate::control::attempt::{Attempt, dependence_word, filtering_word, hairpins, mapping_word};
 use crate::control::doctor::Snapshot;
 use crate::control::model::{
-    self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareState,
+    self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareStanding, ShareState,
 };
 use crate::pace::is_exempt;
 use crate::share::{Phase, Share, Watcher};
@@ -209,6 +210,7 @@ impl Node {
         let proven = self.peers.iter().filter(|(_, it)| it.common.is_proven());
         proven.map(|(key, peer)| {
             let made = self.config.punch.records().made(key);
+            let standings = self.standings_of(key);
             model::Peer {
                 peer: key.to_string(),
                 path: peer.path(),
@@ -221,8 +223,28 @@ impl Node {
                 down_bytes: peer.common.down_bytes.load(Ordering::Relaxed),
                 up_bytes: peer.common.up_bytes.load(Ordering::Relaxed),
                 unlimited: is_exempt(&peer.connection),
+                standing: standings
+                    .iter()
+                    .map(|it| it.standing)
+                    .max()
+                    .unwrap_or_default(),
+                standings,
             }
         })
+    }
+
+    /// What the downloads think of a peer that are not content with it.
+    fn standings_of(&self, key: &PublicKey) -> Vec<ShareStanding> {
+        let now = Instant::now();
+        let standing = |(swarm, share): (&SwarmId, &Share)| {
+            let standing = match share.banned.contains(key) {
+                true => Standing::Banned,
+                false => self.download_of(swarm)?.standing(key)?,
+            };
+            let id = share.record.id.to_string();
+            (standing != Standing::Good).then(|| ShareStanding::new(id, standing, now))
+        };
+        self.shares.iter().filter_map(standing).collect()
     }
 
     /// All that is known of how we are connected.

@@ -67,6 +67,11 @@ impl Node {
                 Action::Refuse { upload } => drop(self.uploads.remove(&upload)),
                 Action::Announce { swarm, news } => self.tell_all(&swarm, &news),
                 Action::Suggest { swarm, peer, runs } => self.suggest(&swarm, peer, &runs),
+                Action::Judged {
+                    swarm,
+                    peer,
+                    standing,
+                } => self.note_standing(&swarm, peer, standing),
             }
         }
     }

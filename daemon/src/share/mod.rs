@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use warren_proto::content::Content;
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::transfer::{Download, Reach, RequestId};
+use warren_proto::transfer::{BanList, Download, Reach, RequestId};
 use warren_proto::wire::{MemberState, Paths};
 
 use crate::control::model::{ApiError, Event, FileCounts, ShareState};
@@ -51,7 +51,7 @@ pub(crate) struct Share {
     /// Peers that trackers told us of.
     pub(crate) members: BTreeMap<PublicKey, Known>,
     /// Peers that have sent wrong bytes of it.
-    pub(crate) banned: BTreeSet<PublicKey>,
+    pub(crate) banned: BanList,
     /// Who waits for it to be complete.
     pub(crate) watchers: Vec<Watcher>,
     /// Content bytes received since the daemon began.
@@ -206,7 +206,7 @@ impl Share {
             record,
             phase,
             members: BTreeMap::new(),
-            banned: BTreeSet::new(),
+            banned: BanList::default(),
             watchers: Vec::new(),
             received: Received::default(),
             rate: Rate::default(),

@@ -11,7 +11,7 @@ use tokio::{
 use warren_daemon::{
     Config, PortMapping,
     control::{
-        model::{ApiError, DownloadRequest, Event, RegisterRequest, Registered, Source},
+        model::{ApiError, DownloadRequest, Event, Peer, RegisterRequest, Registered, Source},
         wish::Wish,
     },
     home::socket_path,
@@ -145,12 +145,31 @@ impl Daemon {
             .unwrap();
     }
 
+    /// Whom it is connected to.
+    pub(crate) async fn peers(&self) -> Vec<Peer> {
+        let mut answer = self.ask("GET", "peers", "").await;
+        let mut last = String::new();
+        while let Some(line) = answer.0.next_line().await.unwrap() {
+            last = line;
+        }
+        let peer = |event| match event {
+            Event::Peer(peer) => Some(peer),
+            _ => None,
+        };
+        let events: Vec<Event> = serde_json::from_str(&last).unwrap();
+        events.into_iter().filter_map(peer).collect()
+    }
+
     async fn post(&self, route: &str, body: &str) -> Events {
+        self.ask("POST", route, body).await
+    }
+
+    async fn ask(&self, method: &str, route: &str, body: &str) -> Events {
         let socket = socket_path(&self.home, self.idx).unwrap();
         let mut stream = UnixStream::connect(socket).await.unwrap();
         // With HTTP/1.0 the answer is not chunked.
         let request = format!(
-            "POST /v1/{route} HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} /v1/{route} HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -62,6 +62,8 @@ pub(crate) enum Lie {
     EndlessFrames,
     /// Takes requests and answers none.
     Silence,
+    /// Says to every request that it serves others.
+    AlwaysBusy,
     /// Does not know what it proves.
     WrongProof,
     /// Answers with the first grain of a chunk, and with the rest once it may ([`Liar::go_on`]).
@@ -84,6 +86,7 @@ impl Lie {
             | Lie::ShortAnswer
             | Lie::EndlessFrames
             | Lie::Silence
+            | Lie::AlwaysBusy
             | Lie::WrongProof
             | Lie::HoldsBack
             | Lie::JoinsTwice => false,
@@ -390,6 +393,12 @@ impl Shared {
             let _ = send.write_all(&encode(&PeerAnswer::No { reason })).await;
             return;
         };
+        if self.lie == Lie::AlwaysBusy {
+            self.lied();
+            let reason = NoReason::Busy;
+            let _ = send.write_all(&encode(&PeerAnswer::No { reason })).await;
+            return;
+        }
         let honest = PeerAnswer::Data {
             bytes: bytes.len() as u64,
         };

@@ -1,4 +1,4 @@
-//! Remembers every warning that is logged in this process.
+//! Remembers every warning that is logged in this process, and what daemons think of peers.
 
 use std::{
     fmt::{Debug, Write},
@@ -11,31 +11,59 @@ use tracing::{
     span,
 };
 
-/// All warnings so far.
-pub(crate) struct Warnings(Mutex<String>);
+/// Who says what is thought of peers, at DEBUG.
+const JUDGE: &str = "warren_daemon::node::downloads";
 
-static WARNINGS: Warnings = Warnings(Mutex::new(String::new()));
+/// Lines of one kind so far.
+pub(crate) struct Lines(Mutex<String>);
 
-/// Begins to remember, unless that has begun.
-pub(crate) fn warnings() -> &'static Warnings {
-    static INSTALL: Once = Once::new();
-    INSTALL.call_once(|| tracing::subscriber::set_global_default(Recorder).unwrap());
+static WARNINGS: Lines = Lines(Mutex::new(String::new()));
+static THOUGHTS: Lines = Lines(Mutex::new(String::new()));
+
+/// All warnings. Begins to remember, unless that has begun.
+pub(crate) fn warnings() -> &'static Lines {
+    install();
     &WARNINGS
 }
 
-impl Warnings {
-    /// Whether a warning names `name`.
+/// What is thought of peers. Begins to remember, unless that has begun.
+pub(crate) fn thoughts() -> &'static Lines {
+    install();
+    &THOUGHTS
+}
+
+fn install() {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| tracing::subscriber::set_global_default(Recorder).unwrap());
+}
+
+impl Lines {
+    /// Whether a line names `name`.
     pub(crate) fn name(&self, name: &str) -> bool {
         self.0.lock().unwrap().contains(name)
     }
+
+    /// Whether one line names both.
+    pub(crate) fn name_both(&self, name: &str, other: &str) -> bool {
+        let lines = self.0.lock().unwrap();
+        let mut lines = lines.lines();
+        lines.any(|line| line.contains(name) && line.contains(other))
+    }
+
+    fn add(&self, line: &str) {
+        let mut lines = self.0.lock().unwrap();
+        lines.push_str(line);
+        lines.push('\n');
+    }
 }
 
-/// Takes events of WARN and above, and no spans.
+/// Takes events of WARN and above and those of [`JUDGE`], and no spans.
 struct Recorder;
 
 impl Subscriber for Recorder {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         *metadata.level() <= Level::WARN
+            || *metadata.level() == Level::DEBUG && metadata.target() == JUDGE
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -51,9 +79,10 @@ impl Subscriber for Recorder {
         event.record(&mut line);
         // Shown when the test fails.
         eprintln!("{}", line.0);
-        let mut warnings = WARNINGS.0.lock().unwrap();
-        warnings.push_str(&line.0);
-        warnings.push('\n');
+        match *event.metadata().level() {
+            Level::DEBUG => THOUGHTS.add(&line.0),
+            _ => WARNINGS.add(&line.0),
+        }
     }
 
     fn enter(&self, _: &span::Id) {}

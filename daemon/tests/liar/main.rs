@@ -22,7 +22,7 @@ mod share;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
-use warren_daemon::control::model::{Event, Source};
+use warren_daemon::control::model::{Event, Source, Standing};
 use warren_proto::{content::manifest::Manifest, limits};
 use warren_tracker::{Config, Tracker};
 
@@ -176,6 +176,47 @@ async fn silence_about_the_hashes_stops_nobody_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_that_is_wrong_gets_and_gives_nothing() {
     check(Share::file(), By::Manifest, Lie::WrongProof).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_thought_of_a_peer_is_shown_and_logged_with_its_reason() {
+    let log = log::thoughts();
+    for (lie, expected) in [
+        (Lie::AlwaysBusy, Standing::Busy),
+        (Lie::ShortAnswer, Standing::Failed),
+    ] {
+        let share = Arc::new(Share::file());
+        let place = tempfile::Builder::new().prefix("w").tempdir().unwrap();
+        let tracker = start_tracker(place.path());
+        let daemon = Daemon::start(place.path(), 2, &tracker).await;
+        let role = Role::IsDialled;
+        let liar = Liar::join(&tracker, Arc::clone(&share), lie, role, daemon.key()).await;
+        let name = liar.key().to_string();
+        let _events = daemon
+            .download(source(&share, By::Manifest, &tracker))
+            .await;
+        let shown = async {
+            loop {
+                let peers = daemon.peers().await;
+                let peer = peers.into_iter().find(|it| it.standing == expected);
+                match peer {
+                    Some(peer) => return peer,
+                    None => sleep(POLL).await,
+                }
+            }
+        };
+        let peer = timeout(DEADLINE, shown).await.expect("in time");
+        assert_eq!(peer.peer, name);
+        let [shown] = &peer.standings[..] else {
+            panic!("{peer:?}");
+        };
+        assert_eq!(shown.content_id, share.content().id.to_string());
+        assert_eq!(shown.standing, expected);
+        assert!(shown.pause_ms.is_some() && !shown.reason.is_empty());
+        assert!(log.name_both(&name, &format!("standing=\"{}\"", expected.word())));
+        assert!(log.name_both(&name, &format!("reason=\"{}\"", shown.reason)));
+        daemon.stop().await;
+    }
 }
 
 /// How the download is named.

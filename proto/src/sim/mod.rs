@@ -33,6 +33,6 @@ pub use bound::Bound;
 pub use gauge::{Look, Waits};
 pub use outcome::Outcome;
 pub use picture::picture;
-pub use plan::{Change, Class, Fault, Has, Member, Plan, Topology};
+pub use plan::{Change, Class, Fault, Has, Member, Plan, Shape, Topology};
 pub use scenario::{SCENARIOS, Scenario};
 pub use world::{Job, Observer, run, run_before};

@@ -319,12 +319,35 @@ impl Peer {
         self.links.insert(from, reach);
         let peer = common.key(from);
         let greeting = self.engine.greeting(&common.swarm);
+        let greeting = self.said(common, greeting);
         self.effects
             .push(Effect::Tell(from, What::News(Arc::new(greeting))));
+        self.mislead(common, from);
         self.handle_share(common, transfer::Event::PeerJoined { peer, rtt, reach });
     }
 
+    /// What it says where it should say this.
+    fn said(&self, common: &Common, news: News) -> News {
+        match self.fault {
+            Fault::Misleads => News {
+                started: vec![all(common)],
+                supplied: Some(true),
+                ..News::default()
+            },
+            _ => news,
+        }
+    }
+
+    /// Suggests everything to another, if that is its way.
+    fn mislead(&mut self, common: &Common, to: u32) {
+        if self.fault == Fault::Misleads {
+            let suggestion = What::Suggestion(Arc::new(vec![all(common)]));
+            self.effects.push(Effect::Tell(to, suggestion));
+        }
+    }
+
     fn read_news(&mut self, common: &Common, from: u32, news: &News) {
+        self.mislead(common, from);
         let peer = common.key(from);
         if let Some(supplied) = news.supplied {
             self.handle_share(common, transfer::Event::Supplied { peer, supplied });
@@ -346,7 +369,7 @@ impl Peer {
     fn read_ask(&mut self, common: &Common, from: u32, request: RequestId, chunk: ChunkIndex) {
         let refusal = match self.fault {
             Fault::Refuses => Some(NoReason::Busy),
-            Fault::Lies => Some(NoReason::NotHere),
+            Fault::Lies | Fault::Misleads => Some(NoReason::NotHere),
             _ => None,
         };
         if let Some(reason) = refusal {
@@ -461,8 +484,9 @@ impl Peer {
             Action::Refuse { upload } => self.refuse(upload, NoReason::Busy),
             Action::Deny { upload } => self.refuse(upload, NoReason::NotHere),
             // Here a chunk is passed on once it is whole.
-            Action::PassOn { .. } => (),
+            Action::PassOn { .. } | Action::Judged { .. } => (),
             Action::Announce { news, .. } => {
+                let news = self.said(common, news);
                 self.effects
                     .push(Effect::TellAll(What::News(Arc::new(news))));
             }
@@ -518,7 +542,9 @@ impl Peer {
         let (bytes, fate) = match self.fault {
             Fault::Corrupts => (asked.bytes, Fate::Corrupt),
             Fault::Stalls => (asked.bytes / 2, Fate::Silent),
-            Fault::None | Fault::Lies | Fault::Refuses => (asked.bytes, Fate::Whole),
+            Fault::None | Fault::Lies | Fault::Refuses | Fault::Misleads => {
+                (asked.bytes, Fate::Whole)
+            }
         };
         let served = Upload {
             id: upload,
@@ -527,6 +553,14 @@ impl Peer {
             fate,
         };
         self.effects.push(Effect::Serve(asked.from, served));
+    }
+}
+
+/// Every chunk of the share.
+fn all(common: &Common) -> Run {
+    Run {
+        start: 0,
+        count: common.content.layout.chunk_count(),
     }
 }
 

@@ -233,6 +233,7 @@ fn escape(words: &str) -> String {
 mod tests {
     use std::time::Duration;
 
+    use super::super::{Scenario, run};
     use super::*;
 
     #[test]
@@ -242,6 +243,98 @@ mod tests {
             .map(|copies| shade(*copies, 1000.0))
             .collect();
         assert_eq!(shades, [0, 1, 1, 2, 3, 5, 8]);
+    }
+
+    /// Of each element with this name, what an attribute of it says.
+    fn attributes<'a>(svg: &'a str, element: &str, attribute: &str) -> Vec<&'a str> {
+        let elements = svg.split('<').filter(|it| it.starts_with(element));
+        let (start, end) = (format!(" {attribute}=\""), '"');
+        let value = |it: &'a str| it.split_once(&start)?.1.split(end).next();
+        elements.filter_map(value).collect()
+    }
+
+    fn number(text: &str) -> f64 {
+        text.parse().unwrap()
+    }
+
+    /// A picture of a small run, and what it shows.
+    fn drawn() -> (String, Outcome) {
+        let scenario = Scenario::named("eight").unwrap();
+        let outcome = run(&scenario.plan(1, 3, 70, 65_536));
+        (picture("<eight> & more", &outcome), outcome)
+    }
+
+    #[test]
+    fn a_picture_has_a_curve_of_each_kind_from_nothing_to_everything() {
+        let (svg, outcome) = drawn();
+        let curves = attributes(&svg, "polyline", "points");
+        let colours = attributes(&svg, "polyline", "stroke");
+        assert_eq!(colours, CURVES.map(|(colour, _)| colour));
+        for points in curves {
+            let points = points.split_whitespace().map(|point| point.split_once(','));
+            let points = points.map(|point| point.map(|(x, y)| (number(x), number(y))));
+            let points: Vec<(f64, f64)> = points.collect::<Option<_>>().unwrap();
+            assert_eq!(points.len(), outcome.looks.len());
+            let is_onward = |pair: &[(f64, f64)]| pair[0].0 <= pair[1].0 && pair[0].1 >= pair[1].1;
+            assert!(points.windows(2).all(is_onward), "{points:?}");
+            assert_eq!(points[0], (LEFT, TOP + HEIGHT));
+            assert_eq!(points.last(), Some(&(LEFT + WIDTH, TOP)));
+        }
+        for (_, label) in CURVES {
+            assert!(svg.contains(&format!(">{label}</text>")));
+        }
+    }
+
+    #[test]
+    fn the_bound_is_dashed_and_rises_to_where_its_time_is() {
+        let (svg, outcome) = drawn();
+        let dashed = svg.lines().filter(|line| line.contains("stroke-dasharray"));
+        let [path] = dashed.collect::<Vec<_>>()[..] else {
+            panic!("{svg}");
+        };
+        let part = 1.0 / outcome.last_ratio();
+        let ends = Scale::of(&outcome).x(outcome.bound.limit().as_secs_f64());
+        assert!(
+            (ends - (LEFT + WIDTH * part)).abs() < 0.01 * WIDTH,
+            "{ends}"
+        );
+        let (y, d) = (TOP + HEIGHT, attributes(path, "path", "d"));
+        assert_eq!(d, [format!("M{LEFT} {y} L{ends:.1} {TOP} V{y}")]);
+    }
+
+    #[test]
+    fn each_group_of_chunks_has_a_row_of_rectangles_without_a_gap() {
+        let (svg, outcome) = drawn();
+        let groups = outcome.looks[0].copies.len();
+        assert!((30..=64).contains(&groups), "{groups}");
+        let (top, height) = (TOP + HEIGHT + GAP, HEIGHT / groups as f64);
+        for group in 0..groups {
+            let y = format!(" y=\"{:.1}\"", top + height * group as f64);
+            let row: String = svg.lines().filter(|line| line.contains(&y)).collect();
+            let [x, width] = ["x", "width"].map(|name| attributes(&row, "rect", name));
+            let mut end = LEFT;
+            for (x, width) in x.into_iter().zip(width) {
+                assert!(
+                    (number(x) - end).abs() < 0.2,
+                    "a gap in group {group}: {row}"
+                );
+                end = number(x) + number(width);
+            }
+            assert!(
+                (end - (LEFT + WIDTH)).abs() < 0.2,
+                "group {group} ends at {end}"
+            );
+            let fills = attributes(&row, "rect", "fill");
+            let shade = |fill: &&str| SHADES.iter().position(|it| it == fill);
+            let shades: Option<Vec<usize>> = fills.iter().map(shade).collect();
+            let shades = shades.unwrap();
+            assert_eq!(shades[0], 1, "the seed's copy alone: {row}");
+            assert!(
+                shades.len() > 1 && shades.is_sorted(),
+                "ever more copies: {row}"
+            );
+        }
+        assert!(svg.ends_with("</svg>\n") && svg.contains("&lt;eight&gt; &amp; more"));
     }
 
     #[test]

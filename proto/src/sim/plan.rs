@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::queue::Nanos;
 use crate::content::ChunkSet;
 pub use crate::swarm::Class;
+pub use crate::swarm::Shape;
 use crate::swarm::Site;
 use crate::transfer::Reach;
 
@@ -62,6 +63,8 @@ pub struct Member {
     pub presence: Vec<(Duration, Change)>,
     /// It leaves once it has sent so many times the share.
     pub sends_at_most: Option<f64>,
+    /// It leaves once each chunk is had by somebody who is there all the time and does nothing wrong.
+    pub leaves_when_copied: bool,
 }
 
 /// What a peer has at first.
@@ -84,11 +87,14 @@ pub enum Has {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topology {
     /// As a tracker has it: [`crate::swarm::Overlay`].
-    Tracker,
+    Tracker(Shape),
     /// Each peer to so many, at most, of those with a lower number, at random.
     Random {
         /// At least 1, or nobody is connected.
         links: u32,
+        /// At least one of them is among the first so many, of whom each is connected to all others by
+        /// way of these alone.
+        core: u32,
     },
 }
 
@@ -117,6 +123,9 @@ pub enum Fault {
     Stalls,
     /// Says it is busy, always.
     Refuses,
+    /// Says that all is on its way to it and will soon be there, suggests everything to everybody, and
+    /// never has any of it.
+    Misleads,
 }
 
 impl Member {
@@ -130,6 +139,7 @@ impl Member {
             class: Class::Open,
             presence: vec![(Duration::ZERO, Change::Comes)],
             sends_at_most: None,
+            leaves_when_copied: false,
         }
     }
 
@@ -152,7 +162,15 @@ impl Member {
             .presence
             .last()
             .is_some_and(|(_, last)| *last != Change::Goes);
+        let stays = stays && !self.leaves_when_copied;
         !self.is_seed() && self.fault == Fault::None && stays
+    }
+
+    /// Whether it is there from the start to the end, does nothing wrong, and loses nothing.
+    pub(super) fn stays(&self) -> bool {
+        let never_goes = self.presence == [(Duration::ZERO, Change::Comes)];
+        let leaves = self.leaves_when_copied || self.sends_at_most.is_some();
+        never_goes && !leaves && self.fault == Fault::None
     }
 
     /// Where it is: all are equally near to each other.

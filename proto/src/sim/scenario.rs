@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use super::bound::Bound;
-use super::plan::{Change, Class, Fault, Member, Plan, Topology};
+use super::plan::{Change, Class, Fault, Member, Plan, Shape, Topology};
 
 /// Bytes per second of a megabit per second.
 const MBIT: f64 = 125_000.0;
@@ -46,7 +46,7 @@ impl Scenario {
             rtt_spread: 0.0,
             loss: 0.0,
             relay: 0.0,
-            topology: Topology::Tracker,
+            topology: Topology::Tracker(Shape::default()),
             tick: tick(leeches),
             budget: None,
             pieces: 4,
@@ -189,13 +189,19 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "malicious",
-        about: "100 Mbit/s up and 400 down, 50 ms; three leeches in ten corrupt, lie, stall or refuse",
+        about: "100 Mbit/s up and 400 down, 50 ms; three leeches in ten corrupt, lie, stall, refuse or mislead",
         leeches: 100,
         chunks: 2048,
         chunk_bytes: 256 * KIB,
         plan: |plan, leeches| {
             plan.peers = swarm(leeches, 100.0, 100.0, 400.0);
-            let faults = [Fault::Corrupts, Fault::Lies, Fault::Stalls, Fault::Refuses];
+            let faults = [
+                Fault::Corrupts,
+                Fault::Lies,
+                Fault::Stalls,
+                Fault::Refuses,
+                Fault::Misleads,
+            ];
             let mut faults = faults.into_iter().cycle();
             for peer in chosen(plan, 0.3) {
                 plan.peers[peer].fault = faults.next().unwrap_or_default();

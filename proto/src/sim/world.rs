@@ -19,12 +19,12 @@ use super::fluid::LinkId;
 use super::gauge::{Gauge, LOOKS, Look, quarters};
 use super::outcome::Outcome;
 use super::peer::{Common, Effect, Letter, Peer, What, key};
-use super::plan::{Change, Fault, Plan, nanos};
+use super::plan::{Change, Fault, Plan, Shape, Topology, nanos};
 use super::queue::{Nanos, Wakes};
 use super::streams::{Fate, Streams, Upload};
 use crate::content::{ChunkSet, Content, HashList, Layout, ShareName};
 use crate::id::SwarmId;
-use crate::swarm::{Overlay, Shape, Site};
+use crate::swarm::{Overlay, Site};
 use crate::transfer::Reach;
 
 /// Somebody who looks on, and says how the peers' work is done.
@@ -147,7 +147,10 @@ impl<'a> World<'a> {
             sent: vec![0; plan.peers.len()],
             wakes: Wakes::default(),
             sites: BTreeMap::new(),
-            overlay: Overlay::new(Shape::default()),
+            overlay: Overlay::new(match plan.topology {
+                Topology::Tracker(shape) => shape,
+                Topology::Random { .. } => Shape::default(),
+            }),
             up,
             down,
             relay,
@@ -263,10 +266,15 @@ impl<'a> World<'a> {
             self.wake(job.number, wake);
             effects.push((job.number, job.effects));
         }
+        let mut has_come = false;
         for (number, effects) in effects {
-            effects
-                .into_iter()
-                .for_each(|effect| self.put_into_effect(number, effect));
+            for effect in effects {
+                has_come |= matches!(effect, Effect::Has(..));
+                self.put_into_effect(number, effect);
+            }
+        }
+        if has_come {
+            self.dismiss();
         }
     }
 
@@ -356,7 +364,8 @@ impl<'a> World<'a> {
 
     fn has(&mut self, number: u32, chunk: u32) {
         self.gauge.trace(&[self.now, number.into(), chunk.into()]);
-        self.gauge.copies[chunk as usize] += 1;
+        let is_honest = self.plan.peers[number as usize].fault == Fault::None;
+        self.gauge.copies[chunk as usize] += u32::from(is_honest);
         self.note_done(number as usize);
     }
 

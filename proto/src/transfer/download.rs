@@ -6,7 +6,7 @@
 //! what it changes. What a peer has that we miss is counted, so that a source is known without
 //! looking. Who is reached through a relay is asked only for chunks that nobody has who is reached
 //! directly, or soon will have (`patience`); these are told by counting holders once more. Events are booked in `news` (peers)
-//! and `ends` (requests); `choice` decides what to do, `invitations` what is done with what others suggest.
+//! and `ends` (requests); `standings` keeps what is thought of peers; `choice` decides what to do, `invitations` what is done with what others suggest.
 
 mod choice;
 #[cfg(test)]
@@ -15,6 +15,8 @@ mod ends;
 mod invitations;
 #[cfg(test)]
 mod invited;
+#[cfg(test)]
+mod judged;
 mod news;
 mod preference;
 #[cfg(test)]
@@ -26,6 +28,7 @@ mod selecting;
 mod selections;
 #[cfg(test)]
 pub(super) mod simulation;
+mod standings;
 #[cfg(test)]
 mod steps;
 #[cfg(test)]
@@ -45,6 +48,7 @@ use super::patience::Patience;
 use super::peer::{Peer, Setback};
 use super::rate::Rate;
 use super::selection::Selection;
+use super::standing::BanList;
 use super::window::Budget;
 use super::{Action, Event, RequestId};
 use crate::content::chunks::OutOfRange;
@@ -98,7 +102,11 @@ pub struct Download {
     /// The same of those peers alone who are reached directly and give what they are asked for.
     direct: Availability,
     peers: BTreeMap<PublicKey, Peer>,
-    banned: BTreeSet<PublicKey>,
+    banned: BanList,
+    /// Peers of whom something else may be thought than was told.
+    reviewed: BTreeSet<PublicKey>,
+    /// Before this it would be too soon to compare peers again.
+    no_comparison_before: Option<Instant>,
     /// Whether relayed peers are left alone for a while.
     patience: Patience,
     /// Whom each live request was sent to.
@@ -146,7 +154,9 @@ impl Download {
             rarity: Availability::new(len),
             direct: Availability::new(len),
             peers: BTreeMap::new(),
-            banned: BTreeSet::new(),
+            banned: BanList::default(),
+            reviewed: BTreeSet::new(),
+            no_comparison_before: None,
             patience: Patience::default(),
             owners: BTreeMap::new(),
             in_flight: BTreeMap::new(),
@@ -220,6 +230,7 @@ impl Download {
 
     /// The next thing to do. Call until there is nothing.
     pub fn poll(&mut self, now: Instant) -> Option<Action> {
+        self.review_due(now);
         self.handle_timeouts(now);
         if let Some(action) = self.actions.pop_front() {
             return Some(action);

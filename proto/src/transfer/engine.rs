@@ -38,7 +38,7 @@ use std::time::Instant;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{Download, RequestId};
+use super::{Download, RequestId, Standing};
 use crate::content::chunks::OutOfRange;
 use crate::content::tree::GRAIN_BYTES;
 use crate::content::{ChunkIndex, ChunkSet, Content, Run};
@@ -167,6 +167,16 @@ pub enum Action {
         swarm: SwarmId,
         /// What.
         news: News,
+    },
+    /// Something else is thought of a peer as a source than when this was last said; of one that has
+    /// joined, good. Nothing is to be done.
+    Judged {
+        /// In which swarm.
+        swarm: SwarmId,
+        /// Of whom.
+        peer: PublicKey,
+        /// What.
+        standing: Standing,
     },
     /// Tell one peer which chunks it should ask us for.
     Suggest {

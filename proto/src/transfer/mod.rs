@@ -8,7 +8,7 @@
 //! Its parts: `holdings` (what one peer has), `availability` (which missing chunks are rarest),
 //! `holders` (who can be asked at all), `selection` (what is wanted of the share),
 //! `rate` and `window` (how much may be outstanding), `peer` (one source and its requests),
-//! `patience` (what can be had directly before long), `endgame` (which request to ask of a second peer).
+//! `standing` (what is thought of a source), `patience` (what can be had directly before long), `endgame` (which request to ask of a second peer).
 //!
 //! Beside it: [`engine`] (all shares of a daemon), [`shaper`] (how fast bytes may go, and `rounds`,
 //! whose turn it is).
@@ -28,6 +28,7 @@ mod rate;
 mod rounds;
 mod selection;
 pub mod shaper;
+mod standing;
 mod window;
 
 use std::fmt;
@@ -36,6 +37,7 @@ use std::time::{Duration, Instant};
 
 pub use download::Download;
 pub use selection::{Order, Priority, Selection};
+pub use standing::{BanList, Standing};
 
 use crate::content::{ChunkIndex, Run};
 use crate::id::PublicKey;

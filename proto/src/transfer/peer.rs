@@ -15,9 +15,11 @@ use rand::Rng;
 use super::availability::{DRY, Level, UNKNOWN};
 use super::holdings::Holdings;
 use super::rate::Rate;
+use super::standing::Standing;
 use super::window::pipe_bytes;
 use super::{Reach, RequestId};
 use crate::content::ChunkIndex;
+use crate::wire::NoReason;
 
 /// A request that brings nothing for so long has stalled,
 const STALL_TIME: Duration = Duration::from_secs(10);
@@ -119,8 +121,15 @@ pub(super) struct Peer {
     /// When the oldest of `coming` last moved, or became the oldest.
     head_moved: Instant,
     last_received: Instant,
-    pause: Option<Instant>,
+    /// Why it is not asked, and until when.
+    pause: Option<(Setback, Instant)>,
     setbacks: u32,
+    /// What it last refused for, since it last brought a chunk.
+    refused: Option<NoReason>,
+    /// Whether others bring much more.
+    pub(super) is_slow: bool,
+    /// What was last told that is thought of it.
+    told: Standing,
     /// Chunks it has but stalled on, and until when they are left alone.
     shunned: BTreeMap<ChunkIndex, Instant>,
 }
@@ -150,6 +159,9 @@ impl Peer {
             last_received: now,
             pause: None,
             setbacks: 0,
+            refused: None,
+            is_slow: false,
+            told: Standing::Good,
             shunned: BTreeMap::new(),
         }
     }
@@ -338,6 +350,7 @@ impl Peer {
     pub(super) fn succeed(&mut self, now: Instant, id: RequestId) -> Option<Request> {
         self.receive(now, id, u32::MAX);
         self.setbacks = 0;
+        self.refused = None;
         self.end(now, id)
     }
 
@@ -362,7 +375,8 @@ impl Peer {
             return;
         }
         let pause = why.first_pause() * (1 << self.setbacks.min(DOUBLINGS));
-        self.pause = Some(now + pause.mul_f64(rng.random_range(0.75..1.25)));
+        let pause = pause.mul_f64(rng.random_range(0.75..1.25));
+        self.pause = Some((why, now + pause));
         self.setbacks += 1;
     }
 
@@ -379,7 +393,7 @@ impl Peer {
             }
             hold => hold,
         };
-        let over = self.pause.is_some_and(|until| until <= now);
+        let over = self.pause.is_some_and(|(_, until)| until <= now);
         if over {
             self.pause = None;
         }
@@ -401,6 +415,45 @@ impl Peer {
         let old = |request: &Request| request.sent + self.patience() <= now;
         let old = self.coming.iter().filter(|(_, request)| old(request));
         old.map(|(id, _)| *id).collect()
+    }
+
+    /// It does not serve a chunk that it said it has.
+    pub(super) fn refuse(&mut self, reason: NoReason) {
+        self.refused = Some(reason);
+    }
+
+    /// What is thought of it.
+    pub(super) fn standing(&self) -> Standing {
+        if let Some((why, until)) = self.pause {
+            return match why {
+                Setback::Busy => Standing::Busy { until },
+                Setback::Failed => Standing::Failed { until },
+                Setback::Stalled => Standing::Stalled { until },
+            };
+        }
+        if self.setbacks >= UNRELIABLE {
+            return Standing::Unreliable;
+        }
+        if let Some(until) = self.shunned.values().max().copied() {
+            return Standing::Shunned { until };
+        }
+        match (self.refused, self.is_slow) {
+            (Some(reason), _) => Standing::Refused { reason },
+            (None, true) => Standing::Slow,
+            (None, false) => Standing::Good,
+        }
+    }
+
+    /// What is thought of it, unless that was told already.
+    pub(super) fn tell_standing(&mut self) -> Option<Standing> {
+        let standing = self.standing();
+        let told = std::mem::replace(&mut self.told, standing);
+        (told != standing).then_some(standing)
+    }
+
+    /// What it brings, in bytes per second, once it has brought anything.
+    pub(super) fn shown_rate(&self, now: Instant) -> Option<f64> {
+        self.answer.map(|_| self.rate.bytes_per_s(now))
     }
 
     /// Leaves a chunk alone for a while. The caller takes it out of `holds`.
@@ -435,7 +488,8 @@ impl Peer {
         let stall = self.head().map(|_| self.head_moved + self.patience());
         let forgive = self.shunned.values().min().copied();
         let hold = self.hold.map(|(Hold::On(at) | Hold::Off(at))| at);
-        let all = [stall, self.pause, forgive, hold];
+        let pause = self.pause.map(|(_, until)| until);
+        let all = [stall, pause, forgive, hold];
         all.into_iter().flatten().min()
     }
 

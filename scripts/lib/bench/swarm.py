@@ -25,6 +25,10 @@ DESCRIPTION = """\
 One seed and many leechers, each in a network namespace of its own around a bridge, behind links that
 are shaped both ways. Prints how long the last and the mean leecher took, and what the least time is that
 theory allows. Needs no root; everything ends with it.
+
+The limit is that of the links alone, the same for every program. What the processors of this machine allow
+is a column of its own, CPU limit, as it depends on what each program costs: where it comes near to the time
+taken, the machine was measured and not the program.
 """
 
 MORE = "presets:\n" + "\n".join(f"  {name:<12} {one.words()}" for name, one in PRESETS.items())

@@ -27,7 +27,9 @@ COLUMNS = (
 NOTES = """\
 Times run from the moment the leechers are asked for the file; every daemon is running by then. The limit
 counts all that a link carries, headers included. *: from the interface of the seed, headers included.
-CPU limit: user and system time of all programs of the run over the number of processors."""
+CPU limit: user and system time of all programs of the run over the number of processors. It is no part of the
+limit, which is the same for every program: this is each program's own, and tells whether this machine was what
+kept it from the links' limit."""
 
 
 def heading(scenario):

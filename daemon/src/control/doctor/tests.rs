@@ -721,6 +721,8 @@ fn peer(name: &str, path: PeerPath) -> Peer {
         relayed_by: None,
         reached_ms: None,
         unlimited: false,
+        standing: Default::default(),
+        standings: Vec::new(),
     }
 }
 

@@ -100,10 +100,17 @@ fn peer_is_this_json() {
         relayed_by: None,
         reached_ms: Some(7),
         unlimited: true,
+        standing: Standing::Busy,
+        standings: vec![ShareStanding {
+            content_id: "ab".into(),
+            standing: Standing::Busy,
+            reason: "it serves others".into(),
+            pause_ms: Some(250),
+        }],
     });
     check(
         event,
-        r#"{"v":1,"type":"peer","peer":"abcdefgh","path":"lan","address":"10.0.0.2:4000","rtt_ms":0.5,"down_bytes":1,"up_bytes":2,"side":"client","kind":"host","reached_ms":7,"unlimited":true}"#,
+        r#"{"v":1,"type":"peer","peer":"abcdefgh","path":"lan","address":"10.0.0.2:4000","rtt_ms":0.5,"down_bytes":1,"up_bytes":2,"side":"client","kind":"host","reached_ms":7,"unlimited":true,"standing":"busy","standings":[{"content_id":"ab","standing":"busy","reason":"it serves others","pause_ms":250}]}"#,
     );
 }
 

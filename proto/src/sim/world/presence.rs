@@ -4,7 +4,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use super::super::peer::{Peer, What};
-use super::super::plan::{Change, Fault, Plan, Topology, nanos};
+use super::super::plan::{Change, Fault, Member, Plan, Topology, nanos};
 use super::super::queue::Nanos;
 use super::World;
 use crate::content::ChunkSet;
@@ -39,7 +39,7 @@ impl World<'_> {
 
     /// Connects those of whom the tracker says so.
     fn connect_all(&mut self, pairs: Vec<(u32, u32)>) {
-        if self.plan.topology == Topology::Tracker {
+        if matches!(self.plan.topology, Topology::Tracker(_)) {
             pairs.into_iter().for_each(|(a, b)| self.connect(a, b));
         }
     }
@@ -58,7 +58,8 @@ impl World<'_> {
         let fault = self.plan.peers[index].fault;
         let claimed = match fault {
             Fault::None => self.kept[index].clone(),
-            // Who does wrong claims to have everything, so as to be asked.
+            Fault::Misleads => ChunkSet::empty(self.plan.chunks),
+            // Who does wrong otherwise claims to have everything, so as to be asked.
             _ => ChunkSet::full(self.plan.chunks),
         };
         let seed = self.rng.random();
@@ -98,7 +99,7 @@ impl World<'_> {
 
     fn neighbours(&self, number: u32) -> Vec<u32> {
         match self.plan.topology {
-            Topology::Tracker => self.overlay.neighbours(&self.sites, &number),
+            Topology::Tracker(_) => self.overlay.neighbours(&self.sites, &number),
             Topology::Random { .. } => self.fixed[number as usize].clone(),
         }
     }
@@ -132,6 +133,25 @@ impl World<'_> {
         self.connect_all(found);
     }
 
+    /// Lets those go who leave once those who stay have everything between them.
+    pub(super) fn dismiss(&mut self) {
+        let leaves = |(number, member): (u32, &Member)| member.leaves_when_copied.then_some(number);
+        let leavers: Vec<u32> = (0..).zip(&self.plan.peers).filter_map(leaves).collect();
+        if leavers.is_empty() {
+            return;
+        }
+        let mut copied = ChunkSet::empty(self.plan.chunks);
+        let members = self.plan.peers.iter().zip(&self.peers);
+        let stay = members.filter(|(member, _)| member.stays());
+        let stay = stay.filter_map(|(_, peer)| peer.as_ref()?.have(&self.common));
+        for chunk in stay.flat_map(ChunkSet::iter) {
+            copied.insert(chunk);
+        }
+        if copied.is_full() {
+            leavers.into_iter().for_each(|number| self.go(number));
+        }
+    }
+
     fn count_copies(&mut self, index: usize, by: i32) {
         for chunk in self.kept[index].iter() {
             let copies = &mut self.gauge.copies[chunk.value() as usize];
@@ -156,10 +176,11 @@ pub(super) fn timeline(plan: &Plan) -> Vec<(Nanos, u32, Change)> {
 /// Neighbours of each peer if the plan says them.
 pub(super) fn fixed(plan: &Plan, rng: &mut StdRng) -> Vec<Vec<u32>> {
     let mut fixed = vec![Vec::new(); plan.peers.len()];
-    if let Topology::Random { links } = plan.topology {
+    if let Topology::Random { links, core } = plan.topology {
         for number in 1..plan.peers.len() as u32 {
-            for _ in 0..links {
-                let other = rng.random_range(0..number);
+            for link in 0..links {
+                let below = if link == 0 { core.max(1) } else { number };
+                let other = rng.random_range(0..below.min(number));
                 fixed[number as usize].push(other);
                 fixed[other as usize].push(number);
             }

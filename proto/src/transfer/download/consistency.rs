@@ -1,9 +1,15 @@
 //! Compares every count a download keeps with what it counts.
 
+use std::collections::BTreeSet;
+
 use super::super::Reach;
 use super::super::peer::Peer;
 use super::{Action, Download};
 use crate::content::ChunkIndex;
+use crate::id::PublicKey;
+
+/// What peers have suggested.
+pub(super) type Suggested = BTreeSet<(PublicKey, u32)>;
 
 /// Panics when a count is wrong.
 pub(super) fn check(download: &Download) {
@@ -19,11 +25,14 @@ pub(super) fn check(download: &Download) {
 }
 
 /// Panics unless a request is for a rarest wanted chunk of its peer's or, if there is none that
-/// anybody has, a second copy.
-pub(super) fn check_choice(download: &Download, action: &Action) {
+/// anybody has, a second copy; or for what the peer has suggested.
+pub(super) fn check_choice(download: &Download, action: &Action, suggested: &Suggested) {
     let Action::Request { peer, chunk, .. } = action else {
         return;
     };
+    if suggested.contains(&(*peer, chunk.value())) {
+        return check_suggested(download, peer, *chunk);
+    }
     assert!(download.selects(*chunk), "{chunk:?} is not selected");
     let requests = download.in_flight[chunk].len();
     assert!(
@@ -62,6 +71,15 @@ pub(super) fn check_choice(download: &Download, action: &Action) {
             "not the rarest"
         );
     }
+}
+
+/// Panics unless a chunk may be asked of a peer that has suggested it.
+fn check_suggested(download: &Download, peer: &PublicKey, chunk: ChunkIndex) {
+    assert!(download.selects(chunk), "{chunk:?} is not selected");
+    let requests = download.in_flight[&chunk].len();
+    assert!((1..=2).contains(&requests), "{requests} for {chunk:?}");
+    let asked = &download.peers[peer];
+    assert!(will_have(asked, chunk), "{peer} lacks {chunk:?}");
 }
 
 fn check_chunk(download: &Download, chunk: ChunkIndex) {

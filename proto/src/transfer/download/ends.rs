@@ -31,6 +31,7 @@ impl Download {
         if let Some(key) = self.owners.get(&id).copied() {
             self.recount(key);
         }
+        self.compare(now);
         let chunk = request.chunk;
         self.have.insert(chunk);
         self.changes.push((chunk, Change::Had));
@@ -62,9 +63,15 @@ impl Download {
         let Some(key) = self.owners.get(&id).copied() else {
             return;
         };
+        if reason == NoReason::Busy {
+            return self.give_up(now, id, Setback::Busy);
+        }
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.refuse(reason);
+            self.reviewed.insert(key);
+        }
         match reason {
-            NoReason::Busy => self.give_up(now, id, Setback::Busy),
-            NoReason::NotHere | NoReason::Unknown => {
+            NoReason::Busy | NoReason::NotHere | NoReason::Unknown => {
                 let chunk = self.end(now, id).map(|request| request.chunk);
                 chunk.into_iter().for_each(|chunk| self.lacks(key, chunk));
             }

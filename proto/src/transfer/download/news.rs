@@ -33,6 +33,7 @@ impl Download {
         let Some(mut peer) = self.peers.remove(&key) else {
             return Vec::new();
         };
+        self.reviewed.remove(&key);
         let is_counted = peer.is_counted;
         let (had, started) = (peer.holds.clear(), peer.started.clear());
         self.holders.sub(&had);
@@ -54,6 +55,7 @@ impl Download {
         };
         let fresh = peer.holds.insert(runs)?;
         peer.unshun(|chunk| named(runs, chunk));
+        self.reviewed.insert(key);
         let known = peer.started.remove_all(&fresh);
         let unannounced = if known.is_empty() {
             &fresh
@@ -151,6 +153,7 @@ impl Download {
         let gone = peer.holds.remove(runs)?;
         let stopped = peer.started.remove(runs)?;
         peer.unshun(|chunk| named(runs, chunk));
+        self.reviewed.insert(key);
         let is_counted = peer.is_counted;
         self.lose_copies(&stopped, is_counted);
         self.book_lacks(key, &gone);
@@ -170,6 +173,7 @@ impl Download {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
+        self.reviewed.insert(key);
         let should = peer.is_at_hand();
         if std::mem::replace(&mut peer.is_counted, should) == should {
             return;

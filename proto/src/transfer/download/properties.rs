@@ -9,6 +9,7 @@ use super::selections::selected;
 use super::simulation::{Faults, Simulation, Source, chunks, key};
 use super::{Action, Download, Event, RequestId, consistency};
 use crate::content::{ChunkSet, Run};
+use crate::id::PublicKey;
 use crate::wire::NoReason;
 
 const CHUNKS: u32 = 150;
@@ -20,6 +21,7 @@ enum Op {
     Has(u8, Vec<Run>),
     Lacks(u8, Vec<Run>),
     Started(u8, Vec<Run>),
+    Suggested(u8, Vec<Run>),
     Supplied(u8, bool),
     Expected(u64),
     Leave(u8),
@@ -41,18 +43,20 @@ proptest! {
         let mut download = Download::new(chunks(CHUNKS), have, seed);
         let start = Instant::now() + Duration::from_secs(1000);
         let (mut now, mut requests) = (start, 0);
+        let mut suggested = consistency::Suggested::new();
         for (op, millis) in ops {
             now = match u64::try_from(millis) {
                 Ok(millis) => now + Duration::from_millis(millis),
                 Err(_) => now - Duration::from_millis(millis.unsigned_abs().into()),
             };
             let past_the_end = !op.is_in_range();
+            suggested.extend(op.suggests());
             let refused = download.handle(now, op.event(now, requests)).is_err();
             prop_assert!(!refused || past_the_end);
             consistency::check(&download);
             while let Some(action) = download.poll(now) {
                 requests += u64::from(matches!(action, Action::Request { .. }));
-                consistency::check_choice(&download, &action);
+                consistency::check_choice(&download, &action, &suggested);
             }
             consistency::check(&download);
             prop_assert!(download.deadline().is_none_or(|deadline| deadline > now));
@@ -65,6 +69,7 @@ proptest! {
         honest in prop::collection::vec((any_speed(), any_reach(), 1..6u32), 1..4),
         others in prop::collection::vec((any_speed(), any_reach(), any_faults(), any_span()), 0..4),
         forgotten in prop::option::of((0..20_000u64, 0..100u32)),
+        suggestions in prop::collection::vec((any::<u8>(), any_runs()), 0..20),
     ) {
         let content = chunks(count);
         let mut simulation = Simulation::new(&content, seed);
@@ -87,6 +92,14 @@ proptest! {
             simulation.tell_after(leaves, Event::PeerLeft { peer: key(n) });
             simulation.join_after(leaves + Duration::from_secs(5), n, source);
         }
+        // Whoever it is, it suggests chunks again and again, had or not.
+        for ((n, runs), again) in suggestions.into_iter().zip(1..) {
+            let n = if n % 2 == 0 { 1 + n / 2 % 3 } else { 11 + n / 2 % 4 };
+            let runs = runs.into_iter().filter(|run| run.count > 0 && run.start + run.count <= count);
+            let runs = runs.collect();
+            let event = Event::Suggested { peer: key(n), runs };
+            simulation.tell_after(Duration::from_millis(500 * again), event);
+        }
         if let Some((after, start)) = forgotten {
             let runs = vec![Run { start, count: 50 }];
             simulation.tell_after(Duration::from_millis(after), Event::Forgotten { runs });
@@ -98,11 +111,22 @@ proptest! {
 
 impl Op {
     fn is_in_range(&self) -> bool {
-        let (Op::Has(_, runs) | Op::Lacks(_, runs) | Op::Started(_, runs)) = self else {
+        let (Op::Has(_, runs) | Op::Lacks(_, runs) | Op::Started(_, runs) | Op::Suggested(_, runs)) =
+            self
+        else {
             return true;
         };
         runs.iter()
             .all(|run| run.count > 0 && run.start + run.count <= CHUNKS)
+    }
+
+    fn suggests(&self) -> Vec<(PublicKey, u32)> {
+        let (n, runs) = match self {
+            Op::Suggested(n, runs) if self.is_in_range() => (*n, &runs[..]),
+            _ => (0, &[][..]),
+        };
+        let chunks = runs.iter().flat_map(|run| run.start..run.start + run.count);
+        chunks.map(|chunk| (key(n), chunk)).collect()
     }
 
     /// Requests are named by position among those there were, and one more.
@@ -122,6 +146,7 @@ impl Op {
             Op::Has(n, runs) => Event::Has { peer: key(n), runs },
             Op::Lacks(n, runs) => Event::Lacks { peer: key(n), runs },
             Op::Started(n, runs) => Event::Started { peer: key(n), runs },
+            Op::Suggested(n, runs) => Event::Suggested { peer: key(n), runs },
             Op::Supplied(n, supplied) => Event::Supplied {
                 peer: key(n),
                 supplied,
@@ -166,6 +191,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         4 => (peer(), any_runs()).prop_map(|(n, runs)| Op::Has(n, runs)),
         1 => (peer(), any_runs()).prop_map(|(n, runs)| Op::Lacks(n, runs)),
         2 => (peer(), any_runs()).prop_map(|(n, runs)| Op::Started(n, runs)),
+        2 => (peer(), any_runs()).prop_map(|(n, runs)| Op::Suggested(n, runs)),
         1 => (peer(), any::<bool>()).prop_map(|(n, supplied)| Op::Supplied(n, supplied)),
         1 => (0..2000u64).prop_map(Op::Expected),
         1 => peer().prop_map(Op::Leave),

@@ -134,6 +134,7 @@ pub(super) struct Simulation {
     pub(super) verified: BTreeMap<u32, Duration>,
     /// Chunks of live requests.
     asked_for: BTreeMap<RequestId, u32>,
+    suggested: consistency::Suggested,
 }
 
 impl Simulation {
@@ -156,6 +157,7 @@ impl Simulation {
             sent: BTreeMap::new(),
             verified: BTreeMap::new(),
             asked_for: BTreeMap::new(),
+            suggested: BTreeSet::new(),
         }
     }
 
@@ -178,6 +180,11 @@ impl Simulation {
     /// Runs until everything is verified and returns how long it took, or gives up at `limit`.
     pub(super) fn run(&mut self, limit: Duration) -> Option<Duration> {
         self.run_past(Duration::ZERO, limit)
+    }
+
+    /// What time it is.
+    pub(super) fn now(&self) -> Instant {
+        self.now
     }
 
     /// How long it has run.
@@ -264,9 +271,12 @@ impl Simulation {
                 }
             }
             Event::Budget { bytes } => self.budget = *bytes,
+            Event::Suggested { peer, runs } => {
+                let chunks = runs.iter().flat_map(|run| run.start..run.start + run.count);
+                self.suggested.extend(chunks.map(|chunk| (*peer, chunk)));
+            }
             Event::Has { .. }
             | Event::Started { .. }
-            | Event::Suggested { .. }
             | Event::PeerMoved { .. }
             | Event::Lacks { .. }
             | Event::Received { .. }
@@ -295,7 +305,7 @@ impl Simulation {
         while let Some(action) = self.download.poll(self.now) {
             self.log.push((self.now - self.start, action));
             if self.is_checked() {
-                consistency::check_choice(&self.download, &action);
+                consistency::check_choice(&self.download, &action, &self.suggested);
             }
             match action {
                 Action::Request {

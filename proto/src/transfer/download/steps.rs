@@ -532,7 +532,7 @@ impl Steps {
         self.handle(Event::Verified { request });
     }
 
-    fn refuse(&mut self, request: RequestId, reason: NoReason) {
+    pub(super) fn refuse(&mut self, request: RequestId, reason: NoReason) {
         self.handle(Event::Refused { request, reason });
     }
 

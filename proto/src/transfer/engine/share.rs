@@ -104,6 +104,13 @@ impl Share {
             self.account(now);
             return Some(Action::Share { swarm, action });
         }
+        if let Some((peer, standing)) = self.download.poll_standing() {
+            return Some(Action::Judged {
+                swarm,
+                peer,
+                standing,
+            });
+        }
         let supplied = self.poll_supplied(now);
         let news = self.pending.take(now).unwrap_or_default();
         let news = News { supplied, ..news };
