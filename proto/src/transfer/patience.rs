@@ -4,7 +4,8 @@
 //! everything through that. But those who reach it directly will soon pass it on. They say so: a peer
 //! is *supplied* while everything it lacks is had by somebody whom it reaches directly. While one such
 //! peer is reached directly the relay is left alone, for as long as ever more can be had from those
-//! reached directly. Who waits is not supplied itself, so no two wait for each other.
+//! reached directly, and something of it comes: whoever only says so is not believed for ever. Who waits
+//! is not supplied itself, so no two wait for each other.
 //!
 //! Before that, while others are being met who are likely to be reached directly, a relayed peer is
 //! asked for one chunk at a time: enough for a first byte at once, and little in vain.
@@ -15,11 +16,19 @@ use std::time::{Duration, Instant};
 /// take from a slow seed that gives some to many at once.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long it is waited for words alone: without a chunk that somebody reached directly has brought.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// After so long from its beginning it is waited again.
+const FORGIVEN: Duration = Duration::from_secs(300);
+
 /// Until when relayed peers are left alone.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Patience {
     /// Somebody reached directly will soon have what is wanted.
     supplied: Option<Instant>,
+    /// Since when that is waited for without anything having come.
+    since: Option<Instant>,
     /// Others are being met.
     expected: Option<Instant>,
 }
@@ -41,9 +50,17 @@ impl Patience {
         self.expected = self.expected.max(Some(until));
     }
 
-    /// Somebody will soon have more, or has come to have more.
+    /// Somebody will soon have more, or has come to have more, or says so.
     pub(super) fn wait(&mut self, now: Instant) {
-        self.supplied = Some(now + PATIENCE);
+        self.since.take_if(|since| *since + FORGIVEN <= now);
+        let since = *self.since.get_or_insert(now);
+        let until = (now + PATIENCE).min(since + LONGEST);
+        self.supplied = Some(until).filter(|until| *until > now);
+    }
+
+    /// Somebody who is reached directly has brought something.
+    pub(super) fn reward(&mut self) {
+        self.since = None;
     }
 
     /// Forgets what is over.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::super::Reach;
 use super::super::availability::{Lowered, Wanted};
 use super::super::holdings::merge;
 use super::super::peer::{Peer, Request, Setback};
@@ -30,6 +31,10 @@ impl Download {
         self.rate.credit(now, rest);
         if let Some(key) = self.owners.get(&id).copied() {
             self.recount(key);
+            let peer = self.peers.get(&key);
+            if peer.is_some_and(|peer| peer.reach == Reach::Direct) {
+                self.patience.reward();
+            }
         }
         self.compare(now);
         let chunk = request.chunk;

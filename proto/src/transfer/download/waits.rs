@@ -6,6 +6,7 @@ use super::super::Reach;
 use super::Event;
 use super::simulation::{chunks, key};
 use super::steps::Steps;
+use crate::content::Run;
 
 /// Of the peers below: a seed behind a relay, and a leech that is reached directly.
 const SEED: u8 = 1;
@@ -47,6 +48,39 @@ fn saying_it_again_prolongs_nothing() {
     steps.tell(LEECH, &[]);
     steps.now += 2 * SECOND;
     assert!(asked_of(&mut steps, SEED) > 1);
+}
+
+#[test]
+fn who_says_it_again_and_again_and_brings_nothing_keeps_nobody_off_the_relay() {
+    let toggle: fn(&mut Steps) = |steps| {
+        supply(steps, false);
+        supply(steps, true);
+    };
+    let tease: fn(&mut Steps) = |steps| {
+        let (peer, runs) = (key(LEECH), vec![Run { start: 0, count: 1 }]);
+        steps.handle(Event::Lacks { peer, runs });
+        steps.tell(LEECH, &[(0, 1)]);
+    };
+    for again in [toggle, tease] {
+        let mut steps = begun();
+        supply(&mut steps, true);
+        // What it says it has, and never gives, is not wanted here.
+        steps.handle(Event::Budget { bytes: 0 });
+        for _ in 0..7 {
+            again(&mut steps);
+            steps.now += 4 * SECOND;
+        }
+        steps.now += 2 * SECOND;
+        again(&mut steps);
+        steps.handle(Event::Budget { bytes: u64::MAX });
+        assert!(asked_of(&mut steps, SEED) > 1);
+        // Much later it is believed once more.
+        let mut steps = begun();
+        supply(&mut steps, true);
+        steps.now += 301 * SECOND;
+        again(&mut steps);
+        assert_eq!(asked_of(&mut steps, SEED), 0);
+    }
 }
 
 #[test]
