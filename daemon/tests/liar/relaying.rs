@@ -160,6 +160,7 @@ async fn no_more_is_passed_on_than_the_rate_allows() {
 async fn a_peer_that_asks_without_end_is_not_answered_without_end() {
     let world = World::start(Some(RATE)).await;
     let (mut a, mut b) = (world.join(&world.file).await, world.join(&world.file).await);
+    a.open(b.key).await;
     for _ in 0..1000 {
         let (alias, peer) = (ALIAS, b.key);
         a.say(PeerMessage::RelayAsk { alias, peer }).await;
