@@ -110,11 +110,11 @@ impl Download {
             }
             self.unwant(chunk);
             let action = self.ask(now, key, chunk);
-            self.peers
-                .get_mut(&key)
-                .into_iter()
-                .for_each(Peer::pin_last);
-            return action;
+            let asked = self.peers.get_mut(&key);
+            asked.into_iter().for_each(Peer::pin_last);
+            // What it takes the place of is cancelled before.
+            self.actions.extend(action);
+            return self.actions.pop_front();
         }
         None
     }
