@@ -177,7 +177,7 @@ impl Taker for Incoming<'_> {
         let order = self.order;
         let verified = order.arrival.advance(&self.bytes);
         let verified = verified.map_err(|_| FetchError::Wrong)?;
-        if !self.is_passable && verified > 0 && is_passable(verified, order.len) {
+        if !self.is_passable && is_passable(verified, order.len) {
             self.is_passable = true;
             let request = order.request;
             order.tell(ShareEvent::Passable { request }).await;

@@ -102,8 +102,8 @@ pub enum Event {
         /// Which chunks.
         runs: Vec<Run>,
     },
-    /// The peer has asked somebody for these chunks: they count in how rare a chunk is, and cannot be
-    /// asked for yet.
+    /// The peer has asked somebody for these chunks: they count in how rare a chunk is, and may be asked
+    /// for only when it suggests them.
     Started {
         /// Who.
         peer: PublicKey,
