@@ -417,6 +417,12 @@ impl Peer {
         old.map(|(id, _)| *id).collect()
     }
 
+    /// Whether it said that it has what a request is for, and not only that this has been started.
+    pub(super) fn has_promised(&self, id: RequestId) -> bool {
+        let mut requests = self.requests();
+        requests.any(|(other, request)| other == id && self.holds.contains(request.chunk))
+    }
+
     /// It does not serve a chunk that it said it has.
     pub(super) fn refuse(&mut self, reason: NoReason) {
         self.refused = Some(reason);

@@ -71,7 +71,9 @@ impl Download {
         if reason == NoReason::Busy {
             return self.give_up(now, id, Setback::Busy);
         }
-        if let Some(peer) = self.peers.get_mut(&key) {
+        if let Some(peer) = self.peers.get_mut(&key)
+            && peer.has_promised(id)
+        {
             peer.refuse(reason);
             self.reviewed.insert(key);
         }

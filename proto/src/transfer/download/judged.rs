@@ -107,6 +107,23 @@ fn who_refuses_what_it_said_it_has_is_told_so_with_its_reason_until_it_serves() 
 }
 
 #[test]
+fn who_does_not_get_what_it_has_only_started_has_refused_nothing() {
+    let mut steps = Steps::new(&chunks(2));
+    steps.join(1, &[]);
+    let (peer, runs) = (key(1), vec![Run { start: 0, count: 1 }]);
+    let started = runs.clone();
+    steps.handle(Event::Started {
+        peer,
+        runs: started,
+    });
+    steps.handle(Event::Suggested { peer, runs });
+    let [asked] = steps.poll()[..] else { panic!() };
+    steps.refuse(asked.id, NoReason::NotHere);
+    assert_eq!(steps.told(), []);
+    assert_eq!(steps.download.standing(&key(1)), Some(Standing::Good));
+}
+
+#[test]
 fn who_sends_wrong_bytes_is_banned_also_when_it_comes_again() {
     let (mut steps, asked) = asked_for(1);
     let request = asked[0].id;
