@@ -263,6 +263,15 @@ impl Guess {
         self.has_acted && remote.ip() == self.told.ip()
     }
 
+    /// The peer's address at which a probe of our main socket is of no use, and may spoil the guess:
+    /// the peer is to find our port, and where its NAT clashes, a probe from there takes the port that
+    /// the peer guesses from. Linux then lets flows to other ports leave from another one as well.
+    pub(super) fn spoilt_by_probes_to(&self) -> Option<SocketAddr> {
+        let is_found = matches!(self.role, Role::Predicted | Role::Opening);
+        let may_spoil = is_found && self.filtering == NatFiltering::Clashing;
+        may_spoil.then_some(self.told)
+    }
+
     /// Whether anything was sent for it.
     pub(super) fn has_acted(&self) -> bool {
         self.has_acted

@@ -140,6 +140,10 @@ impl PunchAttempt {
         let peer = (rendezvous.mapping, rendezvous.filtering);
         self.is_hopeless = guess::is_hopeless(&own, peer);
         self.guess = Guess::new(self.start, rendezvous, own, rng);
+        let spoilt = self.guess.as_ref().and_then(Guess::spoilt_by_probes_to);
+        if let Some(remote) = spoilt.and_then(|to| self.remotes.get_mut(&(MAIN, to))) {
+            remote.schedule.open_only();
+        }
         self
     }
 

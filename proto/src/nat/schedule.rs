@@ -332,6 +332,11 @@ impl Schedule {
         }
     }
 
+    /// No probe unless the peer is heard from this address: it could be of no use, and of harm.
+    pub(super) fn open_only(&mut self) {
+        self.end = self.end.min(self.approach.first_probe());
+    }
+
     /// Another address was chosen: no more than the checks of the first second.
     pub(super) fn cut_short(&mut self) {
         self.end = self.end.min(FAST_STEPS);
@@ -395,6 +400,17 @@ mod tests {
                 assert!(later[0].0 >= 20, "{later:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_peer_that_is_only_opened_for_gets_no_probe_before_it_is_heard() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(Approach::Held, start);
+        schedule.open_only();
+        let sent = run(&mut schedule, start, |_| ());
+        assert_eq!(sent, [(0, Some(2)), (20, Some(2))]);
+        schedule.trigger(start + ms(500));
+        assert_eq!(schedule.take_due(start + ms(500)), Some(Due::Probe));
     }
 
     #[test]

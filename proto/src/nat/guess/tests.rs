@@ -550,6 +550,30 @@ fn an_attempt_never_names_more_sockets_than_a_host_opens() {
     }
 }
 
+#[test]
+fn who_is_to_be_found_behind_a_nat_that_clashes_sends_nothing_that_takes_its_ports() {
+    for ours in [SEQUENTIAL, RANDOM, BLOCK] {
+        let mut rendezvous = rendezvous(EASY);
+        rendezvous.filtering = NatFiltering::Clashing;
+        let mut bench = Bench::of(rendezvous, own(ours));
+        bench.run_for(ms(300));
+        bench.word(PEER, EASY);
+        bench.run_for(ms(20_000));
+        let to_peer = || bench.sent.iter().filter(|(_, it)| it.to == peer());
+        assert!(to_peer().count() > 2, "{ours:?}");
+        assert!(to_peer().all(|(_, it)| it.ttl.is_some()), "{ours:?}");
+    }
+    // Who looks for a port, and who is found by plain checks, tells the peer where it is.
+    for (ours, theirs) in [(EASY, RANDOM), (EASY, EASY)] {
+        let mut rendezvous = rendezvous(theirs);
+        rendezvous.filtering = NatFiltering::Clashing;
+        let mut bench = Bench::of(rendezvous, own(ours));
+        bench.run_for(ms(1_000));
+        let is_probe = |(_, it): &(Instant, Transmit)| it.to == peer() && it.ttl.is_none();
+        assert!(bench.sent.iter().any(is_probe), "{theirs:?}");
+    }
+}
+
 /// An attempt with its turnstile, its tracker and its peer.
 struct Bench {
     now: Instant,
