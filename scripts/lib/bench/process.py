@@ -81,7 +81,11 @@ class Process:
         """Until it is true; an error when the process ends before that, or it takes too long."""
         deadline = time.monotonic() + patience
         while not condition():
-            if not self.is_running() or time.monotonic() > deadline:
+            has_ended = not self.is_running()
+            # It may have come true with the last thing that was said.
+            if has_ended and condition():
+                return
+            if has_ended or time.monotonic() > deadline:
                 words = "took too long" if self.code is None else f"ended with code {self.code}"
                 raise RuntimeError(f"{self.command[0]} {words}: {self.said()[-1000:]}")
             time.sleep(0.01)
