@@ -21,12 +21,12 @@ pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-warren-proof-v1";
 /// Context string of the key derivation; it keeps these keys apart from every other use of BLAKE3.
 const KEY_CONTEXT: &str = "warren proof v1";
 
-/// Which end of the QUIC connection the prover is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An end of a QUIC connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Side {
-    /// The prover opened the connection.
+    /// It opens the connection.
     Client = 0,
-    /// The prover accepted the connection.
+    /// It accepts the connection.
     Server = 1,
 }
 

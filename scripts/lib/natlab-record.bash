@@ -4,8 +4,8 @@
 usual_sections=(matrix relayed stall uplink sleep swarm)
 all_sections=("${usual_sections[@]}" family)
 
-# Skews of a matrix, in turn after the runs that have none, in ms. Each is there twice, and both who shares
-# and who dials is the other one then.
+# Skews of a matrix, in turn after the runs that have none, in ms. Each is there twice, and the other one
+# shares then.
 record_skews=(50 100 200 300 -100 -300 100 50 300 200 -300 -100)
 
 # What has no path but by the relay, for every reason there is; then what has one that begins there.

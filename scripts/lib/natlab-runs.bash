@@ -44,7 +44,7 @@ gone_wrong() {
   die "waited for $1 in vain" "The messages of all programs are above."
 }
 
-# Two keys, the lower one in key.1: who has it dials.
+# A key for each host.
 make_keys() {
   local number folder
   for number in 1 2; do
@@ -55,16 +55,6 @@ make_keys() {
     until_succeeds "a key" test -S "$folder/daemon-1/control.sock"
   done
   stop_all
-  if [[ $(public_key 1) > $(public_key 2) ]]; then
-    mv /run/lab/keys/1 /run/lab/keys/0
-    mv /run/lab/keys/2 /run/lab/keys/1
-    mv /run/lab/keys/0 /run/lab/keys/2
-  fi
-}
-
-# The public half of a key in hexadecimal; PKCS #8 version 2 ends with it (RFC 8410).
-public_key() {
-  sed '/^-/d' "/run/lab/keys/$1/daemon-1/key" | base64 -d | tail -c 32 | od -An -v -tx1 | tr -d ' \n'
 }
 
 # One cell: builds the lab for a pair and measures $4 times, from run number $3 on.
@@ -91,17 +81,13 @@ prepare_pair() {
 
 # One run: prints its line, and adds it to the results.
 measure_run() {
-  local a=$1 b=$2 run=$3 skew=$4 host_b=b family=4 dials=$dialer shares=$sharer takes=b address before bytes
+  local a=$1 b=$2 run=$3 skew=$4 host_b=b family=4 shares=$sharer takes=b address before bytes
   local nat_a nat_b way_a way_b verdict file measured words counted line daemon_a daemon_b
   case $b in same*) host_b=a2 ;; esac
   case $a,$b in *firewall6*) family=6 ;; esac
-  if [ "$dials" = both ]; then
-    dials=a
-    ((run % 2)) || dials=b
-  fi
   if [ "$shares" = both ]; then
     shares=a
-    (((run - 1) / 2 % 2 == 0)) || shares=b
+    ((run % 2)) || shares=b
   fi
   [ $shares = a ] || takes=a
   [ -d /run/lab/keys ] || make_keys
@@ -115,9 +101,9 @@ measure_run() {
   routers | xargs "$python" -SEB "$lib/natlab-router" forget >/dev/null
   start_tracker
   [ "$mode" != idle ] || make_manifest
-  start_daemon a a "$([ $dials = a ] && echo 1 || echo 2)"
+  start_daemon a a 1
   daemon_a=${started[-1]}
-  start_daemon b "$host_b" "$([ $dials = b ] && echo 1 || echo 2)"
+  start_daemon b "$host_b" 2
   daemon_b=${started[-1]}
   before=0
   if await_tracker; then
@@ -251,14 +237,13 @@ server_bytes() {
 }
 
 show_run() {
-  printf '{"a":"%s","b":"%s","run":%d,"event":"%s","sharer":"%s","dialer":"%s",' \
-    "$a" "$b" "$run" "$disturb" "$shares" "$dials"
+  printf '{"a":"%s","b":"%s","run":%d,"event":"%s","sharer":"%s",' \
+    "$a" "$b" "$run" "$disturb" "$shares"
   printf '"delay_ms":%d,"skew_ms":%d,"loss":%s,' "$delay" "$skew" "$loss"
   printf '"nat_a":"%s","nat_b":"%s","way_a":"%s","way_b":"%s","tracker_bytes":%d,%s,%s\n' \
     "$nat_a" "$nat_b" "$way_a" "$way_b" "$bytes" "$counted" "${measured#\{}"
 }
 
 show_words() {
-  printf '%-20s %-20s %s shares, %s dials  %s  tracker %d bytes\n' "$a" "$b" "$shares" "$dials" "$words" \
-    "$bytes"
+  printf '%-20s %-20s %s shares  %s  tracker %d bytes\n' "$a" "$b" "$shares" "$words" "$bytes"
 }

@@ -108,7 +108,7 @@ EVENT_COLUMNS = ("A", "B", "event", "runs", "complete", "told", "p50", "p95", "m
 
 EVENT_WORDS = (
     "in mid-transfer at 40 Mbit/s; after how many ms data flows again, 20 kB in 20 ms, and when it does so "
-    "without a further gap that begins within a second. B downloads, either dials in turn."
+    "without a further gap that begins within a second. B downloads, and is dialled."
 )
 
 

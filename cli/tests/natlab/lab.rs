@@ -20,17 +20,6 @@ const TRACKER_BYTES: u64 = 64 << 10;
 /// is given up after six times as long.
 const FLOWS_AGAIN_MS: u64 = 5_000;
 
-/// Which daemon has the lower key, and so is the one to open the connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Dials {
-    /// The one that shares.
-    A,
-    /// The one that downloads.
-    B,
-    /// One in the first run, the other in the second.
-    Either,
-}
-
 /// Two sites, and what is between them.
 pub(crate) struct Cell {
     a: &'static str,
@@ -41,7 +30,7 @@ pub(crate) struct Cell {
 /// What the script says of one run.
 #[derive(Debug, Deserialize)]
 struct Run {
-    dialer: String,
+    sharer: String,
     complete: bool,
     path: Option<String>,
     technique: Option<String>,
@@ -53,12 +42,12 @@ struct Run {
     direct_bytes: Option<u64>,
 }
 
-/// One test for each line: its name, the types of A and B, options of the script, who dials, and the
-/// path that B sees.
+/// One test for each line: its name, the types of A and B, options of the script, and the path that is seen.
+/// Each site shares once.
 macro_rules! cells {
     ($(
         $(#[$attribute:meta])*
-        $name:ident: $a:literal and $b:literal $(with $options:expr)?, $dials:tt dials => $path:literal;
+        $name:ident: $a:literal and $b:literal $(with $options:expr)? => $path:literal;
     )*) => {
         $(
             #[test]
@@ -66,13 +55,10 @@ macro_rules! cells {
             fn $name() {
                 $crate::lab::Cell::new($a, $b)
                     $(.with(&$options))?
-                    .meets($crate::lab::cells!(@ $dials), $path);
+                    .meets($path);
             }
         )*
     };
-    (@ A) => { $crate::lab::Dials::A };
-    (@ B) => { $crate::lab::Dials::B };
-    (@ either) => { $crate::lab::Dials::Either };
 }
 pub(crate) use cells;
 
@@ -90,16 +76,10 @@ impl Cell {
 
     /// Fails unless every run is complete, over this path and not through the tracker.
     #[track_caller]
-    pub(crate) fn meets(&self, dials: Dials, path: &str) {
-        let Some((runs, said)) = self.run(dials) else {
+    pub(crate) fn meets(&self, path: &str) {
+        let Some((runs, said)) = self.run() else {
             return;
         };
-        let dialers: Vec<&str> = runs.iter().map(|run| run.dialer.as_str()).collect();
-        match dials {
-            Dials::A => assert_eq!(dialers, ["a"], "{said}"),
-            Dials::B => assert_eq!(dialers, ["b"], "{said}"),
-            Dials::Either => assert_eq!(dialers, ["a", "b"], "{said}"),
-        }
         for run in &runs {
             assert!(run.complete, "{run:?}\n{said}");
             assert_eq!(run.path.as_deref(), Some(path), "{run:?}\n{said}");
@@ -110,7 +90,7 @@ impl Cell {
     /// Fails unless every run is complete and ends on a direct path that was found by this technique.
     #[track_caller]
     pub(crate) fn comes_to_meet(self, technique: &str) {
-        let Some((runs, said)) = self.with(&["--delay", "25"]).run(Dials::Either) else {
+        let Some((runs, said)) = self.with(&["--delay", "25"]).run() else {
             return;
         };
         for run in &runs {
@@ -123,7 +103,7 @@ impl Cell {
     /// Fails unless every run is complete, all of it through the tracker.
     #[track_caller]
     pub(crate) fn talks_through_the_tracker(self) {
-        let Some((runs, said)) = self.with(&["--delay", "25"]).run(Dials::Either) else {
+        let Some((runs, said)) = self.with(&["--delay", "25"]).run() else {
             return;
         };
         for run in &runs {
@@ -138,7 +118,7 @@ impl Cell {
     pub(crate) fn survives(&self, event: &'static str) {
         // A rate that a debug build keeps up with, for five seconds after the event.
         let options = ["--disturb", event, "--rate", "16", "--size", "16384"];
-        let Some((runs, said)) = self.run_with(Dials::A, &options) else {
+        let Some((runs, said)) = self.run_with(&options) else {
             return;
         };
         assert_eq!(runs.len(), 1, "{said}");
@@ -151,7 +131,7 @@ impl Cell {
     #[track_caller]
     pub(crate) fn leaves_the_relay(&self) {
         let options = ["--stall", "--rate", "16", "--relay", "8M", "--size", "8192"];
-        let Some((runs, said)) = self.run_with(Dials::B, &options) else {
+        let Some((runs, said)) = self.run_with(&options) else {
             return;
         };
         for run in &runs {
@@ -165,21 +145,20 @@ impl Cell {
         }
     }
 
-    /// The runs and all that was said; `None` where there can be no lab.
+    /// A run in which A shares, one in which B does, and all that was said; `None` where there can be no lab.
     #[track_caller]
-    fn run(&self, dials: Dials) -> Option<(Vec<Run>, String)> {
-        self.run_with(dials, &["--size", &FILE_KIB.to_string()])
+    fn run(&self) -> Option<(Vec<Run>, String)> {
+        let size = FILE_KIB.to_string();
+        let (runs, said) = self.run_with(&["--size", &size, "--sharer", "both", "--runs", "2"])?;
+        let sharers: Vec<&str> = runs.iter().map(|run| run.sharer.as_str()).collect();
+        assert_eq!(sharers, ["a", "b"], "{said}");
+        Some((runs, said))
     }
 
     #[track_caller]
-    fn run_with(&self, dials: Dials, more: &[&str]) -> Option<(Vec<Run>, String)> {
-        let dialer = match dials {
-            Dials::A => ["--dialer", "a"],
-            Dials::B => ["--dialer", "b"],
-            Dials::Either => ["--runs", "2"],
-        };
+    fn run_with(&self, more: &[&str]) -> Option<(Vec<Run>, String)> {
         let pair = ["--json", "--a", self.a, "--b", self.b, "--patience", "30"];
-        let options = [&pair, more, &dialer, self.options].concat();
+        let options = [&pair, more, self.options].concat();
         let (stdout, said) = run_script(&options)?;
         let run = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}\n{said}"));
         let runs = stdout.lines().map(run).collect();

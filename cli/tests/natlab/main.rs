@@ -17,7 +17,7 @@ mod namespaces;
 mod record;
 mod swarm;
 
-use lab::{Cell, Dials, cells};
+use lab::{Cell, cells};
 use swarm::Swarm;
 
 #[test]
@@ -25,47 +25,45 @@ fn every_nat_does_what_its_name_says() {
     lab::selftest();
 }
 
-// A shares, B downloads. `A` or `B` dials when only that way the path is open today.
 cells! {
-    open_sites_meet: "open" and "open", either dials => "direct";
-    an_open_site_is_reached_through_the_firewall_of_who_dials: "firewall4" and "open", A dials => "direct";
-    an_open_site_is_reached_through_an_ipv6_firewall: "open" and "firewall6", B dials => "direct";
-    an_open_site_is_reached_from_behind_a_nat: "port-restricted" and "open", A dials => "direct";
-    an_open_site_is_downloaded_from_behind_a_nat: "open" and "port-restricted", B dials => "direct";
-    an_open_site_is_reached_from_behind_a_nat_that_changes_ports: "port-changing" and "open", A dials => "direct";
-    an_open_site_is_reached_from_behind_two_nats: "open" and "double-nat", B dials => "direct";
-    a_full_cone_is_reached_from_anywhere: "full-cone" and "clash", B dials => "direct";
-    hosts_of_one_network_meet_there: "port-restricted" and "same", either dials => "lan";
+    open_sites_meet: "open" and "open" => "direct";
+    an_open_site_is_reached_through_an_ipv4_firewall: "firewall4" and "open" => "direct";
+    an_open_site_is_reached_through_an_ipv6_firewall: "open" and "firewall6" => "direct";
+    an_open_site_is_reached_from_behind_a_nat: "port-restricted" and "open" => "direct";
+    an_open_site_is_reached_from_behind_a_nat_that_changes_ports: "port-changing" and "open" => "direct";
+    an_open_site_is_reached_from_behind_two_nats: "open" and "double-nat" => "direct";
+    a_full_cone_is_reached_from_anywhere: "full-cone" and "clash" => "direct";
+    hosts_of_one_network_meet_there: "port-restricted" and "same" => "lan";
 }
 
 // What takes checks from both sides at once.
 cells! {
-    homes_meet: "port-restricted" and "port-restricted", either dials => "direct";
-    a_home_meets_one_whose_nat_changes_ports: "port-restricted" and "port-changing", either dials => "direct";
-    nats_that_change_ports_meet: "port-changing" and "port-changing", either dials => "direct";
-    a_home_meets_one_behind_two_nats: "double-nat" and "port-restricted", either dials => "direct";
-    two_nats_meet_one_that_changes_ports: "double-nat" and "port-changing", either dials => "direct";
-    two_nats_meet_two: "double-nat" and "double-nat", either dials => "direct";
-    filters_by_address_meet: "address-restricted" and "address-restricted", either dials => "direct";
-    a_filter_by_address_meets_one_by_port: "address-restricted" and "port-restricted", either dials => "direct";
-    a_full_cone_meets_two_nats: "full-cone" and "double-nat", either dials => "direct";
-    an_ipv4_firewall_meets_a_nat: "firewall4" and "port-restricted", either dials => "direct";
-    ipv4_firewalls_meet: "firewall4" and "firewall4", either dials => "direct";
-    ipv6_firewalls_meet: "firewall6" and "firewall6", either dials => "direct";
-    two_families_meet_by_that_which_has_no_nat: "dual-stack" and "dual-stack" with ["--delay", "25"], either dials => "direct";
-    two_families_meet_who_has_one: "dual-stack" and "firewall6", either dials => "direct";
-    an_open_site_meets_a_nat_that_unasked_packets_move: "open" and "clash", either dials => "direct";
-    a_nat_that_unasked_packets_move_meets_a_home: "clash" and "port-restricted", either dials => "direct";
-    a_nat_that_changes_ports_meets_one_that_unasked_packets_move: "port-changing" and "clash", either dials => "direct";
-    two_nats_meet_one_that_unasked_packets_move: "double-nat" and "clash", either dials => "direct";
-    two_nats_that_unasked_packets_move_meet: "clash" and "clash", either dials => "direct";
-    a_clash_is_avoided_when_the_peer_hears_first: "clash" and "port-restricted" with ["--delay", "25", "--skew", "300"], either dials => "direct";
-    a_clash_is_avoided_when_the_peer_hears_last: "clash" and "port-restricted" with ["--delay", "25", "--skew", "-300"], either dials => "direct";
-    two_clashes_are_avoided_when_one_hears_late: "clash" and "clash" with ["--delay", "25", "--skew", "300"], either dials => "direct";
-    two_clashes_are_avoided_when_the_other_hears_late: "clash" and "clash" with ["--delay", "25", "--skew", "-300"], either dials => "direct";
-    nats_meet_over_lossy_links: "port-restricted" and "port-changing" with ["--delay", "25", "--loss", "20"], either dials => "direct";
-    nats_meet_over_long_links: "double-nat" and "port-restricted" with ["--delay", "100", "--hops", "3,4"], either dials => "direct";
-    hosts_of_one_network_meet_there_though_its_nat_leads_back_in: "port-restricted" and "same-hairpin", either dials => "lan";
+    homes_meet: "port-restricted" and "port-restricted" => "direct";
+    a_home_meets_one_whose_nat_changes_ports: "port-restricted" and "port-changing" => "direct";
+    nats_that_change_ports_meet: "port-changing" and "port-changing" => "direct";
+    a_home_meets_one_behind_two_nats: "double-nat" and "port-restricted" => "direct";
+    two_nats_meet_one_that_changes_ports: "double-nat" and "port-changing" => "direct";
+    two_nats_meet_two: "double-nat" and "double-nat" => "direct";
+    filters_by_address_meet: "address-restricted" and "address-restricted" => "direct";
+    a_filter_by_address_meets_one_by_port: "address-restricted" and "port-restricted" => "direct";
+    a_full_cone_meets_two_nats: "full-cone" and "double-nat" => "direct";
+    an_ipv4_firewall_meets_a_nat: "firewall4" and "port-restricted" => "direct";
+    ipv4_firewalls_meet: "firewall4" and "firewall4" => "direct";
+    ipv6_firewalls_meet: "firewall6" and "firewall6" => "direct";
+    two_families_meet_by_that_which_has_no_nat: "dual-stack" and "dual-stack" with ["--delay", "25"] => "direct";
+    two_families_meet_who_has_one: "dual-stack" and "firewall6" => "direct";
+    an_open_site_meets_a_nat_that_unasked_packets_move: "open" and "clash" => "direct";
+    a_nat_that_unasked_packets_move_meets_a_home: "clash" and "port-restricted" => "direct";
+    a_nat_that_changes_ports_meets_one_that_unasked_packets_move: "port-changing" and "clash" => "direct";
+    two_nats_meet_one_that_unasked_packets_move: "double-nat" and "clash" => "direct";
+    two_nats_that_unasked_packets_move_meet: "clash" and "clash" => "direct";
+    a_clash_is_avoided_when_the_peer_hears_first: "clash" and "port-restricted" with ["--delay", "25", "--skew", "300"] => "direct";
+    a_clash_is_avoided_when_the_peer_hears_last: "clash" and "port-restricted" with ["--delay", "25", "--skew", "-300"] => "direct";
+    two_clashes_are_avoided_when_one_hears_late: "clash" and "clash" with ["--delay", "25", "--skew", "300"] => "direct";
+    two_clashes_are_avoided_when_the_other_hears_late: "clash" and "clash" with ["--delay", "25", "--skew", "-300"] => "direct";
+    nats_meet_over_lossy_links: "port-restricted" and "port-changing" with ["--delay", "25", "--loss", "20"] => "direct";
+    nats_meet_over_long_links: "double-nat" and "port-restricted" with ["--delay", "100", "--hops", "3,4"] => "direct";
+    hosts_of_one_network_meet_there_though_its_nat_leads_back_in: "port-restricted" and "same-hairpin" => "lan";
 }
 
 // What takes guesses at ports. The relay carries what comes first.
@@ -156,7 +154,7 @@ fn a_download_from_an_open_site_survives_the_reboot_of_a_router() {
 fn a_slow_and_lossy_way_is_a_way() {
     Cell::new("open", "open")
         .with(&["--delay", "25", "--loss", "5", "--hops", "2,4"])
-        .meets(Dials::Either, "direct");
+        .meets("direct");
 }
 
 // More than two.

@@ -74,7 +74,7 @@ impl Attempt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// It dials: the lower key.
+    /// It dials: the other one asked to meet.
     Client,
     /// It is dialled.
     Server,

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::proof::Side;
 use warren_proto::transfer::Event;
 use warren_proto::wire::tracker::Rendezvous;
 use warren_proto::wire::{Bounded, FromTracker, Member, MemberState, Paths};
@@ -203,14 +202,9 @@ impl Node {
         if !self.peers.contains_key(&peer) && !self.has_room() {
             return;
         }
-        // The lower key is the QUIC client, always, so that two peers make one connection.
-        let side = match self.config.key < peer {
-            true => Side::Client,
-            false => Side::Server,
-        };
         let relay = self.relay_session(id, &rendezvous);
         if self.is_forbidden(id, &rendezvous, relay.is_some()) {
-            return self.config.punch.forbid(&rendezvous, side, self.nat);
+            return self.config.punch.forbid(&rendezvous, self.nat);
         }
         let trusted = self
             .trackers
@@ -240,7 +234,7 @@ impl Node {
         if self
             .config
             .punch
-            .meet(rendezvous, side, relay, is_direct, line, advice)
+            .meet(rendezvous, relay, is_direct, line, advice)
         {
             self.meeting.insert(peer);
             self.introduced.entry(peer).or_default().insert(swarm);

@@ -318,18 +318,27 @@ impl Node {
         }
     }
 
-    /// Whether a connection is of no use beside the one that there is: a relayed one beside a direct
-    /// one that is heard. The QUIC client knows best, since it has dialled both. If the direct one is
-    /// not new, or was silent meanwhile, the client has found it dead.
+    /// Whether a connection is of no use beside the one that there is, which is heard: a relayed one beside a
+    /// direct one, and of two that each side has dialled at once that of the higher key. Who dials knows best:
+    /// if the one that there is is not new, or was silent meanwhile, it was found dead.
     pub(super) fn is_superfluous(&self, connection: &Connection) -> bool {
-        let Some(present) = self.peers.get(&connection.peer_key()) else {
+        let present = self.peers.get(&connection.peer_key());
+        let Some(present) = present.filter(|present| present.is_heard()) else {
             return false;
         };
-        let is_relay = connection.class() == Class::Relay;
-        let is_well = present.reach() == Reach::Direct && present.is_heard();
         let race = race(present.common.is_proven(), present.connection.rtt());
         let is_new = present.since.elapsed() < race && !present.has_been_silent;
-        is_relay && is_well && (connection.side() == Side::Client || is_new)
+        match (present.connection.class(), connection.class()) {
+            (Class::Direct, Class::Relay) => connection.side() == Side::Client || is_new,
+            (Class::Relay, Class::Direct) => false,
+            _ => is_new && self.is_of_lower(&present.connection) && !self.is_of_lower(connection),
+        }
+    }
+
+    /// Whether the lower key has dialled.
+    fn is_of_lower(&self, connection: &Connection) -> bool {
+        let is_ours = connection.side() == Side::Client;
+        is_ours == (self.config.key < connection.peer_key())
     }
 
     /// Whether a connection takes over from a relayed one.

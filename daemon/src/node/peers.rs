@@ -217,7 +217,7 @@ impl Node {
     /// proven who they are.
     pub(super) fn handle_connecting(&mut self, connection: Connection) {
         let key = connection.peer_key();
-        if !self.peers.contains_key(&key) && self.may_connect(&connection) {
+        if !self.peers.contains_key(&key) && self.may_connect(&key) {
             self.take_in(connection);
         }
     }
@@ -229,7 +229,7 @@ impl Node {
         if let Some(session) = self.peers.get(&key).filter(begun).map(|it| it.session) {
             return self.handle_proven(connection, session);
         }
-        if !self.may_connect(&connection) || self.is_superfluous(&connection) {
+        if !self.may_connect(&key) || self.is_superfluous(&connection) {
             connection.close(Close::Refused.code(), Close::Refused.reason());
             return;
         }
@@ -243,14 +243,8 @@ impl Node {
         self.handle_proven(connection, session);
     }
 
-    /// Whether the lower key has dialled, and there is room.
-    fn may_connect(&self, connection: &Connection) -> bool {
-        let key = connection.peer_key();
-        let lower_dialled = match connection.side() {
-            Side::Client => self.config.key < key,
-            Side::Server => key < self.config.key,
-        };
-        lower_dialled && (self.peers.contains_key(&key) || self.peers.len() < PEERS)
+    fn may_connect(&self, key: &PublicKey) -> bool {
+        self.peers.contains_key(key) || self.peers.len() < PEERS
     }
 
     /// Starts to speak on a connection.

@@ -65,7 +65,6 @@ impl Attempt {
     ) -> Attempt {
         let Meeting {
             rendezvous,
-            side,
             relay,
             line,
             is_direct,
@@ -75,7 +74,7 @@ impl Attempt {
             is_direct: *is_direct,
             relay: relay.clone(),
             relay_due: relay.as_ref().map(|_| now + head_start),
-            machine: PunchAttempt::new(now, rendezvous, *side, rand::random()),
+            machine: PunchAttempt::new(now, rendezvous, rand::random()),
             peer: rendezvous.peer,
             route,
             nominated: None,
@@ -85,7 +84,7 @@ impl Attempt {
             ends: now + LONGEST,
             has_failed: false,
             withheld: 0,
-            record: Record::new(rendezvous, *side, ours),
+            record: Record::new(rendezvous, ours),
         }
     }
 
@@ -243,11 +242,11 @@ impl Attempt {
 
 impl Record {
     /// An attempt that begins now.
-    pub(super) fn new(rendezvous: &Rendezvous, side: Side, ours: Nat) -> Record {
+    pub(super) fn new(rendezvous: &Rendezvous, ours: Nat) -> Record {
         let kinds = rendezvous.candidates.iter().map(|it| it.kind.into());
         Record {
             peer: rendezvous.peer,
-            side,
+            side: rendezvous.side,
             candidates: kinds.collect(),
             mapping: rendezvous.mapping,
             filtering: rendezvous.filtering,

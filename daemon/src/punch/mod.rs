@@ -154,7 +154,6 @@ struct Offer {
 #[derive(Debug)]
 struct Meeting {
     rendezvous: Rendezvous,
-    side: Side,
     /// The way through the tracker, where it may be taken.
     relay: Option<RelaySession>,
     /// Whether a direct path is looked for.
@@ -210,7 +209,6 @@ impl PunchHandle {
     pub(crate) fn meet(
         &self,
         rendezvous: Rendezvous,
-        side: Side,
         relay: Option<RelaySession>,
         is_direct: bool,
         line: Line,
@@ -218,7 +216,6 @@ impl PunchHandle {
     ) -> bool {
         let meeting = Box::new(Meeting {
             rendezvous,
-            side,
             relay,
             is_direct,
             line,
@@ -228,8 +225,8 @@ impl PunchHandle {
     }
 
     /// Notes that the two of an introduction allow no path in common; `ours` is our own NAT.
-    pub(crate) fn forbid(&self, rendezvous: &Rendezvous, side: Side, ours: Nat) {
-        self.records.forbid(rendezvous, side, ours);
+    pub(crate) fn forbid(&self, rendezvous: &Rendezvous, ours: Nat) {
+        self.records.forbid(rendezvous, ours);
     }
 
     /// Passes on what the peer of a rendezvous says by way of this tracker.

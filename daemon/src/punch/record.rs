@@ -176,8 +176,8 @@ impl Records {
     }
 
     /// An introduction of two that allow no path in common leads to no attempt.
-    pub(super) fn forbid(&self, rendezvous: &Rendezvous, side: Side, ours: Nat) {
-        let mut record = Record::new(rendezvous, side, ours);
+    pub(super) fn forbid(&self, rendezvous: &Rendezvous, ours: Nat) {
+        let mut record = Record::new(rendezvous, ours);
         (record.outcome, record.reason) = (Outcome::Forbidden, Some(Reason::Forbidden));
         record.log();
         self.lock().keep(record);

@@ -300,6 +300,7 @@ mod tests {
             secret: [0; 32],
             swarm: SwarmId([0; 32]),
             peer: PublicKey([0; 32]),
+            side: warren_proto::proof::Side::Client,
             candidates: Bounded::truncated(vec![candidate; candidates]),
             mapping,
             filtering,

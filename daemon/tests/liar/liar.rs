@@ -9,7 +9,11 @@ use std::{
 };
 
 use quinn::{ConnectionError, RecvStream, SendStream};
-use tokio::{sync::Semaphore, task::JoinSet, time::sleep};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use warren_net::{
     Connection, Endpoint, Expect, FrameReader, FrameWriter, Identity, Profile, Protocol,
 };
@@ -17,7 +21,8 @@ use warren_proto::{
     content::Run,
     id::PublicKey,
     limits::GRAIN_BYTES,
-    proof::{Proof, prove},
+    proof::{Proof, Side, prove},
+    swarm::PAIR_INTERVAL,
     wire::{
         Bounded, FromTracker, Hello, MemberState, NatFiltering, NatMapping, NoReason, Paths,
         PeerAnswer, PeerMessage, PeerRequest, ToTracker, encode,
@@ -35,6 +40,9 @@ const UNKNOWN_TYPE: u16 = 0x7fff;
 
 /// When a liar joins for the second time after the first.
 const SECOND_JOIN: Duration = Duration::from_millis(150);
+
+/// How often who holds back sends a byte.
+const CRUMB_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Longest body of a frame.
 const FRAME_BODY_BYTES: usize = 65_534;
@@ -94,13 +102,22 @@ impl Lie {
     }
 }
 
-/// Which end of the connection the liar is. The lower key dials.
+/// Which end of the connection the liar is. Who asks to meet is dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// The QUIC client.
     Dials,
     /// The QUIC server.
     IsDialled,
+}
+
+impl Role {
+    fn side(self) -> Side {
+        match self {
+            Role::Dials => Side::Client,
+            Role::IsDialled => Side::Server,
+        }
+    }
 }
 
 /// A running liar; it ends when it is dropped.
@@ -121,15 +138,9 @@ struct Shared {
 }
 
 impl Liar {
-    /// Joins the swarm of `share` as a seed, under a key that gives it this role towards `other`.
-    pub(crate) async fn join(
-        tracker: &Tracker,
-        share: Arc<Share>,
-        lie: Lie,
-        role: Role,
-        other: PublicKey,
-    ) -> Liar {
-        let identity = identity_for(role, other);
+    /// Joins the swarm of `share` as a seed, and meets others in this role alone.
+    pub(crate) async fn join(tracker: &Tracker, share: Arc<Share>, lie: Lie, role: Role) -> Liar {
+        let identity = Identity::generate().unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
         let endpoint = Endpoint::bind(any, &identity, &[Protocol::Peer], Profile::Daemon).unwrap();
         let shared = Arc::new(Shared {
@@ -144,7 +155,7 @@ impl Liar {
         });
         let control = announce(&shared, tracker).await;
         let mut tasks = JoinSet::new();
-        tasks.spawn(follow_tracker(Arc::clone(&shared), control));
+        tasks.spawn(follow_tracker(Arc::clone(&shared), control, role));
         tasks.spawn(accept(Arc::clone(&shared)));
         Liar {
             shared,
@@ -178,16 +189,6 @@ impl Liar {
     }
 }
 
-/// A key that gives its owner this role towards `other`.
-pub(crate) fn identity_for(role: Role, other: PublicKey) -> Identity {
-    loop {
-        let identity = Identity::generate().unwrap();
-        if (identity.public_key() < other) == (role == Role::Dials) {
-            return identity;
-        }
-    }
-}
-
 /// The connection to the tracker, which has to be kept, and its control stream.
 type Control = (Connection, FrameReader, FrameWriter);
 
@@ -207,11 +208,7 @@ async fn announce(shared: &Shared, tracker: &Tracker) -> Control {
             filtering: NatFiltering::Unknown,
             paths: Paths::Any,
         },
-        ToTracker::Announce {
-            swarm: shared.share.swarm(),
-            state: MemberState::Seed,
-            introductions: 8,
-        },
+        announcement(shared),
     ] {
         writer.send(&message).await.unwrap();
     }
@@ -223,21 +220,38 @@ async fn announce(shared: &Shared, tracker: &Tracker) -> Control {
     panic!("the tracker does not answer");
 }
 
+/// Asks to meet whoever is there.
+fn announcement(shared: &Shared) -> ToTracker {
+    ToTracker::Announce {
+        swarm: shared.share.swarm(),
+        state: MemberState::Seed,
+        introductions: 8,
+    }
+}
+
 const HELLO: Hello = Hello {
     version: 1,
     features: 0,
 };
 
-/// Meets whom the tracker introduces. The other side asks for introductions, we need not.
-async fn follow_tracker(shared: Arc<Shared>, (_connection, mut reader, _writer): Control) {
-    let own = shared.identity.public_key();
-    let (introductions, mut connections) = meeting::start(shared.endpoint.clone(), own);
+/// Meets whom the tracker introduces. Who comes first is met by whoever comes last, who asks; to be dialled all
+/// the same, it asks once more as soon as the tracker introduces the two anew.
+async fn follow_tracker(
+    shared: Arc<Shared>,
+    (_connection, mut reader, mut writer): Control,
+    role: Role,
+) {
+    let (introductions, mut connections) = meeting::start(shared.endpoint.clone());
     let mut served = JoinSet::new();
     loop {
         tokio::select! {
             message = reader.recv() => match message {
-                Ok(Some(FromTracker::Rendezvous(met))) => {
+                Ok(Some(FromTracker::Rendezvous(met))) if met.side == role.side() => {
                     let _ = introductions.send(met).await;
+                }
+                Ok(Some(FromTracker::Rendezvous(_))) => {
+                    sleep(PAIR_INTERVAL).await;
+                    let _ = writer.send(&announcement(&shared)).await;
                 }
                 Ok(Some(_)) => (),
                 Ok(None) | Err(_) => return,
@@ -434,10 +448,16 @@ impl Shared {
             (self.lie, request),
             (Lie::HoldsBack, PeerRequest::Chunk { .. })
         ) {
-            let rest = bytes.split_off(bytes.len().min(GRAIN_BYTES as usize));
+            let mut rest = bytes.split_off(bytes.len().min(GRAIN_BYTES as usize));
             let _ = send.write_all(&bytes).await;
-            // An error says that it may.
-            let _ = self.may_go_on.acquire().await;
+            // An error says that it may. Until then a byte now and then shows that it has not stalled.
+            while timeout(CRUMB_INTERVAL, self.may_go_on.acquire())
+                .await
+                .is_err()
+            {
+                let crumb: Vec<u8> = rest.drain(..1.min(rest.len())).collect();
+                let _ = send.write_all(&crumb).await;
+            }
             bytes = rest;
         }
         let _ = send.write_all(&bytes).await;

@@ -2,7 +2,7 @@
 //! and nothing else; alone it puts nothing in place.
 //!
 //! [`liar`] is the peer, [`forger`] a tracker that lies, [`relaying`] peers that would have more passed on than they may, [`passing`] chunks that are passed on while they come, [`daemon`] runs honest daemons in this process, [`share`] is what is shared.
-//! The lower key dials, so every lie is told once by a liar that dials and once by one that is
+//! Who asks to meet is dialled, so every lie is told once by a liar that dials and once by one that is
 //! dialled.
 
 #![expect(
@@ -48,7 +48,7 @@ async fn without_a_lie_the_liar_is_a_seed_like_any_other() {
                 let tracker = start_tracker(place.path());
                 let daemon = Daemon::start(place.path(), 2, &tracker).await;
                 let seed = Arc::clone(&share);
-                let liar = Liar::join(&tracker, seed, Lie::Nothing, role, daemon.key()).await;
+                let liar = Liar::join(&tracker, seed, Lie::Nothing, role).await;
                 let mut events = daemon.download(source(&share, by, &tracker)).await;
                 match timeout(DEADLINE, events.last()).await.expect("in time") {
                     Event::Done(done) => share.check(Path::new(&done.path)),
@@ -69,7 +69,7 @@ async fn who_joins_twice_is_asked_for_each_chunk_once() {
         let tracker = start_tracker(place.path());
         let daemon = Daemon::start(place.path(), 2, &tracker).await;
         let seed = Arc::clone(&share);
-        let liar = Liar::join(&tracker, seed, Lie::JoinsTwice, role, daemon.key()).await;
+        let liar = Liar::join(&tracker, seed, Lie::JoinsTwice, role).await;
         let source = source(&share, By::Manifest, &tracker);
         let mut events = daemon.download(source).await;
         match timeout(DEADLINE, events.last()).await.expect("in time") {
@@ -190,7 +190,7 @@ async fn what_is_thought_of_a_peer_is_shown_and_logged_with_its_reason() {
         let tracker = start_tracker(place.path());
         let daemon = Daemon::start(place.path(), 2, &tracker).await;
         let role = Role::IsDialled;
-        let liar = Liar::join(&tracker, Arc::clone(&share), lie, role, daemon.key()).await;
+        let liar = Liar::join(&tracker, Arc::clone(&share), lie, role).await;
         let name = liar.key().to_string();
         let _events = daemon
             .download(source(&share, By::Manifest, &tracker))
@@ -245,7 +245,7 @@ async fn check_role(share: Arc<Share>, by: By, lie: Lie, role: Role) {
     let place = place.path();
     let tracker = start_tracker(place);
     let downloading = Daemon::start(place, 2, &tracker).await;
-    let liar = Liar::join(&tracker, Arc::clone(&share), lie, role, downloading.key()).await;
+    let liar = Liar::join(&tracker, Arc::clone(&share), lie, role).await;
     let mut events = downloading.download(source(&share, by, &tracker)).await;
     until("the liar to lie", || liar.lies() > 0).await;
     if lie.must_be_caught() {

@@ -1,6 +1,10 @@
 //! Meets whom the tracker introduces, as honestly as a daemon does.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use tokio::{
     sync::mpsc,
@@ -20,26 +24,27 @@ const WAITING: usize = 64;
 /// How long to sleep when nothing is due.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Starts the task that checks paths, and dials on those that are proven when ours is the lower
-/// key. Introductions go in, connections come out.
-pub(crate) fn start(
-    endpoint: Endpoint,
-    own: PublicKey,
-) -> (mpsc::Sender<Rendezvous>, mpsc::Receiver<Connection>) {
+/// The latest connection with each peer that was dialled.
+type Dialled = Arc<Mutex<BTreeMap<PublicKey, Connection>>>;
+
+/// Starts the task that checks paths, and dials on those that are proven when the other side
+/// has asked,
+/// unless there is a connection. Introductions go in, connections come out.
+pub(crate) fn start(endpoint: Endpoint) -> (mpsc::Sender<Rendezvous>, mpsc::Receiver<Connection>) {
     let (introductions, introduced) = mpsc::channel(WAITING);
     let (connected, connections) = mpsc::channel(WAITING);
-    tokio::spawn(meet(endpoint, own, introduced, connected));
+    tokio::spawn(meet(endpoint, introduced, connected));
     (introductions, connections)
 }
 
 async fn meet(
     endpoint: Endpoint,
-    own: PublicKey,
     mut introduced: mpsc::Receiver<Rendezvous>,
     connected: mpsc::Sender<Connection>,
 ) {
     let mut datagrams = endpoint.socket().take_stun();
     let mut attempts: Vec<(PublicKey, PunchAttempt)> = Vec::new();
+    let dialled = Dialled::default();
     loop {
         let due = attempts
             .iter()
@@ -48,7 +53,7 @@ async fn meet(
         let due = due.unwrap_or_else(|| Instant::now() + LONG);
         tokio::select! {
             rendezvous = introduced.recv() => match rendezvous {
-                Some(met) => attempts.push((met.peer, begin(own, &met))),
+                Some(met) => attempts.push((met.peer, PunchAttempt::new(Instant::now(), &met, rand::random()))),
                 None => return,
             },
             Some(datagram) = datagrams.recv() => {
@@ -62,24 +67,16 @@ async fn meet(
             }
         }
         for (peer, attempt) in &mut attempts {
-            settle(&endpoint, *peer, attempt, &connected);
+            settle(&endpoint, *peer, attempt, (&dialled, &connected));
         }
     }
-}
-
-fn begin(own: PublicKey, met: &Rendezvous) -> PunchAttempt {
-    let side = match own < met.peer {
-        true => Side::Client,
-        false => Side::Server,
-    };
-    PunchAttempt::new(Instant::now(), met, side, rand::random())
 }
 
 fn settle(
     endpoint: &Endpoint,
     peer: PublicKey,
     attempt: &mut PunchAttempt,
-    connected: &mpsc::Sender<Connection>,
+    (dialled, connected): (&Dialled, &mpsc::Sender<Connection>),
 ) {
     let socket: &Arc<Socket> = endpoint.socket();
     while let Some(transmit) = attempt.poll_transmit() {
@@ -87,11 +84,17 @@ fn settle(
     }
     while let Some(event) = attempt.poll_event() {
         if let (PunchEvent::Proven(path), Side::Client) = (event, attempt.side()) {
-            let (endpoint, connected) = (endpoint.clone(), connected.clone());
+            let is_open = |it: &Connection| it.quinn().close_reason().is_none();
+            if dialled.lock().unwrap().get(&peer).is_some_and(is_open) {
+                continue;
+            }
+            let (endpoint, dialled, connected) =
+                (endpoint.clone(), Arc::clone(dialled), connected.clone());
             tokio::spawn(async move {
                 let expect = Expect::Key(peer);
                 let dialling = endpoint.connect(path.remote, Protocol::Peer, expect);
                 if let Ok(connection) = dialling.await {
+                    dialled.lock().unwrap().insert(peer, connection.clone());
                     let _ = connected.send(connection).await;
                 }
             });

@@ -27,8 +27,8 @@ async fn the_first_half_of_a_chunk_is_had_before_the_second_has_come() {
     let place = tempfile::Builder::new().prefix("w").tempdir().unwrap();
     let tracker = start_tracker(place.path());
     let daemon = Daemon::start(place.path(), 2, &tracker).await;
-    let (seed, key) = (Arc::clone(&share), daemon.key());
-    let liar = Liar::join(&tracker, seed, Lie::HoldsBack, Role::Dials, key).await;
+    let seed = Arc::clone(&share);
+    let liar = Liar::join(&tracker, seed, Lie::HoldsBack, Role::Dials).await;
     let mut events = daemon
         .download(source(&share, By::Manifest, &tracker))
         .await;

@@ -14,8 +14,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use warren_net::{
-    Connection, Endpoint, Expect, FrameReader, FrameWriter, Profile, Protocol, RelayBatch, Relayed,
-    Socket,
+    Connection, Endpoint, Expect, FrameReader, FrameWriter, Identity, Profile, Protocol,
+    RelayBatch, Relayed, Socket,
 };
 use warren_proto::{
     id::{PublicKey, RelayId},
@@ -30,7 +30,6 @@ use warren_tracker::Tracker;
 use crate::{
     By, DEADLINE,
     daemon::{Daemon, Events},
-    liar::{Role, identity_for},
     meeting,
     share::Share,
     source, start_tracker,
@@ -236,14 +235,18 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) async fn join(tracker: &Tracker, share: &Share, daemon: PublicKey) -> Member {
-        let identity = identity_for(Role::Dials, daemon);
+        let identity = Identity::generate().unwrap();
         let key = identity.public_key();
         let any = "127.0.0.1:0".parse().unwrap();
         let endpoint = Endpoint::bind(any, &identity, &[Protocol::Peer], Profile::Daemon).unwrap();
         let (met, following) = introduced(&endpoint, tracker, share, daemon).await;
-        let (introductions, mut connections) = meeting::start(endpoint.clone(), key);
+        let (introductions, mut connections) = meeting::start(endpoint.clone());
         introductions.send(met).await.unwrap();
-        let connection = connections.recv().await.unwrap();
+        let dialled = async { endpoint.accept().await.unwrap().complete().await };
+        let connection = tokio::select! {
+            connection = connections.recv() => connection.unwrap(),
+            connection = dialled => connection.unwrap(),
+        };
         let mut writer = FrameWriter::new(connection.quinn().open_uni().await.unwrap());
         writer.send(&PeerMessage::Hello(HELLO)).await.unwrap();
         let exporter = connection.exporter(&share.swarm().0);
@@ -378,7 +381,8 @@ async fn introduced(
         },
         ToTracker::Announce {
             swarm: share.swarm(),
-            state: MemberState::Seed,
+            // Of a seed chunks would be asked.
+            state: MemberState::Leech,
             introductions: 8,
         },
     ] {

@@ -106,15 +106,14 @@ pub struct PunchAttempt {
 }
 
 impl PunchAttempt {
-    /// Starts once the rendezvous' wait is over. `side` is ours on the connection to come: the
-    /// lower key is the client. Transactions come from `seed`, so outside of tests it must be the
-    /// system's randomness. Candidates that may not be sent to are left out; loopback ones are the
+    /// Starts once the rendezvous' wait is over. Transactions come from `seed`, so outside of tests it
+    /// must be the system's randomness. Candidates that may not be sent to are left out; loopback ones are the
     /// caller's to judge, who knows whether the tracker is on this machine.
-    pub fn new(now: Instant, rendezvous: &Rendezvous, side: Side, seed: [u8; 32]) -> PunchAttempt {
+    pub fn new(now: Instant, rendezvous: &Rendezvous, seed: [u8; 32]) -> PunchAttempt {
         let start = start(now, rendezvous);
         PunchAttempt {
             credentials: Credentials::of(rendezvous),
-            side,
+            side: rendezvous.side,
             rng: StdRng::from_seed(seed),
             remotes: told(now, rendezvous, start),
             learnt: 0,

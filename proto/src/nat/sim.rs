@@ -24,7 +24,7 @@ use super::{
     Transmit, TurnEnd, Turnstile,
 };
 use crate::wire::{NatMapping, Technique};
-pub(super) use introduction::{Introduction, SIDES};
+pub(super) use introduction::Introduction;
 use nat::Nat;
 pub(super) use nat::{Hairpin, NatKind, Ports};
 

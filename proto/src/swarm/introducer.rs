@@ -15,6 +15,7 @@ use rand::{Rng, SeedableRng};
 use super::consent::{Situation, candidates_for};
 use super::quota::{OverQuota, Quota};
 use crate::id::{PublicKey, SwarmId};
+use crate::proof::Side;
 use crate::wire::{Bounded, Rendezvous};
 
 /// The nearer peer never waits longer than this for the farther one, however long a round trip
@@ -109,7 +110,7 @@ impl Introducer {
         a.zip(b).is_some_and(|(a, b)| a.may_relay(b))
     }
 
-    /// What to send to `a` and what to send to `b`. A list of candidates may be empty: the other
+    /// What to send to `a`, which asked for it, and what to send to `b`. A list of candidates may be empty: the other
     /// side may still come first, or both go through the relay, whose session the caller adds.
     ///
     /// # Errors
@@ -135,11 +136,12 @@ impl Introducer {
         self.quota.try_charge(now, a, b)?;
         let id = self.rng.random();
         let secret = self.rng.random();
-        let half = |receiver: &Situation, peer: PublicKey, of: &Situation| Rendezvous {
+        let half = |side: Side, receiver: &Situation, peer: PublicKey, of: &Situation| Rendezvous {
             id,
             secret,
             swarm,
             peer,
+            side,
             candidates: Bounded::truncated(candidates_for(receiver, of)),
             mapping: of.mapping,
             filtering: of.filtering,
@@ -147,7 +149,10 @@ impl Introducer {
             paths: of.paths,
             relay: None,
         };
-        Ok((half(of_a, b, of_b), half(of_b, a, of_a)))
+        Ok((
+            half(Side::Server, of_a, b, of_b),
+            half(Side::Client, of_b, a, of_a),
+        ))
     }
 }
 
@@ -174,10 +179,11 @@ mod tests {
     const SWARM: SwarmId = SwarmId([7; 32]);
 
     #[test]
-    fn both_halves_share_id_and_secret_and_name_the_other() {
+    fn both_halves_share_id_and_secret_name_the_other_and_have_who_asked_dialled() {
         let (for_a, for_b) = introducer().introduce(Instant::now(), SWARM, A, B).unwrap();
         assert_eq!((for_a.id, for_a.secret), (for_b.id, for_b.secret));
         assert_eq!((for_a.peer, for_b.peer), (B, A));
+        assert_eq!((for_a.side, for_b.side), (Side::Server, Side::Client));
         assert_eq!(
             for_a.candidates[0].address,
             "198.51.100.1:6000".parse().unwrap()

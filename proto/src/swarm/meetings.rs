@@ -285,6 +285,7 @@ mod tests {
             secret: [6; 32],
             swarm: SwarmId([7; 32]),
             peer,
+            side: crate::proof::Side::Client,
             candidates: Bounded::truncated(candidate),
             mapping: NatMapping::Unknown,
             filtering: NatFiltering::Unknown,

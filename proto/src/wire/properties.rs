@@ -11,7 +11,7 @@ use crate::id::{PublicKey, RelayId, SwarmId};
 use crate::limits::{
     CANDIDATES, DATAGRAM_BYTES, FRAME_BYTES, NAME_BYTES, PEERS_PER_ANSWER, RUNS_PER_FRAME,
 };
-use crate::proof::Proof;
+use crate::proof::{Proof, Side};
 
 /// Every type code in use, and a few that are not.
 const KINDS: std::ops::Range<u16> = 0..0x0060;
@@ -162,6 +162,7 @@ fn a_rendezvous_never_prints_its_secret() {
         secret: [0xab; 32],
         swarm: SwarmId([0; 32]),
         peer: PublicKey([0; 32]),
+        side: Side::Client,
         candidates: Bounded::new(),
         mapping: NatMapping::Unknown,
         filtering: NatFiltering::Unknown,
@@ -300,18 +301,25 @@ fn rendezvous() -> impl Strategy<Value = Rendezvous> {
     let names = any::<([u8; 10], [u8; 32], u16)>();
     let nat = (mapping(), filtering());
     let relay = any::<Option<[u8; 12]>>().prop_map(|id| id.map(RelayId));
-    (names, swarm(), peer(), candidates(), nat, (paths(), relay)).prop_map(
-        |((id, secret, wait_ms), swarm, peer, candidates, nat, (paths, relay))| Rendezvous {
-            id,
-            secret,
-            swarm,
-            peer,
-            candidates,
-            mapping: nat.0,
-            filtering: nat.1,
-            wait_ms,
-            paths,
-            relay,
+    let other = (
+        peer(),
+        prop::sample::select(vec![Side::Client, Side::Server]),
+    );
+    (names, swarm(), other, candidates(), nat, (paths(), relay)).prop_map(
+        |((id, secret, wait_ms), swarm, (peer, side), candidates, nat, (paths, relay))| {
+            Rendezvous {
+                id,
+                secret,
+                swarm,
+                peer,
+                side,
+                candidates,
+                mapping: nat.0,
+                filtering: nat.1,
+                wait_ms,
+                paths,
+                relay,
+            }
         },
     )
 }

@@ -15,6 +15,7 @@ use super::frame::{DecodeError, Message, check_text, decode_fields, encode_field
 use super::technique::{TECHNIQUES, Technique};
 use crate::id::{PublicKey, RelayId, SwarmId, base32_encode};
 use crate::limits::{CANDIDATES, PEERS_PER_ANSWER};
+use crate::proof::Side;
 
 /// Version of this protocol that [`Hello`] carries.
 pub const VERSION: u16 = 1;
@@ -172,6 +173,9 @@ pub struct Rendezvous {
     pub swarm: SwarmId,
     /// The other peer.
     pub peer: PublicKey,
+    /// Which side of the connection to come the receiver is. Who asked to meet is the server: its request
+    /// leaves with its half of the handshake, a round trip earlier than a client's.
+    pub side: Side,
     /// Where to look for it.
     pub candidates: Bounded<Candidate, CANDIDATES>,
     /// How its NAT picks outside ports.
@@ -221,6 +225,7 @@ impl fmt::Debug for Rendezvous {
             .field("id", &self.username())
             .field("swarm", &self.swarm)
             .field("peer", &self.peer)
+            .field("side", &self.side)
             .field("candidates", &self.candidates)
             .field("mapping", &self.mapping)
             .field("filtering", &self.filtering)

@@ -114,6 +114,7 @@ fn from_tracker() {
             secret: [0x44; 32],
             swarm: SWARM,
             peer: PEER,
+            side: Side::Server,
             candidates: candidates(),
             mapping: NatMapping::Random {
                 low: 1024,

@@ -303,6 +303,7 @@ impl Bench {
             secret: [9; 32],
             swarm: SwarmId([0; 32]),
             peer: MEMBER,
+            side,
             candidates: Bounded::truncated(candidates),
             mapping: NatMapping::EndpointIndependent,
             filtering: NatFiltering::PortDependent,
@@ -319,7 +320,6 @@ impl Bench {
         Meeting {
             line: Line::new(own, rendezvous.id, words),
             rendezvous,
-            side,
             relay,
             is_direct: true,
             advice: None,

@@ -604,7 +604,7 @@ impl Bench {
 
     fn of(rendezvous: Rendezvous, own: Guessing) -> Bench {
         let now = Instant::now();
-        let attempt = PunchAttempt::new(now, &rendezvous, Side::Client, [1; 32]);
+        let attempt = PunchAttempt::new(now, &rendezvous, [1; 32]);
         Bench {
             now,
             attempt: attempt.guessing(&rendezvous, own),
@@ -730,6 +730,7 @@ fn rendezvous(mapping: NatMapping) -> Rendezvous {
         secret: [6; 32],
         swarm: SwarmId([7; 32]),
         peer: PublicKey([8; 32]),
+        side: Side::Client,
         candidates: Bounded::truncated([observed]),
         mapping,
         filtering: NatFiltering::PortDependent,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::scenario::{Meeting, TRACKER_LEG, filtering_of};
 use super::{HOME, ms};
-use crate::nat::sim::{INTERNET, Introduction, NatKind, SIDES, SimNet};
+use crate::nat::sim::{INTERNET, Introduction, NatKind, SimNet};
 use crate::nat::{Guessing, Measured, Observation, Observers, PunchAttempt};
 use crate::wire::{NatFiltering, Rendezvous, Technique};
 
@@ -89,19 +89,19 @@ impl Pair {
             let observations = self.observations(&mut net, host, tracker, others);
             net.measure(host, &servers, observations)
         });
-        let later = self.introduce(&mut net, hosts, &measured, tracker);
-        let hosts = [0, 1].map(|role| hosts[role ^ self.flip()]);
-        self.finish(Meeting { net, hosts }, later, &servers)
+        let (halves, later) = self.introduce(&mut net, hosts, &measured, tracker);
+        let meeting = Meeting::between(net, hosts, &halves);
+        self.finish(meeting, later, &servers)
     }
 
-    /// Has the tracker introduce both; returns when the later of them starts.
+    /// Has the tracker introduce both; returns what it says, and when the later of them starts.
     fn introduce(
         &self,
         net: &mut SimNet,
         hosts: [usize; 2],
         measured: &[Measured; 2],
         tracker: SocketAddr,
-    ) -> Duration {
+    ) -> ([Rendezvous; 2], Duration) {
         let mapping = [0, 1].map(|side| measured[side].mapping);
         let filtering = [0, 1].map(|side| filtering_of(&self.nats(side)).given(mapping[side]));
         let observed = hosts.map(|host| net.observed(host, tracker));
@@ -113,20 +113,20 @@ impl Pair {
             rtts: ways.map(|way| way * 2),
             filtering,
         };
-        let (first, second) = introduction.rendezvous(self.seed);
+        let halves = introduction.rendezvous(self.seed);
         net.sent.clear();
         net.routers = self.routers.to_peer;
         net.lost_nominations = self.lost_nominations;
         let said = net.elapsed() + ways[0];
         let starts = [0, 1].map(|side| said + ways[side] + self.skew[side]);
-        for (side, rendezvous) in [first, second].iter().enumerate() {
+        for (side, rendezvous) in halves.iter().enumerate() {
             let own = own(&measured[side], filtering[side], observed[side], tracker);
             let attempt = self.attempt(net.at(starts[side]), rendezvous, side, own);
             net.start_at(starts[side], hosts[side], attempt);
             let delay = ways[0] + ways[1];
             net.introduce(hosts[1 - side], hosts[side], observed[side].ip(), delay);
         }
-        starts[0].max(starts[1])
+        (halves, starts[0].max(starts[1]))
     }
 
     fn attempt(
@@ -138,13 +138,7 @@ impl Pair {
     ) -> PunchAttempt {
         let mut random = [side as u8; 32];
         random[..8].copy_from_slice(&self.seed.to_be_bytes());
-        let role = SIDES[side ^ self.flip()];
-        PunchAttempt::new(at, rendezvous, role, random).guessing(rendezvous, own)
-    }
-
-    /// 1 where the second site is the client.
-    fn flip(&self) -> usize {
-        (self.seed / 3 % 2) as usize
+        PunchAttempt::new(at, rendezvous, random).guessing(rendezvous, own)
     }
 
     /// The NATs of a side, from the outside in.

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::ms;
-use crate::nat::sim::{INTERNET, Introduction, NatKind, SIDES, SimNet};
+use crate::nat::sim::{INTERNET, Introduction, NatKind, SimNet};
 use crate::nat::{Charge, Dependence, Path, PunchAttempt, PunchEvent, Transmit};
-use crate::wire::{NatFiltering, NatMapping};
+use crate::proof::Side;
+use crate::wire::{NatFiltering, NatMapping, Rendezvous};
 use Dependence::AddressAndPortDependent;
 
 pub(super) const TRACKER_LEG: Duration = Duration::from_millis(5);
@@ -210,22 +211,23 @@ impl Meeting {
             rtts: ways.map(|way| way * 2),
             filtering: setting.filtering,
         };
-        let (first, second) = introduction.rendezvous(seed);
-        // The seed also decides which of the two is the QUIC client.
-        let flip = (seed / 3 % 2) as usize;
-        for (side, rendezvous) in [first, second].iter().enumerate() {
+        let halves = introduction.rendezvous(seed);
+        for (side, rendezvous) in halves.iter().enumerate() {
             let news = ways[0] + ways[side] + skew[side];
             let mut random = [side as u8; 32];
             random[..8].copy_from_slice(&seed.to_be_bytes());
-            let role = SIDES[side ^ flip];
-            let attempt = PunchAttempt::new(net.at(news), rendezvous, role, random);
+            let attempt = PunchAttempt::new(net.at(news), rendezvous, random);
             net.start_at(news, hosts[side], attempt);
         }
         net.run_for(Duration::from_secs(12));
-        let hosts = if flip == 0 {
-            hosts
-        } else {
-            [hosts[1], hosts[0]]
+        Meeting::between(net, hosts, &halves)
+    }
+
+    /// Of hosts that have been sent these halves.
+    pub(super) fn between(net: SimNet, hosts: [usize; 2], halves: &[Rendezvous; 2]) -> Meeting {
+        let hosts = match halves[0].side {
+            Side::Client => hosts,
+            Side::Server => [hosts[1], hosts[0]],
         };
         Meeting { net, hosts }
     }

@@ -32,7 +32,7 @@ fn nothing_is_sent_before_the_wait_is_over() {
         relay: None,
         ..rendezvous(&[(ServerReflexive, OUTSIDE)])
     };
-    let mut bench = Bench::new(&rendezvous, Side::Client);
+    let mut bench = Bench::new(&rendezvous);
     assert_eq!(bench.attempt.poll_timeout(), Some(bench.now + ms(40)));
     bench.attempt.handle_timeout(bench.now + ms(39));
     assert_eq!(bench.sent(), []);
@@ -50,7 +50,7 @@ fn ipv6_beside_ipv4_is_checked_at_once_whatever_the_nat_of_ipv4_does() {
             wait_ms: 40,
             ..rendezvous(&[(ServerReflexive, OUTSIDE), (ServerReflexive, v6)])
         };
-        let mut bench = Bench::new(&rendezvous, Side::Client);
+        let mut bench = Bench::new(&rendezvous);
         bench.attempt.handle_timeout(bench.now);
         let sent = bench.sent();
         let v6: Vec<_> = sent.iter().filter(|it| it.to.is_ipv6()).collect();
@@ -64,7 +64,7 @@ fn where_there_is_ipv6_alone_its_nat_is_approached_as_it_needs() {
         filtering: NatFiltering::Clashing,
         ..rendezvous(&[(ServerReflexive, "[2001:db8::7]:5000")])
     };
-    let mut bench = Bench::new(&rendezvous, Side::Client);
+    let mut bench = Bench::new(&rendezvous);
     bench.attempt.handle_timeout(bench.now);
     assert_eq!(bench.sent()[0].ttl, Some(2));
 }
@@ -455,11 +455,11 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(rendezvous: &Rendezvous, side: Side) -> Bench {
+    fn new(rendezvous: &Rendezvous) -> Bench {
         let now = Instant::now();
         Bench {
             now,
-            attempt: PunchAttempt::new(now, rendezvous, side, [1; 32]),
+            attempt: PunchAttempt::new(now, rendezvous, [1; 32]),
             credentials: Credentials::of(rendezvous),
         }
     }
@@ -475,14 +475,18 @@ impl Bench {
             filtering,
             ..rendezvous(candidates)
         };
-        let mut bench = Bench::new(&rendezvous, Side::Client);
+        let mut bench = Bench::new(&rendezvous);
         bench.attempt.handle_timeout(bench.now);
         bench
     }
 
     /// The server's, which has begun to send.
     fn serving(candidates: &[(CandidateKind, &str)]) -> Bench {
-        let mut bench = Bench::new(&rendezvous(candidates), Side::Server);
+        let rendezvous = Rendezvous {
+            side: Side::Server,
+            ..rendezvous(candidates)
+        };
+        let mut bench = Bench::new(&rendezvous);
         bench.attempt.handle_timeout(bench.now);
         bench
     }
@@ -560,6 +564,7 @@ fn rendezvous(candidates: &[(CandidateKind, &str)]) -> Rendezvous {
         secret: [6; 32],
         swarm: SwarmId([7; 32]),
         peer: PublicKey([8; 32]),
+        side: Side::Client,
         candidates: Bounded::truncated(candidates),
         mapping: NatMapping::Unknown,
         filtering: NatFiltering::Unknown,

@@ -4,15 +4,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::id::{PublicKey, SwarmId};
-use crate::proof::Side;
 use crate::swarm::{Introducer, Situation, Transport};
 use crate::wire::{Bounded, Candidate, CandidateKind, NatFiltering, NatMapping, Paths, Rendezvous};
 
-/// Which side each half of an introduction is.
-pub(in crate::nat) const SIDES: [Side; 2] = [Side::Client, Side::Server];
-
-/// What it has observed; the client's half comes first. The production introducer decides what each is
-/// told.
+/// What it has observed of each. The production introducer decides what they are told.
 pub(in crate::nat) struct Introduction {
     pub(in crate::nat) mapping: [NatMapping; 2],
     pub(in crate::nat) observed: [SocketAddr; 2],
@@ -22,7 +17,8 @@ pub(in crate::nat) struct Introduction {
 }
 
 impl Introduction {
-    pub(in crate::nat) fn rendezvous(&self, seed: u64) -> (Rendezvous, Rendezvous) {
+    /// The halves of the two. The seed also decides which of them has asked, and so is the server.
+    pub(in crate::nat) fn rendezvous(&self, seed: u64) -> [Rendezvous; 2] {
         let mut secret = [0; 32];
         secret[..8].copy_from_slice(&seed.to_be_bytes());
         let mut introducer = Introducer::new(secret);
@@ -46,7 +42,16 @@ impl Introduction {
             introducer.situation(key, situation);
         }
         let swarm = SwarmId([7; 32]);
-        let halves = introducer.introduce(Instant::now(), swarm, keys[0], keys[1]);
-        halves.unwrap()
+        let now = Instant::now();
+        let [first, second] = keys;
+        if seed / 3 % 2 == 0 {
+            let (for_second, for_first) = introducer.introduce(now, swarm, second, first).unwrap();
+            [for_first, for_second]
+        } else {
+            introducer
+                .introduce(now, swarm, first, second)
+                .unwrap()
+                .into()
+        }
     }
 }
