@@ -4,12 +4,17 @@
 //! When a path dies under a full window, all of it counts as under way, and nothing more may leave
 //! but QUIC's probes, which come ever more rarely (RFC 9002 §6.2.1). Once another path is found,
 //! [`Cues::take_detour`] lets a packet or two out at once: their acknowledgement tells QUIC what was lost. That
-//! was no congestion, so the controller does not hear of it.
+//! was no congestion, so the controller does not hear of it, and what it knew was of the old path: a new
+//! one begins.
 //!
 //! While a connection yields, [`Ledbat`] decides alone; what would decide otherwise goes on hearing
 //! everything, as of a sender that has little to send.
 
+mod by_rtt;
+#[cfg(test)]
+mod lab;
 mod ledbat;
+mod model;
 
 use std::any::Any;
 use std::fmt;
@@ -20,6 +25,7 @@ use std::time::Instant;
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
 use quinn_proto::RttEstimator;
 
+pub(crate) use by_rtt::ByRttConfig;
 use ledbat::Ledbat;
 
 /// What may leave beyond the window after a change of path: two packets of the usual size, though
@@ -36,7 +42,10 @@ pub(crate) struct Cues(Arc<Told>);
 #[derive(Debug, Default)]
 struct Told {
     spare_bytes: AtomicU64,
+    /// Since when the connection goes by its path, if that is not the first.
     latest: Mutex<Option<Instant>>,
+    /// How often it went by another.
+    detours: AtomicU64,
     yields: AtomicBool,
 }
 
@@ -45,6 +54,7 @@ impl Cues {
     pub(crate) fn take_detour(&self, now: Instant) {
         self.0.spare_bytes.store(SPARE_BYTES, Ordering::Relaxed);
         *self.latest() = Some(now);
+        self.0.detours.fetch_add(1, Ordering::Release);
     }
 
     /// The connection leaves the path to others from now on, or not any more.
@@ -72,9 +82,8 @@ impl Cues {
         }
     }
 
-    /// Whether what was sent then went by an earlier path.
-    fn is_past(&self, sent: Instant) -> bool {
-        self.latest().is_some_and(|latest| sent < latest)
+    fn detours(&self) -> u64 {
+        self.0.detours.load(Ordering::Acquire)
     }
 
     fn latest(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -92,6 +101,8 @@ impl ControllerFactory for WithCues {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
         Box::new(Cued {
             inner: Arc::clone(&self.factory).build(now, current_mtu),
+            factory: Arc::clone(&self.factory),
+            path: Path::of(&self.cues),
             cues: self.cues.clone(),
             ledbat: None,
             mtu: current_mtu,
@@ -102,13 +113,46 @@ impl ControllerFactory for WithCues {
 /// A controller, and what it hears nothing of.
 struct Cued {
     inner: Box<dyn Controller>,
+    /// Makes the next one.
+    factory: Arc<dyn ControllerFactory + Send + Sync>,
+    path: Path,
     cues: Cues,
     /// Decides while the connection yields.
     ledbat: Option<Ledbat>,
     mtu: u16,
 }
 
+/// What a controller takes for the path of its connection.
+#[derive(Clone, Copy)]
+struct Path {
+    /// How many there were before.
+    number: u64,
+    since: Option<Instant>,
+}
+
+impl Path {
+    fn of(cues: &Cues) -> Self {
+        Path {
+            number: cues.detours(),
+            since: *cues.latest(),
+        }
+    }
+
+    /// Whether what was sent then went by an earlier one.
+    fn is_past(&self, sent: Instant) -> bool {
+        self.since.is_some_and(|since| sent < since)
+    }
+}
+
 impl Cued {
+    /// Begins anew if the connection goes by another path.
+    fn follow(&mut self, now: Instant) {
+        if self.cues.detours() != self.path.number {
+            self.path = Path::of(&self.cues);
+            self.inner = Arc::clone(&self.factory).build(now, self.mtu);
+        }
+    }
+
     /// Begins to yield, or ends it, if that was said.
     fn heed(&mut self, now: Instant, rtt: &RttEstimator) {
         match (&self.ledbat, self.cues.is_yielding()) {
@@ -129,6 +173,7 @@ impl fmt::Debug for Cued {
 
 impl Controller for Cued {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.follow(now);
         self.cues.sent(bytes);
         self.inner.on_sent(now, bytes, last_packet_number);
     }
@@ -141,12 +186,15 @@ impl Controller for Cued {
         app_limited: bool,
         rtt: &RttEstimator,
     ) {
+        self.follow(now);
         self.heed(now, rtt);
         if let Some(ledbat) = &mut self.ledbat {
             ledbat.acked(sent, bytes, rtt.get());
         }
         let limited = app_limited || self.ledbat.is_some();
-        self.inner.on_ack(now, sent, bytes, limited, rtt);
+        if !self.path.is_past(sent) {
+            self.inner.on_ack(now, sent, bytes, limited, rtt);
+        }
     }
 
     fn on_end_acks(
@@ -173,7 +221,8 @@ impl Controller for Cued {
         is_persistent_congestion: bool,
         lost_bytes: u64,
     ) {
-        if self.cues.is_past(sent) {
+        self.follow(now);
+        if self.path.is_past(sent) {
             return;
         }
         let persistent = is_persistent_congestion;
@@ -207,6 +256,8 @@ impl Controller for Cued {
     fn clone_box(&self) -> Box<dyn Controller> {
         Box::new(Cued {
             inner: self.inner.clone_box(),
+            factory: Arc::clone(&self.factory),
+            path: self.path,
             cues: self.cues.clone(),
             ledbat: self.ledbat.clone(),
             mtu: self.mtu,

@@ -4,16 +4,16 @@
 //! decided by whom it leads to: a tracker connection carries small frames only, and loopback takes
 //! packets that no other path does.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig};
 use quinn::{AckFrequencyConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use warren_proto::limits;
 
-use crate::congestion::{Cues, WithCues};
+use crate::congestion::{ByRttConfig, Cues, WithCues};
 use crate::socket::{Class, Socket, canonical};
 use crate::tls::Protocol;
 
@@ -56,7 +56,7 @@ const PEER_STREAMS: u32 = 256;
 const TRACKER_WINDOW_BYTES: u32 = 64 << 10;
 
 /// What may leave in the first round trip.
-const INITIAL_WINDOW_BYTES: u64 = 128 << 10;
+pub(crate) const INITIAL_WINDOW_BYTES: u64 = 128 << 10;
 
 /// Packets that may overtake another before it counts as lost; many paths reorder.
 const REORDERING_PACKETS: u32 = 16;
@@ -112,14 +112,6 @@ impl Way {
             MTU_BYTES
         });
         Some(mtu)
-    }
-
-    /// Whether it is short and clean. How far a peer is from its tracker, nobody knows.
-    fn is_local(self) -> bool {
-        match self {
-            Self::Direct(remote) => is_local(canonical(remote).ip()),
-            Self::Relay => false,
-        }
     }
 }
 
@@ -178,7 +170,7 @@ fn peer_transport(way: Way, cues: &Cues) -> TransportConfig {
         .mtu_discovery_config(way.mtu_discovery())
         .ack_frequency_config(Some(acks))
         .congestion_controller_factory(Arc::new(WithCues {
-            factory: congestion(way),
+            factory: Arc::new(congestion()),
             cues: cues.clone(),
         }));
     transport
@@ -213,19 +205,12 @@ fn common(keep_alive: Duration, idle_ms: u32) -> TransportConfig {
     transport
 }
 
-/// CUBIC where the path is short and clean, BBR across the Internet.
-///
-/// Measured at 100 ms and 1 % loss on a 100 Mbit/s link: CUBIC 0.3 MB/s, BBR 10 MB/s; without
-/// loss both 10 MB/s. On a local path CUBIC is faster and fairer.
-fn congestion(way: Way) -> Arc<dyn ControllerFactory + Send + Sync> {
-    if way.is_local() {
-        let mut cubic = CubicConfig::default();
-        cubic.initial_window(INITIAL_WINDOW_BYTES);
-        Arc::new(cubic)
-    } else {
-        let mut bbr = BbrConfig::default();
-        bbr.initial_window(INITIAL_WINDOW_BYTES);
-        Arc::new(bbr)
+/// The same on every path: which controller decides, it measures itself.
+fn congestion() -> ByRttConfig {
+    ByRttConfig {
+        initial_window: INITIAL_WINDOW_BYTES,
+        // So that connections of one machine do not probe at the same time.
+        seed: RandomState::new().hash_one(()),
     }
 }
 
