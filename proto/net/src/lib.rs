@@ -18,6 +18,7 @@ mod files;
 mod frames;
 mod identity;
 mod link;
+mod path_mtu;
 mod relay;
 mod socket;
 mod tcp;

@@ -34,7 +34,19 @@ fn an_oversized_batch_is_cut_between_segments() {
     };
     let large = lengths(9 * 16_000 + 7, 16_000, 64);
     assert_eq!(large, [64_000, 64_000, 16_007]);
+    let jumbo = lengths(10 * 8_952, 8_952, 64);
+    assert_eq!(jumbo, [62_664, 26_856]);
     assert_eq!(lengths(2_401, 1_200, 1), [1_200, 1_200, 1]);
+}
+
+#[test]
+fn no_batch_is_longer_than_an_ipv4_packet_can_be() {
+    assert_eq!(MAX_BATCH_BYTES, usize::from(u16::MAX) - 20 - 8);
+    for size in 1_200..=16_000 {
+        let contents = vec![0; 10 * size];
+        let lengths = batches(&contents, Some(size), 64).map(<[u8]>::len);
+        assert!(lengths.max() <= Some(65_507), "{size}");
+    }
 }
 
 #[tokio::test]
