@@ -346,6 +346,19 @@ impl Download {
         peer.is_some_and(|peer| peer.has_begun(id))
     }
 
+    /// How much more may be asked for, until it is said anew.
+    pub(super) fn set_room(&mut self, bytes: u64) {
+        let lacked = self.lacks_room();
+        self.budget.room = bytes;
+        self.may_ask |= lacked && !self.lacks_room();
+    }
+
+    /// Whether something would be asked for if there were room for it.
+    pub(super) fn lacks_room(&self) -> bool {
+        let chunk_bytes = self.content.layout.chunk_bytes().into();
+        self.holders.is_askable() && self.budget.lacks_room(chunk_bytes)
+    }
+
     /// Bytes of the chunks that were asked for and not verified, each copy counted.
     pub fn outstanding_bytes(&self) -> u64 {
         self.budget.outstanding

@@ -9,6 +9,7 @@
 //! The rules, one a part:
 //! * each share's [`Download`] asks for the rarest chunk first, where what is on its way to others
 //!   counts as a copy;
+//! * `room` bounds what is on its way to us of all shares together;
 //! * `news` tells everybody of what we asked for and have, at most every 10 ms;
 //! * `injection` lets a seed suggest every chunk to one peer before any to a second;
 //! * `uploads` serves few receivers at a time, the neediest and what is rarest first, and gives
@@ -24,6 +25,7 @@ mod injection;
 mod invitations;
 mod news;
 mod places;
+mod room;
 mod share;
 mod slots;
 #[cfg(test)]
@@ -47,6 +49,7 @@ use awaited::Awaited;
 pub use awaited::is_passable;
 use invitations::{Invitations, RESERVE};
 pub use news::News;
+use room::Room;
 use share::Share;
 use uploads::{Asked, Uploads};
 
@@ -126,6 +129,11 @@ pub enum Event {
         /// Which.
         upload: UploadId,
     },
+    /// How much may be outstanding of all shares together; anything until it is said.
+    Budget {
+        /// Most bytes of chunks asked for and not yet verified. Any budget has room for one chunk.
+        bytes: u64,
+    },
 }
 
 /// What to do.
@@ -189,6 +197,19 @@ pub enum Action {
     },
 }
 
+impl Action {
+    fn is_request(&self) -> bool {
+        use super::Action::Request;
+        matches!(
+            self,
+            Action::Share {
+                action: Request { .. },
+                ..
+            }
+        )
+    }
+}
+
 /// Decides for one daemon.
 #[derive(Debug)]
 pub struct Engine {
@@ -196,6 +217,7 @@ pub struct Engine {
     uploads: Uploads,
     awaited: Awaited,
     invitations: Invitations,
+    room: Room,
     actions: VecDeque<Action>,
     /// Shares of which something changed since they had nothing more to do.
     changed: BTreeSet<SwarmId>,
@@ -212,6 +234,7 @@ impl Engine {
             uploads: Uploads::new(now),
             awaited: Awaited::default(),
             invitations: Invitations::default(),
+            room: Room::new(),
             actions: VecDeque::new(),
             changed: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -258,6 +281,7 @@ impl Engine {
                 self.awaited.end(upload);
                 self.invitations.stir();
             }
+            Event::Budget { bytes } => self.room.set(bytes),
         }
         Ok(())
     }
@@ -314,6 +338,7 @@ impl Engine {
         self.actions
             .extend(denied.map(|upload| Action::Deny { upload }));
         self.changed.remove(swarm);
+        self.room.leave(swarm);
     }
 
     fn handle_share(
@@ -457,21 +482,38 @@ impl Engine {
         })
     }
 
+    /// Bytes of chunks that were asked for and not verified, of all shares.
+    pub fn outstanding_bytes(&self) -> u64 {
+        let shares = self.shares.values();
+        shares.map(|share| share.download.outstanding_bytes()).sum()
+    }
+
     fn poll_shares(&mut self, now: Instant) -> Option<Action> {
         while let Some((_, swarm)) = self.deadlines.first().filter(|(at, _)| *at <= now) {
             self.changed.insert(*swarm);
             self.deadlines.pop_first();
         }
+        self.changed
+            .extend(self.room.next(self.outstanding_bytes()));
         while let Some(swarm) = self.changed.first().copied() {
+            let room = self.room.of(&swarm, self.outstanding_bytes());
             let Some(share) = self.shares.get_mut(&swarm) else {
                 self.changed.remove(&swarm);
                 continue;
             };
+            share.download.set_room(room);
             let queued = |peer: &PublicKey| self.uploads.queued_of(&swarm, peer);
             let action = share.poll(now, swarm, queued);
             if action.is_some() {
+                if action.as_ref().is_some_and(Action::is_request) {
+                    self.room.leave(&swarm);
+                }
                 self.settle(swarm);
                 return action;
+            }
+            match share.lacks_room() {
+                Some(chunk_bytes) => self.room.wait(swarm, chunk_bytes),
+                None => self.room.leave(&swarm),
             }
             self.changed.remove(&swarm);
             let due = share.deadline();

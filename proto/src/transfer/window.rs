@@ -2,7 +2,8 @@
 //!
 //! A window is counted in bytes, never in requests: a cap on their number is what makes other
 //! programs stall at long round trips. What counts against a window is what has not arrived; what
-//! counts against the budget is every chunk asked for and not yet verified.
+//! counts against the budget is every chunk asked for and not yet verified. One share has a part of
+//! what all may have outstanding; what there is room for in all is its room ([`super::Engine`]).
 //!
 //! No more is outstanding than keeps what delivers busy. A chunk that waits its turn at one peer is
 //! asked of nobody else, and is chosen by what was rare when it was asked for: in a swarm of many,
@@ -58,6 +59,8 @@ pub(super) struct Budget {
     pub(super) limit: u64,
     /// Bytes outstanding.
     pub(super) outstanding: u64,
+    /// What may be added to the bytes outstanding, whatever the limit.
+    pub(super) room: u64,
 }
 
 impl Default for Budget {
@@ -65,13 +68,23 @@ impl Default for Budget {
         Budget {
             limit: DEFAULT_BUDGET_BYTES,
             outstanding: 0,
+            room: u64::MAX,
         }
     }
 }
 
 impl Budget {
-    /// Whether another chunk may be asked for. If nothing is outstanding, any budget will do.
+    /// Whether another chunk may be asked for. If nothing is outstanding, any limit will do.
     pub(super) fn has_room(&self, chunk_bytes: u64) -> bool {
+        self.would_have_room(chunk_bytes) && chunk_bytes <= self.room
+    }
+
+    /// Whether it is for room alone that no other chunk may be asked for.
+    pub(super) fn lacks_room(&self, chunk_bytes: u64) -> bool {
+        self.would_have_room(chunk_bytes) && chunk_bytes > self.room
+    }
+
+    fn would_have_room(&self, chunk_bytes: u64) -> bool {
         self.limit > 0 && (self.outstanding == 0 || self.fits(chunk_bytes, 0))
     }
 
@@ -122,7 +135,11 @@ mod tests {
 
     #[test]
     fn a_chunk_fits_any_budget_but_none() {
-        let budget = |limit, outstanding| Budget { limit, outstanding };
+        let budget = |limit, outstanding| Budget {
+            limit,
+            outstanding,
+            ..Budget::default()
+        };
         assert!(budget(1, 0).has_room(MIB));
         assert!(!budget(0, 0).has_room(1));
         assert!(!budget(MIB, 1).has_room(MIB));
@@ -130,10 +147,27 @@ mod tests {
     }
 
     #[test]
+    fn no_chunk_is_asked_for_beyond_the_room() {
+        let budget = |limit, room| Budget {
+            limit,
+            room,
+            ..Budget::default()
+        };
+        assert!(budget(1, MIB).has_room(MIB));
+        assert!(!budget(1, MIB - 1).has_room(MIB));
+        assert!(budget(1, MIB - 1).lacks_room(MIB));
+        assert!(
+            !budget(0, 0).lacks_room(MIB),
+            "there is nothing to wait for"
+        );
+    }
+
+    #[test]
     fn room_is_kept_for_those_who_were_asked_for_nothing() {
         let budget = |outstanding| Budget {
             limit: 10 * MIB,
             outstanding,
+            ..Budget::default()
         };
         assert!(budget(6 * MIB).has_room_beside(MIB, 1, 3));
         assert!(!budget(7 * MIB).has_room_beside(MIB, 1, 3));

@@ -126,6 +126,12 @@ impl Share {
         None
     }
 
+    /// The length of a chunk that would be asked for if there were room for it.
+    pub(super) fn lacks_room(&self) -> Option<u64> {
+        let lacks = self.download.lacks_room();
+        lacks.then_some(self.chunk_bytes.into())
+    }
+
     /// When to poll even if nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let download = self.download.deadline();
