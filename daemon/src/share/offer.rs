@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
-use warren_proto::content::tree::grain_cvs;
+use warren_proto::content::tree::{GRAIN_BYTES, grain_cvs};
 use warren_proto::content::{ChunkIndex, ChunkSet, Content, HashList, Layout, tree};
 use warren_proto::id::SwarmId;
 use warren_proto::wire::{NoReason, Part, PeerRequest};
@@ -57,6 +57,8 @@ pub(crate) struct Offer {
     /// What is on its way to us and passed on as it comes.
     arriving: Mutex<BTreeMap<ChunkIndex, Weak<Arrival>>>,
     listing: OnceLock<Option<EncodedListing>>,
+    /// The hash list, as all who ask for it get it.
+    hashes: OnceLock<Bytes>,
 }
 
 /// A tree's listing as a file of its own.
@@ -77,6 +79,7 @@ impl Offer {
             have: Mutex::new(have),
             arriving: Mutex::default(),
             listing: OnceLock::new(),
+            hashes: OnceLock::new(),
         }
     }
 
@@ -151,7 +154,8 @@ impl Offer {
         read.map_err(|error| Unserved::Broken(Arc::new(error)))
     }
 
-    /// The hashes of the grains of a chunk, computed from its bytes, or as they came if it is on its way.
+    /// The hashes of the grains of a chunk, computed from its bytes, read one by one, or as they came if it
+    /// is on its way.
     pub(crate) fn grains(&self, chunk: u32) -> Result<Bytes, Unserved> {
         let layout = &self.content.layout;
         let chunk = layout.chunk(chunk).ok_or(Unserved::Unknown)?;
@@ -159,13 +163,17 @@ impl Offer {
             let list = self.arrival(chunk).and_then(|arrival| arrival.list());
             return list.ok_or(Unserved::NotHere);
         }
-        let bytes = self.read(chunk, 0, layout.chunk_len(chunk))?;
-        let (mut rest, mut hashes) = (bytes.as_slice(), Vec::new());
+        let (mut begin, mut hashes) = (0, Vec::new());
         for extent in layout.extents(chunk) {
-            let (part, after) = rest.split_at(extent.len as usize);
-            rest = after;
             let expected = self.content.expected(&extent).ok_or(Unserved::Unknown)?;
-            hashes.extend_from_slice(grain_cvs(part, expected.position()).as_bytes());
+            let position = expected.position();
+            for cut in (0..extent.len).step_by(GRAIN_BYTES as usize) {
+                let len = GRAIN_BYTES.min(extent.len - cut);
+                let grain = self.read(chunk, begin + cut, len)?;
+                let position = position.of_grain(cut, extent.len);
+                hashes.extend_from_slice(grain_cvs(&grain, position).as_bytes());
+            }
+            begin += extent.len;
         }
         Ok(hashes.into())
     }
@@ -176,7 +184,10 @@ impl Offer {
             PeerRequest::Hashes {
                 part: Part::Content,
                 ..
-            } => Ok(Bytes::copy_from_slice(self.content.hashes.as_bytes())),
+            } => {
+                let copy = || Bytes::copy_from_slice(self.content.hashes.as_bytes());
+                Ok(self.hashes.get_or_init(copy).clone())
+            }
             PeerRequest::Hashes {
                 part: Part::Listing,
                 ..

@@ -45,6 +45,19 @@ pub enum Position {
     },
 }
 
+impl Position {
+    /// Where the grain stands that begins `cut` bytes into an extent here, which has `len`.
+    pub fn of_grain(self, cut: u32, len: u32) -> Position {
+        match self {
+            Position::Whole if len <= GRAIN_BYTES => Position::Whole,
+            Position::Whole => Position::Subtree { offset: cut.into() },
+            Position::Subtree { offset } => Position::Subtree {
+                offset: offset + u64::from(cut),
+            },
+        }
+    }
+}
+
 impl Expected {
     /// Where the bytes stand.
     pub fn position(&self) -> Position {
@@ -265,6 +278,11 @@ mod tests {
                 prop_assert!(verifies(expected, chunk));
                 let grains = grain_cvs(chunk, expected.position());
                 prop_assert!(verify_grains(&grains, &expected, chunk.len() as u64));
+                let cuts = (0..).step_by(GRAIN_BYTES as usize).zip(chunk.chunks(GRAIN_BYTES as usize));
+                for ((cut, grain), hash) in cuts.zip(grains.as_hashes()) {
+                    let position = expected.position().of_grain(cut, chunk.len() as u32);
+                    prop_assert_eq!(grain_cvs(grain, position).get(0), Some(*hash));
+                }
                 for (index, grain) in (0..).zip(chunk.chunks(GRAIN_BYTES as usize)) {
                     let expected = expected_grain(&grains, &expected, index).unwrap();
                     prop_assert!(verifies(expected, grain));
