@@ -6,6 +6,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Parser, Subcommand};
 use warren_daemon::control::model::{LEAST_BITS_PER_S, LimitRequest};
+use warren_daemon::memory::{DEFAULT_MIB, LEAST_MIB};
 use warren_proto::{
     content::address::HostPort,
     id::{ParseIdError, TrackerPin},
@@ -172,6 +173,9 @@ pub(crate) struct DaemonArgs {
     /// Do not ask the router to let peers in (PCP, NAT-PMP, UPnP)
     #[arg(long)]
     pub(crate) no_port_mapping: bool,
+    /// Keep at most so many MiB in memory of what comes from peers and goes to them
+    #[arg(long, value_name = "MIB", value_parser = memory_mib, default_value_t = DEFAULT_MIB)]
+    pub(crate) memory: u32,
     #[command(flatten)]
     pub(crate) rates: RateArgs,
     /// Leave links to whatever else is on them [default: as it was the last time]
@@ -390,6 +394,12 @@ fn seconds(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| expected.to_owned())
 }
 
+fn memory_mib(text: &str) -> Result<u32, String> {
+    let expected = format!("expected MiB, at least {LEAST_MIB}, for example {DEFAULT_MIB}");
+    let mib = text.parse().ok().filter(|mib| *mib >= LEAST_MIB);
+    mib.ok_or(expected)
+}
+
 fn daemon_number(text: &str) -> Result<u16, String> {
     let expected = "the number of the daemon, 0 to 65535, belongs here";
     text.parse().map_err(|_| expected.to_owned())
@@ -461,6 +471,7 @@ mod tests {
             "daemon 1 tracker.example:59000 --relay-only",
             "daemon 1 tracker.example:59000 --relay-for-swarm 20M",
             "daemon 1 tracker.example:59000 --relay-for-swarm off",
+            "daemon 1 tracker.example:59000 --memory 32",
             "daemon 1 tracker.example:59000 --up 20M --down off --background --lan-unlimited",
             "limit 1",
             "limit 1 --up 20M --down off --json",
@@ -520,6 +531,8 @@ mod tests {
             "daemon 1 tracker.example:59000 --relay-for-swarm much",
             "daemon 1 tracker.example:59000#short",
             "daemon 1 tracker.example:59000 --up much",
+            "daemon 1 tracker.example:59000 --memory 31",
+            "daemon 1 tracker.example:59000 --memory 96M",
             "daemon 1 tracker.example:59000 --up 63k",
             "limit",
             "limit 1 --up",
@@ -548,6 +561,7 @@ mod tests {
             ("limit 1 --up 1k", "the least is 64k"),
             ("limit 1 --up 99999999999G", "at most 1000G"),
             ("daemon 1 t:1 --relay-for-swarm much", "example 100M"),
+            ("daemon 1 t:1 --memory 8", "at least 32"),
             ("daemon 1 tracker.example", "such as tracker.example:59000"),
             ("daemon 1 127.0.0.1:0", "its port is 0"),
             ("daemon 1 t:1 --listen 4000", "example 0.0.0.0:4000"),

@@ -63,6 +63,7 @@ pub(crate) async fn daemon(home: Option<PathBuf>, args: DaemonArgs) -> Result<()
             true => PortMapping::Off,
             false => PortMapping::WhereNeeded,
         },
+        memory_mib: args.memory,
     })
     .await
 }

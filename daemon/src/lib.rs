@@ -1,11 +1,13 @@
 //! The peer: disk, swarm and control API around the machines of `warren_proto`.
 //!
 //! [`run`] is a daemon from start to end. [`node`] is the task that decides; [`tracker`] and
-//! [`peer`] talk to others for it, [`punch`] finds the paths to them, [`pace`] keeps to limits, [`share`] and [`store`] hold what is shared, [`control`] is how
+//! [`peer`] talk to others for it, [`punch`] finds the paths to them, [`pace`] keeps to limits, [`memory`] divides what may be kept
+//! in memory because of peers, [`share`] and [`store`] hold what is shared, [`control`] is how
 //! the person reaches it.
 
 pub mod control;
 pub mod home;
+pub mod memory;
 mod node;
 mod pace;
 mod peer;

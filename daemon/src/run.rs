@@ -20,6 +20,7 @@ use warren_proto::wire::Paths;
 use crate::control::api;
 use crate::control::model::{ApiError, LimitRequest, exit};
 use crate::home::{DaemonHome, guess_lock, known_trackers};
+use crate::memory::Memory;
 use crate::node::commands::NodeControl;
 use crate::node::{self, Node, NodeConfig, NodeEvent, NodeSender, OwnTracker};
 use crate::pace::Pace;
@@ -60,6 +61,8 @@ pub struct Config {
     pub limits: LimitRequest,
     /// Whether the router may be asked to let peers in.
     pub port_mapping: PortMapping,
+    /// What may be in memory because of peers, in MiB, at least [`LEAST_MIB`](crate::memory::LEAST_MIB).
+    pub memory_mib: u32,
 }
 
 /// Runs a daemon until it is stopped by SIGINT, SIGTERM or its control API.
@@ -116,6 +119,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         downloads: config.downloads.clone(),
         punch: punch.clone(),
         pace: Pace::start(endpoint.socket(), &stop),
+        memory: Arc::new(Memory::new(config.memory_mib)),
         paths: config.paths,
         relay,
         candidates,

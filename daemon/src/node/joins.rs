@@ -220,7 +220,6 @@ impl Node {
             return;
         };
         let (rtt, reach) = (peer.connection.rtt(), peer.reach());
-        peer.expects_content |= share.wants();
         let (offer, joint) = (share.offer().cloned(), peer.joints.get_mut(&swarm));
         // Whoever joins anew may say so twice: what was asked of it meanwhile is still under way.
         let is_new = joint.is_some_and(|joint| !std::mem::replace(&mut joint.is_source, true));

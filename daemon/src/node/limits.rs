@@ -6,14 +6,12 @@
 //! by peers that are asked to.
 
 use tokio::sync::oneshot;
-use warren_proto::content::Content;
 use warren_proto::id::{PublicKey, SwarmId};
-use warren_proto::transfer;
 use warren_proto::transfer::engine;
 use warren_proto::wire::PeerMessage;
 
+use super::Node;
 use super::peers::Peer;
-use super::{Node, RECEIVE_BUDGET_BYTES};
 use crate::control::limits::{LEAST_BITS_PER_S, LimitRequest};
 use crate::control::model::{ApiError, Event, Limits, exit};
 use crate::pace::lan::own_subnets;
@@ -34,10 +32,6 @@ const RECEIVE_MOST_BYTES: u32 = 64 << 20;
 const SEND_S: f64 = 1.0;
 const SEND_LEAST_BYTES: u32 = 256 << 10;
 const SEND_MOST_BYTES: u32 = 16 << 20;
-
-/// Chunks are asked for ahead for so long, and never fewer than this.
-const AHEAD_S: u64 = 2;
-const AHEAD_CHUNKS: u64 = 4;
 
 /// Who is told that limits have changed.
 pub(super) type Answer = oneshot::Sender<Result<Vec<Event>, ApiError>>;
@@ -186,7 +180,7 @@ impl Node {
         self.set_background(key);
     }
 
-    /// Has every connection hold as much as its limits allow to be of use.
+    /// Has every connection hold no more than its limits allow to be of use.
     pub(super) fn limit_peers(&mut self) {
         let gates = [Direction::Up, Direction::Down].map(|it| self.config.pace.gate(it));
         let is_limiting = gates.into_iter().any(Gate::is_limiting);
@@ -203,7 +197,7 @@ impl Node {
             return;
         };
         let wanted = match is_exempt(&peer.connection) {
-            true => Wanted::default(),
+            true => Buffers::default(),
             false => self.buffers_for(peer),
         };
         if let Some(peer) = self.peers.get_mut(&key) {
@@ -211,10 +205,10 @@ impl Node {
         }
     }
 
-    fn buffers_for(&self, peer: &Peer) -> Wanted {
+    fn buffers_for(&self, peer: &Peer) -> Buffers {
         let down = self.down_rate(peer.joints.keys());
         let up = self.manners.limit.up_bits_per_s.map(in_bytes);
-        Wanted {
+        Buffers {
             receive: down.map(|rate| {
                 let held = RECEIVE_S + RECEIVE_RTTS * peer.connection.rtt().as_secs_f64();
                 let most = (rate as f64 * held).min(f64::from(RECEIVE_MOST_BYTES));
@@ -241,64 +235,30 @@ impl Node {
         let shares = sum.filter(|sum| *sum > 0);
         whole.into_iter().chain(shares).min()
     }
-
-    /// Divides what may be in memory among the downloads; of one that is limited less is asked for
-    /// ahead.
-    pub(super) fn share_budget(&mut self) {
-        let fetched = self.shares.values().filter_map(|share| {
-            let content = share.downloaded()?;
-            Some((share.swarm(), self.ahead_of(&share.swarm(), content)))
-        });
-        let fetched: Vec<_> = fetched.collect();
-        let part = RECEIVE_BUDGET_BYTES / (fetched.len() as u64).max(1);
-        for (swarm, ahead) in fetched {
-            let bytes = ahead.map_or(part, |ahead| ahead.min(part));
-            self.tell_download(swarm, transfer::Event::Budget { bytes });
-        }
-    }
-
-    /// What is to be asked for ahead of a share that is limited, in bytes.
-    fn ahead_of(&self, swarm: &SwarmId, content: &Content) -> Option<u64> {
-        let whole = self.manners.limit.down_bits_per_s;
-        // Peers that are exempt are asked for as much as ever.
-        let whole = whole.filter(|_| !self.manners.lan_unlimited);
-        let own = self.limit_of(swarm).down_bits_per_s;
-        let rate = in_bytes(whole.into_iter().chain(own).min()?);
-        let least = AHEAD_CHUNKS * u64::from(content.layout.chunk_bytes());
-        Some((rate * AHEAD_S).max(least))
-    }
 }
 
-/// What QUIC is to hold for a connection; see `Connection::set_receive_buffer`.
-#[derive(Clone, Copy, Debug, Default)]
-struct Wanted {
-    receive: Option<u32>,
-    send: Option<u32>,
-}
-
-/// What it holds.
+/// The most that QUIC is to hold for a connection; see `Connection::set_receive_limit`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Buffers {
-    /// `None` for a peer of which no content is expected.
-    receive: Option<Option<u32>>,
+    receive: Option<u32>,
     send: Option<u32>,
 }
 
 impl Buffers {
     fn are_limited(&self) -> bool {
-        self.send.is_some() || self.receive.flatten().is_some()
+        self.send.or(self.receive).is_some()
     }
 }
 
 impl Peer {
-    /// Has QUIC hold so much for it, and nothing more for a peer that gives us no content.
-    fn hold(&mut self, wanted: Wanted) {
-        if std::mem::replace(&mut self.buffers.send, wanted.send) != wanted.send {
-            self.connection.set_send_buffer(wanted.send);
+    /// Has QUIC hold no more for it.
+    fn hold(&mut self, wanted: Buffers) {
+        let before = std::mem::replace(&mut self.buffers, wanted);
+        if before.send != wanted.send {
+            self.connection.set_send_limit(wanted.send);
         }
-        let receive = self.expects_content.then_some(wanted.receive);
-        if receive.is_some() && std::mem::replace(&mut self.buffers.receive, receive) != receive {
-            self.connection.set_receive_buffer(wanted.receive);
+        if before.receive != wanted.receive {
+            self.connection.set_receive_limit(wanted.receive);
         }
     }
 }
@@ -310,7 +270,7 @@ fn both(limit: SpeedLimit) -> [(Direction, Option<u64>); 2] {
     ]
 }
 
-fn in_bytes(bits: u64) -> u64 {
+pub(super) fn in_bytes(bits: u64) -> u64 {
     bits / 8
 }
 

@@ -8,10 +8,11 @@
 //! By concern: [`commands`] what the person asks, [`registering`] how a path comes to be shared,
 //! [`shares`] how shares begin and end, [`choosing`] which files are wanted, [`scheduling`] what the
 //! engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`] swarms on them, [`limits`]
-//! how fast, [`paths`] what becomes of them, [`relaying`] peers that relay, [`trackers`] what trackers
+//! how fast, [`budget`] how much at once, [`paths`] what becomes of them, [`relaying`] peers that relay, [`trackers`] what trackers
 //! are told, [`meeting`] what they tell and introductions, [`neighbours`] whom of a large swarm we keep,
 //! [`report`] what is shown.
 
+mod budget;
 mod choosing;
 pub(crate) mod commands;
 mod downloads;
@@ -49,6 +50,7 @@ use warren_proto::wire::{Candidate, NoReason, Paths, PeerMessage};
 
 use crate::control::model::ApiError;
 use crate::control::source::Parsed;
+use crate::memory::Memory;
 use crate::pace::Pace;
 use crate::peer::seat::PeerSeat;
 use crate::peer::session::SessionId;
@@ -84,10 +86,6 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// Disk-heavy work (hashing, re-reading) done at once.
 const DISK_JOBS: usize = 2;
-
-/// Content bytes that may be in memory on their way to the disk, over all downloads. With the
-/// windows of QUIC and what is being given this keeps the daemon under 256 MiB.
-const RECEIVE_BUDGET_BYTES: u64 = 48 << 20;
 
 /// What tasks report to the node.
 #[derive(Debug)]
@@ -272,6 +270,8 @@ pub(crate) struct NodeConfig {
     pub(crate) punch: PunchHandle,
     /// Keeps to limits.
     pub(crate) pace: Arc<Pace>,
+    /// What may be in memory because of peers.
+    pub(crate) memory: Arc<Memory>,
     /// Disk and database.
     pub(crate) depot: Arc<Depot>,
     /// Where downloads and `.p2p` files go.
@@ -367,6 +367,7 @@ impl Node {
             next_release: now,
             fatal: None,
         };
+        node.watch_budget();
         node.start_own_tracker(own);
         node
     }
@@ -484,6 +485,7 @@ impl Node {
         self.watch_gate(now);
         self.drop_strangers(now);
         self.limit_peers();
+        self.watch_budget();
         self.release_former(now);
         if let Some(relay) = &self.config.relay {
             relay.expire(now);

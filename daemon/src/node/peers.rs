@@ -26,9 +26,6 @@ use crate::peer::{Close, Common, path_of};
 use crate::punch::Kept;
 use crate::share::Share;
 
-/// Peers connected at once, over all shares.
-const PEERS: usize = 256;
-
 /// Messages that may wait for a peer. News is batched every 10 ms, so this is ten seconds in which
 /// it reads nothing.
 const MESSAGES: usize = 1024;
@@ -62,8 +59,6 @@ pub(super) struct Peer {
     pub(super) is_background: bool,
     /// What it was told of us.
     pub(super) told_background: bool,
-    /// We want content of it, or it of us.
-    pub(super) expects_content: bool,
     /// What QUIC holds for it.
     pub(super) buffers: Buffers,
     /// Since when nothing moves.
@@ -209,7 +204,7 @@ pub(super) fn reach_of(class: Class) -> Reach {
 impl Node {
     /// Whether one more peer may be connected.
     pub(super) fn has_room(&self) -> bool {
-        self.peers.len() + self.meeting.len() < PEERS
+        self.peers.len() + self.meeting.len() < self.config.memory.peers()
     }
 
     /// A peer is about to prove its key. Of the swarm by which we were introduced can be said already
@@ -244,7 +239,7 @@ impl Node {
     }
 
     fn may_connect(&self, key: &PublicKey) -> bool {
-        self.peers.contains_key(key) || self.peers.len() < PEERS
+        self.peers.contains_key(key) || self.peers.len() < self.config.memory.peers()
     }
 
     /// Starts to speak on a connection.
@@ -318,6 +313,7 @@ impl Node {
             },
             node: self.me.clone(),
             pace: self.config.pace.clone(),
+            memory: self.config.memory.clone(),
         };
         tokio::spawn(session::run(
             connection.clone(),
@@ -342,7 +338,6 @@ impl Node {
             relaying: Relaying::default(),
             is_background: false,
             told_background: false,
-            expects_content: false,
             buffers: Buffers::default(),
             idleness: Idleness::new(Instant::now()),
         }

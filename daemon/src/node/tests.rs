@@ -17,6 +17,7 @@ use super::*;
 use crate::control::model::{Event, LimitRequest, RegisterRequest, Registered, SelectRequest};
 use crate::control::wish::{Change, Files, Wish};
 use crate::home::known_trackers;
+use crate::memory::DEFAULT_MIB;
 use crate::portmap::{self, PortMapping};
 use crate::punch::StunServer;
 use crate::share::{Phase, Watcher};
@@ -223,6 +224,7 @@ impl Scene {
         let config = NodeConfig {
             key: identity.public_key(),
             pace: Pace::start(endpoint.socket(), &stop),
+            memory: Arc::new(Memory::new(DEFAULT_MIB)),
             endpoint,
             punch,
             depot: Arc::new(Depot::new(db, journals)),

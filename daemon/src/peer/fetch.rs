@@ -24,6 +24,9 @@ const REPORT_WAIT: Duration = Duration::from_secs(1);
 const PIECES: usize = 32;
 const LIMITED_PIECES: usize = 8;
 
+/// What a peer may send of one answer before it is read: the largest chunk. Lists may be longer.
+const AHEAD_BYTES: usize = 16 << 20;
+
 /// Why there are no bytes.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
@@ -113,8 +116,12 @@ pub(crate) async fn fetch(
     passage: &Passage,
     taker: &mut impl Taker,
 ) -> Result<(), FetchError> {
-    let mut stream = ask(connection, request, len).await?;
-    let len = usize::try_from(len).map_err(|_| FetchError::Truncated)?;
+    let (all, len) = (
+        len,
+        usize::try_from(len).map_err(|_| FetchError::Truncated)?,
+    );
+    let mut expected = connection.expect(len.min(AHEAD_BYTES) as u64);
+    let mut stream = ask(connection, request, all).await?;
     let (mut taken, mut reported, mut reported_at) = (0, 0, Instant::now());
     let mut pieces: [Bytes; PIECES] = Default::default();
     while taken < len {
@@ -142,6 +149,8 @@ pub(crate) async fn fetch(
             }
             taker.take(&piece);
         }
+        expected.received((taken - before) as u64);
+        expected.raise((len - taken).min(AHEAD_BYTES) as u64);
         taker.look().await?;
         passage.received(connection, taken - before).await;
         let due = taken - reported >= REPORT_BYTES || reported_at.elapsed() >= REPORT_WAIT;

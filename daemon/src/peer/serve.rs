@@ -1,8 +1,9 @@
 //! Answers one request of a peer.
 //!
 //! Bytes of files are read on threads that may block, a piece at a time, so that a peer that reads
-//! slowly holds one piece and not a chunk. The first piece is read before the answer is given: a
-//! file that changed is then refused in words, and later on by resetting the stream.
+//! slowly holds one piece and not a chunk, and only while there is room for it ([`crate::memory`]). The
+//! first piece is read before the answer is given: a file that changed is then refused in words, and
+//! later on by resetting the stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +14,13 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use warren_net::{Connection, FrameReader, FrameWriter};
 use warren_proto::id::PublicKey;
-use warren_proto::limits::{self, GRAIN_BYTES};
+use warren_proto::limits;
 use warren_proto::transfer::engine::UploadId;
 use warren_proto::wire::{NoReason, Part, PeerAnswer, PeerRequest};
 
 use super::session::SessionId;
 use super::{Close, Common, count};
+use crate::memory::{Memory, PieceRoom, Sending};
 use crate::node::{Asked, NodeEvent, NodeSender, Turn};
 use crate::pace::{Pace, Passage};
 use crate::share::offer::{Offer, Piece, Unserved};
@@ -33,8 +35,8 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// the whole send window before it; who no longer wants the bytes stops the stream.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Bytes read from the disk at once, about.
-const PIECE_BYTES: u32 = 256 * 1024;
+/// Bytes of a list written at once.
+const LIST_PIECE_BYTES: usize = 256 * 1024;
 
 /// Why an answer ended early. Nobody is told but the peer, whose stream is reset.
 struct Abandoned;
@@ -54,6 +56,8 @@ pub(super) struct Asker {
     pub(super) node: NodeSender,
     /// Keeps to limits.
     pub(super) pace: Arc<Pace>,
+    /// What may be in memory because of peers.
+    pub(super) memory: Arc<Memory>,
     /// What the answer goes by.
     pub(super) connection: Connection,
 }
@@ -71,11 +75,15 @@ pub(super) async fn serve(send: SendStream, receive: RecvStream, asker: Asker) {
     let mut answer = Answer {
         writer: FrameWriter::new(send),
         asker,
+        sending: None,
     };
-    if answer.give(request).await.is_err() {
-        // The peer learns that no more comes; that it was told nothing wrong is what matters.
-        let code = VarInt::from_u32(Close::Done.code());
-        let _ = answer.writer.stream().reset(code);
+    match answer.give(request).await {
+        Ok(()) => answer.until_acknowledged().await,
+        Err(Abandoned) => {
+            // The peer learns that no more comes; that it was told nothing wrong is what matters.
+            let code = VarInt::from_u32(Close::Done.code());
+            let _ = answer.writer.stream().reset(code);
+        }
     }
 }
 
@@ -90,6 +98,8 @@ fn alias_of(request: &PeerRequest) -> u32 {
 struct Answer {
     writer: FrameWriter,
     asker: Asker,
+    /// What it takes of the send windows, once there is something to send.
+    sending: Option<Sending>,
 }
 
 impl Answer {
@@ -121,6 +131,7 @@ impl Answer {
         let Ok(_turn) = turns.acquire().await else {
             return Err(Abandoned);
         };
+        let _room = self.asker.memory.pieces.take_grain().await;
         let read = move |offer: &Offer| match request {
             PeerRequest::Grains {
                 part: Part::Content,
@@ -178,12 +189,9 @@ impl Answer {
         wanted: Piece,
     ) -> Result<(), Abandoned> {
         let passage = Passage::new(&self.asker.pace, offer.swarm);
-        let piece_bytes = match offer.has(wanted.0) {
-            true => PIECE_BYTES,
-            false => GRAIN_BYTES,
-        };
+        let room = self.room_for(offer.has(wanted.0)).await?;
         let mut begun = false;
-        for piece in offer.pieces(wanted, piece_bytes) {
+        for piece in offer.pieces(wanted, room.bytes()) {
             match self.read(&offer, piece).await? {
                 Ok(parts) => {
                     if !begun {
@@ -206,6 +214,22 @@ impl Answer {
             }
         }
         Ok(())
+    }
+
+    /// Waits for room to read pieces; grains of what is only coming are passed on one by one.
+    async fn room_for(&mut self, is_here: bool) -> Result<PieceRoom, Abandoned> {
+        let stopped = self.writer.stream().stopped();
+        let pieces = &self.asker.memory.pieces;
+        let room = async {
+            match is_here {
+                true => pieces.take().await,
+                false => pieces.take_grain().await,
+            }
+        };
+        tokio::select! {
+            room = room => Ok(room),
+            _ = stopped => Err(Abandoned),
+        }
     }
 
     /// Reads a piece from the files, or from what is on its way to us.
@@ -243,7 +267,7 @@ impl Answer {
                 let passage = Passage::new(&self.asker.pace, offer.swarm);
                 let mut rest = bytes;
                 while !rest.is_empty() {
-                    let piece = rest.split_to(rest.len().min(PIECE_BYTES as usize));
+                    let piece = rest.split_to(rest.len().min(LIST_PIECE_BYTES));
                     self.write(&passage, piece).await?;
                 }
                 Ok(())
@@ -281,15 +305,36 @@ impl Answer {
 
     /// Writes as the limits allow.
     async fn write(&mut self, passage: &Passage, mut bytes: Bytes) -> Result<(), Abandoned> {
+        let Asker {
+            memory,
+            session,
+            connection,
+            ..
+        } = &self.asker;
+        self.sending
+            .get_or_insert_with(|| memory.sends.begin(*session, connection));
         while !bytes.is_empty() {
             let may = self.may_send(passage, bytes.len() as u32).await?;
             let part = bytes.split_to(bytes.len().min(may as usize));
             let len = part.len();
+            let mark = self.sending.as_ref().map(Sending::mark);
             let written = timeout(PIECE_TIMEOUT, self.writer.stream().write_chunk(part)).await;
             written.map_err(|_| Abandoned)?.map_err(|_| Abandoned)?;
+            if let (Some(sending), Some(mark)) = (&self.sending, mark) {
+                sending.wrote(mark);
+            }
             count(&self.asker.common.up_bytes, len);
         }
         Ok(())
+    }
+
+    /// What was written is in memory until the peer has acknowledged it.
+    async fn until_acknowledged(mut self) {
+        if self.sending.is_some() && self.writer.stream().finish().is_ok() {
+            let acknowledged = self.writer.stream().stopped();
+            // A connection on which nothing is acknowledged ends much sooner.
+            let _ = timeout(PIECE_TIMEOUT, acknowledged).await;
+        }
     }
 
     /// How much may be sent now, at least one byte; waits for that, unless the peer gives up.

@@ -16,6 +16,7 @@ use warren_proto::wire::{Hello, PeerMessage};
 
 use super::serve::{self, Asker};
 use super::{Close, Common};
+use crate::memory::Memory;
 use crate::node::{NodeEvent, NodeSender};
 use crate::pace::Pace;
 
@@ -34,6 +35,8 @@ pub(crate) struct Voice {
     pub(crate) node: NodeSender,
     /// Keeps to limits.
     pub(crate) pace: Arc<Pace>,
+    /// What may be in memory because of peers.
+    pub(crate) memory: Arc<Memory>,
 }
 
 /// Which of the connections with a peer something is about.
@@ -193,6 +196,7 @@ async fn answer(
         turns: Arc::new(Semaphore::new(ANSWERED_AT_ONCE)),
         node: voice.node.clone(),
         pace: voice.pace.clone(),
+        memory: voice.memory.clone(),
         connection: connection.clone(),
     };
     let mut answers = JoinSet::new();

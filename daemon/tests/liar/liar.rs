@@ -78,6 +78,8 @@ pub(crate) enum Lie {
     HoldsBack,
     /// Joins a second time while it is asked, as one does who was left and joined again meanwhile.
     JoinsTwice,
+    /// Answers the first request and no other.
+    GivesOne,
 }
 
 impl Lie {
@@ -97,7 +99,8 @@ impl Lie {
             | Lie::AlwaysBusy
             | Lie::WrongProof
             | Lie::HoldsBack
-            | Lie::JoinsTwice => false,
+            | Lie::JoinsTwice
+            | Lie::GivesOne => false,
         }
     }
 }
@@ -401,7 +404,7 @@ impl Shared {
         let Ok(Some(request)) = FrameReader::new(receive).recv().await else {
             return;
         };
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        let before = self.requests.fetch_add(1, Ordering::Relaxed);
         let Some(mut bytes) = self.bytes_for(&request) else {
             let reason = NoReason::Unknown;
             let _ = send.write_all(&encode(&PeerAnswer::No { reason })).await;
@@ -421,7 +424,7 @@ impl Shared {
             _ => honest,
         };
         match (self.lie, request) {
-            (Lie::Silence, _) => {
+            (lie, _) if lie == Lie::Silence || (lie == Lie::GivesOne && before > 0) => {
                 self.lied();
                 // The stream stays open for as long as the connection.
                 return std::future::pending().await;
@@ -437,6 +440,8 @@ impl Shared {
                 self.lied();
                 bytes.iter_mut().for_each(|byte| *byte = !*byte);
             }
+            // What it says is a lie; how much of the rest gets out is up to the daemon.
+            (Lie::EndlessAnswer, _) => self.lied(),
             (Lie::ShortAnswer, _) => {
                 self.lied();
                 bytes.pop();
@@ -461,9 +466,7 @@ impl Shared {
             bytes = rest;
         }
         let _ = send.write_all(&bytes).await;
-        while self.lie == Lie::EndlessAnswer && send.write_all(&[0; 65_536]).await.is_ok() {
-            self.lied();
-        }
+        while self.lie == Lie::EndlessAnswer && send.write_all(&[0; 65_536]).await.is_ok() {}
         let _ = send.finish();
     }
 

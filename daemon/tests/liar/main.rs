@@ -1,7 +1,7 @@
 //! A peer that proves membership like any other and then lies. Beside an honest seed it costs time
 //! and nothing else; alone it puts nothing in place.
 //!
-//! [`liar`] is the peer, [`forger`] a tracker that lies, [`relaying`] peers that would have more passed on than they may, [`passing`] chunks that are passed on while they come, [`daemon`] runs honest daemons in this process, [`share`] is what is shared.
+//! [`liar`] is the peer, [`forger`] a tracker that lies, [`hoarding`] peers that send what nobody reads, [`relaying`] peers that would have more passed on than they may, [`passing`] chunks that are passed on while they come, [`daemon`] runs honest daemons in this process, [`share`] is what is shared.
 //! Who asks to meet is dialled, so every lie is told once by a liar that dials and once by one that is
 //! dialled.
 
@@ -12,6 +12,7 @@
 
 mod daemon;
 mod forger;
+mod hoarding;
 mod liar;
 mod log;
 mod meeting;

@@ -15,7 +15,7 @@ use crate::congestion::Cues;
 use crate::exporter::EarlyExporter;
 use crate::socket::{Class, Socket};
 use crate::tls::{Protocol, key_of};
-use crate::transport;
+use crate::windows::{Expected, Windows};
 
 /// A connection to a peer or a tracker whose key is proven.
 ///
@@ -28,6 +28,7 @@ pub struct Connection {
     protocol: Protocol,
     class: Class,
     cues: Cues,
+    windows: Arc<Windows>,
     early: Option<EarlyExporter>,
 }
 
@@ -50,8 +51,15 @@ impl Connection {
             protocol,
             class,
             cues,
+            windows: Arc::default(),
             early: None,
         })
+    }
+
+    /// The same, as a handle that goes on with what an [early](Self::early) one has begun.
+    pub(crate) fn continuing(self, early: Option<Arc<Windows>>) -> Self {
+        let windows = early.unwrap_or_else(|| Arc::clone(&self.windows));
+        Self { windows, ..self }
     }
 
     /// Wraps one whose client has not proven its key yet; `peer_key` is the one it has to have.
@@ -70,8 +78,14 @@ impl Connection {
             protocol: Protocol::Peer,
             class,
             cues,
+            windows: Arc::default(),
             early: Some(exporter),
         }
+    }
+
+    /// What goes on when the other side has proven its key.
+    pub(crate) fn windows(&self) -> Arc<Windows> {
+        Arc::clone(&self.windows)
     }
 
     /// Whether this handle was taken before the other side had proven its key. See
@@ -158,27 +172,37 @@ impl Connection {
         self.cues.take_detour(Instant::now());
     }
 
-    /// Makes room for content from this peer, which until now could send little before it was read.
-    pub fn expect_content(&self) {
-        self.set_receive_buffer(None);
-    }
-
     /// Leaves the path to whatever else is on it from now on, with what we send, or not any more.
     pub fn set_yielding(&self, yields: bool) {
         self.cues.set_yielding(yields);
     }
 
-    /// Lets the peer send so many bytes before they are read; `None` is what content at full speed
-    /// takes. What it may send already it may send still.
-    pub fn set_receive_buffer(&self, bytes: Option<u32>) {
-        let window = bytes.unwrap_or(transport::CONTENT_WINDOW_BYTES);
-        self.quic.set_receive_window(VarInt::from_u32(window));
+    /// Lets the peer send what is asked of it now, beside what was asked before. Without this it may send
+    /// [`IDLE_WINDOW_BYTES`](crate::IDLE_WINDOW_BYTES) before they are read.
+    pub fn expect(&self, bytes: u64) -> Expected {
+        Expected::new(self.quic.clone(), self.windows(), bytes)
     }
 
-    /// Lets so many bytes be written before they are acknowledged; `None` is as many as are of use.
-    pub fn set_send_buffer(&self, bytes: Option<u32>) {
-        let window = bytes.map_or(transport::SEND_WINDOW_BYTES, u64::from);
-        self.quic.set_send_window(window);
+    /// Lets the peer send at most so many bytes before they are read, whatever was asked of it. What it may
+    /// send already it may send still.
+    pub fn set_receive_limit(&self, bytes: Option<u32>) {
+        self.windows.set_receive_limit(&self.quic, bytes);
+    }
+
+    /// What the peer may send that nobody waits for any more: of what was asked and given up.
+    pub fn unspent_bytes(&self) -> u64 {
+        self.windows.unspent_bytes()
+    }
+
+    /// Lets so many bytes be written before they are acknowledged;
+    /// [`IDLE_WINDOW_BYTES`](crate::IDLE_WINDOW_BYTES) at first.
+    pub fn set_send_window(&self, bytes: u64) {
+        self.windows.set_send_window(&self.quic, bytes);
+    }
+
+    /// Lets at most so many bytes be written before they are acknowledged, whatever the window is.
+    pub fn set_send_limit(&self, bytes: Option<u32>) {
+        self.windows.set_send_limit(&self.quic, bytes);
     }
 
     /// quinn's own handle: streams, statistics.

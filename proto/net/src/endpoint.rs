@@ -550,6 +550,7 @@ impl Handshake {
     ///
     /// See [`AcceptError`]; the connection is closed then, all its handles included.
     pub async fn finish(self) -> Result<Connection, AcceptError> {
+        let begun = self.early.as_ref().map(Connection::windows);
         let unusable = self.early.map(|early| early.quinn().clone());
         let quic = timeout(HANDSHAKE_TIMEOUT, self.completing)
             .await
@@ -557,6 +558,7 @@ impl Handshake {
             .map_err(|_| AcceptError::TimedOut)??;
         let unusable = quic.clone();
         Connection::new(quic, Arc::clone(&self.socket), self.cues)
+            .map(|connection| connection.continuing(begun))
             .filter(|connection| may_use(&self.socket, self.route, connection.peer_key()))
             .ok_or_else(|| {
                 close_unusable(Some(&unusable));

@@ -24,6 +24,7 @@ mod socket;
 mod tcp;
 pub mod tls;
 mod transport;
+mod windows;
 
 pub use connection::Connection;
 pub use endpoint::{AcceptError, BindError, ConnectError, Endpoint, Handshake, Incoming};
@@ -40,3 +41,4 @@ pub use tcp::connection::{TcpConnection, TcpReader, TcpWriter, Tunnel};
 pub use tcp::{TcpIncoming, TcpListener, connect_tcp};
 pub use tls::{Expect, Protocol};
 pub use transport::{Profile, is_local};
+pub use windows::{Expected, IDLE_WINDOW_BYTES};

@@ -17,6 +17,7 @@ use crate::congestion::{ByRttConfig, Cues, WithCues};
 use crate::path_mtu;
 use crate::socket::{Class, Socket, canonical};
 use crate::tls::Protocol;
+use crate::windows::IDLE_WINDOW_BYTES;
 
 /// What an endpoint is run for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,16 +48,6 @@ const LEAST_STEP_BYTES: u16 = 20;
 
 /// Window of one chunk stream: a chunk is 16 MiB at most.
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
-
-/// Window of a connection to a peer of which no content is expected: requests, news and hellos.
-/// What is not read or has gaps before it takes memory, so this is what a stranger can take.
-const STRANGER_WINDOW_BYTES: u32 = 256 << 10;
-
-/// Window of a connection to a peer that gives us content.
-pub(crate) const CONTENT_WINDOW_BYTES: u32 = 64 << 20;
-
-/// What may be written to a peer connection and not yet acknowledged.
-pub(crate) const SEND_WINDOW_BYTES: u64 = 16 << 20;
 
 /// Parallel requests that a peer may have open with us.
 const PEER_STREAMS: u32 = 256;
@@ -203,8 +194,8 @@ fn peer_transport(way: Way, cues: &Cues) -> TransportConfig {
         // The control stream.
         .max_concurrent_uni_streams(VarInt::from_u32(1))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(STRANGER_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES)
+        .receive_window(VarInt::from_u32(IDLE_WINDOW_BYTES))
+        .send_window(IDLE_WINDOW_BYTES.into())
         .packet_threshold(REORDERING_PACKETS)
         .initial_mtu(INITIAL_MTU_BYTES)
         .mtu_discovery_config(mtu_discovery(most_bytes))

@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use warren_net::tls::{self, KeyVerifier};
 use warren_net::{
     AcceptError, ConnectError, Connection, Endpoint, Expect, FrameError, FrameReader, FrameWriter,
-    Identity, Profile, Protocol,
+    IDLE_WINDOW_BYTES, Identity, Profile, Protocol,
 };
 use warren_proto::id::TrackerPin;
 use warren_proto::proof::Side;
@@ -60,23 +60,62 @@ async fn sockets_without_ipv6_meet_too() {
 }
 
 #[tokio::test]
-async fn a_stranger_takes_little_memory_until_content_is_expected_of_it() {
+async fn a_stranger_may_send_little_and_a_peer_what_is_asked_of_it() {
     let (server, client) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let listening = listen(&server, Profile::Daemon, Protocol::Peer);
     let (stranger, accepted) =
         meet(&dialler(&client), &listening, Protocol::Peer, Expect::Any).await;
+    stranger.set_send_window(16 << 20);
     // Over several streams, none of which is ever read.
     let mut streams = Vec::new();
     for _ in 0..4 {
         streams.push(stranger.quinn().open_bi().await.unwrap().0);
     }
-    let before = pour(&mut streams).await;
-    assert!(before <= 512 * 1024, "{before} bytes from a stranger");
+    assert_eq!(pour(&mut streams).await, IDLE_WINDOW_BYTES as usize);
 
-    accepted.expect_content();
-    let after = pour(&mut streams).await;
-    assert!(after >= 4 << 20, "{after} bytes of content");
+    let one = accepted.expect(1 << 20);
+    let two = accepted.expect(2 << 20);
+    assert_eq!(pour(&mut streams).await, 3 << 20);
+    assert_eq!(accepted.unspent_bytes(), 0);
+    // What it may send still, for all we know, is not granted a second time.
+    drop((one, two));
+    assert_eq!(accepted.unspent_bytes(), 3 << 20);
+    let _three = accepted.expect(4 << 20);
+    assert_eq!(pour(&mut streams).await, 1 << 20);
 }
+
+#[tokio::test]
+async fn what_comes_is_asked_for_once() {
+    const PIECE: usize = 1 << 20;
+    let (server, client) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let listening = listen(&server, Profile::Daemon, Protocol::Peer);
+    let (peer, accepted) = meet(&dialler(&client), &listening, Protocol::Peer, Expect::Any).await;
+    peer.set_send_window(16 << 20);
+    let mut streams = [peer.quinn().open_bi().await.unwrap().0];
+    let mut unread = None;
+    for _ in 0..3 {
+        let mut expected = accepted.expect(PIECE as u64);
+        let sent = pour(&mut streams).await;
+        if unread.is_none() {
+            assert_eq!(sent, PIECE + IDLE_WINDOW_BYTES as usize);
+            unread = Some(accepted.quinn().accept_bi().await.unwrap().1);
+        } else {
+            assert!(sent <= PIECE + READ, "{sent} bytes");
+            assert!(sent >= PIECE - READ, "{sent} bytes");
+        }
+        let mut left = PIECE;
+        while left > 0 {
+            let mut piece = vec![0; READ.min(left)];
+            let read = unread.as_mut().unwrap().read(&mut piece).await;
+            let read = read.unwrap().unwrap();
+            expected.received(read as u64);
+            left -= read;
+        }
+    }
+}
+
+/// Read at once, at most.
+const READ: usize = 64 << 10;
 
 /// Writes on all streams until none takes more for a while, but no more than 8 MiB.
 async fn pour(streams: &mut [quinn::SendStream]) -> usize {

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 
 use tokio::time::timeout;
 
-use common::{PATIENCE, accept_in_background, pour, read_to_end, wait_until};
+use common::{PATIENCE, accept_in_background, expect_much, pour, read_to_end, wait_until};
 use namespaces::{Host, cable, inside};
 use warren_net::{Connection, Endpoint, Expect, Identity, Profile, Protocol};
 
@@ -88,7 +88,7 @@ fn a_transfer_goes_on_when_the_path_comes_to_take_less() {
     let lab = Lab::through_router([9_000, 9_000]);
     let pair = lab.meet("[::]:0", "198.18.1.1");
     lab.until(&pair.accepted, |mtu| mtu == 8_952);
-    pair.dialled.expect_content();
+    let _expected = expect_much(&pair.dialled);
     let sender = pair.accepted.clone();
     let sending = async move { pour(&sender, 64 * MIB).await.unwrap() };
     let sending = lab.far.start(sending);
@@ -203,7 +203,7 @@ impl Lab {
             (&pair.accepted, &pair.dialled),
             (&pair.dialled, &pair.accepted),
         ] {
-            to.expect_content();
+            let _expected = expect_much(to);
             let (from, to) = (from.clone(), to.clone());
             self.near.run(async move {
                 let sending = pour(&from, mib * MIB);

@@ -20,7 +20,9 @@ use warren_proto::id::{PublicKey, RelayId};
 
 mod common;
 
-use common::{PATIENCE, accept_in_background, echo, endpoint, open, pour, rate, read_to_end};
+use common::{
+    PATIENCE, accept_in_background, echo, endpoint, expect_much, open, pour, rate, read_to_end,
+};
 
 const SESSION: RelayId = RelayId(*b"some session");
 
@@ -35,7 +37,7 @@ async fn a_connection_through_a_tracker_moves_data_beside_the_tracker_connection
     assert_eq!(dialled.remote_address(), world.tracker.local_addr());
     assert_eq!(accepted.route(), Some(world.right.route));
 
-    dialled.expect_content();
+    let _expected = expect_much(&dialled);
     let sending = pour(&accepted, 8 << 20);
     let receive = timeout(PATIENCE, dialled.quinn().accept_bi())
         .await
@@ -125,7 +127,7 @@ async fn a_connection_through_tunnels_moves_data() {
     let (dialled, accepted) = world.connect().await;
     assert_eq!(dialled.remote_address(), world.left.route);
     assert_eq!(accepted.class(), Class::Relay);
-    dialled.expect_content();
+    let _expected = expect_much(&dialled);
     let sending = pour(&accepted, 8 << 20);
     let receive = dialled.quinn().accept_bi().await.unwrap().1;
     assert_eq!(read_to_end(receive).await, 8 << 20);

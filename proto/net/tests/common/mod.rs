@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use warren_net::{AcceptError, Connection, Endpoint, Identity, Profile, Protocol, Unsolicited};
+use warren_net::{
+    AcceptError, Connection, Endpoint, Expected, Identity, Profile, Protocol, Unsolicited,
+};
 
 /// For what must happen. Nothing waits this long when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,9 +41,15 @@ pub fn accept_in_background(listening: &Endpoint) -> JoinHandle<Result<Connectio
     tokio::spawn(async move { listening.accept().await.unwrap().complete().await })
 }
 
+/// Lets the other side send much at once, until this is dropped.
+pub fn expect_much(connection: &Connection) -> Expected {
+    connection.expect(64 << 20)
+}
+
 /// Sends that many bytes on a stream of its own, and ends when all have been acknowledged.
 pub fn pour(connection: &Connection, bytes: usize) -> JoinHandle<()> {
     let connection = connection.clone();
+    connection.set_send_window(16 << 20);
     tokio::spawn(async move {
         let (mut send, _receive) = connection.quinn().open_bi().await.unwrap();
         let piece = bytes::Bytes::from(vec![7; 1 << 20]);
@@ -69,7 +77,7 @@ pub async fn read_to_end(mut receive: quinn::RecvStream) -> usize {
 /// What a connection moves, in MB/s.
 pub async fn rate((dialled, accepted): (Connection, Connection)) -> f64 {
     const BYTES: usize = 1 << 30;
-    dialled.expect_content();
+    let _expected = expect_much(&dialled);
     let started = Instant::now();
     let sending = pour(&accepted, BYTES);
     let receive = dialled.quinn().accept_bi().await.unwrap().1;
