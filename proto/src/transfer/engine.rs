@@ -493,12 +493,15 @@ impl Engine {
             self.changed.insert(*swarm);
             self.deadlines.pop_first();
         }
-        self.changed
-            .extend(self.room.next(self.outstanding_bytes()));
-        while let Some(swarm) = self.changed.first().copied() {
-            let room = self.room.of(&swarm, self.outstanding_bytes());
+        loop {
+            // Who waited longest may not want to any more; then it is the next one's turn.
+            let outstanding = self.outstanding_bytes();
+            self.changed.extend(self.room.next(outstanding));
+            let swarm = *self.changed.first()?;
+            let room = self.room.of(&swarm, outstanding);
             let Some(share) = self.shares.get_mut(&swarm) else {
                 self.changed.remove(&swarm);
+                self.room.leave(&swarm);
                 continue;
             };
             share.download.set_room(room);
@@ -521,6 +524,5 @@ impl Engine {
             noted.map(|at| self.deadlines.remove(&(at, swarm)));
             self.deadlines.extend(due.map(|at| (at, swarm)));
         }
-        None
     }
 }

@@ -28,13 +28,14 @@ impl Room {
     }
 
     /// What a share may add to what is `outstanding` in all. Room for a chunk of who waits longest is
-    /// kept from the others. Where nothing is outstanding any chunk has room, so that there is always
-    /// one.
+    /// kept from the others. Where nothing is outstanding any chunk of who is next has room, so that
+    /// there is always one.
     pub(super) fn of(&self, share: &SwarmId, outstanding: u64) -> u64 {
-        let free = self.free(outstanding);
         match self.waiting.front() {
-            Some((first, chunk_bytes)) if first != share => free.saturating_sub(*chunk_bytes),
-            _ => free,
+            Some((first, chunk_bytes)) if first != share => self
+                .most
+                .saturating_sub(outstanding.saturating_add(*chunk_bytes)),
+            _ => self.free(outstanding),
         }
     }
 
@@ -77,6 +78,10 @@ mod tests {
 
     const ONE: SwarmId = SwarmId([1; 32]);
     const TWO: SwarmId = SwarmId([2; 32]);
+    const THREE: SwarmId = SwarmId([3; 32]);
+
+    /// A budget that is less than a chunk: of the share one at a time.
+    const ONE_CHUNK: u64 = 1;
 
     #[test]
     fn room_is_kept_for_who_waits_longest() {
@@ -96,26 +101,35 @@ mod tests {
         let mut room = Room::new();
         room.set(0);
         assert_eq!((room.of(&ONE, 0), room.of(&ONE, 1)), (u64::MAX, 0));
+        room.wait(TWO, 1);
+        assert_eq!((room.of(&ONE, 0), room.of(&TWO, 0)), (0, u64::MAX));
     }
 
     #[test]
     fn shares_take_turns_where_there_is_not_room_for_a_chunk_of_each() {
+        let chunk = u64::from(CHUNK_BYTES);
+        take_turns(2 * chunk, 2);
+        take_turns(chunk, 1);
+        take_turns(0, 1);
+    }
+
+    /// Has five shares ask as there is room: for so many chunks at once.
+    #[track_caller]
+    fn take_turns(bytes: u64, at_once: usize) {
         const SHARES: u8 = 5;
         const CHUNKS: u32 = 8;
-        let bytes = 2 * u64::from(CHUNK_BYTES);
         let now = Instant::now();
         let mut engine = Engine::new(now, 7);
         engine.handle(now, Event::Budget { bytes }).unwrap();
-        (1..=SHARES).for_each(|n| begin(&mut engine, now, SwarmId([n; 32]), CHUNKS));
+        (1..=SHARES).for_each(|n| begin(&mut engine, now, SwarmId([n; 32]), CHUNKS, ONE_CHUNK));
         let mut under_way = requests(&mut engine, now);
         let mut asked = BTreeMap::new();
         while let Some((swarm, request)) = under_way.pop_front() {
             *asked.entry(swarm).or_insert(0) += 1;
-            assert_eq!(under_way.len(), 1, "{asked:?}");
-            assert!(engine.outstanding_bytes() <= bytes);
+            assert_eq!(under_way.len() + 1, at_once, "{asked:?}");
             let (least, most) = (asked.values().min(), asked.values().max());
             assert!(asked.len() < SHARES.into() || most <= least.map(|it| it + 1).as_ref());
-            if asked.values().sum::<u32>() == u32::from(SHARES) * CHUNKS - 1 {
+            if asked.values().sum::<u32>() > u32::from(SHARES) * CHUNKS - at_once as u32 {
                 break;
             }
             let event = transfer::Event::Verified { request };
@@ -125,8 +139,35 @@ mod tests {
         assert_eq!(asked.len(), SHARES.into());
     }
 
+    #[test]
+    fn a_turn_that_is_not_taken_is_the_next_ones() {
+        const CHUNKS: u32 = 256;
+        let now = Instant::now();
+        let mut engine = Engine::new(now, 7);
+        begin(&mut engine, now, TWO, CHUNKS, u64::MAX);
+        // So many are asked of a peer that has not answered.
+        let first = requests(&mut engine, now).len();
+        assert!(first < CHUNKS as usize);
+
+        let mut engine = Engine::new(now, 7);
+        let bytes = (1 + first as u64) * u64::from(CHUNK_BYTES);
+        engine.handle(now, Event::Budget { bytes }).unwrap();
+        begin(&mut engine, now, ONE, CHUNKS, ONE_CHUNK);
+        begin(&mut engine, now, TWO, CHUNKS, u64::MAX);
+        begin(&mut engine, now, THREE, CHUNKS, ONE_CHUNK);
+        let under_way = requests(&mut engine, now);
+        let asked = |swarm| under_way.iter().filter(|(of, _)| *of == swarm).count();
+        assert_eq!((asked(ONE), asked(TWO), asked(THREE)), (1, first, 0));
+        let (swarm, request) = under_way[0];
+        let event = transfer::Event::Verified { request };
+        engine.handle(now, Event::Share { swarm, event }).unwrap();
+        let next = requests(&mut engine, now);
+        let next: Vec<_> = next.into_iter().map(|(swarm, _)| swarm).collect();
+        assert_eq!(next, [THREE], "the second waits for its peer");
+    }
+
     /// A share of which a peer has everything, and we nothing.
-    fn begin(engine: &mut Engine, now: Instant, swarm: SwarmId, count: u32) {
+    fn begin(engine: &mut Engine, now: Instant, swarm: SwarmId, count: u32, budget: u64) {
         let (peer, rtt, reach) = (key(1), Duration::from_millis(40), Reach::Direct);
         let runs = vec![Run { start: 0, count }];
         let opened = Event::Opened {
@@ -136,8 +177,7 @@ mod tests {
         };
         engine.handle(now, opened).unwrap();
         for event in [
-            // Less than a chunk: of this share one at a time.
-            transfer::Event::Budget { bytes: 1 },
+            transfer::Event::Budget { bytes: budget },
             transfer::Event::PeerJoined { peer, rtt, reach },
             transfer::Event::Has { peer, runs },
         ] {
