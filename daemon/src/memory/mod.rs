@@ -21,7 +21,6 @@ mod sends;
 
 use warren_net::IDLE_WINDOW_BYTES;
 
-pub(crate) use pieces::PieceRoom;
 use pieces::Pieces;
 pub(crate) use sends::Sending;
 use sends::Sends;

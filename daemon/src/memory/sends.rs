@@ -2,18 +2,20 @@
 //!
 //! A peer's part follows what its path takes: twice the congestion window, and a piece that waits to be
 //! written. Where that is too much for all, it is divided max-min fairly. A window that was lowered takes
-//! effect as its bytes are acknowledged; until that is seen they count, and nobody else gets them. So
-//! what all windows hold never exceeds the whole, and a peer that acknowledges nothing keeps what it has
-//! from the others until its connection ends.
+//! effect as its bytes are acknowledged; until a write shows it they count, and nobody else gets them. So
+//! what all windows hold never exceeds the whole. Who owes some of it to others and acknowledges nothing
+//! for [`PATIENCE`] loses its connection.
 //!
 //! All bytes here are beyond [`IDLE_WINDOW_BYTES`], which every connection has.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use warren_net::{Connection, IDLE_WINDOW_BYTES};
 
 use super::division::divide;
+use crate::peer::Close;
 use crate::peer::session::SessionId;
 
 /// What one peer wants before anything is known of its path: what may leave in the first round trip,
@@ -22,6 +24,10 @@ const FIRST_WANT: u64 = 512 << 10;
 
 /// A piece that waits to be written.
 const PIECE_BYTES: u64 = 256 << 10;
+
+/// For so long a peer may hold what others lack without any write to it going through: as long as QUIC
+/// keeps a connection on which nothing comes.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Send windows of one daemon.
 #[derive(Clone, Debug)]
@@ -37,9 +43,14 @@ struct Shared {
 #[derive(Debug)]
 struct Seat {
     connection: Connection,
-    /// Answers on their way to it.
-    answers: usize,
+    /// Answers on their way to it, by number; of each that is being written the largest window since that
+    /// write began.
+    answers: BTreeMap<u64, Option<u64>>,
+    /// Number of the next answer.
+    next: u64,
     part: Part,
+    /// Since when it holds what others lack, and no write has given any of it back.
+    owes_since: Option<Instant>,
 }
 
 /// What a peer may hold.
@@ -50,20 +61,14 @@ struct Part {
     window: u64,
     /// What may have been written and not been acknowledged; at least the window.
     held: u64,
-    /// Counts changes of the window.
-    changes: u64,
 }
-
-/// A window as it was when something began to be written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mark(u64);
 
 /// One answer on its way to a peer, from before it is written until it is acknowledged.
 #[derive(Debug)]
 pub(crate) struct Sending {
     sends: Sends,
     session: SessionId,
-    connection: Connection,
+    number: u64,
 }
 
 impl Sends {
@@ -81,20 +86,34 @@ impl Sends {
     /// Begins to serve a peer. To be kept until what was written is acknowledged, or never will be.
     pub(crate) fn begin(&self, session: SessionId, connection: &Connection) -> Sending {
         let mut seats = self.seats();
-        let seat = seats.entry(session).or_insert_with(|| Seat {
-            connection: connection.clone(),
-            answers: 0,
-            part: Part::default(),
-        });
-        seat.answers += 1;
-        if seat.answers == 1 {
-            seat.part.wants = FIRST_WANT.min(self.most_of_one());
+        let wants = FIRST_WANT.min(self.most_of_one());
+        let new = || Seat::new(connection.clone(), wants);
+        let seat = seats.entry(session).or_insert_with(new);
+        let is_first = seat.answers.is_empty();
+        let number = seat.begin();
+        if is_first {
             self.settle(&mut seats);
         }
         Sending {
             sends: self.clone(),
             session,
-            connection: connection.clone(),
+            number,
+        }
+    }
+
+    /// Ends connections of those who have held what others lack for [`PATIENCE`].
+    pub(crate) fn end_overdue(&self, now: Instant) {
+        let mut seats = self.seats();
+        let lacks = |seat: &Seat| seat.part.window < seat.part.wants;
+        let is_short = seats.values().any(lacks);
+        for seat in seats.values_mut() {
+            let owes = is_short && seat.owes();
+            seat.owes_since = owes.then(|| seat.owes_since.unwrap_or(now));
+            if seat.owes_since.is_some_and(|since| since + PATIENCE <= now) {
+                let (close, peer) = (Close::TooSlow, seat.connection.peer_key());
+                tracing::debug!(%peer, "connection ended on which too little is acknowledged");
+                seat.connection.close(close.code(), close.reason());
+            }
         }
     }
 
@@ -103,10 +122,7 @@ impl Sends {
         let mut parts: Vec<Part> = seats.values().map(|seat| seat.part).collect();
         settle(self.0.whole, &mut parts);
         for (seat, part) in seats.values_mut().zip(parts) {
-            if part.changes != seat.part.changes {
-                set_window(&seat.connection, part.window);
-            }
-            seat.part = part;
+            seat.set(part);
         }
     }
 
@@ -119,36 +135,77 @@ fn set_window(connection: &Connection, bytes: u64) {
     connection.set_send_window(u64::from(IDLE_WINDOW_BYTES) + bytes);
 }
 
-impl Sending {
-    /// Something is about to be written: looks at what the path takes by now.
-    pub(crate) fn mark(&self) -> Mark {
-        let under_way = self.connection.quinn().stats().path.cwnd;
-        let mut seats = self.sends.seats();
-        let Some(seat) = seats.get_mut(&self.session) else {
-            return Mark(u64::MAX);
-        };
-        let wants = 2u64.saturating_mul(under_way).saturating_add(PIECE_BYTES);
-        let wants = wants.min(self.sends.most_of_one());
-        let is_news = wants.abs_diff(seat.part.wants) > seat.part.wants / 8;
-        if is_news {
-            seat.part.wants = wants;
-            self.sends.settle(&mut seats);
+impl Seat {
+    fn new(connection: Connection, wants: u64) -> Seat {
+        Seat {
+            connection,
+            answers: BTreeMap::new(),
+            next: 0,
+            part: Part {
+                wants,
+                ..Part::default()
+            },
+            owes_since: None,
         }
-        Mark(
-            seats
-                .get(&self.session)
-                .map_or(u64::MAX, |seat| seat.part.changes),
-        )
     }
 
-    /// It has been written: no more than the window is unacknowledged now.
-    pub(crate) fn wrote(&self, mark: Mark) {
+    /// One more answer is on its way; its number.
+    fn begin(&mut self) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.answers.insert(number, None);
+        number
+    }
+
+    fn set(&mut self, part: Part) {
+        if part.window != self.part.window {
+            set_window(&self.connection, part.window);
+            let largest = self.answers.values_mut().flatten();
+            largest.for_each(|largest| *largest = part.window.max(*largest));
+        }
+        self.part = part;
+    }
+
+    /// Whether it holds more than its window, and it is for the peer to acknowledge some of it: while
+    /// nothing is being written, it is we who wait for something.
+    fn owes(&self) -> bool {
+        let is_written = self.answers.values().any(Option::is_some);
+        is_written && self.part.held > self.part.window
+    }
+
+    /// What its path takes by now, in bytes.
+    fn wants(&self) -> u64 {
+        let in_flight = self.connection.quinn().stats().path.cwnd;
+        in_flight.saturating_mul(2).saturating_add(PIECE_BYTES)
+    }
+}
+
+impl Sending {
+    /// Something is about to be written, or all has been and is to be acknowledged: looks at what the path
+    /// takes by now.
+    pub(crate) fn begin_write(&self) {
         let mut seats = self.sends.seats();
         let Some(seat) = seats.get_mut(&self.session) else {
             return;
         };
-        if seat.part.changes == mark.0 && seat.part.held > seat.part.window {
-            seat.part.held = seat.part.window;
+        seat.answers.insert(self.number, Some(seat.part.window));
+        let wants = seat.wants().min(self.sends.most_of_one());
+        if wants.abs_diff(seat.part.wants) > seat.part.wants / 8 {
+            seat.part.wants = wants;
+            self.sends.settle(&mut seats);
+        }
+    }
+
+    /// It has been written: no more is unacknowledged now than a window of meanwhile.
+    pub(crate) fn end_write(&self) {
+        let mut seats = self.sends.seats();
+        let Some(seat) = seats.get_mut(&self.session) else {
+            return;
+        };
+        let largest = seat.answers.insert(self.number, None).flatten();
+        if let Some(largest) = largest.filter(|largest| *largest < seat.part.held) {
+            seat.part.held = largest;
+            seat.owes_since = None;
             self.sends.settle(&mut seats);
         }
     }
@@ -160,8 +217,8 @@ impl Drop for Sending {
         let Some(seat) = seats.get_mut(&self.session) else {
             return;
         };
-        seat.answers -= 1;
-        if seat.answers == 0 {
+        seat.answers.remove(&self.number);
+        if seat.answers.is_empty() {
             set_window(&seat.connection, 0);
             seats.remove(&self.session);
             self.sends.settle(&mut seats);
@@ -177,7 +234,7 @@ fn settle(whole: u64, parts: &mut [Part]) {
     let (mut left, mut others) = (whole, Vec::new());
     for (index, part) in parts.iter_mut().enumerate() {
         if part.held > fair[index] {
-            part.set(fair[index]);
+            part.window = fair[index];
             left -= part.held;
         } else {
             others.push(index);
@@ -193,16 +250,7 @@ fn settle(whole: u64, parts: &mut [Part]) {
         let more = fair.saturating_sub(part.held).min(free);
         free -= more;
         part.held += more;
-        part.set(fair.min(part.held));
-    }
-}
-
-impl Part {
-    fn set(&mut self, window: u64) {
-        if window != self.window {
-            self.window = window;
-            self.changes += 1;
-        }
+        part.window = fair.min(part.held);
     }
 }
 

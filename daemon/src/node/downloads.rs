@@ -133,7 +133,12 @@ impl Node {
             Fetched::Withdrawn => Event::Withdrawn { request },
             Fetched::Disk(error) => return self.stop_share(swarm, error, Stopping::Paused),
         };
+        let has_come = matches!(event, Event::Verified { .. });
         self.tell_download(swarm, event);
+        if !has_come {
+            // It may still come, which counts before anything else is asked for.
+            self.watch_budget();
+        }
     }
 
     /// A peer is no longer in the swarm with us.

@@ -8,9 +8,9 @@
 //! By concern: [`commands`] what the person asks, [`registering`] how a path comes to be shared,
 //! [`shares`] how shares begin and end, [`choosing`] which files are wanted, [`scheduling`] what the
 //! engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`] swarms on them, [`limits`]
-//! how fast, [`budget`] how much at once, [`paths`] what becomes of them, [`relaying`] peers that relay, [`trackers`] what trackers
-//! are told, [`meeting`] what they tell and introductions, [`neighbours`] whom of a large swarm we keep,
-//! [`report`] what is shown.
+//! how fast, [`budget`] how much at once, [`paths`] what becomes of them, [`relaying`] peers that relay,
+//! [`trackers`] what trackers are told, [`meeting`] what they tell and introductions, [`neighbours`] whom
+//! of a large swarm we keep, [`report`] what is shown.
 
 mod budget;
 mod choosing;
@@ -486,6 +486,7 @@ impl Node {
         self.drop_strangers(now);
         self.limit_peers();
         self.watch_budget();
+        self.config.memory.sends.end_overdue(now);
         self.release_former(now);
         if let Some(relay) = &self.config.relay {
             relay.expire(now);

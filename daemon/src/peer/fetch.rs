@@ -116,12 +116,10 @@ pub(crate) async fn fetch(
     passage: &Passage,
     taker: &mut impl Taker,
 ) -> Result<(), FetchError> {
-    let (all, len) = (
-        len,
-        usize::try_from(len).map_err(|_| FetchError::Truncated)?,
-    );
+    let asked = len;
+    let len = usize::try_from(asked).map_err(|_| FetchError::Truncated)?;
     let mut expected = connection.expect(len.min(AHEAD_BYTES) as u64);
-    let mut stream = ask(connection, request, all).await?;
+    let mut stream = ask(connection, request, asked).await?;
     let (mut taken, mut reported, mut reported_at) = (0, 0, Instant::now());
     let mut pieces: [Bytes; PIECES] = Default::default();
     while taken < len {

@@ -54,7 +54,7 @@ impl Close {
         match self {
             Close::Done => "done",
             Close::Protocol => "protocol violation",
-            Close::TooSlow => "news not read",
+            Close::TooSlow => "not read",
             Close::Replaced => "connected again",
             Close::Refused => "refused",
         }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
-use warren_net::{Connection, FrameReader, FrameWriter};
+use warren_net::{Connection, FrameReader, FrameWriter, IDLE_WINDOW_BYTES};
 use warren_proto::id::PublicKey;
 use warren_proto::limits;
 use warren_proto::transfer::engine::UploadId;
@@ -20,7 +20,7 @@ use warren_proto::wire::{NoReason, Part, PeerAnswer, PeerRequest};
 
 use super::session::SessionId;
 use super::{Close, Common, count};
-use crate::memory::{Memory, PieceRoom, Sending};
+use crate::memory::{Memory, Sending};
 use crate::node::{Asked, NodeEvent, NodeSender, Turn};
 use crate::pace::{Pace, Passage};
 use crate::share::offer::{Offer, Piece, Unserved};
@@ -77,13 +77,14 @@ pub(super) async fn serve(send: SendStream, receive: RecvStream, asker: Asker) {
         asker,
         sending: None,
     };
-    match answer.give(request).await {
-        Ok(()) => answer.until_acknowledged().await,
-        Err(Abandoned) => {
-            // The peer learns that no more comes; that it was told nothing wrong is what matters.
-            let code = VarInt::from_u32(Close::Done.code());
-            let _ = answer.writer.stream().reset(code);
-        }
+    let given = async {
+        answer.give(request).await?;
+        answer.until_acknowledged().await
+    };
+    if given.await.is_err() {
+        // The peer learns that no more comes; that it was told nothing wrong is what matters.
+        let code = VarInt::from_u32(Close::Done.code());
+        let _ = answer.writer.stream().reset(code);
     }
 }
 
@@ -131,7 +132,8 @@ impl Answer {
         let Ok(_turn) = turns.acquire().await else {
             return Err(Abandoned);
         };
-        let _room = self.asker.memory.pieces.take_grain().await;
+        let room = self.asker.memory.pieces.take_grain();
+        let room = unless_stopped(self.writer.stream(), room).await?;
         let read = move |offer: &Offer| match request {
             PeerRequest::Grains {
                 part: Part::Content,
@@ -141,6 +143,8 @@ impl Answer {
             other => offer.metadata(&other),
         };
         let bytes = blocking(offer.clone(), read).await;
+        // A list is short, or the same for all who ask for it: who does not read it takes no room.
+        drop(room);
         self.give_bytes(&offer, bytes).await
     }
 
@@ -189,13 +193,22 @@ impl Answer {
         wanted: Piece,
     ) -> Result<(), Abandoned> {
         let passage = Passage::new(&self.asker.pace, offer.swarm);
-        let room = self.room_for(offer.has(wanted.0)).await?;
+        let pieces = &self.asker.memory.pieces;
+        let room = async {
+            match offer.has(wanted.0) {
+                true => pieces.take().await,
+                // Grains of what is only coming are passed on one by one.
+                false => pieces.take_grain().await,
+            }
+        };
+        let room = unless_stopped(self.writer.stream(), room).await?;
         let mut begun = false;
         for piece in offer.pieces(wanted, room.bytes()) {
             match self.read(&offer, piece).await? {
                 Ok(parts) => {
                     if !begun {
                         let bytes = wanted.2.into();
+                        self.begin_sending(bytes);
                         self.say(PeerAnswer::Data { bytes }).await?;
                         begun = true;
                     }
@@ -216,22 +229,6 @@ impl Answer {
         Ok(())
     }
 
-    /// Waits for room to read pieces; grains of what is only coming are passed on one by one.
-    async fn room_for(&mut self, is_here: bool) -> Result<PieceRoom, Abandoned> {
-        let stopped = self.writer.stream().stopped();
-        let pieces = &self.asker.memory.pieces;
-        let room = async {
-            match is_here {
-                true => pieces.take().await,
-                false => pieces.take_grain().await,
-            }
-        };
-        tokio::select! {
-            room = room => Ok(room),
-            _ = stopped => Err(Abandoned),
-        }
-    }
-
     /// Reads a piece from the files, or from what is on its way to us.
     async fn read(
         &mut self,
@@ -241,12 +238,8 @@ impl Answer {
         if !offer.has(chunk)
             && let Some(arrival) = offer.arrival(chunk)
         {
-            let stopped = self.writer.stream().stopped();
-            let come = tokio::select! {
-                come = arrival.read(offset, len) => come,
-                _ = stopped => return Err(Abandoned),
-            };
-            if let Some(parts) = come {
+            let come = arrival.read(offset, len);
+            if let Some(parts) = unless_stopped(self.writer.stream(), come).await? {
                 return Ok(Ok(parts));
             }
         }
@@ -263,6 +256,7 @@ impl Answer {
         match bytes {
             Ok(bytes) => {
                 let len = bytes.len() as u64;
+                self.begin_sending(len);
                 self.say(PeerAnswer::Data { bytes: len }).await?;
                 let passage = Passage::new(&self.asker.pace, offer.swarm);
                 let mut rest = bytes;
@@ -305,46 +299,61 @@ impl Answer {
 
     /// Writes as the limits allow.
     async fn write(&mut self, passage: &Passage, mut bytes: Bytes) -> Result<(), Abandoned> {
+        while !bytes.is_empty() {
+            let may = self.may_send(passage, bytes.len() as u32).await?;
+            let part = bytes.split_to(bytes.len().min(may as usize));
+            let len = part.len();
+            self.sending.iter().for_each(Sending::begin_write);
+            let written = timeout(PIECE_TIMEOUT, self.writer.stream().write_chunk(part)).await;
+            written.map_err(|_| Abandoned)?.map_err(|_| Abandoned)?;
+            self.sending.iter().for_each(Sending::end_write);
+            count(&self.asker.common.up_bytes, len);
+        }
+        Ok(())
+    }
+
+    /// Takes part in the send windows, unless a window that is always there will do.
+    fn begin_sending(&mut self, bytes: u64) {
         let Asker {
             memory,
             session,
             connection,
             ..
         } = &self.asker;
-        self.sending
-            .get_or_insert_with(|| memory.sends.begin(*session, connection));
-        while !bytes.is_empty() {
-            let may = self.may_send(passage, bytes.len() as u32).await?;
-            let part = bytes.split_to(bytes.len().min(may as usize));
-            let len = part.len();
-            let mark = self.sending.as_ref().map(Sending::mark);
-            let written = timeout(PIECE_TIMEOUT, self.writer.stream().write_chunk(part)).await;
-            written.map_err(|_| Abandoned)?.map_err(|_| Abandoned)?;
-            if let (Some(sending), Some(mark)) = (&self.sending, mark) {
-                sending.wrote(mark);
-            }
-            count(&self.asker.common.up_bytes, len);
-        }
-        Ok(())
+        let is_long = bytes > u64::from(IDLE_WINDOW_BYTES);
+        self.sending = is_long.then(|| memory.sends.begin(*session, connection));
     }
 
-    /// What was written is in memory until the peer has acknowledged it.
-    async fn until_acknowledged(mut self) {
-        if self.sending.is_some() && self.writer.stream().finish().is_ok() {
-            let acknowledged = self.writer.stream().stopped();
-            // A connection on which nothing is acknowledged ends much sooner.
-            let _ = timeout(PIECE_TIMEOUT, acknowledged).await;
+    /// What was written is in memory until the peer has acknowledged it, or wants no more of it.
+    async fn until_acknowledged(&mut self) -> Result<(), Abandoned> {
+        let stream = self.writer.stream();
+        if self.sending.is_none() || stream.finish().is_err() {
+            return Ok(());
+        }
+        self.sending.iter().for_each(Sending::begin_write);
+        match timeout(PIECE_TIMEOUT, stream.stopped()).await {
+            Ok(Ok(None)) => Ok(()),
+            _ => Err(Abandoned),
         }
     }
 
     /// How much may be sent now, at least one byte; waits for that, unless the peer gives up.
     async fn may_send(&mut self, passage: &Passage, bytes: u32) -> Result<u32, Abandoned> {
-        let stopped = self.writer.stream().stopped();
-        tokio::select! {
-            biased;
-            may = passage.send(&self.asker.connection, bytes) => Ok(may),
-            _ = stopped => Err(Abandoned),
-        }
+        let may = passage.send(&self.asker.connection, bytes);
+        unless_stopped(self.writer.stream(), may).await
+    }
+}
+
+/// Waits for something, unless the peer gives up what it asked for.
+async fn unless_stopped<T>(
+    stream: &mut SendStream,
+    wanted: impl Future<Output = T>,
+) -> Result<T, Abandoned> {
+    let stopped = stream.stopped();
+    tokio::select! {
+        biased;
+        wanted = wanted => Ok(wanted),
+        _ = stopped => Err(Abandoned),
     }
 }
 

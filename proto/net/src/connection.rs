@@ -58,8 +58,10 @@ impl Connection {
 
     /// The same, as a handle that goes on with what an [early](Self::early) one has begun.
     pub(crate) fn continuing(self, early: Option<Arc<Windows>>) -> Self {
-        let windows = early.unwrap_or_else(|| Arc::clone(&self.windows));
-        Self { windows, ..self }
+        match early {
+            Some(windows) => Self { windows, ..self },
+            None => self,
+        }
     }
 
     /// Wraps one whose client has not proven its key yet; `peer_key` is the one it has to have.

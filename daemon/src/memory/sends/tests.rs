@@ -131,16 +131,73 @@ fn thirty_peers_that_acknowledge_nothing_hold_no_more_than_there_is() {
     assert!(sent >= WHOLE, "{sent} bytes: not all of it was of use");
 }
 
+#[test]
+fn who_keeps_what_others_lack_loses_its_connection() {
+    let mut ours = Builder::new_multi_thread();
+    let ours = ours.worker_threads(1).enable_all().build().unwrap();
+    let (connections, _frozen) = connect(&ours, 2);
+    let sends = Sends::new(MIB / 2);
+    let [keeps, lacks] = [0, 1].map(|index| &connections[index]);
+    ours.block_on(async {
+        let now = Instant::now();
+        let sending = sends.begin(SessionId(0), keeps);
+        let (mut stream, _unread) = keeps.quinn().open_bi().await.unwrap();
+        fill(&sending, &mut stream);
+        sends.end_overdue(now);
+        let later = now + 2 * PATIENCE;
+        sends.end_overdue(later);
+        assert!(
+            keeps.quinn().close_reason().is_none(),
+            "nobody lacks anything"
+        );
+
+        let _lacking = sends.begin(SessionId(1), lacks);
+        sends.end_overdue(later);
+        sends.end_overdue(later + PATIENCE / 2);
+        assert!(keeps.quinn().close_reason().is_none());
+        sends.end_overdue(later + PATIENCE);
+        assert!(keeps.quinn().close_reason().is_some());
+        assert!(lacks.quinn().close_reason().is_none());
+    });
+}
+
+/// Windows change all the time where many are served. What was held before is given back nevertheless.
+#[test]
+fn a_write_during_which_the_window_changes_gives_back_what_no_window_was_since_it_began() {
+    let mut ours = Builder::new_multi_thread();
+    let ours = ours.worker_threads(1).enable_all().build().unwrap();
+    let (connections, _frozen) = connect(&ours, 4);
+    let sends = Sends::new(FIRST_WANT);
+    ours.block_on(async {
+        let begin = |number| sends.begin(SessionId(number), &connections[number as usize]);
+        let held = || sends.seats()[&SessionId(0)].part.held;
+        let first = begin(0);
+        let whole = sends.most_of_one();
+        assert_eq!(held(), whole);
+        first.begin_write();
+        let _second = begin(1);
+        first.end_write();
+        assert_eq!(held(), whole, "so much may have been written under it");
+        first.begin_write();
+        let _third = begin(2);
+        first.end_write();
+        assert_eq!(held(), FIRST_WANT / 2, "the window when the write began");
+        first.begin_write();
+        first.end_write();
+        assert_eq!(held(), FIRST_WANT / 3);
+    });
+}
+
 /// Writes as much as may be written now; how much that was.
 fn fill(sending: &Sending, stream: &mut quinn::SendStream) -> u64 {
     let (piece, mut sent) = ([7; 16 << 10], 0);
     loop {
-        let mark = sending.mark();
+        sending.begin_write();
         let Some(written) = stream.write(&piece).now_or_never() else {
             return sent;
         };
         sent += written.unwrap() as u64;
-        sending.wrote(mark);
+        sending.end_write();
     }
 }
 
