@@ -32,6 +32,9 @@ use warren_tracker::Tracker;
 
 use crate::{meeting, share::Share};
 
+/// What is written and not acknowledged: as much as is of use on loopback.
+const SEND_WINDOW_BYTES: u64 = 1 << 20;
+
 /// Our own number for the swarm.
 const ALIAS: u32 = 7;
 
@@ -280,6 +283,7 @@ async fn accept(shared: Arc<Shared>) {
 
 /// Says what a seed says, and answers requests, until the connection ends.
 async fn serve(shared: Arc<Shared>, connection: Connection) {
+    connection.set_send_window(SEND_WINDOW_BYTES);
     let speaking = async {
         if let Some((writer, reader)) = control_stream(&connection).await {
             tokio::join!(
