@@ -44,7 +44,7 @@ impl Introduction {
         let swarm = SwarmId([7; 32]);
         let now = Instant::now();
         let [first, second] = keys;
-        if seed / 3 % 2 == 0 {
+        if (seed / 3).is_multiple_of(2) {
             let (for_second, for_first) = introducer.introduce(now, swarm, second, first).unwrap();
             [for_first, for_second]
         } else {
