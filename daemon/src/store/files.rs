@@ -27,7 +27,7 @@ use warren_proto::content::{ChunkIndex, Content, Extent, Verifier};
 use super::disk::{Disk, FileIdentity, Folder, Open, read_exact_at, write_all_at};
 use super::division::{Division, Home};
 use super::error::StoreError;
-use super::open_files::{OpenFiles, lock};
+use super::open_files::{OpenFile, OpenFiles, lock};
 use super::segments::Segments;
 
 /// Above this many changed files one sync of the whole file system is quicker than one of each.
@@ -179,6 +179,7 @@ impl ShareFiles {
             return Ok(());
         }
         let file = self.open_file(state, at.file)?;
+        let _turn = file.take_turn();
         let mut offset = at.offset;
         let written = pieces.try_for_each(|piece| {
             let at = offset;
@@ -407,7 +408,7 @@ impl ShareFiles {
     }
 
     /// The file, opened for what the state allows.
-    pub(super) fn open_file(&self, state: &State, file: u32) -> Result<Arc<File>, StoreError> {
+    pub(super) fn open_file(&self, state: &State, file: u32) -> Result<Arc<OpenFile>, StoreError> {
         self.open.get_or_open(file, || {
             if let Some(opened) = self.open_divided_file(file) {
                 return opened;
@@ -474,7 +475,7 @@ impl ShareFiles {
 
 /// What a sync has to go through.
 enum ToSync {
-    Each(Vec<Arc<File>>),
+    Each(Vec<Arc<OpenFile>>),
     FileSystem,
 }
 

@@ -1,17 +1,41 @@
 //! The files of one share that are open, few at a time: a tree may have a million.
 
 use std::fs::File;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Files of one share open at once. A soft limit of 1,024 descriptors then carries ten busy trees
 /// beside a few hundred connections' sockets and single files.
 const OPEN_FILES: usize = 64;
 
+/// A file that is open. Writers take turns: the kernel lets one write at a time, and those that wait for that
+/// keep their processors busy.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    file: File,
+    writing: Mutex<()>,
+}
+
+impl OpenFile {
+    /// Waits for its turn to write.
+    pub(super) fn take_turn(&self) -> MutexGuard<'_, ()> {
+        lock(&self.writing)
+    }
+}
+
+impl Deref for OpenFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
+    }
+}
+
 /// The last used files of one share, by their number.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles {
     /// Least recently used first.
-    files: Mutex<Vec<(u32, Arc<File>)>>,
+    files: Mutex<Vec<(u32, Arc<OpenFile>)>>,
 }
 
 impl OpenFiles {
@@ -20,12 +44,15 @@ impl OpenFiles {
         &self,
         number: u32,
         open: impl FnOnce() -> Result<File, E>,
-    ) -> Result<Arc<File>, E> {
+    ) -> Result<Arc<OpenFile>, E> {
         if let Some(file) = self.take(number) {
             self.put(number, file.clone());
             return Ok(file);
         }
-        let file = Arc::new(open()?);
+        let file = Arc::new(OpenFile {
+            file: open()?,
+            writing: Mutex::default(),
+        });
         self.put(number, file.clone());
         Ok(file)
     }
@@ -35,13 +62,13 @@ impl OpenFiles {
         lock(&self.files).clear();
     }
 
-    fn take(&self, number: u32) -> Option<Arc<File>> {
+    fn take(&self, number: u32) -> Option<Arc<OpenFile>> {
         let mut files = lock(&self.files);
         let at = files.iter().position(|(open, _)| *open == number)?;
         Some(files.remove(at).1)
     }
 
-    fn put(&self, number: u32, file: Arc<File>) {
+    fn put(&self, number: u32, file: Arc<OpenFile>) {
         let mut files = lock(&self.files);
         // Two threads may have opened it at once; one handle is enough.
         files.retain(|(open, _)| *open != number);
