@@ -174,14 +174,12 @@ impl Node {
         let downloads = self.config.downloads.clone();
         tokio::task::spawn_blocking(move || {
             let output = request.output.as_deref();
-            let opened = depot.register(&record, &content);
-            let result = opened.and_then(|opened| {
+            let result = depot.register(&record, &content, || {
                 let registered = describe(&record, &content, &downloads, output)?;
-                let registered = Registered {
+                Ok(Registered {
                     warnings,
                     ..registered
-                };
-                Ok((opened, registered))
+                })
             });
             let registration = Registration {
                 record,

@@ -126,6 +126,22 @@ async fn whoever_shares_something_is_told_that_the_tracker_does_not_answer() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_registered_is_not_shared_after_a_restart() {
+    let mut scene = Scene::new();
+    let own = scene.node.trackers.get_mut(&OWN).unwrap();
+    (own.pin, own.connected) = (Some(TrackerPin([1; 16])), true);
+    let path = scene.folder.path().join("film.mkv");
+    std::fs::write(&path, "a film").unwrap();
+    // There is something else where the .p2p should go.
+    let last = scene.try_register(&path, Some(&path)).await;
+    assert!(matches!(last, Event::Error(_)), "{last:?}");
+    assert!(scene.node.shares.is_empty());
+    assert_eq!(scene.node.config.depot.records().unwrap().len(), 0);
+    scene.register(&path).await;
+    assert_eq!(scene.node.config.depot.records().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn our_nat_is_surveyed_by_our_own_tracker_and_by_another_while_that_is_not_there() {
     let mut scene = Scene::new();
     let node = &mut scene.node;
@@ -258,7 +274,9 @@ impl Scene {
             identities: Some(hashed.identities),
             ..self.record(&sample.content)
         };
-        let opened = self.node.config.depot.register(&record, &sample.content);
+        let depot = &self.node.config.depot;
+        let opened = depot.register(&record, &sample.content, || Ok(()));
+        let opened = opened.map(|(opened, ())| opened);
         let phase = Phase::Preparing {
             verified_bytes: Arc::default(),
             bytes: 0,
@@ -272,18 +290,27 @@ impl Scene {
 
     /// Shares what is at the path.
     async fn register(&mut self, path: &Path) -> Registered {
+        match self.try_register(path, None).await {
+            Event::Registered(registered) => registered,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The same, with the `.p2p` at `output`; what is said last.
+    async fn try_register(&mut self, path: &Path, output: Option<&Path>) -> Event {
         let (events, mut told) = mpsc::channel(16);
         let request = RegisterRequest {
             path: path.to_str().unwrap().into(),
-            output: None,
+            output: output.map(|output| output.to_str().unwrap().into()),
             skip_special: false,
         };
         let downloads = self.node.config.downloads.clone();
         let node = self.node.me.clone();
         tokio::spawn(registering::hash(request, events, downloads, node));
         loop {
-            if let Event::Registered(registered) = self.until_told(&mut told).await {
-                return registered;
+            let event = self.until_told(&mut told).await;
+            if event.is_final() {
+                return event;
             }
         }
     }

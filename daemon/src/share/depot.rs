@@ -389,15 +389,18 @@ impl Depot {
         Ok(Settled { path, settled })
     }
 
-    /// Shares files where they lie.
-    pub(crate) fn register(
+    /// Shares files where they lie, once `publish` has done whatever else belongs to it: what was not
+    /// published is not remembered, or it would be shared from the next start on.
+    pub(crate) fn register<T>(
         &self,
         record: &ShareRecord,
         content: &Arc<Content>,
-    ) -> Result<Opened, ApiError> {
+        publish: impl FnOnce() -> Result<T, ApiError>,
+    ) -> Result<(Opened, T), ApiError> {
         let opened = self.open_whole(record, content)?;
+        let published = publish()?;
         self.remember(&with_manifest(record, content))?;
-        Ok(opened)
+        Ok((opened, published))
     }
 
     /// Forgets a share, and its limit if that was noted to be none; `partial` are the files to remove, those of an unfinished download.
