@@ -56,7 +56,7 @@ const PEER_STREAMS: u32 = 256;
 const TRACKER_WINDOW_BYTES: u32 = 64 << 10;
 
 /// What may leave in the first round trip.
-pub(crate) const INITIAL_WINDOW_BYTES: u64 = 192 << 10;
+pub(crate) const INITIAL_WINDOW_BYTES: u64 = 256 << 10;
 
 /// Packets that may overtake another before it counts as lost; many paths reorder.
 const REORDERING_PACKETS: u32 = 16;
