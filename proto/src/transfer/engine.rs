@@ -218,6 +218,8 @@ pub struct Engine {
     awaited: Awaited,
     invitations: Invitations,
     room: Room,
+    /// Bytes of chunks that were asked for and not verified, of all shares.
+    outstanding: u64,
     actions: VecDeque<Action>,
     /// Shares of which something changed since they had nothing more to do.
     changed: BTreeSet<SwarmId>,
@@ -235,6 +237,7 @@ impl Engine {
             awaited: Awaited::default(),
             invitations: Invitations::default(),
             room: Room::new(),
+            outstanding: 0,
             actions: VecDeque::new(),
             changed: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -331,8 +334,10 @@ impl Engine {
     }
 
     fn close(&mut self, swarm: &SwarmId) {
-        let noted = self.shares.remove(swarm).and_then(|share| share.noted);
-        noted.map(|at| self.deadlines.remove(&(at, *swarm)));
+        if let Some(share) = self.shares.remove(swarm) {
+            share.uncount(&mut self.outstanding);
+            share.noted.map(|at| self.deadlines.remove(&(at, *swarm)));
+        }
         self.uploads.close(swarm);
         let denied = self.awaited.close(swarm).into_iter();
         self.actions
@@ -366,6 +371,7 @@ impl Engine {
             self.awaited.progress(now, swarm, chunk.value());
         }
         share.handle(now, event)?;
+        share.count(&mut self.outstanding);
         self.changed.insert(swarm);
         if is_news {
             self.invitations.stir();
@@ -482,12 +488,6 @@ impl Engine {
         })
     }
 
-    /// Bytes of chunks that were asked for and not verified, of all shares.
-    pub fn outstanding_bytes(&self) -> u64 {
-        let shares = self.shares.values();
-        shares.map(|share| share.download.outstanding_bytes()).sum()
-    }
-
     fn poll_shares(&mut self, now: Instant) -> Option<Action> {
         while let Some((_, swarm)) = self.deadlines.first().filter(|(at, _)| *at <= now) {
             self.changed.insert(*swarm);
@@ -495,10 +495,9 @@ impl Engine {
         }
         loop {
             // Who waited longest may not want to any more; then it is the next one's turn.
-            let outstanding = self.outstanding_bytes();
-            self.changed.extend(self.room.next(outstanding));
+            self.changed.extend(self.room.next(self.outstanding));
             let swarm = *self.changed.first()?;
-            let room = self.room.of(&swarm, outstanding);
+            let room = self.room.of(&swarm, self.outstanding);
             let Some(share) = self.shares.get_mut(&swarm) else {
                 self.changed.remove(&swarm);
                 self.room.leave(&swarm);
@@ -507,6 +506,7 @@ impl Engine {
             share.download.set_room(room);
             let queued = |peer: &PublicKey| self.uploads.queued_of(&swarm, peer);
             let action = share.poll(now, swarm, queued);
+            share.count(&mut self.outstanding);
             if action.is_some() {
                 if action.as_ref().is_some_and(Action::is_request) {
                     self.room.leave(&swarm);

@@ -194,6 +194,10 @@ mod tests {
             } => Some((swarm, request)),
             _ => None,
         });
-        requests.collect()
+        let requests = requests.collect();
+        let shares = engine.shares.values();
+        let each = shares.map(|share| share.download.outstanding_bytes());
+        assert_eq!(engine.outstanding, each.sum::<u64>());
+        requests
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Share {
     unadvised: Vec<PublicKey>,
     /// For when the engine has noted that something is due.
     pub(super) noted: Option<Instant>,
+    /// What of [`Self::count`]'s total is ours.
+    counted: u64,
 }
 
 impl Share {
@@ -56,6 +58,7 @@ impl Share {
             settled: Vec::new(),
             unadvised: Vec::new(),
             noted: None,
+            counted: 0,
         }
     }
 
@@ -124,6 +127,18 @@ impl Share {
             }
         }
         None
+    }
+
+    /// Brings what this share has outstanding up to date in the total of all shares, in bytes.
+    pub(super) fn count(&mut self, total: &mut u64) {
+        self.uncount(total);
+        self.counted = self.download.outstanding_bytes();
+        *total += self.counted;
+    }
+
+    /// Takes it out of the total.
+    pub(super) fn uncount(&self, total: &mut u64) {
+        *total -= self.counted;
     }
 
     /// The length of a chunk that would be asked for if there were room for it.
