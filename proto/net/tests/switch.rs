@@ -8,8 +8,10 @@
     reason = "helpers of tests; a panic is a failed test"
 )]
 
+#[path = "namespaces/skip.rs"]
+mod skip;
+
 use std::env;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -69,21 +71,12 @@ fn switch() -> PathBuf {
     switch
 }
 
-/// Whether such networks are not possible here. Said past the test harness, which shows nothing of a
-/// test that passes.
+/// Whether such networks are not possible here.
 #[track_caller]
 fn skipped(output: &Output) -> bool {
     if output.status.code() != Some(NOT_POSSIBLE) {
         return false;
     }
-    let why = String::from_utf8_lossy(&output.stderr);
-    let wanted = env::var("NATLAB");
-    assert_ne!(
-        wanted.as_deref(),
-        Ok("required"),
-        "not possible here: {why}"
-    );
-    // A terminal that is gone has no reader.
-    let _ = writeln!(io::stderr(), "SKIPPED, nothing was tested: {why}");
+    skip::skip(&String::from_utf8_lossy(&output.stderr));
     true
 }
