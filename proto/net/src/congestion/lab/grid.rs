@@ -62,6 +62,20 @@ fn beside_what_quinn_has() {
 }
 
 #[test]
+#[ignore = "a minute: prints the share of the link by seed, the least first"]
+fn many_transfers_with_losses() {
+    for (mbit, loss, mib) in [(100.0, 1.0, 64), (200.0, 1.0, 64)] {
+        let share = |seed| {
+            let setting = Setting { seed, ..Setting::new(mbit, 100.0, loss, 1.0) };
+            transfer(Kind::Ours, setting, mib).share
+        };
+        let mut shares: Vec<f64> = (1..=40).map(share).collect();
+        shares.sort_by(f64::total_cmp);
+        println!("{mbit} Mbit/s, {loss} %: {shares:.2?}");
+    }
+}
+
+#[test]
 fn a_long_link_is_filled_whatever_it_loses() {
     for (mbit, mib, loss, floor) in [
         (100.0, 64, 0.0, 0.86),
