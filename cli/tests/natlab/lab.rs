@@ -89,8 +89,8 @@ impl Cell {
 
     /// Fails unless every run is complete and ends on a direct path that was found by this technique.
     #[track_caller]
-    pub(crate) fn comes_to_meet(self, technique: &str) {
-        let Some((runs, said)) = self.with(&["--delay", "25"]).run() else {
+    pub(crate) fn comes_to_meet(&self, technique: &str) {
+        let Some((runs, said)) = self.run() else {
             return;
         };
         for run in &runs {

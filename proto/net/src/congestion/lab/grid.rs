@@ -66,7 +66,10 @@ fn beside_what_quinn_has() {
 fn many_transfers_with_losses() {
     for (mbit, loss, mib) in [(100.0, 1.0, 64), (200.0, 1.0, 64)] {
         let share = |seed| {
-            let setting = Setting { seed, ..Setting::new(mbit, 100.0, loss, 1.0) };
+            let setting = Setting {
+                seed,
+                ..Setting::new(mbit, 100.0, loss, 1.0)
+            };
             transfer(Kind::Ours, setting, mib).share
         };
         let mut shares: Vec<f64> = (1..=40).map(share).collect();
