@@ -1,17 +1,25 @@
 //! The command line, exactly as scripts rely on it.
 //!
-//! Not here: what the subcommands do ([`crate::commands`]).
+//! Not here: how single values are read ([`values`]), what the subcommands do ([`crate::commands`]), what
+//! is said when it is wrong ([`crate::usage`]).
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr};
+mod values;
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand};
-use warren_daemon::control::model::{LEAST_BITS_PER_S, LimitRequest};
-use warren_daemon::memory::{DEFAULT_MIB, LEAST_MIB};
-use warren_proto::{
-    content::address::HostPort,
-    id::{ParseIdError, TrackerPin},
-    wire::Paths,
-};
+use warren_daemon::control::model::LimitRequest;
+use warren_daemon::memory::DEFAULT_MIB;
+use warren_proto::wire::Paths;
+
+pub(crate) use values::{Limit, RelayRate, TrackerArg};
+use values::{daemon_number, limit, listen_address, memory_mib, relay_rate, seconds};
+
+/// The daemon that is meant when no number is given.
+const FIRST: u16 = 1;
+
+/// Lines of the log that `client logs` prints unless another number is given.
+const LOG_LINES: usize = 200;
 
 /// Shares files and folders with other machines, and fetches what they share.
 #[derive(Debug, Parser)]
@@ -30,6 +38,12 @@ pub(crate) struct Args {
     /// Folder of all state, keys and sockets [default: $WARREN_HOME, else ~/.local/state/warren]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
+    /// Print nothing but results and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Log what happens to stderr; twice for details
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -48,7 +62,7 @@ Examples:
   client register movie.mkv 1
   client register photos/ 1 -o /tmp/photos.p2p --skip-special")]
     Register(RegisterArgs),
-    /// Fetch what a .p2p or a link names; prints the path it is stored at
+    /// Fetch what a .p2p, a link or a content id names; prints the path it is stored at
     #[command(before_help = "\
 Examples:
   client download movie.p2p 1
@@ -61,6 +75,73 @@ Examples:
   client select photos 1 --only 2024 --except '*.raw'
   client select photos 1 --all --stream")]
     Select(SelectArgs),
+    /// List the shares of a daemon
+    #[command(before_help = "\
+Examples:
+  client list
+  client list 1 --json")]
+    List(IdxArgs),
+    /// Stop fetching and giving a share until it is resumed
+    #[command(before_help = "\
+Examples:
+  client pause movie.mkv
+  client pause 9f86d081884c 1 --json")]
+    Pause(ShareArgs),
+    /// Go on with a share that is paused, or that was stopped by an error
+    #[command(before_help = "\
+Examples:
+  client resume movie.mkv
+  client resume 9f86d081884c 1 --json")]
+    Resume(ShareArgs),
+    /// End a download and delete what is there of it; files that are complete stay
+    #[command(before_help = "\
+Examples:
+  client cancel movie.mkv
+  client cancel 9f86d081884c 1 --yes")]
+    Cancel(CancelArgs),
+    /// Read again what is stored of a share, and fetch what is wrong or missing
+    #[command(before_help = "\
+Examples:
+  client verify photos
+  client verify 9f86d081884c 1 --json")]
+    Verify(VerifyArgs),
+    /// Print the link of a share
+    #[command(before_help = "\
+Examples:
+  client link movie.mkv
+  client link movie.mkv 1 --qr")]
+    Link {
+        /// Content id, its beginning, or a name, as `client list` shows them
+        share: String,
+        /// Number of the daemon, 0 to 65535
+        #[arg(value_parser = daemon_number, default_value_t = FIRST)]
+        idx: u16,
+        /// Draw it too, for the camera of a phone
+        #[arg(long, conflicts_with = "json")]
+        qr: bool,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what a daemon has said of itself lately
+    #[command(before_help = "\
+Examples:
+  client logs
+  client logs 1 -f --lines 20")]
+    Logs {
+        /// Number of the daemon, 0 to 65535
+        #[arg(value_parser = daemon_number, default_value_t = FIRST)]
+        idx: u16,
+        /// Go on with what it says from now on
+        #[arg(short, long)]
+        follow: bool,
+        /// How many lines that are there already
+        #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = LOG_LINES)]
+        lines: usize,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// List trackers and shares of a daemon
     #[command(before_help = "\
 Examples:
@@ -92,20 +173,26 @@ Examples:
   client --home /srv/warren stop 1")]
     Stop {
         /// Number of the daemon, 0 to 65535
-        #[arg(value_parser = daemon_number)]
+        #[arg(value_parser = daemon_number, default_value_t = FIRST)]
         idx: u16,
     },
-    /// Stop sharing or downloading; complete files stay where they are
+    /// Stop sharing or downloading; complete files stay where they are, unfinished ones are deleted
     #[command(before_help = "\
 Examples:
   client remove movie.mkv 1
-  client remove 9f86d081884c 1")]
-    Remove {
-        /// Content id, its beginning, or a name, as `client status` shows them
-        share: String,
-        /// Number of the daemon, 0 to 65535
-        #[arg(value_parser = daemon_number)]
-        idx: u16,
+  client remove 9f86d081884c 1 --data --yes")]
+    Remove(RemoveArgs),
+    /// Say what the code of a message means, such as that of an error; lists all without one
+    #[command(before_help = "\
+Examples:
+  client explain DISK-01
+  client explain")]
+    Explain {
+        /// The code, in any case, or its word in JSON
+        code: Option<String>,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
     },
     /// Show what a .p2p or a link says, without any daemon
     #[command(before_help = "\
@@ -140,8 +227,20 @@ impl Command {
             | Command::Peers(IdxArgs { json, .. })
             | Command::Doctor(IdxArgs { json, .. })
             | Command::Limit(LimitArgs { json, .. })
+            | Command::List(IdxArgs { json, .. })
+            | Command::Pause(ShareArgs { json, .. })
+            | Command::Resume(ShareArgs { json, .. })
+            | Command::Verify(VerifyArgs {
+                of: ShareArgs { json, .. },
+                ..
+            })
+            | Command::Link { json, .. }
+            | Command::Logs { json, .. }
+            | Command::Explain { json, .. }
             | Command::Inspect { json, .. } => *json,
-            Command::Daemon(_) | Command::Stop { .. } | Command::Remove { .. } => false,
+            Command::Daemon(_) | Command::Stop { .. } | Command::Cancel(_) | Command::Remove(_) => {
+                false
+            }
         }
     }
 }
@@ -189,7 +288,7 @@ pub(crate) struct DaemonArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct LimitArgs {
     /// Number of the daemon, 0 to 65535
-    #[arg(value_parser = daemon_number)]
+    #[arg(value_parser = daemon_number, default_value_t = FIRST)]
     pub(crate) idx: u16,
     #[command(flatten)]
     pub(crate) rates: RateArgs,
@@ -257,7 +356,7 @@ pub(crate) struct RegisterArgs {
     /// File or folder to share
     pub(crate) path: PathBuf,
     /// Number of the daemon, 0 to 65535
-    #[arg(value_parser = daemon_number)]
+    #[arg(value_parser = daemon_number, default_value_t = FIRST)]
     pub(crate) idx: u16,
     /// Write the .p2p here
     #[arg(short, long, value_name = "FILE")]
@@ -272,15 +371,21 @@ pub(crate) struct RegisterArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DownloadArgs {
-    /// A .p2p file or a link
-    #[arg(value_name = "FILE.p2p|LINK")]
+    /// A .p2p file, a link, a content id, or - to read one of these from stdin
+    #[arg(value_name = "FILE.p2p|LINK|ID|-")]
     pub(crate) source: OsString,
     /// Number of the daemon, 0 to 65535
-    #[arg(value_parser = daemon_number)]
+    #[arg(value_parser = daemon_number, default_value_t = FIRST)]
     pub(crate) idx: u16,
     /// Stop watching when nothing arrives for so long; the download itself goes on
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) timeout: Option<u64>,
+    /// Of a content id: it is that of a folder
+    #[arg(long)]
+    pub(crate) folder: bool,
+    /// Of a link: do not start the daemon when it is not running
+    #[arg(long)]
+    pub(crate) no_start: bool,
     #[command(flatten)]
     pub(crate) pick: PickArgs,
     /// Print one JSON object a line
@@ -310,7 +415,7 @@ pub(crate) struct SelectArgs {
     /// Content id, its beginning, or a name, as `client status` shows them
     pub(crate) share: String,
     /// Number of the daemon, 0 to 65535
-    #[arg(value_parser = daemon_number)]
+    #[arg(value_parser = daemon_number, default_value_t = FIRST)]
     pub(crate) idx: u16,
     #[command(flatten)]
     pub(crate) pick: PickArgs,
@@ -326,9 +431,51 @@ pub(crate) struct SelectArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct ShareArgs {
+    /// Content id, its beginning, or a name, as `client list` shows them
+    pub(crate) share: String,
+    /// Number of the daemon, 0 to 65535
+    #[arg(value_parser = daemon_number, default_value_t = FIRST)]
+    pub(crate) idx: u16,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CancelArgs {
+    /// Content id, its beginning, or a name, as `client list` shows them
+    pub(crate) share: String,
+    /// Number of the daemon, 0 to 65535
+    #[arg(value_parser = daemon_number, default_value_t = FIRST)]
+    pub(crate) idx: u16,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RemoveArgs {
+    #[command(flatten)]
+    pub(crate) of: CancelArgs,
+    /// Delete what was downloaded of it too; what was shared where it lay is never deleted
+    #[arg(long)]
+    pub(crate) data: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) of: ShareArgs,
+    /// Stop watching when nothing arrives for so long; the daemon goes on
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct IdxArgs {
     /// Number of the daemon, 0 to 65535
-    #[arg(value_parser = daemon_number)]
+    #[arg(value_parser = daemon_number, default_value_t = FIRST)]
     pub(crate) idx: u16,
     /// Print one JSON object a line
     #[arg(long)]
@@ -355,258 +502,5 @@ impl DaemonArgs {
     }
 }
 
-/// Bits per second; `None` without a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limit(Option<u64>);
-
-impl Limit {
-    /// As the daemon is told: 0 without a limit.
-    fn bits_per_s(self) -> u64 {
-        self.0.unwrap_or(0)
-    }
-}
-
-fn limit(text: &str) -> Result<Limit, String> {
-    match warren_proto::swarm::parsed_rate(text)? {
-        Some(bits) if bits < LEAST_BITS_PER_S => Err(format!(
-            "the least is {}k, which connections take that only stay open",
-            LEAST_BITS_PER_S / 1000
-        )),
-        rate => Ok(Limit(rate)),
-    }
-}
-
-/// Bits per second; `None` when nothing is relayed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RelayRate(pub(crate) Option<u64>);
-
-fn relay_rate(text: &str) -> Result<RelayRate, String> {
-    warren_proto::swarm::parsed_rate(text).map(RelayRate)
-}
-
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let expected = "expected ADDR:PORT, for example 0.0.0.0:4000 or [::]:4000";
-    text.parse().map_err(|_| expected.to_owned())
-}
-
-fn seconds(text: &str) -> Result<u64, String> {
-    let expected = "expected whole seconds, for example 60";
-    text.parse().map_err(|_| expected.to_owned())
-}
-
-fn memory_mib(text: &str) -> Result<u32, String> {
-    let expected = format!("expected MiB, at least {LEAST_MIB}, for example {DEFAULT_MIB}");
-    let mib = text.parse().ok().filter(|mib| *mib >= LEAST_MIB);
-    mib.ok_or(expected)
-}
-
-fn daemon_number(text: &str) -> Result<u16, String> {
-    let expected = "the number of the daemon, 0 to 65535, belongs here";
-    text.parse().map_err(|_| expected.to_owned())
-}
-
-/// `host:port` or `host:port#KEY`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TrackerArg {
-    /// `host:port`.
-    pub(crate) address: String,
-    /// What the tracker's key must match, when given.
-    pub(crate) pin: Option<TrackerPin>,
-}
-
-/// Why a tracker is none.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TrackerArgError {
-    #[error("it is not host:port, such as tracker.example:59000 or [2001:db8::1]:59000")]
-    Address,
-    #[error(
-        "its port is 0, at which nobody listens; the tracker prints the one it has, such as 59000"
-    )]
-    Port,
-    #[error("its key is wrong: {0}")]
-    Key(ParseIdError),
-}
-
-impl FromStr for TrackerArg {
-    type Err = TrackerArgError;
-
-    fn from_str(text: &str) -> Result<Self, TrackerArgError> {
-        let (address, pin) = match text.trim().split_once('#') {
-            Some((address, pin)) => (address, Some(pin)),
-            None => (text.trim(), None),
-        };
-        let address: HostPort = address.parse().map_err(|_| TrackerArgError::Address)?;
-        if address.port == 0 {
-            return Err(TrackerArgError::Port);
-        }
-        let pin = pin
-            .map(str::parse)
-            .transpose()
-            .map_err(TrackerArgError::Key)?;
-        Ok(TrackerArg {
-            address: address.to_string(),
-            pin,
-        })
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn every_form_scripts_rely_on_is_read() {
-        for line in [
-            "daemon 1 tracker.example:59000",
-            "daemon 0 203.0.113.7:59000#ceircbaeaqcaibaeaqcaibaeaq --listen 0.0.0.0:4000",
-            "daemon 65535 [2001:db8::1]:59000 --downloads d --no-port-mapping",
-            "daemon 1 tracker.example:59000 --no-relay",
-            "daemon 1 tracker.example:59000 --relay-only",
-            "daemon 1 tracker.example:59000 --relay-for-swarm 20M",
-            "daemon 1 tracker.example:59000 --relay-for-swarm off",
-            "daemon 1 tracker.example:59000 --memory 32",
-            "daemon 1 tracker.example:59000 --up 20M --down off --background --lan-unlimited",
-            "limit 1",
-            "limit 1 --up 20M --down off --json",
-            "limit 1 --share film.mkv --up 64k",
-            "limit 1 --background on --lan-unlimited off",
-            "register film.mkv 1",
-            "register film.mkv 1 -o film.p2p --json --skip-special",
-            "download film.p2p 1",
-            "download p2p:abc 1 --json",
-            "download film.p2p 1 --only a --only b/* --except *.c --first d --stream",
-            "select film 1 --all --rarest",
-            "select film 1 --only a --first b --json",
-            "status 1 --json",
-            "peers 1 --json",
-            "doctor 1",
-            "doctor 1 --json",
-            "stop 1",
-            "remove film.mkv 1",
-            "inspect film.p2p --json",
-            "inspect film.p2p --only a --except b",
-        ] {
-            parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-        }
-    }
-
-    #[test]
-    fn home_is_read_before_and_after_the_subcommand() {
-        for line in [
-            "--home /h status 1",
-            "status --home /h 1",
-            "status 1 --home /h",
-        ] {
-            assert_eq!(
-                parse(line).unwrap().home,
-                Some(PathBuf::from("/h")),
-                "{line}"
-            );
-        }
-        assert_eq!(parse("status 1").unwrap().home, None);
-    }
-
-    #[test]
-    fn what_is_no_command_line_is_refused() {
-        for line in [
-            "",
-            "status",
-            "doctor",
-            "status 65536",
-            "status -1",
-            "status one",
-            "daemon 1",
-            "daemon 1 tracker.example",
-            "daemon 1 tracker.example:70000",
-            "daemon 1 127.0.0.1:0",
-            "daemon 1 tracker.example:59000 --no-relay --relay-only",
-            "daemon 1 tracker.example:59000 --relay-for-swarm 20M --relay-only",
-            "daemon 1 tracker.example:59000 --relay-for-swarm much",
-            "daemon 1 tracker.example:59000#short",
-            "daemon 1 tracker.example:59000 --up much",
-            "daemon 1 tracker.example:59000 --memory 31",
-            "daemon 1 tracker.example:59000 --memory 96M",
-            "daemon 1 tracker.example:59000 --up 63k",
-            "limit",
-            "limit 1 --up",
-            "limit 1 --down 0",
-            "limit 1 --down 99999999999G",
-            "download film.p2p 1 --timeout soon",
-            "limit 1 --background perhaps",
-            "limit 1 --share film.mkv --background on",
-            "register film.mkv",
-            "download p2p:abc 1 2",
-            "select film",
-            "select film 1 --all --only a",
-            "select film 1 --stream --rarest",
-            "fetch film.p2p 1",
-        ] {
-            assert!(parse(line).is_err(), "{line}");
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_with_an_example_of_what_is_right() {
-        for (line, example) in [
-            ("download film.p2p 1 --timeout soon", "example 60"),
-            ("download film.p2p 1 --timeout=-1", "example 60"),
-            ("limit 1 --up much", "example 100M"),
-            ("limit 1 --up 1k", "the least is 64k"),
-            ("limit 1 --up 99999999999G", "at most 1000G"),
-            ("daemon 1 t:1 --relay-for-swarm much", "example 100M"),
-            ("daemon 1 t:1 --memory 8", "at least 32"),
-            ("daemon 1 tracker.example", "such as tracker.example:59000"),
-            ("daemon 1 127.0.0.1:0", "its port is 0"),
-            ("daemon 1 t:1 --listen 4000", "example 0.0.0.0:4000"),
-            ("status one", "0 to 65535"),
-        ] {
-            let error = parse(line).unwrap_err().to_string();
-            assert!(error.contains(example), "{line}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_tracker_is_its_address_and_perhaps_its_key() {
-        let plain: TrackerArg = "tracker.example:59000".parse().unwrap();
-        assert_eq!(
-            plain,
-            TrackerArg {
-                address: "tracker.example:59000".into(),
-                pin: None
-            }
-        );
-        let pin = TrackerPin([7; 16]);
-        let pinned: TrackerArg = format!("[::1]:59000#{pin}").parse().unwrap();
-        assert_eq!(
-            pinned,
-            TrackerArg {
-                address: "[::1]:59000".into(),
-                pin: Some(pin)
-            }
-        );
-    }
-
-    #[test]
-    fn the_help_of_each_subcommand_starts_with_two_examples() {
-        for command in Args::command().get_subcommands() {
-            let help = command.clone().render_long_help().to_string();
-            let mut lines = help.lines();
-            assert_eq!(lines.next(), Some("Examples:"), "{help}");
-            for line in lines.by_ref().take(2) {
-                assert!(line.starts_with("  client "), "{line}");
-                assert!(line.contains(command.get_name()), "{line}");
-            }
-        }
-    }
-
-    fn parse(line: &str) -> Result<Args, clap::Error> {
-        Args::try_parse_from(std::iter::once("client").chain(line.split_whitespace()))
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! What most subcommands do.
 //!
-//! Not here: `doctor`, `inspect`, `limit` and `select`, which have files of their own, how the daemon
+//! Not here: `doctor`, `explain`, `inspect`, `limit` and `select`, which have files of their own, what is done
+//! with one share ([`crate::shares`]), how the daemon
 //! is reached ([`crate::control`]) and how things look ([`crate::lines`], [`crate::output`],
 //! [`crate::text`]).
 
@@ -15,26 +16,31 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use warren_daemon::{
     PortMapping,
     control::model::{
-        ApiError, Done, DownloadRequest, Event, RegisterRequest, Registered, RemoveRequest, exit,
+        ApiError, Done, DownloadRequest, Event, Phase, RegisterRequest, Registered, exit,
     },
     home::{is_held, socket_path},
+    log::Log,
 };
-use warren_proto::content::path::printable;
+use warren_proto::content::address::TrackerAddress;
 
 use crate::{
     args::{DaemonArgs, DownloadArgs, RegisterArgs},
     control::{Daemon, Events},
     home,
     lines::line,
+    normal,
     output::Output,
     progress::Live,
     select::counts,
-    source, text,
+    source, start, text,
 };
 
 /// How long a stopping daemon may take to let go of its socket: it has 2 s for open connections
 /// and then writes down what it has.
 const STOP_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a daemon may take to say whether something is missing, however impatient somebody is.
+const FIRST_WORD: Duration = Duration::from_secs(10);
 
 /// Gap between two looks at a stopping daemon.
 const STOP_POLL: Duration = Duration::from_millis(50);
@@ -43,7 +49,11 @@ const STOP_POLL: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// When it cannot start, or fails for good.
-pub(crate) async fn daemon(home: Option<PathBuf>, args: DaemonArgs) -> Result<(), ApiError> {
+pub(crate) async fn daemon(
+    home: Option<PathBuf>,
+    args: DaemonArgs,
+    log: Log,
+) -> Result<(), ApiError> {
     let (paths, limits) = (args.paths(), args.limits());
     let downloads = match args.downloads {
         Some(folder) => folder,
@@ -58,12 +68,13 @@ pub(crate) async fn daemon(home: Option<PathBuf>, args: DaemonArgs) -> Result<()
         paths,
         relay_for_swarm: args.relay_for_swarm.0,
         limits,
-        downloads: std::path::absolute(downloads).map_err(home::no_working_folder)?,
+        downloads: normal::absolute(&downloads).map_err(home::no_working_folder)?,
         port_mapping: match args.no_port_mapping {
             true => PortMapping::Off,
             false => PortMapping::WhereNeeded,
         },
         memory_mib: args.memory,
+        log,
     })
     .await
 }
@@ -111,6 +122,13 @@ impl Client {
             skip_special: args.skip_special,
         };
         let name = request.path.file_name().unwrap_or(OsStr::new("/"));
+        if source::is_manifest(&request.path) {
+            let (name, idx) = (name.to_string_lossy(), self.daemon.idx);
+            self.output.message(&format!(
+                "note: {name} is shared as a file; to fetch what it names: client {}download {name} {idx}",
+                self.home_flag()
+            ));
+        }
         let live = Live::new(name.to_string_lossy(), self.output);
         let registering = async {
             let events = self.daemon.follow("register", &request).await?;
@@ -159,18 +177,22 @@ impl Client {
     /// When the source is malformed, the daemon fails or refuses, or Ctrl-C ends the watching; the
     /// download itself goes on then.
     pub(crate) async fn download(mut self, args: &DownloadArgs) -> Result<(), ApiError> {
-        let named = source::read(&args.source)?;
+        let named = source::read(&args.source, args.folder)?;
         let patience = args.timeout.map(Duration::from_secs);
         let idx = self.daemon.idx;
         self.daemon.start_line = home::start_line(self.home.as_deref(), idx, named.tracker());
         let id = named.id();
         let live = Live::new(named.name(), self.output);
+        let tracker = named.tracker().cloned();
         let request = DownloadRequest {
             source: named.source,
             wish: args.pick.wish(),
         };
 
         let mut interrupt = Interrupt::listen()?;
+        if !args.no_start && named.starts {
+            self.start_if_needed(tracker.as_ref()).await?;
+        }
         let starting = self.daemon.follow("download", &request);
         let Some(events) = interrupt.or(starting).await else {
             return Err(ApiError::new(
@@ -190,9 +212,27 @@ impl Client {
                 "interrupted",
                 exit::INTERRUPTED,
                 format!("interrupted; the download goes on in daemon {idx}"),
-                format!("To cancel it: client {}remove {id} {idx}", self.home_flag()),
+                format!("To cancel it: client {}cancel {id} {idx}", self.home_flag()),
             )),
         }
+    }
+
+    /// Starts the daemon with this tracker when it is not running.
+    async fn start_if_needed(&self, tracker: Option<&TrackerAddress>) -> Result<(), ApiError> {
+        let Some(tracker) = tracker else {
+            return Ok(());
+        };
+        if self.daemon.answers().await {
+            return Ok(());
+        }
+        let home = home::folder(self.home.as_deref())?;
+        start::in_background(&self.daemon, &home, tracker).await?;
+        let idx = self.daemon.idx;
+        self.output.message(&format!(
+            "daemon {idx} is started in the background; to stop it: client {}stop {idx}",
+            self.home_flag()
+        ));
+        Ok(())
     }
 
     fn show_done(&self, done: &Done) -> Result<(), ApiError> {
@@ -200,6 +240,15 @@ impl Client {
             return self.output.event(&Event::Done(done.clone()));
         }
         let files = done.files.map(|files| format!("{}, ", counts(files)));
+        if done.already {
+            self.output.message(&format!(
+                "{}{} are there already, id {}",
+                files.unwrap_or_default(),
+                text::bytes(done.bytes),
+                done.content_id
+            ));
+            return self.output.result(&done.path);
+        }
         self.output.message(&format!(
             "{}{} verified in {:.1} s, id {}",
             files.unwrap_or_default(),
@@ -307,29 +356,20 @@ impl Client {
         }
     }
 
-    /// Ends a share or a download.
-    ///
-    /// # Errors
-    /// When there is no such share.
-    pub(crate) async fn remove(self, share: String) -> Result<(), ApiError> {
-        let request = RemoveRequest { share };
-        self.daemon.order("remove", &request).await?;
-        self.output
-            .result(&format!("{} is removed", printable(&request.share)))
-    }
-
     /// Shows progress until the final event, which is returned unless it is an error.
     /// With `patience` it ends when nothing was verified for that long.
-    async fn watch(
+    pub(crate) async fn watch(
         &self,
         mut events: Events,
         mut live: Live,
         patience: Option<Duration>,
     ) -> Result<Event, ApiError> {
         let (mut verified_bytes, mut moved) = (0, Instant::now());
+        // Until the daemon has said that something is missing, nobody waits for it.
+        let mut least = FIRST_WORD;
         loop {
             let left = patience.map_or(Duration::MAX, |patience| {
-                patience.saturating_sub(moved.elapsed())
+                patience.max(least).saturating_sub(moved.elapsed())
             });
             let Ok(event) = tokio::time::timeout(left, events.next()).await else {
                 return Err(self.out_of_patience().await);
@@ -337,6 +377,12 @@ impl Client {
             match event? {
                 Event::Error(error) => return Err(error),
                 Event::Progress(progress) => {
+                    let is_missing =
+                        progress.bytes == 0 || progress.verified_bytes < progress.bytes;
+                    let is_read = progress.phase != Some(Phase::Hashing);
+                    if is_missing && is_read {
+                        least = Duration::ZERO;
+                    }
                     if progress.verified_bytes != verified_bytes {
                         (verified_bytes, moved) = (progress.verified_bytes, Instant::now());
                     }
@@ -373,17 +419,21 @@ impl Client {
     }
 
     /// `--home DIR ` when it was typed, for commands that the person is told to type.
-    fn home_flag(&self) -> String {
+    pub(crate) fn home_flag(&self) -> String {
         let flag = |home: &PathBuf| format!("--home {} ", home::quoted(home));
         self.home.as_ref().map_or(String::new(), flag)
     }
 }
 
 /// Ctrl-C, listened for from the moment this exists, so that none falls between two commands.
-struct Interrupt(Signal);
+pub(crate) struct Interrupt(Signal);
 
 impl Interrupt {
-    fn listen() -> Result<Self, ApiError> {
+    /// From now on.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn listen() -> Result<Self, ApiError> {
         signal(SignalKind::interrupt())
             .map(Interrupt)
             .map_err(|error| {
@@ -393,7 +443,7 @@ impl Interrupt {
     }
 
     /// The command's result, or `None` when Ctrl-C comes first.
-    async fn or<T>(&mut self, command: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn or<T>(&mut self, command: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             result = command => Some(result),
             _ = self.0.recv() => None,
@@ -401,7 +451,8 @@ impl Interrupt {
     }
 }
 
-fn unexpected(result: Result<Event, ApiError>) -> Result<(), ApiError> {
+/// An end that the command has no words for, or an error.
+pub(crate) fn unexpected(result: Result<Event, ApiError>) -> Result<(), ApiError> {
     let event = result?;
     Err(ApiError::new(
         "bad_answer",
@@ -414,35 +465,11 @@ fn unexpected(result: Result<Event, ApiError>) -> Result<(), ApiError> {
     ))
 }
 
-/// The path from the root. A path that ends in `..` is resolved, because it names nothing.
+/// The path from the root, as it is shown.
 fn absolute(path: &Path) -> Result<PathBuf, ApiError> {
-    let absolute = if path.file_name().is_none() && path.exists() {
-        path.canonicalize()
-    } else {
-        std::path::absolute(path)
-    };
-    absolute.map_err(|error: io::Error| {
+    normal::absolute(path).map_err(|error: io::Error| {
         let hint = "Check the path.";
         let message = format!("cannot use {}: {error}", path.display());
         ApiError::new("bad_path", exit::USAGE, message, hint)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_become_absolute_without_following_links() {
-        let here = std::env::current_dir().unwrap();
-        assert_eq!(absolute(Path::new("a b")).unwrap(), here.join("a b"));
-        assert_eq!(
-            absolute(Path::new(".")).unwrap(),
-            here.canonicalize().unwrap()
-        );
-        assert_eq!(
-            absolute(Path::new("..")).unwrap(),
-            here.canonicalize().unwrap().parent().unwrap()
-        );
-    }
 }

@@ -74,12 +74,25 @@ impl Daemon {
         body: &impl Serialize,
     ) -> Result<Events, ApiError> {
         let answer = self.ask(Method::POST, route, encode(body)?).await?;
-        Ok(Events {
+        Ok(self.events_of(answer))
+    }
+
+    /// Asks for events that come as they happen.
+    ///
+    /// # Errors
+    /// When the daemon is not running or refuses.
+    pub(crate) async fn watch(&self, route: &str) -> Result<Events, ApiError> {
+        let answer = self.ask(Method::GET, route, Bytes::new()).await?;
+        Ok(self.events_of(answer))
+    }
+
+    fn events_of(&self, answer: Response<Incoming>) -> Events {
+        Events {
             body: answer.into_body(),
             buffer: Vec::new(),
             ready: VecDeque::new(),
             daemon: self.clone(),
-        })
+        }
     }
 
     /// Whether something answers on the socket.

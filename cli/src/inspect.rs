@@ -28,17 +28,17 @@ use crate::{output::Output, source, text};
 /// # Errors
 /// As [`source::read`] and [`Wish::pick`], and when stdout is closed.
 pub(crate) fn run(argument: &OsStr, wish: &Wish, output: Output) -> Result<(), ApiError> {
-    match source::read(argument)?.parsed {
+    match source::read(argument, false)?.parsed {
         Parsed::Manifest(manifest) if wish.is_default() => show_manifest(&manifest, None, output),
         Parsed::Manifest(manifest) => {
             let picked = wish.pick(&manifest.content, |_| false)?;
             show_manifest(&manifest, Some(&picked), output)
         }
         Parsed::Link(link) if wish.is_default() => show_link(&link, output),
-        Parsed::Link(_) => Err(ApiError::new(
+        Parsed::Link(_) | Parsed::Id { .. } => Err(ApiError::new(
             "no_listing",
             exit::USAGE,
-            "a link does not say which files there are",
+            "a link or a content id does not say which files there are",
             "Name a .p2p, or download the link with the same patterns.",
         )),
     }

@@ -26,7 +26,7 @@ fn tracker_line(tracker: &Tracker) -> String {
     let state = match (tracker.connected, tracker.way) {
         (true, Some(way)) => format!("connected {}", way.words(&tracker.address)),
         (true, None) => "connected".to_owned(),
-        (false, _) => "not connected; trying again".to_owned(),
+        (false, _) => "not reached; trying again".to_owned(),
     };
     let note = tracker
         .note
@@ -37,8 +37,9 @@ fn tracker_line(tracker: &Tracker) -> String {
     } else {
         format!("#{}", tracker.key)
     };
-    // Where it was not measured there may be no tracker, and nothing to say.
+    // Where it was not measured, or is not now, there may be no tracker, and nothing to say.
     let nat = match tracker.mapping.as_str() {
+        _ if !tracker.connected => String::new(),
         "unknown" => String::new(),
         mapping => {
             let by = match tracker.mapping_depends_on.as_deref() {

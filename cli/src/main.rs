@@ -8,25 +8,36 @@
 
 mod args;
 mod commands;
+mod confirm;
 mod control;
 mod doctor;
+mod explain;
 mod home;
 mod inspect;
 mod limit;
 mod lines;
+mod normal;
 mod output;
 mod progress;
+mod qr;
 mod select;
+mod shares;
 mod source;
+mod start;
+mod table;
 mod text;
+mod usage;
 
 use std::{future::Future, io, io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
-use warren_daemon::control::{
-    model::{ApiError, exit},
-    wish::{Files, Wish},
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use warren_daemon::{
+    control::{
+        model::{ApiError, exit},
+        wish::{Files, Wish},
+    },
+    log::Log,
 };
 
 use crate::{
@@ -38,11 +49,12 @@ use crate::{
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return refuse(&error),
+        Err(error) => return usage::refuse(&error),
     };
-    log_to_stderr(&args.command);
-    let output = Output::new(args.command.json());
-    match run(args, output) {
+    let log = Log::default();
+    start_log(&args, log.clone());
+    let output = Output::new(args.command.json(), args.quiet);
+    match run(args, output, log) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.
         Err(error) if error.code == output::CLOSED => ExitCode::SUCCESS,
@@ -55,41 +67,33 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends on a command line that is not one, or that asks for help.
-fn refuse(error: &clap::Error) -> ExitCode {
-    let asked = !error.use_stderr();
-    if !asked && std::env::args_os().any(|arg| arg == "--json") {
-        let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default();
-        let message = message.strip_prefix("error: ").unwrap_or(message);
-        let hint = "See client --help.";
-        Output::new(true).error(&ApiError::new("usage", exit::USAGE, message, hint));
-        return ExitCode::from(exit::USAGE);
-    }
-    // Nothing can be said when the terminal is gone.
-    let _ = error.print();
-    if asked {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(exit::USAGE)
-    }
-}
-
-/// A daemon also tells when it has found its tracker (again).
-fn log_to_stderr(command: &Command) {
-    let default = match command {
-        Command::Daemon(_) => "warn,warren_daemon=info",
-        _ => "warn",
+/// To stderr, and for `client logs` into memory. A daemon also tells when it has found its tracker (again).
+fn start_log(args: &Args, log: Log) {
+    let default = match (&args.command, args.verbose) {
+        (Command::Daemon(_), 0) => "warn,warren_daemon=info",
+        (_, 0) => "warn",
+        (_, 1) => "info,warren_daemon=debug,client=debug",
+        (_, _) => "debug,warren_daemon=trace,client=trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
+    let to_stderr = (!args.quiet).then(|| {
+        tracing_subscriber::fmt::layer()
+            .with_ansi(io::stderr().is_terminal() && output::may_colour())
+            .with_writer(io::stderr)
+    });
+    let to_memory = matches!(args.command, Command::Daemon(_)).then(|| {
+        tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .with_writer(move || log.clone())
+    });
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(to_stderr)
+        .with(to_memory)
         .init();
 }
 
-fn run(args: Args, output: Output) -> Result<(), ApiError> {
+fn run(args: Args, output: Output, log: Log) -> Result<(), ApiError> {
     let home = args.home;
     let client = |idx| Client::new(home.clone(), idx, output);
     match args.command {
@@ -97,7 +101,7 @@ fn run(args: Args, output: Output) -> Result<(), ApiError> {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build();
-            block_on(runtime, commands::daemon(home, daemon))
+            block_on(runtime, commands::daemon(home, daemon, log))
         }
         Command::Register(register) => {
             let client = client(register.idx)?;
@@ -116,7 +120,17 @@ fn run(args: Args, output: Output) -> Result<(), ApiError> {
         Command::Doctor(asked) => on_one_thread(client(asked.idx)?.doctor()),
         Command::Limit(asked) => on_one_thread(client(asked.idx)?.limit(asked.request())),
         Command::Stop { idx } => on_one_thread(client(idx)?.stop()),
-        Command::Remove { share, idx } => on_one_thread(client(idx)?.remove(share)),
+        Command::Remove(removed) => on_one_thread(client(removed.of.idx)?.remove(removed)),
+        Command::Cancel(cancelled) => on_one_thread(client(cancelled.idx)?.cancel(cancelled)),
+        Command::List(asked) => on_one_thread(client(asked.idx)?.list()),
+        Command::Pause(paused) => on_one_thread(client(paused.idx)?.change("pause", paused)),
+        Command::Resume(resumed) => on_one_thread(client(resumed.idx)?.change("resume", resumed)),
+        Command::Verify(verified) => on_one_thread(client(verified.of.idx)?.verify(verified)),
+        Command::Link { share, idx, qr, .. } => on_one_thread(client(idx)?.link(share, qr)),
+        Command::Logs {
+            idx, follow, lines, ..
+        } => on_one_thread(client(idx)?.logs(lines, follow)),
+        Command::Explain { code, json: _ } => explain::run(code.as_deref(), output),
         Command::Inspect {
             source,
             only,

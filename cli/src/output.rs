@@ -17,12 +17,28 @@ pub(crate) const CLOSED: &str = "output_closed";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
+    quiet: bool,
+}
+
+/// Whether colours are wanted where a terminal shows them (no-color.org).
+pub(crate) fn may_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 impl Output {
-    /// For a script when `json`.
-    pub(crate) fn new(json: bool) -> Self {
-        Output { json }
+    /// For a script when `json`; without messages and progress when `quiet`.
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        Output { json, quiet }
+    }
+
+    /// For a script.
+    pub(crate) fn for_scripts() -> Self {
+        Output::new(true, false)
+    }
+
+    /// Whether nothing but results and errors is wanted.
+    pub(crate) fn quiet(self) -> bool {
+        self.quiet
     }
 
     /// Whether a script reads.
@@ -66,7 +82,9 @@ impl Output {
 
     /// Tells the person something that is not a result.
     pub(crate) fn message(self, text: &str) {
-        eprintln!("{}", printable(text));
+        if !self.quiet {
+            eprintln!("{}", printable(text));
+        }
     }
 
     /// Tells what failed and what to do next.
@@ -76,7 +94,8 @@ impl Output {
             let _ = write_line(&Event::from(error.clone()).to_json());
             return;
         }
-        eprintln!("error: {}", printable(&error.message));
+        let code = &error.message_code;
+        eprintln!("error[{code}]: {}", printable(&error.message));
         if !error.hint.is_empty() {
             eprintln!("hint: {}", printable(&error.hint));
         }

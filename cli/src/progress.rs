@@ -31,6 +31,7 @@ enum Display {
         last: Option<Progress>,
     },
     Bar(ProgressBar),
+    None,
     Lines {
         shown: Option<Instant>,
         last: String,
@@ -42,6 +43,8 @@ impl Live {
     pub(crate) fn new(name: impl Into<String>, output: Output) -> Self {
         let display = if output.json() {
             Display::Json { last: None }
+        } else if output.quiet() {
+            Display::None
         } else if io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|t| t != "dumb") {
             Display::Bar(bar())
         } else {
@@ -69,6 +72,7 @@ impl Live {
                     return self.output.event(&Event::Progress(progress));
                 }
             }
+            Display::None => (),
             Display::Bar(bar) => {
                 bar.set_length(progress.bytes.max(1));
                 bar.set_position(progress.verified_bytes);

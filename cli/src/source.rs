@@ -1,4 +1,4 @@
-//! Reads what the person named as the source of a download: a `.p2p` file or a link.
+//! Reads what the person named as the source of a download: a `.p2p` file, a link or a content id.
 //!
 //! Not here: what the bytes mean (`warren_daemon::control::source`).
 
@@ -17,12 +17,20 @@ use warren_proto::{content::address::TrackerAddress, id::ContentId, limits};
 
 use crate::text;
 
+/// One byte more than a `.p2p` may have.
+const CAP: u64 = limits::MANIFEST_BYTES as u64 + 1;
+
+/// Digits of a content id.
+const ID_DIGITS: usize = 64;
+
 /// A source that is well-formed, as it goes to the daemon and as it was understood.
 pub(crate) struct Named {
     /// What the daemon gets.
     pub(crate) source: Source,
     /// What it says.
     pub(crate) parsed: Parsed,
+    /// Whether the daemon is started for it.
+    pub(crate) starts: bool,
 }
 
 impl Named {
@@ -31,6 +39,7 @@ impl Named {
         match &self.parsed {
             Parsed::Manifest(manifest) => manifest.content.id,
             Parsed::Link(link) => link.id,
+            Parsed::Id { id, .. } => *id,
         }
     }
 
@@ -39,6 +48,7 @@ impl Named {
         match &self.parsed {
             Parsed::Manifest(manifest) => manifest.trackers.first(),
             Parsed::Link(link) => Some(&link.tracker),
+            Parsed::Id { .. } => None,
         }
     }
 
@@ -46,42 +56,84 @@ impl Named {
     pub(crate) fn name(&self) -> String {
         match &self.parsed {
             Parsed::Manifest(manifest) => manifest.content.name.as_str().to_owned(),
-            Parsed::Link(link) => text::short_id(&link.id.to_string()),
+            Parsed::Link(_) | Parsed::Id { .. } => text::short_id(&self.id().to_string()),
         }
     }
 }
 
-/// Reads a `.p2p` file, or a link with whatever blanks were copied along.
+/// Reads a `.p2p` file, a link or a content id with whatever blanks were copied along, or `-`, which is one of
+/// these on stdin. `folder` says what a content id is of.
 ///
 /// # Errors
 /// Exit code 2 for a folder, 6 for a damaged link or `.p2p`, 7 for a file that cannot be
 /// read, 9 for one that does not exist.
-pub(crate) fn read(argument: &OsStr) -> Result<Named, ApiError> {
-    if let Some(text) = argument
-        .to_str()
-        .map(str::trim)
-        .filter(|text| is_link(text))
-    {
-        let source = Source::Link {
-            text: text.to_owned(),
-        };
-        let parsed = source.parse()?;
-        return Ok(Named { source, parsed });
+pub(crate) fn read(argument: &OsStr, folder: bool) -> Result<Named, ApiError> {
+    if argument == "-" {
+        return read_stdin(folder);
+    }
+    if let Some(named) = argument.to_str().and_then(|text| read_text(text, folder)) {
+        return named;
     }
     let path = Path::new(argument);
-    let source = Source::Manifest {
-        bytes: read_file(path)?,
-    };
-    let parsed = source.parse().map_err(|error| ApiError {
+    let bytes = read_file(path)?;
+    named(Source::Manifest { bytes }).map_err(|error| ApiError {
         message: format!("{}: {}", path.display(), error.message),
         ..error
-    })?;
-    Ok(Named { source, parsed })
+    })
+}
+
+/// A link or a content id; `None` when it is neither.
+fn read_text(text: &str, folder: bool) -> Option<Result<Named, ApiError>> {
+    let text = text.trim().to_owned();
+    let is_id = text.len() == ID_DIGITS && text.bytes().all(|it| it.is_ascii_hexdigit());
+    if is_link(&text) {
+        return Some(named(Source::Link { text }));
+    }
+    // A file of that name is meant all the same.
+    let is_id = is_id && !Path::new(&text).exists();
+    is_id.then(|| named(Source::Id { id: text, folder }))
+}
+
+fn read_stdin(folder: bool) -> Result<Named, ApiError> {
+    let name = Path::new("standard input");
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().take(CAP).read_to_end(&mut bytes);
+    read.map_err(|error| unreadable(name, &error))?;
+    if let Ok(text) = str::from_utf8(&bytes)
+        && let Some(named) = read_text(text, folder)
+    {
+        return named;
+    }
+    if bytes.len() as u64 >= CAP {
+        return Err(too_large(name));
+    }
+    named(Source::Manifest { bytes }).map_err(|error| ApiError {
+        message: format!("standard input: {}", error.message),
+        ..error
+    })
+}
+
+fn named(source: Source) -> Result<Named, ApiError> {
+    let parsed = source.parse()?;
+    let starts = matches!(source, Source::Link { .. });
+    Ok(Named {
+        source,
+        parsed,
+        starts,
+    })
 }
 
 fn is_link(text: &str) -> bool {
     text.get(..4)
         .is_some_and(|scheme| scheme.eq_ignore_ascii_case("p2p:"))
+}
+
+/// Whether a file is a `.p2p`, as far as its name and its first bytes tell.
+pub(crate) fn is_manifest(path: &Path) -> bool {
+    let is_named = path.extension().is_some_and(|it| it == "p2p");
+    is_named
+        && path.is_file()
+        && read_file(path).is_ok_and(|bytes| named(Source::Manifest { bytes }).is_ok())
 }
 
 /// The bytes of a `.p2p`, never more than one may have.
@@ -97,23 +149,26 @@ fn read_file(path: &Path) -> Result<Vec<u8>, ApiError> {
         ));
     }
     let mut bytes = Vec::new();
-    let cap = limits::MANIFEST_BYTES as u64 + 1;
-    if metadata.len() < cap {
+    if metadata.len() < CAP {
         let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-        file.take(cap)
+        file.take(CAP)
             .read_to_end(&mut bytes)
             .map_err(|error| unreadable(path, &error))?;
     }
     // The file may have grown since its size was asked.
-    if metadata.len() >= cap || bytes.len() as u64 >= cap {
-        return Err(ApiError::new(
-            "manifest_too_large",
-            exit::VERIFICATION_FAILED,
-            format!("{} is larger than any .p2p file", path.display()),
-            "Name the .p2p file, not the content. To share the content: client register PATH IDX.",
-        ));
+    if metadata.len() >= CAP || bytes.len() as u64 >= CAP {
+        return Err(too_large(path));
     }
     Ok(bytes)
+}
+
+fn too_large(path: &Path) -> ApiError {
+    ApiError::new(
+        "manifest_too_large",
+        exit::VERIFICATION_FAILED,
+        format!("{} is larger than any .p2p file", path.display()),
+        "Name the .p2p file, not the content. To share the content: client register PATH IDX.",
+    )
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> ApiError {
@@ -135,6 +190,8 @@ fn unreadable(path: &Path, error: &io::Error) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use warren_proto::id::Kind;
+
     use super::*;
 
     #[test]
@@ -159,7 +216,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.p2p");
         std::fs::write(&path, b"not a manifest").unwrap();
-        let error = read(path.as_os_str()).err().unwrap();
+        let error = read(path.as_os_str(), false).err().unwrap();
         assert_eq!((error.code.as_str(), error.exit), ("not_a_manifest", 6));
         assert!(
             error.message.starts_with(path.to_str().unwrap()),
@@ -171,7 +228,7 @@ mod tests {
     #[test]
     fn links_are_known_by_their_scheme_in_any_case_and_within_blanks() {
         for text in ["p2p:abc", " P2P:abc\n"] {
-            let error = read(OsStr::new(text)).err().unwrap();
+            let error = read(OsStr::new(text), false).err().unwrap();
             assert_eq!(
                 (error.code.as_str(), error.exit),
                 ("malformed_link", exit::VERIFICATION_FAILED)
@@ -179,9 +236,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_content_id_is_one_unless_a_file_has_that_name() {
+        let id = "ab".repeat(32);
+        let named = read(OsStr::new(&format!(" {id}\n")), true).unwrap();
+        assert!(matches!(
+            named.parsed,
+            Parsed::Id {
+                kind: Kind::Tree,
+                ..
+            }
+        ));
+        assert_eq!(named.id().to_string(), id);
+        let error = read(OsStr::new(&id[1..]), false).err().unwrap();
+        assert_eq!(error.code, "not_found");
+    }
+
     #[track_caller]
     fn check(path: &Path, code: &str, exit: u8) {
-        let error = read(path.as_os_str()).err().unwrap();
+        let error = read(path.as_os_str(), false).err().unwrap();
         assert_eq!((error.code.as_str(), error.exit), (code, exit));
     }
 }

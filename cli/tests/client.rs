@@ -38,7 +38,7 @@ fn a_daemon_that_is_not_running_is_exit_3_with_the_line_that_starts_it() {
         check(
             &output,
             3,
-            "error: daemon 7 is not running\nhint: Start it with: client daemon 7 TRACKER:PORT\n",
+            "error[DMN-01]: daemon 7 is not running\nhint: Start it with: client daemon 7 TRACKER:PORT\n",
         );
     }
 }
@@ -52,7 +52,7 @@ fn a_stale_socket_is_a_daemon_that_is_not_running() {
     check(
         &place.client(&["status", "7"]),
         3,
-        "error: daemon 7 is not running\n",
+        "error[DMN-01]: daemon 7 is not running\n",
     );
 }
 
@@ -98,7 +98,7 @@ fn a_download_that_cannot_start_names_the_tracker_of_its_source() {
     );
     check(&place.client(&["download", "film.p2p", "7"]), 3, &hint);
     check(
-        &place.client(&["download", &link().to_string(), "7"]),
+        &place.client(&["download", &link().to_string(), "7", "--no-start"]),
         3,
         &hint,
     );
@@ -114,7 +114,7 @@ fn json_errors_are_one_object_on_stdout() {
         concat!(
             r#"{"v":1,"type":"error","code":"daemon_not_running","exit":3,"#,
             r#""message":"daemon 7 is not running","#,
-            r#""hint":"Start it with: client daemon 7 TRACKER:PORT"}"#,
+            r#""hint":"Start it with: client daemon 7 TRACKER:PORT","message_code":"DMN-01"}"#,
             "\n"
         )
     );
@@ -123,6 +123,48 @@ fn json_errors_are_one_object_on_stdout() {
     let output = place.client(&["status", "x", "--json"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stdout).starts_with(r#"{"v":1,"type":"error","code":"usage","exit":2,"#));
+}
+
+#[test]
+fn a_command_line_that_lacks_something_names_it_to_scripts_too() {
+    let place = Place::new();
+    let output = place.client(&["register", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said: serde_json::Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    assert_eq!(said["message_code"], "USE-01");
+    let message = said["message"].as_str().unwrap();
+    assert!(message.contains("<PATH>"), "{message}");
+}
+
+#[test]
+fn swapped_arguments_are_put_right() {
+    let place = Place::new();
+    let output = place.client(&["register", "1", "film.mkv"]);
+    check(&output, 2, "client register film.mkv 1\n");
+}
+
+#[test]
+fn a_code_is_explained_in_any_case_by_its_word_too_and_to_scripts() {
+    let place = Place::new();
+    let shown = "DISK-01: the disk is full\n";
+    for code in ["DISK-01", "disk-01", "no_space"] {
+        let output = place.client(&["explain", code]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text(&output.stdout).starts_with(shown));
+    }
+    let output = place.client(&["explain", "DISK-01", "--json"]);
+    let said: serde_json::Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    assert_eq!(said["type"], "message");
+    assert_eq!(
+        (&said["message_code"], &said["code"]),
+        (&"DISK-01".into(), &"no_space".into())
+    );
+    check(&place.client(&["explain", "DSIK-01"]), 9, "DISK-01");
+    let all = text(&place.client(&["explain"]).stdout);
+    assert!(
+        all.contains("\nNET-02") && all.contains("\nSHR-01"),
+        "{all}"
+    );
 }
 
 #[test]
@@ -144,7 +186,7 @@ fn a_missing_manifest_is_exit_9() {
         check(
             &place.client(command),
             9,
-            "error: there is no file film.p2p\nhint: ",
+            "error[DISK-09]: there is no file film.p2p\nhint: ",
         );
     }
 }
@@ -159,11 +201,7 @@ fn a_manifest_that_is_cut_lengthened_or_changed_is_exit_6() {
     changed[good.len() / 2] ^= 1;
     for bytes in [&good[..good.len() - 1], &lengthened, &changed, b"", b"text"] {
         fs::write(place.path("film.p2p"), bytes).unwrap();
-        check(
-            &place.client(&["inspect", "film.p2p"]),
-            6,
-            "error: film.p2p: ",
-        );
+        check(&place.client(&["inspect", "film.p2p"]), 6, "]: film.p2p: ");
         check(&place.client(&["download", "film.p2p", "7"]), 6, "\nhint: ");
     }
 }
@@ -254,7 +292,7 @@ fn inspect_for_scripts_is_one_object_a_line_and_shows_no_secret() {
 #[test]
 fn a_command_line_that_is_none_is_exit_2_and_help_is_exit_0() {
     let place = Place::new();
-    check(&place.client(&["status", "70000"]), 2, "error: ");
+    check(&place.client(&["status", "70000"]), 2, "error[USE-01]: ");
     check(&place.client(&["statsu", "7"]), 2, "status");
     let help = place.client(&["download", "--help"]);
     assert_eq!(help.status.code(), Some(0));

@@ -18,9 +18,12 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
-use warren_daemon::control::{
-    api::{self, Control},
-    model::*,
+use warren_daemon::{
+    control::{
+        api::{self, Control},
+        model::*,
+    },
+    log::Log,
 };
 
 const LINK: &str = "p2p:";
@@ -109,7 +112,7 @@ async fn what_a_choice_left_out_is_told_with_the_command_that_fetches_it() {
 #[tokio::test]
 async fn an_error_of_the_daemon_is_shown_and_gives_the_exit_code() {
     let error = ApiError::new(
-        "disk_full",
+        "no_space",
         exit::DISK,
         "no space for film.mkv",
         "Free 3 KiB.",
@@ -118,7 +121,8 @@ async fn an_error_of_the_daemon_is_shown_and_gives_the_exit_code() {
     let output = daemon.client(&["download", &daemon.manifest(), "7"]).await;
     check(&output, 7, "");
     assert!(
-        text(&output.stderr).ends_with("error: no space for film.mkv\nhint: Free 3 KiB.\n"),
+        text(&output.stderr)
+            .ends_with("error[DISK-01]: no space for film.mkv\nhint: Free 3 KiB.\n"),
         "{}",
         text(&output.stderr)
     );
@@ -136,7 +140,10 @@ async fn a_daemon_that_ends_in_the_middle_is_exit_3() {
     lines.next_line().await.unwrap().unwrap();
     daemon.control.stop.cancel();
     let error = lines.next_line().await.unwrap().unwrap();
-    assert_eq!(error, "error: daemon 7 stopped before this was complete");
+    assert_eq!(
+        error,
+        "error[DMN-05]: daemon 7 stopped before this was complete"
+    );
     assert_eq!(client.wait().await.unwrap().code(), Some(3));
 }
 
@@ -150,8 +157,8 @@ async fn ctrl_c_leaves_a_download_to_the_daemon_and_says_how_to_cancel_it() {
     assert_eq!(
         said,
         format!(
-            "error: interrupted; the download goes on in daemon 7\n\
-             hint: To cancel it: client remove {id} 7\n"
+            "error[USE-15]: interrupted; the download goes on in daemon 7\n\
+             hint: To cancel it: client cancel {id} 7\n"
         )
     );
 }
@@ -162,7 +169,7 @@ async fn ctrl_c_cancels_a_register() {
     let (code, said) = interrupt(&daemon, &["register", "film.mkv", "7"]).await;
     assert_eq!(code, Some(130));
     assert!(
-        said.starts_with("error: interrupted; nothing was registered\n"),
+        said.starts_with("error[USE-15]: interrupted; nothing was registered\n"),
         "{said}"
     );
     daemon.control.left.cancelled().await;
@@ -188,6 +195,183 @@ async fn lists_are_lines_for_people_and_objects_for_programs() {
     let output = daemon.client(&["peers", "7"]).await;
     check(&output, 0, "");
     assert_eq!(text(&output.stderr), "no peer is connected\n");
+}
+
+#[tokio::test]
+async fn shares_are_a_table_for_people_and_objects_for_programs() {
+    let daemon = Daemon::start(Vec::new());
+    let output = daemon.client(&["list", "7"]).await;
+    let table = "ID  STATE     DONE  SIZE  PEERS  NAME\n\
+                 ab  seeding  100 %   5 B      0  film\n";
+    check(&output, 0, table);
+    let output = daemon.client(&["list", "7", "--json"]).await;
+    check(&output, 0, &(status().pop().unwrap().to_json() + "\n"));
+}
+
+#[tokio::test]
+async fn a_share_is_paused_resumed_cancelled_and_removed_by_what_it_is_called() {
+    let daemon = Daemon::start(Vec::new());
+    for (command, said, asked) in [
+        (
+            &["pause", "film", "7"][..],
+            "ab  paused  5 B  film\n",
+            "pause film",
+        ),
+        (
+            &["resume", "film", "7"],
+            "ab  seeding  5 B  film\n",
+            "resume film",
+        ),
+        (
+            &["cancel", "film", "7", "--yes"],
+            "film is cancelled\n",
+            "cancel film",
+        ),
+        (&["remove", "film", "7"], "film is removed\n", "remove film"),
+        (
+            &["remove", "film", "7", "--data", "--yes"],
+            "film is removed, and its data are deleted\n",
+            "remove film and data",
+        ),
+    ] {
+        check(&daemon.client(command).await, 0, said);
+        assert_eq!(daemon.control.asked(), asked);
+    }
+    let output = daemon.client(&["pause", "film", "7", "--json"]).await;
+    check(&output, 0, &(paused().to_json() + "\n"));
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_where_nobody_can_be_asked() {
+    let daemon = Daemon::start(Vec::new());
+    for command in [
+        &["cancel", "film", "7"][..],
+        &["remove", "film", "7", "--data"],
+    ] {
+        let output = daemon.client(command).await;
+        check(&output, 2, "");
+        let said = text(&output.stderr);
+        assert!(
+            said.starts_with("error[USE-17]: nobody can be asked"),
+            "{said}"
+        );
+        assert_eq!(daemon.control.asked(), "");
+    }
+}
+
+#[tokio::test]
+async fn a_link_is_printed_and_drawn() {
+    let daemon = Daemon::start(Vec::new());
+    check(&daemon.client(&["link", "film", "7"]).await, 0, "p2p:abc\n");
+    let output = daemon.client(&["link", "film", "7", "--qr"]).await;
+    let drawn = text(&output.stdout);
+    assert!(
+        drawn.starts_with("\u{2588}\u{2588}") && drawn.ends_with("\np2p:abc\n"),
+        "{drawn}"
+    );
+    let output = daemon.client(&["link", "film", "7", "--json"]).await;
+    let json = r#"{"v":1,"type":"link","content_id":"ab","name":"film","link":"p2p:abc"}"#;
+    check(&output, 0, &format!("{json}\n"));
+}
+
+#[tokio::test]
+async fn what_is_there_already_is_not_called_verified() {
+    let done = Done {
+        already: true,
+        ..whole()
+    };
+    let daemon = Daemon::start(vec![Event::Done(done)]);
+    let output = daemon.client(&["download", &daemon.manifest(), "7"]).await;
+    check(&output, 0, "/d/film.mkv\n");
+    assert_eq!(text(&output.stderr), "3.0 KiB are there already, id 00ff\n");
+}
+
+#[tokio::test]
+async fn a_verification_says_what_it_found() {
+    for (repaired_bytes, said) in [
+        (Some(0), "all 3.0 KiB are right\n"),
+        (
+            Some(1024),
+            "1.0 KiB were wrong or missing and were fetched again; all 3.0 KiB are right now\n",
+        ),
+    ] {
+        let done = Done {
+            repaired_bytes,
+            ..whole()
+        };
+        let daemon = Daemon::start(vec![Event::Done(done)]);
+        let output = daemon.client(&["verify", "film", "7"]).await;
+        check(&output, 0, "/d/film.mkv\n");
+        assert_eq!(text(&output.stderr), said);
+        assert_eq!(daemon.control.asked(), "verify film");
+    }
+}
+
+#[tokio::test]
+async fn the_log_is_printed_and_followed_until_the_daemon_ends() {
+    use std::io::Write;
+
+    let daemon = Daemon::start(Vec::new());
+    let mut log = daemon.control.log.clone();
+    log.write_all(b"one\n").unwrap();
+    log.write_all(b"two \x1b[31m\n").unwrap();
+    let output = daemon.client(&["logs", "7", "-n", "1"]).await;
+    check(&output, 0, "two \\u{1b}[31m\n");
+    let mut client = daemon.command(&["logs", "7", "-f"]).spawn().unwrap();
+    let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next_line().await.unwrap().unwrap(), "one");
+    lines.next_line().await.unwrap().unwrap();
+    log.write_all(b"three\n").unwrap();
+    assert_eq!(lines.next_line().await.unwrap().unwrap(), "three");
+    daemon.control.stop.cancel();
+    assert_eq!(client.wait().await.unwrap().code(), Some(3));
+}
+
+#[tokio::test]
+async fn a_quiet_download_says_nothing_but_its_result() {
+    let daemon = Daemon::start(vec![waiting(), done()]);
+    let output = daemon
+        .client(&["download", &daemon.manifest(), "7", "--quiet"])
+        .await;
+    check(&output, 0, "/d/film.mkv\n");
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_what_is_complete_however_impatient() {
+    let complete = Event::Progress(Progress {
+        verified_bytes: 3072,
+        bytes: 3072,
+        ..Progress::default()
+    });
+    let daemon = Daemon::start(vec![complete, done()]);
+    let output = daemon
+        .client(&["download", &daemon.manifest(), "7", "--timeout", "0"])
+        .await;
+    check(&output, 0, "/d/film.mkv\n");
+}
+
+#[tokio::test]
+async fn a_source_is_read_from_stdin_too() {
+    use tokio::io::AsyncWriteExt;
+
+    let manifest = file_manifest().encode();
+    for source in [manifest, b" 00".repeat(1).to_vec()] {
+        let daemon = Daemon::start(vec![done()]);
+        let mut command = daemon.command(&["download", "-", "7"]);
+        let mut client = command.stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = client.stdin.take().unwrap();
+        stdin.write_all(&source).await.unwrap();
+        drop(stdin);
+        let output = client.wait_with_output().await.unwrap();
+        let expected = if source.len() > 3 { 0 } else { 6 };
+        assert_eq!(
+            output.status.code(),
+            Some(expected),
+            "{}",
+            text(&output.stderr)
+        );
+    }
 }
 
 #[tokio::test]
@@ -220,7 +404,7 @@ async fn doctor_prints_what_was_found_and_ends_with_the_exit_code_of_the_summary
     let daemon = Daemon::start(Vec::new());
     let output = daemon.client(&["doctor", "7"]).await;
     check(&output, 3, "");
-    assert!(text(&output.stderr).starts_with("error: the daemon is stopping\n"));
+    assert!(text(&output.stderr).starts_with("error[DMN-07]: the daemon is stopping\n"));
 }
 
 #[tokio::test]
@@ -325,6 +509,8 @@ fn whole() -> Done {
         bytes: 3072,
         files: None,
         seconds: 1.5,
+        already: false,
+        repaired_bytes: None,
     }
 }
 
@@ -376,6 +562,16 @@ fn status() -> Vec<Event> {
     ]
 }
 
+fn paused() -> Event {
+    match status().pop() {
+        Some(Event::Share(share)) => Event::Share(Share {
+            state: ShareState::Paused,
+            ..share
+        }),
+        other => panic!("{other:?} is no share"),
+    }
+}
+
 fn file_manifest() -> warren_proto::content::manifest::Manifest {
     use warren_proto::content::{
         describe::Content, hashes::HashList, manifest::Manifest, path::ShareName, tree,
@@ -390,6 +586,7 @@ fn file_manifest() -> warren_proto::content::manifest::Manifest {
 struct Script {
     events: Vec<Event>,
     asked: Arc<Mutex<String>>,
+    log: Log,
     left: CancellationToken,
     stop: CancellationToken,
 }
@@ -465,8 +662,52 @@ impl Control for Script {
                 "",
             ));
         }
-        *self.asked.lock().unwrap() = format!("remove {}", asked.share);
+        let data = if asked.data { " and data" } else { "" };
+        *self.asked.lock().unwrap() = format!("remove {}{data}", asked.share);
         Ok(())
+    }
+
+    async fn cancel(&self, asked: ShareRequest) -> Result<(), ApiError> {
+        *self.asked.lock().unwrap() = format!("cancel {}", asked.share);
+        Ok(())
+    }
+
+    async fn pause(&self, asked: ShareRequest) -> Result<Event, ApiError> {
+        *self.asked.lock().unwrap() = format!("pause {}", asked.share);
+        Ok(paused())
+    }
+
+    async fn resume(&self, asked: ShareRequest) -> Result<Event, ApiError> {
+        *self.asked.lock().unwrap() = format!("resume {}", asked.share);
+        Ok(status().pop().unwrap())
+    }
+
+    async fn verify(&self, asked: ShareRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        *self.asked.lock().unwrap() = format!("verify {}", asked.share);
+        Ok(self.play())
+    }
+
+    async fn link(&self, asked: ShareRequest) -> Result<Event, ApiError> {
+        Ok(Event::Link(ShareLink {
+            content_id: "ab".into(),
+            name: asked.share,
+            link: "p2p:abc".into(),
+        }))
+    }
+
+    async fn shares(&self) -> Vec<Event> {
+        status()
+            .into_iter()
+            .filter(|it| matches!(it, Event::Share(_)))
+            .collect()
+    }
+
+    async fn events(&self) -> Result<mpsc::Receiver<Event>, ApiError> {
+        Ok(self.play())
+    }
+
+    fn log(&self) -> &Log {
+        &self.log
     }
 
     async fn stop(&self) {
@@ -489,6 +730,7 @@ impl Daemon {
         let control = Script {
             events,
             asked: Arc::default(),
+            log: Log::default(),
             left,
             stop: stop.clone(),
         };

@@ -20,6 +20,7 @@ use warren_proto::wire::Paths;
 use crate::control::api;
 use crate::control::model::{ApiError, LimitRequest, exit};
 use crate::home::{DaemonHome, guess_lock, known_trackers};
+use crate::log::Log;
 use crate::memory::Memory;
 use crate::node::commands::NodeControl;
 use crate::node::{self, Node, NodeConfig, NodeEvent, NodeSender, OwnTracker};
@@ -63,6 +64,8 @@ pub struct Config {
     pub port_mapping: PortMapping,
     /// What may be in memory because of peers, in MiB, at least [`LEAST_MIB`](crate::memory::LEAST_MIB).
     pub memory_mib: u32,
+    /// Where the program writes its log too, for `client logs`.
+    pub log: Log,
 }
 
 /// Runs a daemon until it is stopped by SIGINT, SIGTERM or its control API.
@@ -83,6 +86,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let db = blocking(home.db(), open).await?;
     let depot = Arc::new(Depot::new(db, home.journal_dir()));
     let records = blocking(depot.clone(), |depot| depot.records()).await?;
+    let paused = blocking(depot.clone(), |depot| depot.paused()).await?;
     let limits = config.limits.clone();
     let (manners, share_limits) =
         blocking(depot.clone(), move |depot| keep_limits(&depot, &limits)).await?;
@@ -128,8 +132,14 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let mut node = Node::new(parts, sender.clone(), own);
     node.restore_limits(manners, share_limits);
     node.restore(records);
+    node.restore_pauses(paused);
     let accepting = tokio::spawn(accept(endpoint.clone(), sender.clone(), punch));
-    let control = NodeControl::new(sender, config.downloads.clone(), stop.clone());
+    let control = NodeControl::new(
+        sender,
+        config.downloads.clone(),
+        config.log.clone(),
+        stop.clone(),
+    );
     let api = tokio::spawn(api::serve(listener, control, stop.clone()));
     announce(&config, endpoint.local_addr());
 

@@ -22,6 +22,7 @@ mod disk;
 mod doctor;
 mod durability;
 mod harness;
+mod life;
 mod limits;
 mod manifests;
 mod registering;

@@ -5,7 +5,14 @@
 //! | `POST register` | [`RegisterRequest`] | server-sent events, one [`Event`] per `data:` line |
 //! | `POST download` | [`DownloadRequest`] | the same |
 //! | `GET status`, `GET peers`, `GET attempts`, `GET doctor` | | a JSON array of [`Event`]s |
+//! | `GET shares` | | the shares of these alone |
+//! | `GET events` | | server-sent events: all of `status` and `peers`, then each that is otherwise, and `gone` |
+//! | `GET logs?lines=N` | | a JSON array of `log` events; with `follow=true` server-sent ones |
 //! | `POST select` | [`SelectRequest`] | the share, as an [`Event`] |
+//! | `POST pause`, `POST resume` | [`ShareRequest`] | the share, as an [`Event`] |
+//! | `POST verify` | [`ShareRequest`] | server-sent events, as `download` |
+//! | `POST link` | [`ShareRequest`] | the link, as an [`Event`] |
+//! | `POST cancel` | [`ShareRequest`] | 204 |
 //! | `POST remove` | [`RemoveRequest`] | 204 |
 //! | `POST limit` | [`LimitRequest`] | a JSON array of [`Event`]s: the limits as they are now |
 //! | `POST stop` | | 204; the daemon ends soon after |
@@ -16,30 +23,21 @@
 //! client that goes away, or closes its writing half, drops its receiver: the node cancels a
 //! register then, and merely stops reporting a download.
 //!
-//! Not here: the events and requests ([`super::model`]), who may run a daemon in a folder.
+//! Not here: what each route does ([`routes`]), the events and requests ([`super::model`]), who may run a
+//! daemon in a folder.
+
+mod routes;
 
 use std::{
-    convert::Infallible,
     fs::{self, DirBuilder, Permissions},
-    future::{Future, ready},
+    future::Future,
     io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::Path,
     time::Duration,
 };
 
-use axum::{
-    Json, Router,
-    body::{Body, Bytes, HttpBody},
-    extract::{DefaultBodyLimit, Request, State},
-    http::{StatusCode, header},
-    middleware::{self, Next},
-    response::{IntoResponse, Response, Sse, sse},
-    routing::{get, post},
-    serve::Listener,
-};
-use futures_util::{Stream, StreamExt, stream};
-use serde::de::DeserializeOwned;
+use axum::serve::Listener;
 use tokio::{
     net::{UnixListener, UnixStream, unix},
     sync::mpsc,
@@ -47,19 +45,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::home::SOCKET_PATH_BYTES;
+use crate::{home::SOCKET_PATH_BYTES, log::Log};
 
 use super::model::{
     ApiError, DownloadRequest, Event, LimitRequest, RegisterRequest, RemoveRequest, SelectRequest,
-    exit,
+    ShareRequest,
 };
-
-/// Largest request body. A `.p2p` has at most 64 MiB, which base64 makes 85.4 MiB.
-pub const BODY_BYTES: usize = 96 * 1024 * 1024;
-
-/// How long the rest of a body over [`BODY_BYTES`] is read and dropped before it is refused. Closed
-/// while it sends, a client would report a broken connection instead of the reason.
-const DRAIN: Duration = Duration::from_secs(5);
+pub use routes::BODY_BYTES;
+use routes::{Api, router};
 
 /// How long open connections may take to end once the daemon is stopping.
 const GRACE: Duration = Duration::from_secs(2);
@@ -111,6 +104,34 @@ pub trait Control: Clone + Send + Sync + 'static {
         &self,
         request: LimitRequest,
     ) -> impl Future<Output = Result<Vec<Event>, ApiError>> + Send;
+
+    /// Ends a download and removes what is there of it.
+    fn cancel(&self, request: ShareRequest) -> impl Future<Output = Result<(), ApiError>> + Send;
+
+    /// Neither fetches nor gives a share from now on; answers how it stands then.
+    fn pause(&self, request: ShareRequest) -> impl Future<Output = Result<Event, ApiError>> + Send;
+
+    /// Goes on with a share that is paused or was stopped by an error; answers how it stands then.
+    fn resume(&self, request: ShareRequest)
+    -> impl Future<Output = Result<Event, ApiError>> + Send;
+
+    /// Reads again all that is stored of a share and fetches what is wrong, reporting as a download.
+    fn verify(
+        &self,
+        request: ShareRequest,
+    ) -> impl Future<Output = Result<mpsc::Receiver<Event>, ApiError>> + Send;
+
+    /// The link of a share.
+    fn link(&self, request: ShareRequest) -> impl Future<Output = Result<Event, ApiError>> + Send;
+
+    /// Shares alone.
+    fn shares(&self) -> impl Future<Output = Vec<Event>> + Send;
+
+    /// Everything as it stands, and what is otherwise from then on.
+    fn events(&self) -> impl Future<Output = Result<mpsc::Receiver<Event>, ApiError>> + Send;
+
+    /// What the daemon has said of itself.
+    fn log(&self) -> &Log;
 
     /// Begins to end the daemon: cancels the token given to [`serve`], and returns at once.
     fn stop(&self) -> impl Future<Output = ()> + Send;
@@ -229,210 +250,6 @@ impl OwnUser {
                 false
             }
         }
-    }
-}
-
-#[derive(Clone)]
-struct Api<C> {
-    control: C,
-    stop: CancellationToken,
-}
-
-fn router<C: Control>(api: Api<C>) -> Router {
-    let v1 = Router::new()
-        .route("/register", post(register::<C>))
-        .route("/download", post(download::<C>))
-        .route("/select", post(select::<C>))
-        .route("/status", get(status::<C>))
-        .route("/peers", get(peers::<C>))
-        .route("/attempts", get(attempts::<C>))
-        .route("/doctor", get(doctor::<C>))
-        .route("/remove", post(remove::<C>))
-        .route("/limit", post(limit::<C>))
-        .route("/stop", post(stop::<C>));
-    Router::new()
-        .nest("/v1", v1)
-        .fallback(no_such_route)
-        .layer(middleware::from_fn(read_body))
-        .layer(DefaultBodyLimit::disable())
-        .with_state(api)
-}
-
-/// Reads the body of every request, so that routes get at most [`BODY_BYTES`] of it, at once.
-async fn read_body(request: Request, next: Next) -> Response {
-    let (head, body) = request.into_parts();
-    let too_large = body.size_hint().lower() > BODY_BYTES as u64;
-    if too_large && head.headers.contains_key(header::EXPECT) {
-        // It waits for a word before it sends (RFC 9110 §10.1.1), and gets this one.
-        return over_the_cap().into_response();
-    }
-    match collect(body).await {
-        Ok(body) => next.run(Request::from_parts(head, body.into())).await,
-        Err(error) => error.into_response(),
-    }
-}
-
-async fn collect(body: Body) -> Result<Vec<u8>, ApiError> {
-    let mut collected = Vec::new();
-    let mut parts = body.into_data_stream();
-    while let Some(part) = parts.next().await {
-        let part = part.map_err(|error| malformed(error.to_string()))?;
-        if part.len() > BODY_BYTES - collected.len() {
-            drop(collected);
-            // Whether it ends in time or not, the answer is the same.
-            let _ = tokio::time::timeout(DRAIN, parts.for_each(|_| ready(()))).await;
-            return Err(over_the_cap());
-        }
-        collected.extend_from_slice(&part);
-    }
-    Ok(collected)
-}
-
-async fn register<C: Control>(
-    State(api): State<Api<C>>,
-    body: Bytes,
-) -> Result<Response, ApiError> {
-    let events = api.control.register(parse(body)?).await?;
-    Ok(stream_events(events, api.stop))
-}
-
-async fn download<C: Control>(
-    State(api): State<Api<C>>,
-    body: Bytes,
-) -> Result<Response, ApiError> {
-    let events = api.control.download(parse(body)?).await?;
-    Ok(stream_events(events, api.stop))
-}
-
-async fn select<C: Control>(
-    State(api): State<Api<C>>,
-    body: Bytes,
-) -> Result<Json<Event>, ApiError> {
-    Ok(Json(api.control.select(parse(body)?).await?))
-}
-
-async fn status<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
-    Json(api.control.status().await)
-}
-
-async fn attempts<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
-    Json(api.control.attempts().await)
-}
-
-async fn doctor<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
-    Json(api.control.doctor().await)
-}
-
-async fn peers<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
-    Json(api.control.peers().await)
-}
-
-async fn remove<C: Control>(
-    State(api): State<Api<C>>,
-    body: Bytes,
-) -> Result<StatusCode, ApiError> {
-    let request = parse(body)?;
-    carry_out(async move { api.control.remove(request).await }).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-async fn limit<C: Control>(
-    State(api): State<Api<C>>,
-    body: Bytes,
-) -> Result<Json<Vec<Event>>, ApiError> {
-    let request = parse(body)?;
-    let changed = carry_out(async move { api.control.limit(request).await });
-    Ok(Json(changed.await?))
-}
-
-async fn stop<C: Control>(State(api): State<Api<C>>) -> StatusCode {
-    // The order stands even when nobody waits for the answer.
-    let ordered = carry_out(async move {
-        api.control.stop().await;
-        Ok(())
-    });
-    match ordered.await {
-        Ok(()) => StatusCode::NO_CONTENT,
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
-/// Carries out an order to its end, also when the client that gave it has gone: the handler itself
-/// ends then.
-async fn carry_out<T: Send + 'static>(
-    order: impl Future<Output = Result<T, ApiError>> + Send + 'static,
-) -> Result<T, ApiError> {
-    match tokio::spawn(order).await {
-        Ok(result) => result,
-        Err(_) => Err(ApiError::new(
-            "internal",
-            exit::OTHER,
-            "the daemon failed at it",
-            "",
-        )),
-    }
-}
-
-async fn no_such_route() -> ApiError {
-    ApiError::new(
-        "no_such_route",
-        exit::NOT_FOUND,
-        "the daemon has no such route",
-        "Use the client program of the daemon's version.",
-    )
-}
-
-/// Reads a request whatever its `Content-Type` says: `curl -d` sends the wrong one.
-fn parse<T: DeserializeOwned>(body: Bytes) -> Result<T, ApiError> {
-    serde_json::from_slice(&body).map_err(|error| malformed(error.to_string()))
-}
-
-fn over_the_cap() -> ApiError {
-    ApiError::new(
-        "request_too_large",
-        exit::USAGE,
-        format!("the request is larger than {} MiB", BODY_BYTES >> 20),
-        "Name the .p2p file, not the content: none is this large.",
-    )
-}
-
-fn malformed(cause: String) -> ApiError {
-    ApiError::new(
-        "bad_request",
-        exit::USAGE,
-        format!("the request is malformed: {cause}"),
-        "Use the client program of the daemon's version.",
-    )
-}
-
-fn stream_events(events: mpsc::Receiver<Event>, stop: CancellationToken) -> Response {
-    Sse::new(until_final(events).take_until(stop.cancelled_owned())).into_response()
-}
-
-fn until_final(
-    events: mpsc::Receiver<Event>,
-) -> impl Stream<Item = Result<sse::Event, Infallible>> {
-    stream::unfold(Some(events), |events| async {
-        let mut events = events?;
-        let event = events.recv().await?;
-        let rest = (!event.is_final()).then_some(events);
-        Some((Ok(sse::Event::default().data(event.to_json())), rest))
-    })
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let status = match self.exit {
-            exit::USAGE => StatusCode::BAD_REQUEST,
-            exit::TRACKER_UNREACHABLE => StatusCode::BAD_GATEWAY,
-            exit::NO_SOURCE => StatusCode::GATEWAY_TIMEOUT,
-            exit::VERIFICATION_FAILED => StatusCode::UNPROCESSABLE_ENTITY,
-            exit::DISK => StatusCode::INSUFFICIENT_STORAGE,
-            exit::REFUSED => StatusCode::FORBIDDEN,
-            exit::NOT_FOUND => StatusCode::NOT_FOUND,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        (status, Json(Event::from(self))).into_response()
     }
 }
 

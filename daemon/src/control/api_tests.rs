@@ -34,7 +34,7 @@ async fn what_fails_before_the_stream_is_one_error_object() {
         .await;
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     assert!(answer.ends_with(
-        r#"{"v":1,"type":"error","code":"not_found","exit":9,"message":"no /missing","hint":"Look."}"#
+        r#"{"v":1,"type":"error","code":"not_found","exit":9,"message":"no /missing","hint":"Look.","message_code":"DISK-09"}"#
     ));
     daemon.end().await;
 }
@@ -203,6 +203,7 @@ async fn a_socket_path_that_is_too_long_is_named() {
 /// Registers at once, never finishes a download, and says when a download's client has left.
 #[derive(Clone)]
 struct FakeControl {
+    log: Log,
     stop: CancellationToken,
     left: CancellationToken,
 }
@@ -309,6 +310,45 @@ impl Control for FakeControl {
         Ok(())
     }
 
+    async fn cancel(&self, request: ShareRequest) -> Result<(), ApiError> {
+        assert_eq!(request.share, "ab");
+        Ok(())
+    }
+
+    async fn pause(&self, request: ShareRequest) -> Result<Event, ApiError> {
+        Err(ApiError::new("asked", exit::USAGE, request.share, ""))
+    }
+
+    async fn resume(&self, request: ShareRequest) -> Result<Event, ApiError> {
+        Err(ApiError::new("asked", exit::USAGE, request.share, ""))
+    }
+
+    async fn verify(&self, request: ShareRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        Err(ApiError::new("asked", exit::USAGE, request.share, ""))
+    }
+
+    async fn link(&self, request: ShareRequest) -> Result<Event, ApiError> {
+        Err(ApiError::new("asked", exit::USAGE, request.share, ""))
+    }
+
+    async fn shares(&self) -> Vec<Event> {
+        Vec::new()
+    }
+
+    async fn events(&self) -> Result<mpsc::Receiver<Event>, ApiError> {
+        let (events, receiver) = mpsc::channel(1);
+        let gone = Gone {
+            what: "share".into(),
+            id: "ab".into(),
+        };
+        events.send(Event::Gone(gone)).await.unwrap();
+        Ok(receiver)
+    }
+
+    fn log(&self) -> &Log {
+        &self.log
+    }
+
     async fn stop(&self) {
         self.stop.cancel();
     }
@@ -327,6 +367,7 @@ impl Daemon {
         let socket = folder.path().join("daemon-1/control.sock");
         let stop = CancellationToken::new();
         let control = FakeControl {
+            log: Log::default(),
             stop: stop.clone(),
             left: CancellationToken::new(),
         };

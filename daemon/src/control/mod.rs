@@ -2,7 +2,7 @@
 //!
 //! [`model`] is what is said ([`attempt`] of how peers are reached, [`standing`] of what is thought of them,
 //! [`doctor`] of what could be
-//! better), [`source`] reads what a download names, [`wish`] which files of it are meant, [`api`] puts it all on the socket. The command line, and whatever face
+//! better, [`messages`] of everything with a code), [`source`] reads what a download names, [`wish`] which files of it are meant, [`api`] puts it all on the socket. The command line, and whatever face
 //! comes later, use the same routes; `curl --unix-socket` works as well.
 //!
 //! Not here: what the daemon does about a request (the node implements [`api::Control`]).
@@ -11,6 +11,7 @@ pub mod api;
 pub mod attempt;
 pub mod doctor;
 pub mod limits;
+pub mod messages;
 pub mod model;
 pub mod source;
 pub mod standing;

@@ -5,9 +5,10 @@
 //! may be added, none renamed or removed. Paths in events are text: what cannot be written as UTF-8
 //! is replaced, because JSON has no other way.
 //!
-//! Not here: routes and sockets ([`super::api`]).
+//! Not here: routes and sockets ([`super::api`]), what is asked ([`requests`]), errors ([`error`]).
 
-use std::path::PathBuf;
+mod error;
+mod requests;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use warren_proto::swarm;
@@ -16,9 +17,13 @@ pub use super::attempt::Attempt;
 use super::attempt::{CandidateKind, Role};
 pub use super::doctor::{Finding, Severity, Summary, Techniques};
 pub use super::limits::{LEAST_BITS_PER_S, LimitRequest, Limits};
+
 pub use super::standing::{ShareStanding, Standing};
-use super::wish::{Change, Wish};
 use crate::tracker;
+pub use error::ApiError;
+pub use requests::{
+    DownloadRequest, RegisterRequest, RemoveRequest, SelectRequest, ShareRequest, Source,
+};
 
 /// The version every event carries as `"v"`.
 pub const EVENT_VERSION: u8 = 1;
@@ -78,6 +83,12 @@ pub enum Event {
     Finding(Finding),
     /// How peers were reached, in numbers.
     Summary(Summary),
+    /// The link of a share.
+    Link(ShareLink),
+    /// One line of the log.
+    Log(LogLine),
+    /// A share, a peer or a tracker is no longer there; only in the stream of all events.
+    Gone(Gone),
 }
 
 impl Event {
@@ -227,6 +238,39 @@ pub struct Done {
     pub files: Option<FileCounts>,
     /// Time from the request to the last verified byte.
     pub seconds: f64,
+    /// Whether all of it was there when it was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub already: bool,
+    /// After a verification: bytes that were fetched again, because they were wrong or missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired_bytes: Option<u64>,
+}
+
+/// The link of a share, which gives access to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShareLink {
+    /// Content id, lower-case hex.
+    pub content_id: String,
+    /// File or folder name; empty while a link has not brought it yet.
+    pub name: String,
+    /// The link, `p2p:...`.
+    pub link: String,
+}
+
+/// One line of the daemon's log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Time, level, place and text, as on stderr, without colours.
+    pub line: String,
+}
+
+/// What an event was about is no longer there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gone {
+    /// `share`, `peer` or `tracker`.
+    pub what: String,
+    /// Its content id, short name or address.
+    pub id: String,
 }
 
 /// One connected peer.
@@ -344,6 +388,8 @@ pub enum ShareState {
     Changed,
     /// Stopped by an error, such as a full disk.
     Failed,
+    /// Stopped by the person.
+    Paused,
 }
 
 impl ShareState {
@@ -357,6 +403,7 @@ impl ShareState {
             ShareState::Seeding => "seeding",
             ShareState::Changed => "changed",
             ShareState::Failed => "failed",
+            ShareState::Paused => "paused",
         }
     }
 }
@@ -478,126 +525,6 @@ pub enum PortMappingState {
     Shut,
     /// Packets come in, and peers are told.
     Open,
-}
-
-/// Why a request failed, ready to be shown: what failed, and what to do next.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct ApiError {
-    /// A stable word for scripts, such as `not_found`.
-    pub code: String,
-    /// Exit code of `client`, one of [`exit`].
-    pub exit: u8,
-    /// What failed and why, lower case, without a full stop.
-    pub message: String,
-    /// What the person can do next; empty when there is nothing to say.
-    pub hint: String,
-}
-
-impl ApiError {
-    /// An error with a stable `code`, one of the [`exit`] codes, and what to do next.
-    pub fn new(
-        code: impl Into<String>,
-        exit: u8,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
-        ApiError {
-            code: code.into(),
-            exit,
-            message: message.into(),
-            hint: hint.into(),
-        }
-    }
-
-    /// An error made from another one: the message is its text and those of its causes.
-    pub fn caused(
-        code: impl Into<String>,
-        exit: u8,
-        error: &dyn std::error::Error,
-        hint: impl Into<String>,
-    ) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message.push_str(&format!(": {cause}"));
-            source = cause.source();
-        }
-        Self::new(code, exit, message, hint)
-    }
-}
-
-/// Shares a file or folder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RegisterRequest {
-    /// Absolute path of the file or folder.
-    pub path: PathBuf,
-    /// Absolute path of the `.p2p` to write, instead of the daemon's own choice.
-    #[serde(default)]
-    pub output: Option<PathBuf>,
-    /// Leaves out symlinks and special files of a folder instead of refusing it.
-    #[serde(default)]
-    pub skip_special: bool,
-}
-
-/// Fetches what a `.p2p` or a link names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DownloadRequest {
-    /// What to fetch.
-    pub source: Source,
-    /// Which files of it. Of a share that is present, as far as it says anything, what `select` changes.
-    #[serde(flatten)]
-    pub wish: Wish,
-}
-
-/// Wants other files of a share, or in another order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SelectRequest {
-    /// Content id, the beginning of one, or the name of a share.
-    pub share: String,
-    /// What is to be otherwise.
-    #[serde(flatten)]
-    pub change: Change,
-}
-
-/// What a download is started from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Source {
-    /// The bytes of a `.p2p`, in JSON as base64.
-    Manifest {
-        /// The whole file.
-        #[serde(with = "base64")]
-        bytes: Vec<u8>,
-    },
-    /// A link, `p2p:...`.
-    Link {
-        /// The link as it was typed.
-        text: String,
-    },
-}
-
-/// Stops sharing or downloading; files that are complete stay.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RemoveRequest {
-    /// Content id, the beginning of one, or the name of a share.
-    pub share: String,
-}
-
-mod base64 {
-    use data_encoding::BASE64;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&BASE64.encode(bytes))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<u8>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        BASE64.decode(text.as_bytes()).map_err(D::Error::custom)
-    }
 }
 
 #[cfg(test)]

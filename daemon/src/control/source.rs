@@ -5,6 +5,7 @@ use warren_proto::content::{
     link::{Link, LinkError},
     manifest::{Manifest, ManifestError},
 };
+use warren_proto::id::{ContentId, Kind, ParseIdError};
 
 use super::model::{ApiError, Source, exit};
 
@@ -15,13 +16,21 @@ pub enum Parsed {
     Manifest(Box<Manifest>),
     /// A link; hashes and names come from peers.
     Link(Link),
+    /// A content id; all else comes from peers.
+    Id {
+        /// Of a file or of a folder's listing.
+        kind: Kind,
+        /// The content id.
+        id: ContentId,
+    },
 }
 
 impl Source {
     /// Reads the manifest or the link.
     ///
     /// # Errors
-    /// Exit code 6 for a manifest or a link that is damaged or contradicts itself, 2 for what is no link.
+    /// Exit code 6 for a manifest or a link that is damaged or contradicts itself, 2 for what is no link or
+    /// content id.
     pub fn parse(&self) -> Result<Parsed, ApiError> {
         match self {
             Source::Manifest { bytes } => {
@@ -33,35 +42,53 @@ impl Source {
                     .parse()
                     .map_err(|error| ApiError::from(&error))?,
             )),
+            Source::Id { id, folder } => {
+                let kind = match folder {
+                    true => Kind::Tree,
+                    false => Kind::File,
+                };
+                let id = id.trim().parse().map_err(|error| bad_id(&error))?;
+                Ok(Parsed::Id { kind, id })
+            }
         }
     }
 }
 
+fn bad_id(error: &ParseIdError) -> ApiError {
+    let hint = "Give all 64 digits, as b3sum or client list --json prints them.";
+    ApiError::caused("malformed_id", exit::USAGE, error, hint)
+}
+
 impl From<&ManifestError> for ApiError {
     fn from(error: &ManifestError) -> Self {
-        let (code, hint) = match error {
+        let (code, exit, hint) = match error {
             ManifestError::NotAManifest => (
                 "not_a_manifest",
+                exit::VERIFICATION_FAILED,
                 "Use the .p2p file that client register wrote.",
             ),
             ManifestError::TooLarge => (
                 "manifest_too_large",
+                exit::VERIFICATION_FAILED,
                 "Use the .p2p file that client register wrote; none is this large.",
             ),
             ManifestError::Version(_) => (
                 "manifest_version",
+                exit::VERIFICATION_FAILED,
                 "Install a newer version of this program.",
             ),
             ManifestError::Damaged => (
                 "manifest_damaged",
+                exit::VERIFICATION_FAILED,
                 "Get the .p2p file again from whoever shared it.",
             ),
             _ => (
                 "manifest_invalid",
+                exit::VERIFICATION_FAILED,
                 "Do not use this .p2p file: no correct program wrote it. Ask whoever shared it for the link.",
             ),
         };
-        ApiError::caused(code, exit::VERIFICATION_FAILED, error, hint)
+        ApiError::caused(code, exit, error, hint)
     }
 }
 

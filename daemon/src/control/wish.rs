@@ -276,7 +276,10 @@ fn no_match(content: &Content, pattern: &str) -> ApiError {
     let near = near_names(content, pattern).join(", ");
     let hint = match near.as_str() {
         "" => "It has no files.".to_owned(),
-        near => format!("There is: {near}. See everything with: client inspect FILE.p2p"),
+        near => format!(
+            "Among its {} files: {near}. See all with: client inspect FILE.p2p",
+            content.file_count()
+        ),
     };
     ApiError::new("no_match", exit::USAGE, message, hint)
 }

@@ -10,10 +10,10 @@ use warren_proto::transfer;
 use super::report::tell_last;
 use super::shares::Preparing;
 use super::{Node, ShareEvent};
-use crate::control::model::{ApiError, Event, SelectRequest, exit};
+use crate::control::model::{ApiError, Event, FileCounts, SelectRequest, exit};
 use crate::control::wish::{Change, Picked, Wish};
 use crate::share::depot::removed;
-use crate::share::{Phase, Share, Watcher};
+use crate::share::{Found, Pause, Phase, Share, Watcher};
 use crate::store::db::ShareRecord;
 
 /// Who wants it, and is told.
@@ -28,8 +28,8 @@ pub(crate) enum Asker {
 /// What came of it.
 #[derive(Debug)]
 pub(crate) enum Chosen {
-    /// All of the share is there, and stays wanted.
-    AsBefore,
+    /// All of the share is there, and stays wanted; this is what was asked for of it.
+    AsBefore(Found),
     /// What is wanted now, and the files that this means where they were looked up.
     Now(Box<ShareRecord>, Option<Arc<Picked>>),
 }
@@ -84,13 +84,16 @@ impl Node {
         share.is_choosing = true;
         let (epoch, record) = (share.epoch, share.record.clone());
         let writer = super::downloads::writer_of(share);
-        let whole = share.offer().map(|offer| offer.content.clone());
+        let whole = share.offer().cloned();
         let depot = self.config.depot.clone();
         self.run_disk_job(swarm, epoch, move || {
             let result = match (&writer, whole) {
-                (None, Some(content)) => {
-                    let picked = wish.pick(&content, |_| false);
-                    picked.map(|_| Chosen::AsBefore)
+                (None, Some(whole)) => {
+                    let unchanged = whole.files.check_unchanged();
+                    let unchanged = unchanged.map_err(|error| ApiError::from(&error));
+                    let picked = wish.pick(&whole.content, |_| false);
+                    let picked = unchanged.and(picked);
+                    picked.map(|picked| Chosen::AsBefore(found(&picked)))
                 }
                 _ => {
                     let chosen = depot.choose(writer.as_deref(), &record, wish);
@@ -111,8 +114,24 @@ impl Node {
             share.is_choosing = false;
             self.active.insert(swarm);
         }
+        let asker = match (&result, asker) {
+            (Ok(Chosen::AsBefore(found)), Asker::Download(watcher)) => {
+                return self.attach_to_whole(swarm, *found, watcher);
+            }
+            (_, asker) => asker,
+        };
         let result = result.map(|chosen| self.take_chosen(swarm, chosen));
         self.answer_chosen(Some(swarm), result, asker);
+    }
+
+    /// What a download asks for is a part of a share that is whole.
+    fn attach_to_whole(&mut self, swarm: SwarmId, found: Found, watcher: Watcher) {
+        let found = Some(found);
+        let watcher = Watcher { found, ..watcher };
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            share.watchers.push(watcher);
+        }
+        self.tell_done(swarm);
     }
 
     /// Of a share that was removed meanwhile, though it may have been begun again.
@@ -133,6 +152,12 @@ impl Node {
                 if let Some(writer) = share.kept.take() {
                     let have = writer.offer.have_now();
                     self.begin_download(swarm, writer, have);
+                }
+            }
+            // Whoever resumes it goes on with what is wanted now.
+            Phase::Stopped { .. } if share.is_paused() => {
+                if let Some(writer) = share.kept.take() {
+                    share.pause = Some(Pause::Download(writer));
                 }
             }
             Phase::Stopped { .. } => {
@@ -187,8 +212,20 @@ impl Share {
     }
 }
 
+/// What of a whole share was asked for.
+fn found(picked: &Picked) -> Found {
+    let files = (!picked.is_everything()).then(|| FileCounts {
+        selected: picked.files.into(),
+        of: picked.chosen.len() as u64,
+    });
+    Found {
+        bytes: picked.selection.bytes(),
+        files,
+    }
+}
+
 /// Only for as long as the disk takes.
-fn busy() -> ApiError {
+pub(super) fn busy() -> ApiError {
     ApiError::new(
         "busy",
         exit::OTHER,

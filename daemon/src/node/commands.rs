@@ -6,31 +6,29 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use warren_proto::content::path::printable;
 use warren_proto::content::{Link, Manifest};
 use warren_proto::id::SwarmId;
 
 use super::choosing::Asker;
 use super::limits::Answer;
 use super::registering::hash;
-use super::shares::Preparing;
-use super::{Node, NodeEvent, NodeSender};
+use super::report::tell_last;
+use super::shares::{Data, Preparing};
+use super::{Node, NodeEvent, NodeSender, pausing};
 use crate::control::api::Control;
 use crate::control::doctor;
 use crate::control::model::{
     ApiError, DownloadRequest, Event, LimitRequest, RegisterRequest, RemoveRequest, SelectRequest,
-    exit,
+    ShareLink, ShareRequest, exit,
 };
 use crate::control::source::Parsed;
 use crate::control::wish::Wish;
-use crate::share::{Phase, Watcher};
+use crate::log::Log;
+use crate::share::{Found, Phase, Watcher};
 use crate::store::db::{ShareRecord, ShareState};
 
 /// Events that may wait for a client; progress that does not fit is left out.
-const EVENTS: usize = 16;
-
-/// Fewest digits of a content id that name a share.
-const ID_DIGITS: usize = 4;
+pub(super) const EVENTS: usize = 16;
 
 /// What the control API passes on, each with the way back.
 #[derive(Debug)]
@@ -51,6 +49,23 @@ pub(crate) enum Command {
     Limit(LimitRequest, Answer),
     /// Stop sharing or downloading.
     Remove(RemoveRequest, oneshot::Sender<Result<(), ApiError>>),
+    /// End a download and what is there of it.
+    Cancel(ShareRequest, oneshot::Sender<Result<(), ApiError>>),
+    /// Neither fetch nor give a share.
+    Pause(ShareRequest, pausing::Answer),
+    /// Go on with it.
+    Resume(ShareRequest, pausing::Answer),
+    /// Read again what is stored of a share.
+    Verify(
+        ShareRequest,
+        oneshot::Sender<Result<mpsc::Receiver<Event>, ApiError>>,
+    ),
+    /// The link of a share.
+    Link(ShareRequest, oneshot::Sender<Result<Event, ApiError>>),
+    /// Shares alone.
+    Shares(oneshot::Sender<Vec<Event>>),
+    /// Everything, and what is otherwise from now on.
+    Listen(oneshot::Sender<Result<mpsc::Receiver<Event>, ApiError>>),
 }
 
 /// What is to be fetched.
@@ -68,6 +83,7 @@ pub(crate) struct NodeControl {
     node: NodeSender,
     /// Where `.p2p` files go.
     downloads: PathBuf,
+    log: Log,
     stop: CancellationToken,
 }
 
@@ -75,13 +91,23 @@ impl NodeControl {
     pub(crate) fn new(
         node: NodeSender,
         downloads: PathBuf,
+        log: Log,
         stop: CancellationToken,
     ) -> NodeControl {
         NodeControl {
             node,
             downloads,
+            log,
             stop,
         }
+    }
+
+    /// Asks for something that may fail.
+    async fn try_ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, ApiError>>) -> Command,
+    ) -> Result<T, ApiError> {
+        self.ask(command).await.unwrap_or_else(|| Err(stopping()))
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
@@ -122,18 +148,52 @@ impl Control for NodeControl {
     }
 
     async fn select(&self, request: SelectRequest) -> Result<Event, ApiError> {
-        let selected = self.ask(|answer| Command::Select(request, answer)).await;
-        selected.unwrap_or_else(|| Err(stopping()))
+        self.try_ask(|answer| Command::Select(request, answer))
+            .await
     }
 
     async fn remove(&self, request: RemoveRequest) -> Result<(), ApiError> {
-        let removed = self.ask(|answer| Command::Remove(request, answer)).await;
-        removed.unwrap_or_else(|| Err(stopping()))
+        self.try_ask(|answer| Command::Remove(request, answer))
+            .await
     }
 
     async fn limit(&self, request: LimitRequest) -> Result<Vec<Event>, ApiError> {
-        let limited = self.ask(|answer| Command::Limit(request, answer)).await;
-        limited.unwrap_or_else(|| Err(stopping()))
+        self.try_ask(|answer| Command::Limit(request, answer)).await
+    }
+
+    async fn cancel(&self, request: ShareRequest) -> Result<(), ApiError> {
+        self.try_ask(|answer| Command::Cancel(request, answer))
+            .await
+    }
+
+    async fn pause(&self, request: ShareRequest) -> Result<Event, ApiError> {
+        self.try_ask(|answer| Command::Pause(request, answer)).await
+    }
+
+    async fn resume(&self, request: ShareRequest) -> Result<Event, ApiError> {
+        self.try_ask(|answer| Command::Resume(request, answer))
+            .await
+    }
+
+    async fn verify(&self, request: ShareRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        self.try_ask(|answer| Command::Verify(request, answer))
+            .await
+    }
+
+    async fn link(&self, request: ShareRequest) -> Result<Event, ApiError> {
+        self.try_ask(|answer| Command::Link(request, answer)).await
+    }
+
+    async fn shares(&self) -> Vec<Event> {
+        self.ask(Command::Shares).await.unwrap_or_default()
+    }
+
+    async fn events(&self) -> Result<mpsc::Receiver<Event>, ApiError> {
+        self.try_ask(Command::Listen).await
+    }
+
+    fn log(&self) -> &Log {
+        &self.log
     }
 
     async fn stop(&self) {
@@ -179,23 +239,45 @@ impl Node {
             Command::Select(request, answer) => self.select(&request, Asker::Select(answer)),
             Command::Limit(request, answer) => self.handle_limit(&request, answer),
             Command::Remove(request, answer) => match self.find(&request.share) {
-                Ok(swarm) => self.remove_share(swarm, answer),
+                Ok(swarm) if request.data => self.remove_share(swarm, Data::Deleted, answer),
+                Ok(swarm) => self.remove_share(swarm, Data::Kept, answer),
                 Err(error) => drop(answer.send(Err(error))),
             },
+            Command::Cancel(request, answer) => match self.find(&request.share) {
+                Ok(swarm) => self.cancel_share(swarm, answer),
+                Err(error) => drop(answer.send(Err(error))),
+            },
+            Command::Pause(request, answer) => self.pause(&request.share, answer),
+            Command::Resume(request, answer) => self.resume_share(&request.share, answer),
+            Command::Verify(request, answer) => drop(answer.send(self.verify(&request.share))),
+            Command::Link(request, answer) => drop(answer.send(self.link(&request.share))),
+            Command::Shares(answer) => drop(answer.send(self.shown_shares())),
+            Command::Listen(answer) => drop(answer.send(self.listen())),
         }
     }
 
     fn download(&mut self, wanted: Wanted) -> mpsc::Receiver<Event> {
         let Wanted { source, wish } = wanted;
         let (events, receiver) = mpsc::channel(EVENTS);
+        let mut watcher = Watcher {
+            events,
+            since: Instant::now(),
+            found: None,
+        };
+        let source = match self.with_tracker(source) {
+            Ok(source) => source,
+            Err(error) => {
+                tell_last(watcher, error.into());
+                return receiver;
+            }
+        };
         let swarm = match &source {
             Parsed::Manifest(manifest) => manifest.content.swarm_id(manifest.secret.as_ref()),
             Parsed::Link(link) => SwarmId::of(link.kind, &link.id, link.secret.as_ref()),
+            // It was given a tracker just now.
+            Parsed::Id { .. } => return receiver,
         };
-        let watcher = Watcher {
-            events,
-            since: Instant::now(),
-        };
+        self.end_pause(swarm);
         let change = wish.as_change();
         if !change.is_empty() && self.may_choose(swarm, &source) {
             self.choose(swarm, &change, Asker::Download(watcher));
@@ -203,17 +285,62 @@ impl Node {
         }
         let swarm = self.attach(swarm, source, &wish);
         if let Some(share) = self.shares.get_mut(&swarm) {
+            let is_whole = matches!(share.phase, Phase::Seeding(_));
+            watcher.found = is_whole.then(|| Found {
+                bytes: share.bytes(None).1,
+                files: share.file_counts(),
+            });
             share.watchers.push(watcher);
         }
         receiver
     }
 
-    /// Whether a share is there of which other files can be wanted. Of one that is whole there is
-    /// nothing to choose, and of a link more is known now if it is a manifest that came.
+    /// A content id alone becomes a link: of a share that is here, or by our own tracker.
+    fn with_tracker(&self, source: Parsed) -> Result<Parsed, ApiError> {
+        let Parsed::Id { kind, id } = source else {
+            return Ok(source);
+        };
+        let mut records = self.shares.values().map(|share| &share.record);
+        if let Some(record) = records.find(|record| record.id == id)
+            && let Some(link) = self.link_of(record)
+        {
+            return Ok(Parsed::Link(link));
+        }
+        let tracker = self.own_address().ok_or_else(no_tracker)?;
+        Ok(Parsed::Link(Link {
+            kind,
+            id,
+            tracker,
+            secret: None,
+        }))
+    }
+
+    fn link_of(&self, record: &ShareRecord) -> Option<Link> {
+        let tracker = record.trackers.first().cloned();
+        Some(Link {
+            kind: record.kind,
+            id: record.id,
+            tracker: tracker.or_else(|| self.own_address())?,
+            secret: record.secret,
+        })
+    }
+
+    fn link(&self, wanted: &str) -> Result<Event, ApiError> {
+        let swarm = self.find(wanted)?;
+        let share = self.shares.get(&swarm).ok_or_else(no_tracker)?;
+        let link = self.link_of(&share.record).ok_or_else(no_tracker)?;
+        Ok(Event::Link(ShareLink {
+            content_id: share.record.id.to_string(),
+            name: share.record.name.clone(),
+            link: link.to_string(),
+        }))
+    }
+
+    /// Whether a share is there of which other files can be wanted. Of a link more is known now if it is a
+    /// manifest that came.
     fn may_choose(&self, swarm: SwarmId, parsed: &Parsed) -> bool {
         let share = self.shares.get(&swarm);
         share.is_some_and(|share| match share.phase {
-            Phase::Seeding(_) => share.kept.is_some(),
             Phase::Metadata(_) => matches!(parsed, Parsed::Link(_)),
             _ => true,
         })
@@ -229,7 +356,7 @@ impl Node {
                     let wish = before.unwrap_or_default().changed(&wish.as_change());
                     self.begin_manifest(*manifest, wish)
                 }
-                Parsed::Link(_) => swarm,
+                Parsed::Link(_) | Parsed::Id { .. } => swarm,
             },
             Some(Phase::Stopped { .. }) => self.resume(swarm, parsed),
             Some(Phase::Seeding(_)) => {
@@ -252,7 +379,15 @@ impl Node {
             return self.tell_done(swarm);
         }
         let share = self.shares.get_mut(&swarm);
-        let watchers = share.map(|share| std::mem::take(&mut share.watchers));
+        if !share
+            .as_ref()
+            .is_some_and(|it| matches!(it.phase, Phase::Seeding(_)))
+        {
+            return;
+        }
+        let mut watchers = share.map(|share| std::mem::take(&mut share.watchers));
+        let waiting = watchers.iter_mut().flatten();
+        waiting.for_each(|watcher| watcher.found = None);
         self.leave_on_all(&swarm);
         self.shares.remove(&swarm);
         let swarm = self.begin(parsed, Wish::default());
@@ -265,6 +400,8 @@ impl Node {
         match parsed {
             Parsed::Manifest(manifest) => self.begin_manifest(*manifest, wish),
             Parsed::Link(link) => self.begin_link(&link, wish),
+            // Never here: it was made a link.
+            Parsed::Id { kind, id } => SwarmId::of(kind, &id, None),
         }
     }
 
@@ -342,37 +479,13 @@ impl Node {
             }
         }
     }
+}
 
-    pub(super) fn find(&self, wanted: &str) -> Result<SwarmId, ApiError> {
-        let id = wanted.to_ascii_lowercase();
-        let by_id = id.len() >= ID_DIGITS;
-        let matches = |record: &ShareRecord| {
-            record.name == wanted || by_id && record.id.to_string().starts_with(&id)
-        };
-        let mut found = self
-            .shares
-            .iter()
-            .filter(|(_, share)| matches(&share.record));
-        let shown = printable(wanted);
-        let hint =
-            "See its shares with client status; a share is named by its name or its content id.";
-        match (found.next(), found.next()) {
-            (Some((swarm, _)), None) => Ok(*swarm),
-            (None, _) => {
-                let message = format!("the daemon has no share {shown}");
-                Err(ApiError::new(
-                    "no_such_share",
-                    exit::NOT_FOUND,
-                    message,
-                    hint,
-                ))
-            }
-            (Some(_), Some(_)) => {
-                let message = format!("{shown} names more than one share");
-                Err(ApiError::new("ambiguous_share", exit::USAGE, message, hint))
-            }
-        }
-    }
+/// The key of our own tracker is not known: it has never been reached.
+fn no_tracker() -> ApiError {
+    let message = "the daemon's tracker has not been reached yet, so that there is no link";
+    let hint = "See what it says with client doctor, and try again once it is reached.";
+    ApiError::new("tracker_unknown", exit::TRACKER_UNREACHABLE, message, hint)
 }
 
 pub(super) fn unix_ms() -> u64 {

@@ -13,7 +13,7 @@ use crate::control::standing;
 use crate::pace::Passage;
 use crate::share::metadata::{self, Question};
 use crate::share::writer::Writer;
-use crate::share::{Active, Phase, Share, Task};
+use crate::share::{Active, Pause, Phase, Share, Task};
 
 impl Node {
     /// Does what the share can do now.
@@ -254,6 +254,10 @@ pub(super) fn writer_of(share: &Share) -> Option<Arc<Writer>> {
         Phase::Downloading(active) => Some(active.writer.clone()),
         Phase::Finishing(writer) => Some(writer.clone()),
         Phase::Seeding(_) => share.kept.clone(),
+        Phase::Stopped { .. } => match &share.pause {
+            Some(Pause::Download(writer)) => Some(writer.clone()),
+            _ => share.kept.clone(),
+        },
         _ => None,
     }
 }

@@ -10,7 +10,8 @@
 //! engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`] swarms on them, [`limits`]
 //! how fast, [`budget`] how much at once, [`paths`] what becomes of them, [`relaying`] peers that relay,
 //! [`trackers`] what trackers are told, [`meeting`] what they tell and introductions, [`neighbours`] whom
-//! of a large swarm we keep, [`report`] what is shown.
+//! of a large swarm we keep, [`report`] what is shown, [`naming`] which share is meant, [`pausing`] and
+//! [`verifying`] what their names say, [`watching`] the stream of all events.
 
 mod budget;
 mod choosing;
@@ -20,8 +21,10 @@ mod fetching;
 mod joins;
 mod limits;
 mod meeting;
+mod naming;
 mod neighbours;
 mod paths;
+mod pausing;
 mod peers;
 mod registering;
 mod relaying;
@@ -31,6 +34,8 @@ mod shares;
 #[cfg(test)]
 mod tests;
 mod trackers;
+mod verifying;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -320,6 +325,8 @@ pub(crate) struct Node {
     manners: Manners,
     share_limits: BTreeMap<SwarmId, SpeedLimit>,
     disk_jobs: Arc<Semaphore>,
+    /// Who wants to know everything.
+    listeners: watching::Listeners,
     counter: u64,
     next_tick: Instant,
     /// When to look again for a peer to let go of.
@@ -362,6 +369,7 @@ impl Node {
             manners: Manners::default(),
             share_limits: BTreeMap::new(),
             disk_jobs: Arc::new(Semaphore::new(DISK_JOBS)),
+            listeners: watching::Listeners::default(),
             counter: 0,
             next_tick: now,
             next_release: now,
@@ -495,6 +503,7 @@ impl Node {
         self.link_registrations();
         self.ask_again(now);
         self.show_progress(now);
+        self.tell_news(now);
     }
 
     fn deadline(&self) -> Instant {

@@ -112,13 +112,18 @@ impl Node {
             return;
         }
         let ((_, bytes), files) = (share.bytes(None), share.file_counts());
+        let before = share.verifying.take();
+        let repaired_bytes = before.map(|before| share.received.bytes().saturating_sub(before));
         for watcher in std::mem::take(&mut share.watchers) {
+            let found = watcher.found;
             let done = Event::Done(Done {
                 path: share.record.path.display().to_string(),
                 content_id: share.record.id.to_string(),
-                bytes,
-                files,
+                bytes: found.map_or(bytes, |found| found.bytes),
+                files: found.map_or(files, |found| found.files),
                 seconds: watcher.since.elapsed().as_secs_f64(),
+                already: found.is_some(),
+                repaired_bytes,
             });
             tell_last(watcher, done);
         }
@@ -137,13 +142,15 @@ impl Node {
     pub(super) fn status(&self) -> Vec<Event> {
         let trackers = self.shown_trackers().map(Event::Tracker);
         let port = Event::PortMapping(self.port.shown());
-        let shares = self
-            .shares
-            .keys()
-            .filter_map(|swarm| self.shown_share(swarm));
-        let shares = shares.map(Event::Share);
         let before = trackers.chain([port, self.shown_limits()]);
-        before.chain(shares).collect()
+        before.chain(self.shown_shares()).collect()
+    }
+
+    /// All shares.
+    pub(super) fn shown_shares(&self) -> Vec<Event> {
+        let shares = self.shares.keys();
+        let shares = shares.filter_map(|swarm| self.shown_share(swarm));
+        shares.map(Event::Share).collect()
     }
 
     /// One share.
@@ -165,6 +172,7 @@ impl Node {
             up_bits_per_s: limit.up_bits_per_s,
             down_bits_per_s: limit.down_bits_per_s,
             note: match &share.phase {
+                Phase::Stopped { .. } if share.is_paused() => None,
                 Phase::Stopped { error, .. } => Some(error.message.clone()),
                 _ => None,
             },

@@ -1,16 +1,18 @@
 //! How shares begin, come back after a restart, are finished, stopped and removed.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use warren_proto::content::path::printable;
 use warren_proto::content::{ChunkSet, Content, Manifest};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::Event;
 
 use super::report::tell_last;
 use super::{Node, ShareEvent, Stopping};
-use crate::control::model::ApiError;
+use crate::control::model::{ApiError, exit};
 use crate::control::source::Parsed;
 use crate::control::wish::Wish;
 use crate::share::depot::{Opened, Settled, explain_sync, removed};
@@ -25,6 +27,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 impl Node {
     /// Brings back the shares of the last run.
+    ///
+    /// [`Self::restore_pauses`] is to follow.
     pub(crate) fn restore(&mut self, records: Vec<ShareRecord>) {
         for record in records {
             match record.manifest.as_deref().map(Manifest::decode) {
@@ -50,7 +54,10 @@ impl Node {
         let share = Share::new(epoch, record, phase);
         let swarm = share.swarm();
         self.ensure_trackers(&trackers);
-        self.shares.insert(swarm, share);
+        let before = self.shares.insert(swarm, share);
+        if before.is_some_and(|before| before.pause.is_some()) {
+            self.forget_pause(swarm);
+        }
         self.active.insert(swarm);
         self.announce(swarm);
         swarm
@@ -131,6 +138,10 @@ impl Node {
                 self.set_phase(swarm, Phase::Seeding(offer));
                 self.tell_done(swarm);
             }
+            Ok(Opened::Checked(writer)) => {
+                let have = writer.offer.have_now();
+                self.begin_download(swarm, writer, have);
+            }
             Ok(Opened::Partial {
                 files,
                 journal,
@@ -144,17 +155,23 @@ impl Node {
                     // It may have got its name just before a former process ended.
                     share.record.settled = settled;
                     share.picked = Some(picked);
+                    if share.verifying.is_some() {
+                        share.record.state = ShareState::Downloading;
+                    }
                 }
                 self.begin_download(swarm, writer, have);
             }
             Err(error) => self.handle_unopened(swarm, error),
         }
+        self.hold(swarm);
     }
 
     /// A share that was removed while its files were being made: they go as well.
     pub(super) fn discard_opened(&self, swarm: SwarmId, result: Result<Opened, ApiError>) {
-        let Ok(Opened::Partial { files, .. }) = result else {
-            return;
+        let files = match result {
+            Ok(Opened::Partial { files, .. }) => files,
+            Ok(Opened::Checked(writer)) => writer.offer.files.clone(),
+            Ok(Opened::Whole(_)) | Err(_) => return,
         };
         let depot = self.config.depot.clone();
         tokio::task::spawn_blocking(move || {
@@ -206,6 +223,7 @@ impl Node {
         self.active.remove(&swarm);
         self.leave_swarm(&swarm);
         self.forget_limits(&swarm);
+        self.config.depot.note_paused(swarm, false);
         Some(share)
     }
 
@@ -239,7 +257,7 @@ impl Node {
 
     /// The share stands elsewhere now: trackers and peers are told, from the start where what they
     /// know no longer holds.
-    fn set_phase(&mut self, swarm: SwarmId, phase: Phase) {
+    pub(super) fn set_phase(&mut self, swarm: SwarmId, phase: Phase) {
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
@@ -359,6 +377,7 @@ impl Node {
         self.close_if_idle(swarm);
         self.announce(swarm);
         self.tell_done(swarm);
+        self.hold(swarm);
     }
 
     /// Ends fetching and giving; what is on the disk stays.
@@ -367,6 +386,7 @@ impl Node {
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
+        share.verifying = None;
         let unfinished = !matches!(
             share.record.state,
             ShareState::Registered | ShareState::Complete
@@ -385,18 +405,48 @@ impl Node {
         self.share_budget();
     }
 
-    /// Takes out a share and what is unfinished of it.
+    /// Cancels a download: takes it out with what is unfinished of it.
+    pub(super) fn cancel_share(
+        &mut self,
+        swarm: SwarmId,
+        answer: tokio::sync::oneshot::Sender<Result<(), ApiError>>,
+    ) {
+        let share = self.shares.get(&swarm);
+        let is_over = |share: &Share| {
+            let is_over = matches!(
+                share.record.state,
+                ShareState::Registered | ShareState::Complete
+            );
+            is_over.then(|| printable(&share.record.name))
+        };
+        match share.and_then(is_over) {
+            Some(name) => drop(answer.send(Err(not_a_download(&name)))),
+            None => self.remove_share(swarm, Data::Kept, answer),
+        }
+    }
+
+    /// Takes out a share and what is unfinished of it; with `Data::Deleted` also what is complete, unless
+    /// it was shared where it lay.
     ///
     /// The answer comes when the disk has forgotten it too.
     pub(super) fn remove_share(
         &mut self,
         swarm: SwarmId,
+        complete: Data,
         answer: tokio::sync::oneshot::Sender<Result<(), ApiError>>,
     ) {
+        let deletes = complete == Data::Deleted;
+        if deletes
+            && let Some(share) = self.shares.get(&swarm)
+            && share.record.state == ShareState::Registered
+        {
+            return drop(answer.send(Err(not_downloaded(&share.record.path))));
+        }
         self.tell_error(swarm, &removed());
         let Some(share) = self.take_out(swarm) else {
             return;
         };
+        let is_named = share.record.state == ShareState::Complete || share.record.settled.is_some();
         let depot = self.config.depot.clone();
         let writer = super::downloads::writer_of(&share);
         let record = share.record.clone();
@@ -409,10 +459,37 @@ impl Node {
                 None => depot.partial_files(&record),
             };
             let files = writer.as_ref().map(|writer| &*writer.offer.files);
+            let deleted = match deletes && is_named {
+                true => depot.delete(&record),
+                false => Ok(()),
+            };
+            let removed = depot.remove(&swarm, files.or(found.as_ref()));
             // Who asked may have gone.
-            let _ = answer.send(depot.remove(&swarm, files.or(found.as_ref())));
+            let _ = answer.send(deleted.and(removed));
         });
     }
+}
+
+/// What becomes of the complete files of a share that is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Data {
+    /// They stay.
+    Kept,
+    /// They go.
+    Deleted,
+}
+
+fn not_a_download(name: &str) -> ApiError {
+    let message = format!("{name} is complete; there is no download to cancel");
+    let hint = "To stop sharing it: client remove NAME; --data deletes what was downloaded.";
+    ApiError::new("not_a_download", exit::REFUSED, message, hint)
+}
+
+fn not_downloaded(path: &Path) -> ApiError {
+    let path = path.display();
+    let message = format!("{path} was shared where it lies, and not downloaded");
+    let hint = "Leave out --data to stop sharing it, then delete it yourself if you want that.";
+    ApiError::new("not_downloaded", exit::REFUSED, message, hint)
 }
 
 /// How the files of a share come about.

@@ -11,6 +11,7 @@ use warren_proto::content::{Content, TrackerAddress};
 use warren_proto::id::TrackerPin;
 use warren_proto::swarm::Transport;
 
+use super::shares::Data;
 use super::shares::Preparing;
 use super::trackers::OWN;
 use super::*;
@@ -90,7 +91,7 @@ async fn who_chooses_of_a_share_that_goes_is_told_so_and_nothing_of_it_comes_bac
         let busy = jobs.acquire_many(DISK_JOBS as u32).await.unwrap();
         let selected = scene.select("z");
         let (answer, removed) = oneshot::channel();
-        scene.node.remove_share(swarm, answer);
+        scene.node.remove_share(swarm, Data::Kept, answer);
         removed.await.unwrap().unwrap();
         let (events, _watched) = mpsc::channel(16);
         if is_begun_again {
@@ -321,7 +322,11 @@ impl Scene {
         let how = Preparing::Create(sample.content.clone());
         let swarm = self.node.add_preparing(record, how);
         let since = Instant::now();
-        let watcher = Watcher { events, since };
+        let watcher = Watcher {
+            events,
+            since,
+            found: None,
+        };
         let share = self.node.shares.get_mut(&swarm).unwrap();
         share.watchers.push(watcher);
         swarm

@@ -2,6 +2,8 @@
 //! Everything here blocks.
 
 mod limits;
+mod paused;
+mod verifying;
 
 use std::fs;
 use std::io;
@@ -25,6 +27,7 @@ use crate::store::sync::SyncError;
 
 pub(crate) use limits::Limited;
 use limits::Unkept;
+use paused::Pauses;
 
 /// Keeps the name of a journal apart from every other use of the swarm id, which it does not tell.
 const JOURNAL_CONTEXT: &str = "warren journal name v1";
@@ -36,6 +39,7 @@ pub(crate) struct Depot {
     journals: PathBuf,
     disk: Arc<dyn Disk>,
     unkept: Unkept,
+    pauses: Pauses,
 }
 
 /// A share of which all that is wanted has its name.
@@ -63,6 +67,8 @@ pub(crate) enum Opened {
     },
     /// Complete.
     Whole(Arc<ShareFiles>),
+    /// Unfinished, open all the time, and looked through.
+    Checked(Arc<Writer>),
 }
 
 impl Depot {
@@ -73,6 +79,7 @@ impl Depot {
             journals,
             disk: Arc::new(RealDisk),
             unkept: Unkept::default(),
+            pauses: Pauses::default(),
         }
     }
 
@@ -403,7 +410,20 @@ impl Depot {
         Ok((opened, published))
     }
 
-    /// Forgets a share, and its limit if that was noted to be none; `partial` are the files to remove, those of an unfinished download.
+    /// Deletes what was downloaded of a complete share. What others have put among it stays.
+    ///
+    /// # Errors
+    ///
+    /// When some of it could not be removed.
+    pub(crate) fn delete(&self, record: &ShareRecord) -> Result<(), ApiError> {
+        let content = self.content_of(&record.swarm())?;
+        let (disk, downloads) = (self.disk.clone(), folder_of(&record.path));
+        let deleted = ShareFiles::delete_named(disk, downloads, &content);
+        deleted.map_err(|error| ApiError::from(&error))
+    }
+
+    /// Forgets a share, and its limit and pause if those were noted to be over; `partial` are the files to
+    /// remove, those of an unfinished download.
     pub(crate) fn remove(
         &self,
         swarm: &SwarmId,
@@ -413,6 +433,7 @@ impl Depot {
             .remove(swarm)
             .map_err(|error| ApiError::from(&error))?;
         self.keep_limit(Limited::Share(*swarm))?;
+        self.keep_paused(swarm)?;
         self.forget_journal(swarm)?;
         let discarded = partial.map_or(Ok(()), ShareFiles::discard_partial);
         discarded.map_err(|error| ApiError::from(&error))

@@ -66,6 +66,25 @@ pub(crate) struct Share {
     pub(crate) is_choosing: bool,
     /// Until when peers are being met who are likely to be reached directly.
     pub(crate) expected: Option<Instant>,
+    /// The person wants it to be neither fetched nor given.
+    pub(crate) pause: Option<Pause>,
+    /// Verified bytes and bytes in all when it was paused.
+    pub(crate) paused_bytes: (u64, u64),
+    /// Its files are being verified, and so much of it had been received when that began.
+    pub(crate) verifying: Option<u64>,
+}
+
+/// What a paused share goes on with.
+#[derive(Debug)]
+pub(crate) enum Pause {
+    /// It is not paused yet: its files are being made, read or named, or an error has stopped it.
+    Asked,
+    /// A download, as it was.
+    Download(Arc<Writer>),
+    /// A complete share.
+    Complete(Arc<Offer>),
+    /// A download of which only the link is known.
+    Link,
 }
 
 /// Content bytes by how the peers are reached that sent them.
@@ -196,6 +215,17 @@ pub(crate) struct Watcher {
     pub(crate) events: mpsc::Sender<Event>,
     /// When they asked.
     pub(crate) since: Instant,
+    /// What they asked for was complete already.
+    pub(crate) found: Option<Found>,
+}
+
+/// What somebody wanted of a share that was complete.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    /// Bytes of it.
+    pub(crate) bytes: u64,
+    /// How many files that is, unless it is all of them.
+    pub(crate) files: Option<FileCounts>,
 }
 
 impl Share {
@@ -214,6 +244,9 @@ impl Share {
             kept: None,
             is_choosing: false,
             expected: None,
+            pause: None,
+            paused_bytes: (0, 0),
+            verifying: None,
         }
     }
 
@@ -268,6 +301,7 @@ impl Share {
         let picked = self.picked.as_ref().map(|picked| picked.selection.bytes());
         let wanted = |offer: &Offer| picked.unwrap_or(offer.content.size);
         match &self.phase {
+            Phase::Stopped { .. } if self.is_paused() => self.paused_bytes,
             Phase::Metadata(_) | Phase::Stopped { .. } => (0, 0),
             Phase::Preparing {
                 verified_bytes,
@@ -281,6 +315,18 @@ impl Share {
             Phase::Finishing(writer) => (wanted(&writer.offer), wanted(&writer.offer)),
             Phase::Seeding(offer) => (wanted(offer), wanted(offer)),
         }
+    }
+
+    /// Whether the person has stopped it.
+    pub(crate) fn is_paused(&self) -> bool {
+        !matches!(self.pause, None | Some(Pause::Asked))
+    }
+
+    /// Bytes of what is wanted, as far as they are known.
+    pub(crate) fn size(&self) -> u64 {
+        let offer = self.offer().map(|offer| offer.content.size);
+        let picked = self.picked.as_ref().map(|picked| picked.selection.bytes());
+        picked.or(offer).unwrap_or_default()
     }
 
     /// How many files are wanted, unless all are.
@@ -301,6 +347,7 @@ impl Share {
             Phase::Downloading(active) if is_starved(active, download) => ShareState::Waiting,
             Phase::Downloading(_) | Phase::Finishing(_) => ShareState::Downloading,
             Phase::Seeding(_) => ShareState::Seeding,
+            Phase::Stopped { .. } if self.is_paused() => ShareState::Paused,
             Phase::Stopped { changed: true, .. } => ShareState::Changed,
             Phase::Stopped { .. } => ShareState::Failed,
         }

@@ -93,6 +93,11 @@ impl Offer {
         self.have().insert(chunk);
     }
 
+    /// No longer offers a chunk.
+    pub(crate) fn take_back(&self, chunk: ChunkIndex) {
+        self.have().remove(chunk);
+    }
+
     /// Passes a chunk on from now on while it comes.
     pub(crate) fn pass_on(&self, chunk: ChunkIndex, arrival: &Arc<Arrival>) {
         let mut arriving = self.arriving();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -106,7 +106,7 @@ impl Writer {
     ///
     /// [`ShareFiles::choose`]: crate::store::files::ShareFiles::choose
     pub(crate) fn choose(&self, chosen: &[bool]) -> Result<(), StoreError> {
-        let _none_stored = self.storing.write().unwrap_or_else(PoisonError::into_inner);
+        let _none_stored = self.none_stored();
         let (content, have) = (&self.offer.content, self.offer.have_now());
         let chunks = have.iter();
         let files = chunks.flat_map(|chunk| content.layout.extents(chunk).map(|at| at.file));
@@ -124,7 +124,7 @@ impl Writer {
     ///
     /// [`ShareFiles::settle`]: crate::store::files::ShareFiles::settle
     pub(crate) fn settle(&self, chosen: &[bool]) -> Result<Identities, StoreError> {
-        let _none_stored = self.storing.write().unwrap_or_else(PoisonError::into_inner);
+        let _none_stored = self.none_stored();
         self.offer.files.settle(chosen)
     }
 
@@ -137,6 +137,25 @@ impl Writer {
         self.unsynced_bytes.store(0, Ordering::Relaxed);
         self.offer.files.check_present().map_err(SyncError::Store)?;
         sync_share(&self.offer.files, &self.journal)
+    }
+
+    /// While this is held no chunk is stored.
+    pub(super) fn none_stored(&self) -> RwLockWriteGuard<'_, ()> {
+        self.storing.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A chunk is not what it should be after all.
+    ///
+    /// # Errors
+    ///
+    /// When that could not be noted.
+    pub(super) fn forget(&self, chunk: ChunkIndex) -> Result<(), JournalError> {
+        self.offer.take_back(chunk);
+        let run = Run {
+            start: chunk.value(),
+            count: 1,
+        };
+        self.journal().lost(run)
     }
 
     fn journal(&self) -> std::sync::MutexGuard<'_, Journal> {

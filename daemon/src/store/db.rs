@@ -19,7 +19,7 @@ use warren_proto::id::{ContentId, Kind, Secret, SwarmId};
 
 use super::files::Identities;
 use super::open_files::lock;
-use super::settings;
+use super::{paused, settings};
 use crate::control::wish::Wish;
 
 /// Marks the file as ours (`application_id` of the SQLite file format): "Wrrn".
@@ -186,6 +186,7 @@ impl ShareDb {
             }
         }
         settings::create(&connection).map_err(&at)?;
+        paused::create(&connection).map_err(&at)?;
         let (connection, path) = (Mutex::new(connection), path.to_owned());
         Ok(ShareDb { connection, path })
     }

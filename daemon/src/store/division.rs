@@ -229,6 +229,41 @@ impl ShareFiles {
         Ok(identities)
     }
 
+    /// Reads again the files that were settled, and tells which of them are what they should be. The others
+    /// are put among those that are being fetched.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the disk says.
+    pub fn check_settled_files(
+        disk: Arc<dyn Disk>,
+        downloads: &Path,
+        content: &Arc<Content>,
+        settled: &Identities,
+    ) -> Result<Identities, StoreError> {
+        let place = place(disk.as_ref(), downloads, content)?;
+        let files = ShareFiles::new(disk, content.clone(), place, State::Partial);
+        let mut division = Division::empty(content);
+        division.part = files.open_folder(&files.place.part_name)?;
+        division.settled = files.open_folder(&files.place.name)?;
+        let Some(folder) = division.settled.as_ref() else {
+            return Ok(Identities::none());
+        };
+        let folder = folder.try_clone().map_err(StoreError::at(downloads))?;
+        let known = (0..content.file_count()).filter(|file| settled.has(*file));
+        for file in known {
+            let home = files.find_settled(&folder, file)?;
+            let is_wrong = home == Home::Absent && files.is_there(&folder, file)?;
+            division.homes[file as usize] = home;
+            if is_wrong {
+                division.homes[file as usize] = Home::Settled(ABSENT);
+                files.move_file(&mut division, file, Home::Part)?;
+            }
+        }
+        files.sync_names()?;
+        Ok(division.settled_identities())
+    }
+
     /// What the files are that have their final names, once only some were wanted.
     pub fn settled(&self) -> Option<Identities> {
         let division = self.division();

@@ -136,6 +136,55 @@ impl ShareFiles {
         Ok(files)
     }
 
+    /// Opens a share under its own name whatever is in it, with what its files are now; `None` when a file
+    /// is missing, of another length, or something else.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    pub fn open_as_it_is(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        content: &Arc<Content>,
+    ) -> Result<Option<(ShareFiles, Identities)>, StoreError> {
+        match ShareFiles::opened_now(disk, path, content) {
+            Err(StoreError::Changed { .. }) => Ok(None),
+            Err(error) => Err(error),
+            Ok((files, identities)) => {
+                let sizes = identities.0.iter().map(|it| it.size);
+                let expected = (0..content.file_count()).map(|file| content.file_size(file));
+                let is_whole = sizes.map(Some).eq(expected);
+                Ok(is_whole.then_some((files, identities)))
+            }
+        }
+    }
+
+    fn opened_now(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        content: &Arc<Content>,
+    ) -> Result<(ShareFiles, Identities), StoreError> {
+        let gone = || StoreError::Changed {
+            path: path.to_owned(),
+        };
+        let name = path.file_name().ok_or_else(gone)?;
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let mut place = Place::open(disk.as_ref(), parent, name, name)
+            .map_err(|error| error.unless_gone(path))?;
+        place
+            .open_root(disk.as_ref(), content)
+            .map_err(|error| error.unless_gone(path))?;
+        let files = ShareFiles::new(
+            disk,
+            content.clone(),
+            place,
+            State::Whole(Identities::none()),
+        );
+        let identities = files.identities(&files.state())?;
+        *files.state_mut() = State::Whole(identities.clone());
+        Ok((files, identities))
+    }
+
     /// Where the share is, or will be once it is finished.
     pub fn path(&self) -> PathBuf {
         self.place.parent_path.join(&self.place.name)

@@ -1,7 +1,7 @@
 //! What a daemon keeps on disk: the files of shares, and what is known about them.
 //!
 //! [`files`] maps chunks to files, [`journal`] remembers which of them survived, [`db`] lists the
-//! shares, [`settings`] keeps limits, [`register`] makes a share out of what lies on the disk. All of it blocks: call it from
+//! shares, [`settings`] keeps limits, `paused` what is paused, [`register`] makes a share out of what lies on the disk. All of it blocks: call it from
 //! threads that may.
 //!
 //! Not here: which chunks to fetch (`warren_proto::transfer`), when to write and sync (`engine`).
@@ -19,6 +19,7 @@ pub mod known;
 pub mod manifest_file;
 mod open_files;
 mod partial;
+mod paused;
 mod record;
 pub mod register;
 pub mod segments;

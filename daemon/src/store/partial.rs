@@ -125,6 +125,67 @@ impl ShareFiles {
         Ok((self.path(), identities))
     }
 
+    /// Gives a complete share its `.part` name again; nothing happens where neither is there or it has that
+    /// already.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TargetExists`] when both are there, and whatever the disk says.
+    pub fn take_back_name(
+        disk: &dyn Disk,
+        downloads: &Path,
+        content: &Content,
+    ) -> Result<(), StoreError> {
+        let place = place(disk, downloads, content)?;
+        if !exists(disk, &place, &place.name)? {
+            return Ok(());
+        }
+        let (from, to) = (Path::new(&place.name), Path::new(&place.part_name));
+        let renamed = disk.rename_noreplace(&place.parent, from, to);
+        renamed.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => StoreError::TargetExists {
+                path: place.part_path(),
+            },
+            _ => StoreError::at(&place.part_path())(error),
+        })
+    }
+
+    /// Removes a complete share from under its own name. What others have put among its files stays.
+    ///
+    /// # Errors
+    ///
+    /// The first removal that failed; the others were tried all the same.
+    pub fn delete_named(
+        disk: Arc<dyn Disk>,
+        downloads: &Path,
+        content: &Arc<Content>,
+    ) -> Result<(), StoreError> {
+        let place = place(disk.as_ref(), downloads, content)?;
+        let path = place.parent_path.join(&place.name);
+        let mut first = Ok(());
+        let mut note = |relative: &Path, removed: io::Result<()>| match removed {
+            Err(error) if !is_harmless(&error) && first.is_ok() => {
+                first = Err(StoreError::at(&path.join(relative))(error));
+            }
+            _ => (),
+        };
+        let name = PathBuf::from(&place.name);
+        let files = ShareFiles::new(disk, content.clone(), place, State::Discarded);
+        let parent = &files.place.parent;
+        if content.listing.is_none() {
+            note(Path::new(""), files.disk.unlink(parent, &name));
+            return first;
+        }
+        match files.disk.open_folder_beneath(parent, &name) {
+            Ok(root) => {
+                files.remove_entries(&root, &mut note);
+                note(Path::new(""), files.disk.rmdir(parent, &name));
+            }
+            Err(error) => note(Path::new(""), Err(error)),
+        }
+        first
+    }
+
     /// Makes sure that the unfinished share is still there.
     ///
     /// # Errors

@@ -81,6 +81,7 @@ impl Daemon {
             relay_for_swarm,
             downloads: downloads.clone(),
             port_mapping: PortMapping::WhereNeeded,
+            log: Default::default(),
             memory_mib: warren_daemon::memory::LEAST_MIB,
         }));
         let socket = socket_path(&home, idx).unwrap();

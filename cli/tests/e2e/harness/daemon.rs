@@ -129,6 +129,14 @@ impl Daemon {
         run(self.place.client().args(command).arg(self.idx.to_string()))
     }
 
+    /// Runs `client COMMAND.. IDX --json`, which ends like a download, and returns that end.
+    #[track_caller]
+    pub(crate) fn client_last(&self, command: &[&str]) -> Done {
+        let mut client = self.place.client();
+        client.args(command).arg(self.idx.to_string()).arg("--json");
+        Transfer::start(self.idx, &mut client).done()
+    }
+
     /// Runs `client register PATH IDX` and returns what it printed.
     #[track_caller]
     pub(crate) fn register(&self, path: &Path) -> Registered {

@@ -249,7 +249,7 @@ impl Ran {
     #[track_caller]
     pub(crate) fn expect_error(self, code: i32, words: &str) -> Ran {
         let ran = self.expect(code);
-        let error = ran.stderr.find("error: ").map(|at| &ran.stderr[at..]);
+        let error = ran.stderr.find("error[").map(|at| &ran.stderr[at..]);
         assert!(error.is_some_and(|error| error.contains(words)), "{ran:#?}");
         assert!(ran.stderr.contains("\nhint: "), "no hint: {ran:#?}");
         ran

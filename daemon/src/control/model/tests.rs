@@ -1,6 +1,7 @@
 use super::*;
 use crate::control::attempt::Reason;
 use crate::control::wish;
+use crate::control::wish::{Change, Wish};
 
 #[test]
 fn registered_is_this_json() {
@@ -70,6 +71,8 @@ fn done_is_this_json() {
         bytes: 9,
         files: None,
         seconds: 1.5,
+        already: false,
+        repaired_bytes: None,
     });
     check(
         event,
@@ -79,10 +82,10 @@ fn done_is_this_json() {
 
 #[test]
 fn error_is_this_json() {
-    let event = ApiError::new("not_found", exit::NOT_FOUND, "no share film", "").into();
+    let event = ApiError::new("not_found", exit::NOT_FOUND, "no /film", "").into();
     check(
         event,
-        r#"{"v":1,"type":"error","code":"not_found","exit":9,"message":"no share film","hint":""}"#,
+        r#"{"v":1,"type":"error","code":"not_found","exit":9,"message":"no /film","hint":"","message_code":"DISK-09"}"#,
     );
 }
 

@@ -1,0 +1,130 @@
+//! Values of arguments: read, or refused with an example of what is right.
+
+use std::{net::SocketAddr, str::FromStr};
+
+use warren_daemon::control::model::LEAST_BITS_PER_S;
+use warren_daemon::memory::{DEFAULT_MIB, LEAST_MIB};
+use warren_proto::{
+    content::address::HostPort,
+    id::{ParseIdError, TrackerPin},
+};
+
+/// Bits per second; `None` without a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit(Option<u64>);
+
+impl Limit {
+    /// As the daemon is told: 0 without a limit.
+    pub(super) fn bits_per_s(self) -> u64 {
+        self.0.unwrap_or(0)
+    }
+}
+
+pub(super) fn limit(text: &str) -> Result<Limit, String> {
+    if text.trim_end_matches(['0', '.']).is_empty() {
+        return Err("off is for no limit; to send nothing: client pause SHARE".to_owned());
+    }
+    match rate(text)? {
+        Some(bits) if bits < LEAST_BITS_PER_S => Err(format!(
+            "the least is {}k, which connections take that only stay open",
+            LEAST_BITS_PER_S / 1000
+        )),
+        rate => Ok(Limit(rate)),
+    }
+}
+
+/// Bits per second; `None` when nothing is relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RelayRate(pub(crate) Option<u64>);
+
+pub(super) fn relay_rate(text: &str) -> Result<RelayRate, String> {
+    rate(text).map(RelayRate)
+}
+
+/// As [`warren_proto::swarm::parsed_rate`], with the number of bits for who writes bytes.
+fn rate(text: &str) -> Result<Option<u64>, String> {
+    let bits = warren_proto::swarm::parsed_rate;
+    let plain = text.strip_suffix("/s").unwrap_or(text);
+    let plain = plain.strip_suffix(['B', 'b']);
+    match plain.and_then(|plain| bits(plain).ok().flatten()) {
+        Some(number) => {
+            let bytes = number.saturating_mul(8);
+            let scaled = |unit: u64| bytes.is_multiple_of(unit).then_some(bytes / unit);
+            let written = match (scaled(1_000_000), scaled(1_000)) {
+                (Some(mega), _) => format!("{mega}M"),
+                (None, Some(kilo)) => format!("{kilo}k"),
+                (None, None) => bytes.to_string(),
+            };
+            Err(format!(
+                "rates are in bits per second, of which a byte has 8: {text} would be {written}"
+            ))
+        }
+        None => bits(text),
+    }
+}
+
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let expected = "expected ADDR:PORT, for example 0.0.0.0:4000 or [::]:4000";
+    text.parse().map_err(|_| expected.to_owned())
+}
+
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
+    let expected = "expected whole seconds, for example 60";
+    text.parse().map_err(|_| expected.to_owned())
+}
+
+pub(super) fn memory_mib(text: &str) -> Result<u32, String> {
+    let expected = format!("expected MiB, at least {LEAST_MIB}, for example {DEFAULT_MIB}");
+    let mib = text.parse().ok().filter(|mib| *mib >= LEAST_MIB);
+    mib.ok_or(expected)
+}
+
+pub(super) fn daemon_number(text: &str) -> Result<u16, String> {
+    let expected = "the number of the daemon, 0 to 65535, belongs here";
+    text.parse().map_err(|_| expected.to_owned())
+}
+
+/// `host:port` or `host:port#KEY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TrackerArg {
+    /// `host:port`.
+    pub(crate) address: String,
+    /// What the tracker's key must match, when given.
+    pub(crate) pin: Option<TrackerPin>,
+}
+
+/// Why a tracker is none.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TrackerArgError {
+    #[error("it is not host:port, such as tracker.example:59000 or [2001:db8::1]:59000")]
+    Address,
+    #[error(
+        "its port is 0, at which nobody listens; the tracker prints the one it has, such as 59000"
+    )]
+    Port,
+    #[error("its key is wrong: {0}")]
+    Key(ParseIdError),
+}
+
+impl FromStr for TrackerArg {
+    type Err = TrackerArgError;
+
+    fn from_str(text: &str) -> Result<Self, TrackerArgError> {
+        let (address, pin) = match text.trim().split_once('#') {
+            Some((address, pin)) => (address, Some(pin)),
+            None => (text.trim(), None),
+        };
+        let address: HostPort = address.parse().map_err(|_| TrackerArgError::Address)?;
+        if address.port == 0 {
+            return Err(TrackerArgError::Port);
+        }
+        let pin = pin
+            .map(str::parse)
+            .transpose()
+            .map_err(TrackerArgError::Key)?;
+        Ok(TrackerArg {
+            address: address.to_string(),
+            pin,
+        })
+    }
+}

@@ -1,0 +1,207 @@
+//! Commands for one share that is there, and the list of all.
+//!
+//! Not here: which of its files are wanted ([`crate::select`]), how fast it may be ([`crate::limit`]).
+
+use warren_daemon::control::model::{
+    ApiError, Done, Event, RemoveRequest, Share, ShareRequest, exit,
+};
+use warren_proto::content::path::printable;
+
+use crate::{
+    args::{CancelArgs, RemoveArgs, ShareArgs, VerifyArgs},
+    commands::{Client, Interrupt, unexpected},
+    confirm::confirm,
+    lines::share_line,
+    progress::Live,
+    table, text,
+};
+
+impl Client {
+    /// Lists the shares, a line each.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub(crate) async fn list(self) -> Result<(), ApiError> {
+        let shares = self.all_shares().await?;
+        if self.output.json() {
+            let mut events = shares.into_iter().map(Event::Share);
+            return events.try_for_each(|event| self.output.event(&event));
+        }
+        if shares.is_empty() {
+            return self.say_nothing_is_shared();
+        }
+        let rows = table::rows(&shares);
+        rows.iter().try_for_each(|row| self.output.result(row))
+    }
+
+    fn say_nothing_is_shared(&self) -> Result<(), ApiError> {
+        let idx = self.daemon.idx;
+        self.output.message(&format!(
+            "nothing is shared; share a file with: client register PATH {idx}"
+        ));
+        Ok(())
+    }
+
+    async fn all_shares(&self) -> Result<Vec<Share>, ApiError> {
+        let events = self.daemon.list("shares").await?.into_iter();
+        let share = |event| match event {
+            Event::Share(share) => Some(share),
+            _ => None,
+        };
+        Ok(events.filter_map(share).collect())
+    }
+
+    /// Stops fetching and giving a share, or goes on with it: `route` is `pause` or `resume`. Stdout gets how
+    /// it stands then.
+    ///
+    /// # Errors
+    /// When there is no such share.
+    pub(crate) async fn change(self, route: &str, args: ShareArgs) -> Result<(), ApiError> {
+        let request = ShareRequest { share: args.share };
+        match self.daemon.tell(route, &request).await? {
+            Event::Share(share) if !self.output.json() => self.output.result(&share_line(&share)),
+            event => self.output.event(&event),
+        }
+    }
+
+    /// Ends a download and deletes what is there of it, once somebody has agreed.
+    ///
+    /// # Errors
+    /// When there is no such download, or nobody agreed.
+    pub(crate) async fn cancel(self, args: CancelArgs) -> Result<(), ApiError> {
+        let name = printable(&args.share);
+        if !args.yes {
+            let stored = self.stored_of(&args.share).await?;
+            confirm(&format!("cancel {name} and delete {stored} of it"))?;
+        }
+        let request = ShareRequest { share: args.share };
+        self.daemon.order("cancel", &request).await?;
+        self.output.result(&format!("{name} is cancelled"))
+    }
+
+    /// How much there is of a share, as a person is told before it is deleted.
+    async fn stored_of(&self, wanted: &str) -> Result<String, ApiError> {
+        let shares = self.all_shares().await?;
+        let is_it = |share: &&Share| {
+            share.name == wanted || share.content_id.starts_with(&wanted.to_ascii_lowercase())
+        };
+        let share = shares.iter().find(is_it);
+        let bytes = share.map(|share| text::bytes(share.verified_bytes));
+        Ok(bytes.unwrap_or_else(|| "what is there".to_owned()))
+    }
+
+    /// Ends a share or a download.
+    ///
+    /// # Errors
+    /// When there is no such share, or nobody agreed to delete its data.
+    pub(crate) async fn remove(self, args: RemoveArgs) -> Result<(), ApiError> {
+        let RemoveArgs {
+            of: CancelArgs { share, yes, .. },
+            data,
+        } = args;
+        let name = printable(&share);
+        if data && !yes {
+            let stored = self.stored_of(&share).await?;
+            confirm(&format!("remove {name} and delete {stored}"))?;
+        }
+        let request = RemoveRequest { share, data };
+        self.daemon.order("remove", &request).await?;
+        let data = if data {
+            ", and its data are deleted"
+        } else {
+            ""
+        };
+        self.output.result(&format!("{name} is removed{data}"))
+    }
+
+    /// Reads again all that is stored of a share, and fetches what is wrong or missing.
+    ///
+    /// # Errors
+    /// When there is no such share, it cannot be read, or Ctrl-C ends the watching.
+    pub(crate) async fn verify(self, args: VerifyArgs) -> Result<(), ApiError> {
+        let idx = self.daemon.idx;
+        let share = args.of.share;
+        let live = Live::new(printable(&share), self.output);
+        let request = ShareRequest { share };
+        let mut interrupt = Interrupt::listen()?;
+        let patience = args.timeout.map(std::time::Duration::from_secs);
+        let verifying = async {
+            let events = self.daemon.follow("verify", &request).await?;
+            self.watch(events, live, patience).await
+        };
+        match interrupt.or(verifying).await {
+            Some(Ok(Event::Done(done))) => self.show_verified(&done),
+            Some(result) => unexpected(result),
+            None => Err(ApiError::new(
+                "interrupted",
+                exit::INTERRUPTED,
+                format!("interrupted; the verification goes on in daemon {idx}"),
+                format!("See how it stands with: client list {idx}"),
+            )),
+        }
+    }
+
+    fn show_verified(&self, done: &Done) -> Result<(), ApiError> {
+        if self.output.json() {
+            return self.output.event(&Event::Done(done.clone()));
+        }
+        let bytes = text::bytes(done.bytes);
+        self.output.message(&match done.repaired_bytes {
+            None | Some(0) => format!("all {bytes} are right"),
+            Some(repaired) => {
+                let repaired = text::bytes(repaired);
+                format!("{repaired} were wrong or missing and were fetched again; all {bytes} are right now")
+            }
+        });
+        self.output.result(&done.path)
+    }
+
+    /// Prints the link of a share, as a picture too when `qr`.
+    ///
+    /// # Errors
+    /// When there is no such share, or no tracker is known to put into the link.
+    pub(crate) async fn link(self, share: String, qr: bool) -> Result<(), ApiError> {
+        let request = ShareRequest { share };
+        match self.daemon.tell("link", &request).await? {
+            Event::Link(link) if !self.output.json() => {
+                if qr {
+                    self.output.result(&crate::qr::picture(&link.link)?)?;
+                }
+                self.output.result(&link.link)
+            }
+            event => self.output.event(&event),
+        }
+    }
+
+    /// Prints the last lines of the daemon's log, and with `follow` those that come.
+    ///
+    /// # Errors
+    /// When the daemon does not answer, or ends while it is followed.
+    pub(crate) async fn logs(self, lines: usize, follow: bool) -> Result<(), ApiError> {
+        let route = format!("logs?lines={lines}&follow={follow}");
+        let shown = |event: &Event| match event {
+            Event::Log(log) => Some(printable_line(&log.line)),
+            _ => None,
+        };
+        if !follow {
+            let events = self.daemon.list(&route).await?;
+            return self.show(&events, shown);
+        }
+        let mut interrupt = Interrupt::listen()?;
+        let following = async {
+            let mut events = self.daemon.watch(&route).await?;
+            loop {
+                self.show(&[events.next().await?], shown)?;
+            }
+        };
+        interrupt.or(following).await.unwrap_or(Ok(()))
+    }
+}
+
+/// What peers and files are called may be in it.
+fn printable_line(line: &str) -> String {
+    line.split('\n')
+        .map(printable)
+        .collect::<Vec<_>>()
+        .join("\n")
+}

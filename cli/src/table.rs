@@ -1,0 +1,95 @@
+//! The table of `client list`: as wide as it need be, one line for a share.
+
+use warren_daemon::control::model::Share;
+use warren_proto::content::path::printable;
+
+use crate::text;
+
+/// The lines of the table, the first of which says what the columns are.
+pub(crate) fn rows(shares: &[Share]) -> Vec<String> {
+    let head = ["ID", "STATE", "DONE", "SIZE", "PEERS", "NAME"].map(str::to_owned);
+    let mut cells = vec![head];
+    cells.extend(shares.iter().map(cells_of));
+    let width = |column: usize| {
+        let widths = cells
+            .iter()
+            .map(|row: &[String; 6]| row[column].chars().count());
+        widths.max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..5).map(width).collect();
+    cells.iter().map(|row| joined(row, &widths)).collect()
+}
+
+fn joined(row: &[String; 6], widths: &[usize]) -> String {
+    let [id, state, done, size, peers, name] = row;
+    let &[id_width, state_width, done_width, size_width, peers_width] = widths else {
+        return row.join("  ");
+    };
+    // Numbers to the right, words to the left.
+    format!(
+        "{id:<id_width$}  {state:<state_width$}  {done:>done_width$}  {size:>size_width$}  \
+         {peers:>peers_width$}  {name}"
+    )
+}
+
+fn cells_of(share: &Share) -> [String; 6] {
+    let hundredfold = u128::from(share.verified_bytes) * 100;
+    let done = match hundredfold.checked_div(share.bytes.into()) {
+        Some(percent) => format!("{percent} %"),
+        None => "-".to_owned(),
+    };
+    let size = match share.bytes {
+        0 => "-".to_owned(),
+        bytes => text::bytes(bytes),
+    };
+    let name = match share.name.as_str() {
+        "" => "(not known yet)".to_owned(),
+        name => printable(name),
+    };
+    [
+        text::short_id(&share.content_id),
+        share.state.word().to_owned(),
+        done,
+        size,
+        share.peers.total().to_string(),
+        name,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_daemon::control::model::{PeerCounts, ShareState};
+
+    use super::*;
+
+    #[test]
+    fn columns_stand_below_each_other_and_percent_is_floored() {
+        let share = Share {
+            content_id: "0123456789abcdef".into(),
+            name: "film\n.mkv".into(),
+            bytes: 1 << 30,
+            verified_bytes: (1 << 30) - 1,
+            state: ShareState::Downloading,
+            peers: PeerCounts::default(),
+            direct_bytes: 0,
+            relayed_bytes: 0,
+            files: None,
+            up_bits_per_s: None,
+            down_bits_per_s: None,
+            note: None,
+        };
+        let unknown = Share {
+            name: String::new(),
+            bytes: 0,
+            verified_bytes: 0,
+            state: ShareState::Waiting,
+            ..share.clone()
+        };
+        let expected = [
+            "ID            STATE        DONE     SIZE  PEERS  NAME",
+            r"0123456789ab  downloading  99 %  1.0 GiB      0  film\u{a}.mkv",
+            "0123456789ab  waiting         -        -      0  (not known yet)",
+        ];
+        assert_eq!(rows(&[share, unknown]), expected);
+    }
+}

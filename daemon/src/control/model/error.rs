@@ -1,0 +1,61 @@
+//! Why a request failed, as the person and scripts are told.
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::messages;
+
+/// Why a request failed, ready to be shown: what failed, and what to do next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// A stable word for scripts, such as `not_found`.
+    pub code: String,
+    /// Exit code of `client`, one of [`exit`](super::exit).
+    pub exit: u8,
+    /// What failed and why, lower case, without a full stop.
+    pub message: String,
+    /// What the person can do next; empty when there is nothing to say.
+    pub hint: String,
+    /// What it is known by to people, such as `DISK-01`; see [`super::messages`].
+    #[serde(default = "unlisted")]
+    pub message_code: String,
+}
+
+fn unlisted() -> String {
+    messages::UNLISTED.to_owned()
+}
+
+impl ApiError {
+    /// An error with a stable `code`, one of the [`exit`](super::exit) codes, and what to do next.
+    pub fn new(
+        code: impl Into<String>,
+        exit: u8,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        let code = code.into();
+        ApiError {
+            message_code: messages::code_of(&code).to_owned(),
+            code,
+            exit,
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// An error made from another one: the message is its text and those of its causes.
+    pub fn caused(
+        code: impl Into<String>,
+        exit: u8,
+        error: &dyn std::error::Error,
+        hint: impl Into<String>,
+    ) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        Self::new(code, exit, message, hint)
+    }
+}

@@ -1,0 +1,88 @@
+//! Which share a person means.
+
+use warren_proto::content::path::printable;
+use warren_proto::id::SwarmId;
+
+use super::Node;
+use crate::control::model::{ApiError, exit};
+use crate::store::db::ShareRecord;
+
+/// Fewest digits of a content id that name a share.
+const ID_DIGITS: usize = 4;
+
+/// Shares that are offered in the place of one that is not there or not clear.
+const CANDIDATES: usize = 5;
+
+/// Digits of a content id that tell it from others in a hint.
+const SHOWN_DIGITS: usize = 12;
+
+/// How alike a name must be (Jaro-Winkler, 0 to 1).
+const NEAR: f64 = 0.75;
+
+impl Node {
+    /// The share of this name, or with this content id or beginning of one.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, with names that are like it, or more than one, with their ids.
+    pub(super) fn find(&self, wanted: &str) -> Result<SwarmId, ApiError> {
+        let id = wanted.to_ascii_lowercase();
+        let by_id = id.len() >= ID_DIGITS;
+        let matches = |record: &ShareRecord| {
+            record.name == wanted || by_id && record.id.to_string().starts_with(&id)
+        };
+        let found = self.shares.iter();
+        let found = found.filter(|(_, share)| matches(&share.record));
+        let found: Vec<_> = found.map(|(swarm, share)| (swarm, &share.record)).collect();
+        match found.as_slice() {
+            [(swarm, _)] => Ok(**swarm),
+            [] => Err(self.no_such(wanted)),
+            several => Err(ambiguous(wanted, several.iter().map(|(_, record)| *record))),
+        }
+    }
+
+    fn no_such(&self, wanted: &str) -> ApiError {
+        let records = self.shares.values().map(|share| &share.record);
+        let alike = |record: &&ShareRecord| {
+            strsim::jaro_winkler(&wanted.to_lowercase(), &record.name.to_lowercase())
+        };
+        let scored = records.map(|record| (alike(&record), record));
+        let mut near: Vec<_> = scored.filter(|(score, _)| *score >= NEAR).collect();
+        near.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        let near: Vec<String> = near
+            .iter()
+            .take(CANDIDATES)
+            .map(|(_, record)| printable(&record.name))
+            .collect();
+        let all =
+            "See its shares with client list; a share is named by its name or its content id.";
+        let hint = match near.join(", ") {
+            near if near.is_empty() => all.to_owned(),
+            near => format!("Is it {near}? {all}"),
+        };
+        let message = format!("the daemon has no share {}", printable(wanted));
+        ApiError::new("no_such_share", exit::NOT_FOUND, message, hint)
+    }
+}
+
+fn ambiguous<'r>(
+    wanted: &str,
+    records: impl ExactSizeIterator<Item = &'r ShareRecord>,
+) -> ApiError {
+    let count = records.len();
+    let shown: Vec<String> = records.take(CANDIDATES).map(shown).collect();
+    let more = match count.saturating_sub(CANDIDATES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let hint = format!("Name one by its content id: {}{more}.", shown.join(", "));
+    let message = format!("{} names {count} shares", printable(wanted));
+    ApiError::new("ambiguous_share", exit::USAGE, message, hint)
+}
+
+/// As much as tells it from others: `0123456789ab (film.mkv in /data)`.
+fn shown(record: &ShareRecord) -> String {
+    let id: String = record.id.to_string().chars().take(SHOWN_DIGITS).collect();
+    let path = printable(&record.path.display().to_string());
+    format!("{id} ({path})")
+}

@@ -1,0 +1,99 @@
+//! `client verify`: all that is stored of a share is read again, and what is wrong or missing is fetched.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use warren_proto::content::path::printable;
+use warren_proto::id::SwarmId;
+
+use super::choosing::busy;
+use super::commands::EVENTS;
+use super::{Node, ShareEvent};
+use crate::control::model::{ApiError, Event, exit};
+use crate::share::writer::Writer;
+use crate::share::{Phase, Share, Watcher};
+
+/// What is to be looked through.
+enum Stored {
+    /// A download, as it is open.
+    Fetched(Arc<Writer>),
+    /// Whatever the database says.
+    Noted,
+}
+
+impl Node {
+    /// Begins to verify a share, which ends like a download of it.
+    pub(super) fn verify(&mut self, wanted: &str) -> Result<mpsc::Receiver<Event>, ApiError> {
+        let swarm = self.find(wanted)?;
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return Err(busy());
+        };
+        let stored = stored(share)?;
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let since = Instant::now();
+        share.watchers.push(Watcher {
+            events,
+            since,
+            found: None,
+        });
+        share.verifying = Some(share.received.bytes());
+        let verified_bytes = Arc::<AtomicU64>::default();
+        let bytes = share.size();
+        share.phase = Phase::Preparing {
+            verified_bytes: verified_bytes.clone(),
+            bytes,
+            is_new: false,
+        };
+        // Its journal is opened anew, and may not be open twice.
+        share.kept = None;
+        self.close_share(swarm);
+        self.leave_on_all(&swarm);
+        self.announce(swarm);
+        self.active.insert(swarm);
+        self.start_verifying(swarm, stored, verified_bytes);
+        Ok(receiver)
+    }
+
+    fn start_verifying(&self, swarm: SwarmId, stored: Stored, verified_bytes: Arc<AtomicU64>) {
+        let Some(share) = self.shares.get(&swarm) else {
+            return;
+        };
+        let (record, depot) = (share.record.clone(), self.config.depot.clone());
+        self.run_disk_job(swarm, share.epoch, move || {
+            ShareEvent::Opened(match stored {
+                Stored::Fetched(writer) => depot.verify_fetched(writer, &verified_bytes),
+                Stored::Noted => depot.verify(&record, &verified_bytes),
+            })
+        });
+    }
+}
+
+/// What there is of a share, unless it cannot be looked through now.
+fn stored(share: &Share) -> Result<Stored, ApiError> {
+    let name = printable(&share.record.name);
+    match &share.phase {
+        _ if share.is_choosing => Err(busy()),
+        _ if share.pause.is_some() => {
+            let id = share.record.id;
+            let hint = format!("Go on with it first: client resume {id} IDX");
+            let message = format!("{name} is paused");
+            Err(ApiError::new("paused", exit::REFUSED, message, hint))
+        }
+        Phase::Preparing { .. } | Phase::Finishing(_) => Err(busy()),
+        Phase::Downloading(active) => Ok(Stored::Fetched(active.writer.clone())),
+        Phase::Metadata(_) => Err(nothing_stored()),
+        Phase::Stopped { .. } if name.is_empty() => Err(nothing_stored()),
+        Phase::Seeding(_) | Phase::Stopped { .. } => Ok(Stored::Noted),
+    }
+}
+
+fn nothing_stored() -> ApiError {
+    ApiError::new(
+        "nothing_stored",
+        exit::REFUSED,
+        "nothing of the share is here yet",
+        "Wait until its download has begun; client status shows how it stands.",
+    )
+}

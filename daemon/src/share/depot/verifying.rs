@@ -1,0 +1,175 @@
+//! Reads again all that is stored of a share, and makes the rest of it something that can be fetched.
+//!
+//! What is being fetched is looked through as it is ([`Depot::verify_fetched`]). Of a complete share nothing
+//! is touched unless something is wrong; then it becomes a download once more, in which only what is wrong
+//! or missing is still to come ([`Depot::verify`]).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use warren_proto::content::{ChunkIndex, Content, Run};
+
+use super::{Depot, Opened, folder_of, with_manifest};
+use crate::control::model::ApiError;
+use crate::share::writer::{WriteError, Writer};
+use crate::store::db::{ShareRecord, ShareState};
+use crate::store::error::StoreError;
+use crate::store::files::ShareFiles;
+
+impl Depot {
+    /// Looks through what is there of a download that nobody fetches meanwhile. `verified_bytes` follows
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses, or a file is gone.
+    pub(crate) fn verify_fetched(
+        &self,
+        writer: Arc<Writer>,
+        verified_bytes: &AtomicU64,
+    ) -> Result<Opened, ApiError> {
+        let layout = &writer.offer.content.layout;
+        for chunk in writer.offer.have_now().iter() {
+            let checked = writer.check(chunk);
+            if checked.map_err(|error: WriteError| ApiError::from(&error))? {
+                let len = u64::from(layout.chunk_len(chunk));
+                verified_bytes.fetch_add(len, Ordering::Relaxed);
+            }
+        }
+        Ok(Opened::Checked(writer))
+    }
+
+    /// Looks through what is there of a share that is not being fetched.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses, and for what was shared where it lies and is no longer that.
+    pub(crate) fn verify(
+        &self,
+        record: &ShareRecord,
+        verified_bytes: &AtomicU64,
+    ) -> Result<Opened, ApiError> {
+        let content = self.content_of(&record.swarm())?;
+        // Nothing that was noted of its files is believed.
+        let record = ShareRecord {
+            identities: None,
+            ..record.clone()
+        };
+        if record.settled.is_some() {
+            return self.verify_settled(record, &content, verified_bytes);
+        }
+        let is_registered = record.state == ShareState::Registered;
+        if !is_registered && record.state != ShareState::Complete {
+            return self.reopen(&record, &content, verified_bytes);
+        }
+        let (disk, path) = (self.disk.clone(), &record.path);
+        let whole = ShareFiles::open_as_it_is(disk, path, &content);
+        match whole.map_err(|error| ApiError::from(&error))? {
+            Some((files, identities)) if is_right(&files, &content, verified_bytes)? => {
+                let record = ShareRecord {
+                    identities: Some(identities),
+                    ..with_manifest(&record, &content)
+                };
+                self.amend(&record)?;
+                Ok(Opened::Whole(Arc::new(files)))
+            }
+            _ if is_registered => {
+                let path = path.clone();
+                Err(ApiError::from(&StoreError::Changed { path }))
+            }
+            _ => self.repair(record, &content, verified_bytes),
+        }
+    }
+
+    /// Makes a complete share a download again, of which everything is to be read first.
+    fn repair(
+        &self,
+        record: ShareRecord,
+        content: &Arc<Content>,
+        verified_bytes: &AtomicU64,
+    ) -> Result<Opened, ApiError> {
+        verified_bytes.store(0, Ordering::Relaxed);
+        let record = ShareRecord {
+            state: ShareState::Downloading,
+            ..record
+        };
+        self.amend(&with_manifest(&record, content))?;
+        self.forget_journal(&record.swarm())?;
+        let (mut journal, _) = self.journal(&record.swarm(), content)?;
+        let count = content.layout.chunk_count();
+        if count > 0 {
+            let noted = journal.written(Run { start: 0, count });
+            noted.map_err(|error| ApiError::from(&error))?;
+        }
+        drop(journal);
+        let downloads = folder_of(&record.path);
+        let unnamed = ShareFiles::take_back_name(self.disk.as_ref(), downloads, content);
+        unnamed.map_err(|error| ApiError::from(&error))?;
+        self.open_partial(&record, content, verified_bytes)
+    }
+
+    /// The same of a folder of which only some files were wanted.
+    fn verify_settled(
+        &self,
+        record: ShareRecord,
+        content: &Arc<Content>,
+        verified_bytes: &AtomicU64,
+    ) -> Result<Opened, ApiError> {
+        let (disk, downloads) = (self.disk.clone(), folder_of(&record.path));
+        let settled = record.settled.as_ref();
+        let checked =
+            settled.map(|it| ShareFiles::check_settled_files(disk, downloads, content, it));
+        let settled = checked
+            .transpose()
+            .map_err(|error| ApiError::from(&error))?;
+        let record = ShareRecord {
+            settled,
+            state: ShareState::Downloading,
+            ..record
+        };
+        self.amend(&with_manifest(&record, content))?;
+        self.open_divided(&record, content, verified_bytes)
+    }
+}
+
+/// Whether every chunk is what it should be.
+fn is_right(
+    files: &ShareFiles,
+    content: &Content,
+    verified_bytes: &AtomicU64,
+) -> Result<bool, ApiError> {
+    let layout = &content.layout;
+    let chunks = (0..layout.chunk_count()).filter_map(|chunk| layout.chunk(chunk));
+    for chunk in chunks {
+        match files.verify(chunk) {
+            Ok(true) => {
+                let len = u64::from(layout.chunk_len(chunk));
+                verified_bytes.fetch_add(len, Ordering::Relaxed);
+            }
+            Ok(false) | Err(StoreError::Changed { .. }) => return Ok(false),
+            Err(error) => return Err(ApiError::from(&error)),
+        }
+    }
+    Ok(true)
+}
+
+impl Writer {
+    /// Reads a chunk again. One that is not what it should be is no longer had, and nobody is told that it
+    /// is from then on.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or that cannot be noted.
+    fn check(&self, chunk: ChunkIndex) -> Result<bool, WriteError> {
+        let _none_stored = self.none_stored();
+        let is_right = match self.offer.files.verify(chunk) {
+            // Cut off: what is missing is fetched like what is wrong.
+            Err(StoreError::Changed { .. }) if !self.offer.files.is_settled(chunk) => false,
+            verified => verified?,
+        };
+        if !is_right {
+            self.forget(chunk)?;
+        }
+        Ok(is_right)
+    }
+}
