@@ -48,7 +48,7 @@ pub(crate) struct Snapshot {
 /// One thing that a person should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// A stable word for scripts, such as `NET-02`; the README lists them.
+    /// A stable word for scripts, such as `NET-02`; [`super::messages`] explains them.
     pub code: String,
     /// How serious it is.
     pub severity: Severity,

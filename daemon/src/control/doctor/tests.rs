@@ -3,6 +3,7 @@
 mod table;
 
 use super::*;
+use crate::control::messages;
 use crate::control::attempt::{CandidateKind, Outcome, Reason, Role, Technique};
 use crate::control::model::{PeerPath, PortMappingState, Transport, Way};
 
@@ -550,21 +551,13 @@ fn check_sentences(snapshot: &Snapshot) {
 }
 
 #[test]
-fn the_readme_lists_every_code_and_no_other() {
-    let readme = include_str!("../../../../README.md");
-    let is_code = |word: &&str| {
-        let number = word
-            .split_once('-')
-            .filter(|(kind, _)| KINDS.contains(kind));
-        number.is_some_and(|(_, number)| number.len() == 2)
-    };
-    let words = readme.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
-    let mut listed: Vec<&str> = words.filter(is_code).collect();
-    listed.sort_unstable();
-    listed.dedup();
+fn every_finding_is_explained_and_every_explained_one_exists() {
+    let explained = messages::ALL.iter().filter(|it| it.word.is_empty());
+    let mut explained: Vec<&str> = explained.map(|it| it.code).collect();
+    explained.sort_unstable();
     let mut codes = ALL.map(Code::word);
     codes.sort_unstable();
-    assert_eq!(listed, codes);
+    assert_eq!(explained, codes);
 }
 
 const ALL: [Code; 30] = {
@@ -603,7 +596,6 @@ const ALL: [Code; 30] = {
     ]
 };
 
-const KINDS: [&str; 4] = ["TRK", "NET", "PORT", "PEER"];
 
 #[track_caller]
 fn says(change: impl FnOnce(&mut Snapshot), code: &str, text: &str, action: &str) {

@@ -1,7 +1,5 @@
 //! Which findings a snapshot leads to.
 
-use std::collections::BTreeSet;
-
 use super::*;
 
 /// What each change of a healthy snapshot leads to: the exit code, and each finding as
@@ -226,18 +224,4 @@ fn check(what: &str, change: impl FnOnce(&mut Snapshot), exit: u8, expected: &st
     expected.sort_unstable();
     assert_eq!(found, expected, "{what}: {findings:#?}");
     assert_eq!(summary.exit, exit, "{what}");
-}
-
-/// `client explain` knows every code that a finding has.
-#[test]
-fn every_finding_is_explained_and_every_explained_one_exists() {
-    use crate::control::messages::ALL;
-    let source = include_str!("../../doctor.rs");
-    let words = source.split('"').filter(|text| {
-        let number = text.split_once('-').map(|(_, number)| number);
-        number.is_some_and(|it| it.len() == 2 && it.bytes().all(|it| it.is_ascii_digit()))
-    });
-    let found: BTreeSet<&str> = words.collect();
-    let listed = ALL.iter().filter(|it| it.word.is_empty());
-    assert_eq!(found, listed.map(|it| it.code).collect());
 }
