@@ -356,7 +356,7 @@ async fn a_source_is_read_from_stdin_too() {
     use tokio::io::AsyncWriteExt;
 
     let manifest = file_manifest().encode();
-    for source in [manifest, b" 00".repeat(1).to_vec()] {
+    for source in [manifest, b" 00".to_vec()] {
         let daemon = Daemon::start(vec![done()]);
         let mut command = daemon.command(&["download", "-", "7"]);
         let mut client = command.stdin(Stdio::piped()).spawn().unwrap();

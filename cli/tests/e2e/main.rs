@@ -18,6 +18,7 @@ mod bad_days;
 mod bad_input;
 mod choice;
 mod content;
+mod control_api;
 mod disk;
 mod doctor;
 mod durability;

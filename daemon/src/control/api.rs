@@ -16,6 +16,7 @@
 //! | `POST remove` | [`RemoveRequest`] | 204 |
 //! | `POST limit` | [`LimitRequest`] | a JSON array of [`Event`]s: the limits as they are now |
 //! | `POST stop` | | 204; the daemon ends soon after |
+//! | `GET openapi.json` | | the description of all this |
 //!
 //! A stream ends after `registered`, `done` or `error`, or without any of them when the daemon is
 //! stopped. What fails before a stream begins is answered with an `error` event as the body, once
@@ -23,9 +24,12 @@
 //! client that goes away, or closes its writing half, drops its receiver: the node cancels a
 //! register then, and merely stops reporting a download.
 //!
+//! [`openapi`] describes all this to programs.
+//!
 //! Not here: what each route does ([`routes`]), the events and requests ([`super::model`]), who may run a
 //! daemon in a folder.
 
+mod openapi;
 mod routes;
 
 use std::{

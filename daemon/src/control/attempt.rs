@@ -8,7 +8,7 @@ use warren_proto::wire;
 use super::model::PeerPath;
 
 /// One attempt to reach a peer that a tracker introduced. Times are milliseconds since 1970.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Attempt {
     /// Short name of the peer's public key.
     pub peer: String,
@@ -71,7 +71,7 @@ impl Attempt {
 }
 
 /// Which side of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// It dials: the other one asked to meet.
@@ -100,7 +100,7 @@ impl Role {
 }
 
 /// How an address of a peer became known (RFC 8445 §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CandidateKind {
     /// An address of one of its own interfaces.
@@ -141,7 +141,7 @@ impl CandidateKind {
 }
 
 /// How a path was found, or looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Technique {
     /// Checks of addresses that were named.
@@ -182,7 +182,7 @@ impl Technique {
 }
 
 /// What came of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// A connection.
@@ -211,7 +211,9 @@ impl Outcome {
 }
 
 /// Why an attempt led to no direct connection, as far as our side can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// The two, as they were started, and their tracker allow no path in common.

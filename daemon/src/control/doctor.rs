@@ -46,7 +46,7 @@ pub(crate) struct Snapshot {
 }
 
 /// One thing that a person should know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Finding {
     /// A stable word for scripts, such as `NET-02`; [`super::messages`] explains them.
     pub code: String,
@@ -60,7 +60,9 @@ pub struct Finding {
 }
 
 /// How serious a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// As it should be.
@@ -86,7 +88,7 @@ impl Severity {
 }
 
 /// How the peers were reached that the daemon remembers, in numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Summary {
     /// Peers of which is known whether they could be reached: the sum of the next three.
     pub tried: usize,
@@ -110,7 +112,7 @@ pub struct Summary {
 }
 
 /// Peers by the technique that found the path to them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Techniques {
     /// Checks of addresses that were named.

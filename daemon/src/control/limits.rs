@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 pub const LEAST_BITS_PER_S: u64 = 64_000;
 
 /// Changes limits; what is not given stays. The daemon keeps them when it is started again.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LimitRequest {
     /// Content id, the beginning of one, or the name of the share that is meant; all together if none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,7 +26,7 @@ pub struct LimitRequest {
 }
 
 /// The limits of a daemon.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Limits {
     /// What may be sent, in bits per second on the wire; without it there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -55,7 +55,7 @@ pub mod exit {
 }
 
 /// One thing that happened or one line of an answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(remote = "Self", tag = "type", rename_all = "lowercase")]
 pub enum Event {
     /// The path is shared; ends a register.
@@ -137,7 +137,7 @@ impl From<ApiError> for Event {
 }
 
 /// A path that is now shared.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Registered {
     /// Absolute path of the file or folder that is shared.
     pub path: String,
@@ -157,7 +157,7 @@ pub struct Registered {
 }
 
 /// How far a register or a download is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Progress {
     /// Bytes hashed (register) or verified and on disk (download).
     pub verified_bytes: u64,
@@ -182,7 +182,7 @@ pub struct Progress {
 }
 
 /// What a register or a download is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Reading and hashing what is registered, or what is on disk already.
@@ -196,7 +196,7 @@ pub enum Phase {
 }
 
 /// How many files of a folder are wanted, of how many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FileCounts {
     /// Files that are wanted.
     pub selected: u64,
@@ -205,7 +205,7 @@ pub struct FileCounts {
 }
 
 /// Number of peers by how they are reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PeerCounts {
     /// In the same local network.
     pub lan: u32,
@@ -225,7 +225,7 @@ impl PeerCounts {
 }
 
 /// A download that is verified and in place.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Done {
     /// Absolute path of the file or folder.
     pub path: String,
@@ -247,7 +247,7 @@ pub struct Done {
 }
 
 /// The link of a share, which gives access to it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ShareLink {
     /// Content id, lower-case hex.
     pub content_id: String,
@@ -258,14 +258,14 @@ pub struct ShareLink {
 }
 
 /// One line of the daemon's log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LogLine {
     /// Time, level, place and text, as on stderr, without colours.
     pub line: String,
 }
 
 /// What an event was about is no longer there.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Gone {
     /// `share`, `peer` or `tracker`.
     pub what: String,
@@ -274,7 +274,7 @@ pub struct Gone {
 }
 
 /// One connected peer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Peer {
     /// Short name of its public key.
     pub peer: String,
@@ -312,7 +312,7 @@ pub struct Peer {
 }
 
 /// How a peer is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PeerPath {
     /// In the same local network.
@@ -335,7 +335,7 @@ impl PeerPath {
 }
 
 /// One share of a daemon.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Share {
     /// Content id, lower-case hex.
     pub content_id: String,
@@ -371,7 +371,7 @@ pub struct Share {
 }
 
 /// What a share is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ShareState {
     /// Reading and hashing what is on disk.
@@ -409,7 +409,7 @@ impl ShareState {
 }
 
 /// One tracker of a daemon.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Tracker {
     /// Its address as the person gave it, `host:port`.
     pub address: String,
@@ -437,7 +437,7 @@ pub struct Tracker {
 }
 
 /// How a tracker is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Way {
     /// What is used.
     pub transport: Transport,
@@ -446,7 +446,7 @@ pub struct Way {
 }
 
 /// What a connection to a tracker runs over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// QUIC over UDP.
@@ -485,7 +485,7 @@ impl From<tracker::Way> for Way {
 }
 
 /// Whether the router lets peers in by a port of its outside address.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PortMapping {
     /// How things stand.
     pub state: PortMappingState,
@@ -500,7 +500,7 @@ pub struct PortMapping {
 }
 
 /// How things stand with a port of the router.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PortMappingState {
     /// The person does not want it.

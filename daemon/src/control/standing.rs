@@ -7,7 +7,19 @@ use warren_proto::transfer;
 use warren_proto::wire::NoReason;
 
 /// What is thought of a peer. Later ones are worse.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// It is asked like any other, or nothing is fetched of what it shares.
@@ -49,7 +61,7 @@ impl Standing {
 }
 
 /// What the download of one share thinks of a peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ShareStanding {
     /// Content id of the share, lower-case hex.
     pub content_id: String,

@@ -29,7 +29,7 @@ const NEAR: f64 = 0.6;
 const WILD: [char; 6] = ['*', '?', '[', ']', '{', '}'];
 
 /// What of a share is wanted, and in which order. The default is all of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Wish {
     /// Which files are wanted.
     #[serde(flatten)]
@@ -43,7 +43,7 @@ pub struct Wish {
 }
 
 /// In which order chunks are fetched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
     /// The rarest first.
@@ -60,7 +60,7 @@ impl Order {
 }
 
 /// A change of a wish: what is not named stays as it was.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Change {
     /// Which files are wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,7 +74,7 @@ pub struct Change {
 }
 
 /// Which files are wanted; all when both are empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Files {
     /// Files that are wanted; all when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

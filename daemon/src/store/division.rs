@@ -104,7 +104,7 @@ impl ShareFiles {
         let mut division = Division::empty(content);
         division.part = files.open_folder(&files.place.part_name)?;
         // A folder of that name beside the `.part` one is ours only if we have put something there.
-        let has_settled = settled.is_some_and(|settled| settled.0.iter().any(|it| *it != ABSENT));
+        let has_settled = settled.is_some_and(|settled| !settled.0.is_empty());
         if has_settled || division.part.is_none() {
             division.settled = files.open_folder(&files.place.name)?;
         }
@@ -261,7 +261,8 @@ impl ShareFiles {
             }
         }
         files.sync_names()?;
-        Ok(division.settled_identities())
+        // Though none may be left, the folder is ours.
+        Ok(Identities(division.homes.iter().map(identity_of).collect()))
     }
 
     /// What the files are that have their final names, once only some were wanted.
@@ -554,11 +555,14 @@ impl Division {
         if !self.homes.iter().any(is_settled) {
             return Identities::none();
         }
-        let identity = |home: &Home| match home {
-            Home::Settled(identity) => *identity,
-            _ => ABSENT,
-        };
-        Identities(self.homes.iter().map(identity).collect())
+        Identities(self.homes.iter().map(identity_of).collect())
+    }
+}
+
+fn identity_of(home: &Home) -> FileIdentity {
+    match home {
+        Home::Settled(identity) => *identity,
+        _ => ABSENT,
     }
 }
 

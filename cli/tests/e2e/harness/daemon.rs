@@ -358,9 +358,13 @@ impl Daemon {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// The folder of its state.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.place.home().join(format!("daemon-{}", self.idx))
+    }
+
     fn socket(&self) -> PathBuf {
-        let folder = format!("daemon-{}", self.idx);
-        self.place.home().join(folder).join("control.sock")
+        self.state().join("control.sock")
     }
 }
 

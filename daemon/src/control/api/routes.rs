@@ -21,7 +21,10 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::Control;
-use crate::control::model::{ApiError, Event, LogLine, exit};
+use crate::control::model::{
+    ApiError, DownloadRequest, Event, LimitRequest, LogLine, RegisterRequest, RemoveRequest,
+    SelectRequest, ShareRequest, exit,
+};
 
 /// Largest request body. A `.p2p` has at most 64 MiB, which base64 makes 85.4 MiB.
 pub const BODY_BYTES: usize = 96 * 1024 * 1024;
@@ -63,7 +66,8 @@ pub(super) fn router<C: Control>(api: Api<C>) -> Router {
         .route("/cancel", post(cancel::<C>))
         .route("/remove", post(remove::<C>))
         .route("/limit", post(limit::<C>))
-        .route("/stop", post(stop::<C>));
+        .route("/stop", post(stop::<C>))
+        .route("/openapi.json", get(openapi));
     Router::new()
         .nest("/v1", v1)
         .fallback(no_such_route)
@@ -102,7 +106,18 @@ async fn collect(body: Body) -> Result<Vec<u8>, ApiError> {
     Ok(collected)
 }
 
-async fn register<C: Control>(
+/// Shares a file or folder where it lies.
+#[utoipa::path(
+    post,
+    path = "/v1/register",
+    summary = "Shares a file or folder where it lies",
+    request_body = RegisterRequest,
+    responses(
+        (status = 200, description = "Progress, and then `registered` or `error`.", body = Event, content_type = "text/event-stream"),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn register<C: Control>(
     State(api): State<Api<C>>,
     body: Bytes,
 ) -> Result<Response, ApiError> {
@@ -110,7 +125,18 @@ async fn register<C: Control>(
     Ok(stream_events(events, api.stop))
 }
 
-async fn download<C: Control>(
+/// Fetches content, or attaches to a share that is present.
+#[utoipa::path(
+    post,
+    path = "/v1/download",
+    summary = "Fetches content, or attaches to a share that is present",
+    request_body = DownloadRequest,
+    responses(
+        (status = 200, description = "Progress, and then `done` or `error`. The download goes on when the connection is closed.", body = Event, content_type = "text/event-stream"),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn download<C: Control>(
     State(api): State<Api<C>>,
     body: Bytes,
 ) -> Result<Response, ApiError> {
@@ -118,39 +144,127 @@ async fn download<C: Control>(
     Ok(stream_events(events, api.stop))
 }
 
-async fn select<C: Control>(
+/// Wants other files of a share, or in another order.
+#[utoipa::path(
+    post,
+    path = "/v1/select",
+    summary = "Wants other files of a share, or in another order",
+    request_body = SelectRequest,
+    responses(
+        (status = 200, description = "The share.", body = Event),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn select<C: Control>(
     State(api): State<Api<C>>,
     body: Bytes,
 ) -> Result<Json<Event>, ApiError> {
     Ok(Json(api.control.select(parse(body)?).await?))
 }
 
-async fn status<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
+/// Trackers, the port of the router, limits, and shares.
+#[utoipa::path(
+    get,
+    path = "/v1/status",
+    summary = "Trackers, the port of the router, limits, and shares",
+    responses(
+        (status = 200, description = "`tracker`, `port_mapping`, `limits` and `share` events.", body = Vec<Event>),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn status<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
     Json(api.control.status().await)
 }
 
-async fn attempts<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
+/// The latest attempts to reach peers, oldest first.
+#[utoipa::path(
+    get,
+    path = "/v1/attempts",
+    summary = "The latest attempts to reach peers, oldest first",
+    responses(
+        (status = 200, description = "`attempt` events.", body = Vec<Event>),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn attempts<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
     Json(api.control.attempts().await)
 }
 
-async fn doctor<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
+/// What could be better about how the daemon is connected.
+#[utoipa::path(
+    get,
+    path = "/v1/doctor",
+    summary = "What could be better about how the daemon is connected",
+    responses(
+        (status = 200, description = "`finding` events, the most serious first, and a `summary`.", body = Vec<Event>),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn doctor<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
     Json(api.control.doctor().await)
 }
 
-async fn peers<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
+/// Connected peers.
+#[utoipa::path(
+    get,
+    path = "/v1/peers",
+    summary = "Connected peers",
+    responses(
+        (status = 200, description = "`peer` events.", body = Vec<Event>),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn peers<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
     Json(api.control.peers().await)
 }
 
-async fn shares<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
+/// Shares alone.
+#[utoipa::path(
+    get,
+    path = "/v1/shares",
+    summary = "Shares alone",
+    responses(
+        (status = 200, description = "`share` events.", body = Vec<Event>),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn shares<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
     Json(api.control.shares().await)
 }
 
-async fn events<C: Control>(State(api): State<Api<C>>) -> Result<Response, ApiError> {
+/// Everything as it stands, and what is otherwise from then on.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    summary = "Everything as it stands, and what is otherwise from then on",
+    responses(
+        (status = 200, description = "All of `status` and `peers`; then each that is otherwise, once a second at most, and `gone`.", body = Event, content_type = "text/event-stream"),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn events<C: Control>(State(api): State<Api<C>>) -> Result<Response, ApiError> {
     let events = api.control.events().await?;
     Ok(stream_events(events, api.stop))
 }
 
-async fn logs<C: Control>(State(api): State<Api<C>>, uri: Uri) -> Result<Response, ApiError> {
+/// The last lines of the log.
+#[utoipa::path(
+    get,
+    path = "/v1/logs",
+    summary = "The last lines of the log",
+    params(
+        ("lines" = Option<usize>, Query, description = "How many lines that are there already"),
+        ("follow" = Option<bool>, Query, description = "Whether also those that come"),
+    ),
+    responses(
+        (status = 200, description = "`log` events; with `follow` server-sent ones, which do not end.", body = Vec<Event>),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn logs<C: Control>(
+    State(api): State<Api<C>>,
+    uri: Uri,
+) -> Result<Response, ApiError> {
     let LogsQuery { lines, follow } = LogsQuery::parse(uri.query().unwrap_or_default())?;
     if !follow {
         let lines = api.control.log().last(lines);
@@ -215,7 +329,18 @@ impl LogsQuery {
     }
 }
 
-async fn pause<C: Control>(
+/// Neither fetches nor gives a share from now on.
+#[utoipa::path(
+    post,
+    path = "/v1/pause",
+    summary = "Neither fetches nor gives a share from now on",
+    request_body = ShareRequest,
+    responses(
+        (status = 200, description = "The share.", body = Event),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn pause<C: Control>(
     State(api): State<Api<C>>,
     body: Bytes,
 ) -> Result<Json<Event>, ApiError> {
@@ -224,7 +349,18 @@ async fn pause<C: Control>(
     Ok(Json(paused.await?))
 }
 
-async fn resume<C: Control>(
+/// Goes on with a share that is paused, or was stopped by an error.
+#[utoipa::path(
+    post,
+    path = "/v1/resume",
+    summary = "Goes on with a share that is paused, or was stopped by an error",
+    request_body = ShareRequest,
+    responses(
+        (status = 200, description = "The share.", body = Event),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn resume<C: Control>(
     State(api): State<Api<C>>,
     body: Bytes,
 ) -> Result<Json<Event>, ApiError> {
@@ -233,16 +369,55 @@ async fn resume<C: Control>(
     Ok(Json(resumed.await?))
 }
 
-async fn verify<C: Control>(State(api): State<Api<C>>, body: Bytes) -> Result<Response, ApiError> {
+/// Reads again all that is stored of a share, and fetches what is wrong.
+#[utoipa::path(
+    post,
+    path = "/v1/verify",
+    summary = "Reads again all that is stored of a share, and fetches what is wrong",
+    request_body = ShareRequest,
+    responses(
+        (status = 200, description = "Progress, and then `done` or `error`.", body = Event, content_type = "text/event-stream"),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn verify<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<Response, ApiError> {
     let events = api.control.verify(parse(body)?).await?;
     Ok(stream_events(events, api.stop))
 }
 
-async fn link<C: Control>(State(api): State<Api<C>>, body: Bytes) -> Result<Json<Event>, ApiError> {
+/// The link of a share.
+#[utoipa::path(
+    post,
+    path = "/v1/link",
+    summary = "The link of a share",
+    request_body = ShareRequest,
+    responses(
+        (status = 200, description = "A `link` event.", body = Event),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn link<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<Json<Event>, ApiError> {
     Ok(Json(api.control.link(parse(body)?).await?))
 }
 
-async fn cancel<C: Control>(
+/// Ends a download and deletes what is there of it.
+#[utoipa::path(
+    post,
+    path = "/v1/cancel",
+    summary = "Ends a download and deletes what is there of it",
+    request_body = ShareRequest,
+    responses(
+        (status = 204, description = "It is gone."),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn cancel<C: Control>(
     State(api): State<Api<C>>,
     body: Bytes,
 ) -> Result<StatusCode, ApiError> {
@@ -251,7 +426,18 @@ async fn cancel<C: Control>(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn remove<C: Control>(
+/// Stops sharing or downloading.
+#[utoipa::path(
+    post,
+    path = "/v1/remove",
+    summary = "Stops sharing or downloading",
+    request_body = RemoveRequest,
+    responses(
+        (status = 204, description = "It is gone."),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn remove<C: Control>(
     State(api): State<Api<C>>,
     body: Bytes,
 ) -> Result<StatusCode, ApiError> {
@@ -260,7 +446,18 @@ async fn remove<C: Control>(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn limit<C: Control>(
+/// Changes how fast the daemon, or one share, may send and receive.
+#[utoipa::path(
+    post,
+    path = "/v1/limit",
+    summary = "Changes how fast the daemon, or one share, may send and receive",
+    request_body = LimitRequest,
+    responses(
+        (status = 200, description = "The limits as they are now.", body = Vec<Event>),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn limit<C: Control>(
     State(api): State<Api<C>>,
     body: Bytes,
 ) -> Result<Json<Vec<Event>>, ApiError> {
@@ -269,7 +466,17 @@ async fn limit<C: Control>(
     Ok(Json(changed.await?))
 }
 
-async fn stop<C: Control>(State(api): State<Api<C>>) -> StatusCode {
+/// Ends the daemon.
+#[utoipa::path(
+    post,
+    path = "/v1/stop",
+    summary = "Ends the daemon",
+    responses(
+        (status = 204, description = "It ends soon after."),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn stop<C: Control>(State(api): State<Api<C>>) -> StatusCode {
     // The order stands even when nobody waits for the answer.
     let ordered = carry_out(async move {
         api.control.stop().await;
@@ -295,6 +502,20 @@ async fn carry_out<T: Send + 'static>(
             "",
         )),
     }
+}
+
+/// The description of the control API.
+#[utoipa::path(
+    get,
+    path = "/v1/openapi.json",
+    summary = "This description",
+    responses((status = 200, description = "OpenAPI 3.1.", body = Object))
+)]
+pub(super) async fn openapi() -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        super::openapi::json(),
+    )
 }
 
 async fn no_such_route() -> ApiError {

@@ -3,8 +3,8 @@
 mod table;
 
 use super::*;
-use crate::control::messages;
 use crate::control::attempt::{CandidateKind, Outcome, Reason, Role, Technique};
+use crate::control::messages;
 use crate::control::model::{PeerPath, PortMappingState, Transport, Way};
 
 const EIM: &str = "endpoint-independent";
@@ -595,7 +595,6 @@ const ALL: [Code; 30] = {
         AllWell,
     ]
 };
-
 
 #[track_caller]
 fn says(change: impl FnOnce(&mut Snapshot), code: &str, text: &str, action: &str) {

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::control::messages;
 
 /// Why a request failed, ready to be shown: what failed, and what to do next.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, utoipa::ToSchema,
+)]
 #[error("{message}")]
 pub struct ApiError {
     /// A stable word for scripts, such as `not_found`.

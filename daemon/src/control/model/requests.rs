@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::control::wish::{Change, Wish};
 
 /// Shares a file or folder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RegisterRequest {
     /// Absolute path of the file or folder.
+    #[schema(value_type = String)]
     pub path: PathBuf,
     /// Absolute path of the `.p2p` to write, instead of the daemon's own choice.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub output: Option<PathBuf>,
     /// Leaves out symlinks and special files of a folder instead of refusing it.
     #[serde(default)]
@@ -20,7 +22,7 @@ pub struct RegisterRequest {
 }
 
 /// Fetches what a `.p2p` or a link names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DownloadRequest {
     /// What to fetch.
     pub source: Source,
@@ -30,7 +32,7 @@ pub struct DownloadRequest {
 }
 
 /// Wants other files of a share, or in another order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SelectRequest {
     /// Content id, the beginning of one, or the name of a share.
     pub share: String,
@@ -40,13 +42,14 @@ pub struct SelectRequest {
 }
 
 /// What a download is started from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// The bytes of a `.p2p`, in JSON as base64.
     Manifest {
         /// The whole file.
         #[serde(with = "base64")]
+        #[schema(value_type = String, format = Byte)]
         bytes: Vec<u8>,
     },
     /// A link, `p2p:...`.
@@ -65,7 +68,7 @@ pub enum Source {
 }
 
 /// Stops sharing or downloading; files that are complete stay.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RemoveRequest {
     /// Content id, the beginning of one, or the name of a share.
     pub share: String,
@@ -75,7 +78,7 @@ pub struct RemoveRequest {
 }
 
 /// Names one share: to pause, resume, cancel or verify it, or to tell its link.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ShareRequest {
     /// Content id, the beginning of one, or the name of a share.
     pub share: String,
