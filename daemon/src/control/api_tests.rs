@@ -200,6 +200,77 @@ async fn a_socket_path_that_is_too_long_is_named() {
     assert!(error.to_string().contains("112 bytes"), "{error}");
 }
 
+#[tokio::test]
+async fn all_events_are_a_stream_that_goes_on() {
+    let daemon = Daemon::start().await;
+    let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
+    let request = request("GET", "/v1/events", "");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    loop {
+        let line = lines.next_line().await.unwrap().unwrap();
+        if line.starts_with("data:") {
+            let gone = r#"data: {"v":1,"type":"gone","what":"share","id":"ab"}"#;
+            break assert_eq!(line, gone);
+        }
+    }
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn the_log_is_a_list_or_a_stream_and_what_is_asked_wrongly_is_said() {
+    use std::io::Write;
+
+    let daemon = Daemon::start().await;
+    let mut log = daemon.control.log.clone();
+    for line in [&b"one\n"[..], b"two\n"] {
+        log.write_all(line).unwrap();
+    }
+    let answer = daemon.ask("GET", "/v1/logs?lines=1", "").await;
+    assert!(
+        answer.ends_with(r#"[{"v":1,"type":"log","line":"two"}]"#),
+        "{answer}"
+    );
+    for query in ["lines=x", "line=1"] {
+        let answer = daemon.ask("GET", &format!("/v1/logs?{query}"), "").await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+    let mut stream = UnixStream::connect(&daemon.socket).await.unwrap();
+    let request = request("GET", "/v1/logs?follow=true", "");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    for expected in ["one", "two", "three"] {
+        loop {
+            let line = lines.next_line().await.unwrap().unwrap();
+            if line.starts_with("data:") {
+                break assert!(line.contains(expected), "{line}");
+            }
+        }
+        if expected == "two" {
+            log.write_all(b"three\n").unwrap();
+        }
+    }
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn orders_about_one_share_reach_the_daemon_by_their_routes() {
+    let daemon = Daemon::start().await;
+    let body = r#"{"share":"ab"}"#;
+    for route in ["cancel", "remove"] {
+        let answer = daemon.ask("POST", &format!("/v1/{route}"), body).await;
+        assert!(answer.starts_with("HTTP/1.1 204"), "{route}: {answer}");
+    }
+    for route in ["pause", "resume", "verify", "link"] {
+        let answer = daemon.ask("POST", &format!("/v1/{route}"), body).await;
+        assert!(answer.contains(r#""code":"asked""#), "{route}: {answer}");
+        assert!(answer.contains(r#""message":"ab""#), "{route}: {answer}");
+    }
+    let answer = daemon.ask("GET", "/v1/openapi.json", "").await;
+    assert!(answer.contains(r#""openapi":"3.1"#), "{answer}");
+    daemon.end().await;
+}
+
 /// Registers at once, never finishes a download, and says when a download's client has left.
 #[derive(Clone)]
 struct FakeControl {

@@ -81,6 +81,79 @@ fn done_is_this_json() {
 }
 
 #[test]
+fn what_was_there_already_and_what_was_repaired_is_this_json() {
+    let done = Done {
+        path: "/x".into(),
+        content_id: "ab".into(),
+        bytes: 9,
+        files: None,
+        seconds: 1.5,
+        already: true,
+        repaired_bytes: Some(3),
+    };
+    check(
+        Event::Done(done),
+        r#"{"v":1,"type":"done","path":"/x","content_id":"ab","bytes":9,"seconds":1.5,"already":true,"repaired_bytes":3}"#,
+    );
+}
+
+#[test]
+fn link_log_and_gone_are_this_json() {
+    let link = ShareLink {
+        content_id: "ab".into(),
+        name: "film".into(),
+        link: "p2p:abc".into(),
+    };
+    check(
+        Event::Link(link),
+        r#"{"v":1,"type":"link","content_id":"ab","name":"film","link":"p2p:abc"}"#,
+    );
+    let line = "INFO it runs".into();
+    check(
+        Event::Log(LogLine { line }),
+        r#"{"v":1,"type":"log","line":"INFO it runs"}"#,
+    );
+    let (what, id) = ("share".into(), "ab".into());
+    check(
+        Event::Gone(Gone { what, id }),
+        r#"{"v":1,"type":"gone","what":"share","id":"ab"}"#,
+    );
+}
+
+#[test]
+fn an_error_of_a_daemon_without_codes_is_unlisted() {
+    let json = r#"{"v":1,"type":"error","code":"x","exit":1,"message":"m","hint":""}"#;
+    match serde_json::from_str(json).unwrap() {
+        Event::Error(error) => assert_eq!(error.message_code, "GEN-01"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn requests_about_one_share_are_this_json() {
+    let share = || "film".to_owned();
+    let request = serde_json::to_string(&ShareRequest { share: share() }).unwrap();
+    assert_eq!(request, r#"{"share":"film"}"#);
+    for (data, json) in [
+        (false, r#"{"share":"film"}"#),
+        (true, r#"{"share":"film","data":true}"#),
+    ] {
+        let request = RemoveRequest {
+            share: share(),
+            data,
+        };
+        assert_eq!(serde_json::to_string(&request).unwrap(), json);
+        assert_eq!(
+            serde_json::from_str::<RemoveRequest>(json).unwrap(),
+            request
+        );
+    }
+    let source: Source = serde_json::from_str(r#"{"id":{"id":"ab"}}"#).unwrap();
+    let (id, folder) = ("ab".to_owned(), false);
+    assert_eq!(source, Source::Id { id, folder });
+}
+
+#[test]
 fn error_is_this_json() {
     let event = ApiError::new("not_found", exit::NOT_FOUND, "no /film", "").into();
     check(
