@@ -28,7 +28,7 @@ mod table;
 mod text;
 mod usage;
 
-use std::{future::Future, io, io::IsTerminal, process::ExitCode};
+use std::{future::Future, io, io::IsTerminal, num::NonZero, process::ExitCode};
 
 use clap::Parser;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
@@ -99,9 +99,14 @@ fn run(args: Args, output: Output, log: Log) -> Result<(), ApiError> {
     match args.command {
         Command::Daemon(daemon) => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(network_threads())
                 .enable_all()
                 .build();
-            block_on(runtime, commands::daemon(home, daemon, log))
+            // On a thread of the network's: what it waits for comes from there.
+            block_on(runtime, async {
+                let daemon = tokio::spawn(commands::daemon(home, daemon, log));
+                daemon.await.unwrap_or_else(|error| Err(panicked(&error)))
+            })
         }
         Command::Register(register) => {
             let client = client(register.idx)?;
@@ -144,6 +149,23 @@ fn run(args: Args, output: Output, log: Log) -> Result<(), ApiError> {
             inspect::run(&source, &wish, output)
         }
     }
+}
+
+/// Threads for what is never to wait: half of the processors. The other half is for those that read, hash and
+/// write.
+fn network_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    processors.div_ceil(2)
+}
+
+fn panicked(error: &tokio::task::JoinError) -> ApiError {
+    let message = format!("the daemon has a bug: {error}");
+    ApiError::new(
+        "bug",
+        exit::OTHER,
+        message,
+        "Start it again, and report what it said.",
+    )
 }
 
 fn on_one_thread(command: impl Future<Output = Result<(), ApiError>>) -> Result<(), ApiError> {

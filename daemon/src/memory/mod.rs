@@ -13,14 +13,20 @@
 //! served.
 //!
 //! Not in it: what a share is (hashes, listings), messages that wait for peers, datagrams that are passed
-//! on for others, and what QUIC itself needs for a connection.
+//! on for others, what QUIC itself needs for a connection, and 4 MiB at most that are kept for the next
+//! pieces ([`Buffers`]).
 
+mod buffers;
 mod division;
 mod pieces;
 mod sends;
 
+use std::sync::Arc;
+
 use warren_net::IDLE_WINDOW_BYTES;
 
+pub(crate) use buffers::Buffer;
+use buffers::Buffers;
 use pieces::Pieces;
 pub(crate) use sends::Sending;
 use sends::Sends;
@@ -42,6 +48,8 @@ pub(crate) struct Memory {
     pub(crate) sends: Sends,
     /// Pieces of files on their way to peers.
     pub(crate) pieces: Pieces,
+    /// Memory of those.
+    pub(crate) buffers: Arc<Buffers>,
 }
 
 /// Bytes of each part.
@@ -73,6 +81,7 @@ impl Memory {
             parts,
             sends: Sends::new(parts.sends),
             pieces: Pieces::new(parts.pieces),
+            buffers: Arc::default(),
         }
     }
 

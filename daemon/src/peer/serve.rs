@@ -243,9 +243,10 @@ impl Answer {
                 return Ok(Ok(parts));
             }
         }
-        let read = move |offer: &Offer| offer.read(chunk, offset, len);
+        let buffer = self.asker.memory.buffers.take(len as usize);
+        let read = move |offer: &Offer| offer.read((chunk, offset, len), buffer);
         let read = blocking(offer.clone(), read).await;
-        Ok(read.map(|bytes| vec![bytes.into()]))
+        Ok(read.map(|bytes| vec![bytes]))
     }
 
     async fn give_bytes(

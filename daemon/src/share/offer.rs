@@ -13,6 +13,7 @@ use warren_proto::id::SwarmId;
 use warren_proto::wire::{NoReason, Part, PeerRequest};
 
 use super::arrival::Arrival;
+use crate::memory::Buffer;
 use crate::store::error::StoreError;
 use crate::store::files::ShareFiles;
 
@@ -146,16 +147,16 @@ impl Offer {
     }
 
     /// Reads a piece from the files.
-    pub(crate) fn read(
-        &self,
-        chunk: ChunkIndex,
-        offset: u32,
-        len: u32,
-    ) -> Result<Vec<u8>, Unserved> {
+    pub(crate) fn read(&self, piece: Piece, mut into: Buffer) -> Result<Bytes, Unserved> {
+        self.append(piece, into.bytes_mut())?;
+        Ok(into.share())
+    }
+
+    fn append(&self, (chunk, offset, len): Piece, bytes: &mut Vec<u8>) -> Result<(), Unserved> {
         if !self.has(chunk) {
             return Err(Unserved::NotHere);
         }
-        let read = self.files.read(chunk, offset, len);
+        let read = self.files.read(chunk, offset, len, bytes);
         read.map_err(|error| Unserved::Broken(Arc::new(error)))
     }
 
@@ -168,13 +169,14 @@ impl Offer {
             let list = self.arrival(chunk).and_then(|arrival| arrival.list());
             return list.ok_or(Unserved::NotHere);
         }
-        let (mut begin, mut hashes) = (0, Vec::new());
+        let (mut begin, mut hashes, mut grain) = (0, Vec::new(), Vec::new());
         for extent in layout.extents(chunk) {
             let expected = self.content.expected(&extent).ok_or(Unserved::Unknown)?;
             let position = expected.position();
             for cut in (0..extent.len).step_by(GRAIN_BYTES as usize) {
                 let len = GRAIN_BYTES.min(extent.len - cut);
-                let grain = self.read(chunk, begin + cut, len)?;
+                grain.clear();
+                self.append((chunk, begin + cut, len), &mut grain)?;
                 let position = position.of_grain(cut, extent.len);
                 hashes.extend_from_slice(grain_cvs(&grain, position).as_bytes());
             }

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{self, AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -90,6 +91,8 @@ pub trait Disk: Send + Sync + Debug {
     fn rename(&self, folder: &Folder, from: &Path, to: &Path) -> io::Result<()>;
     /// Reads at an offset.
     fn pread(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Reads at an offset and appends to a buffer, as much at most as its capacity has room for.
+    fn pread_append(&self, file: &File, buffer: &mut Vec<u8>, offset: u64) -> io::Result<usize>;
     /// Writes at an offset.
     fn pwrite(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize>;
     /// Gives the file this length and reserves its blocks where the file system can, and is no memory.
@@ -134,6 +137,29 @@ pub(crate) fn read_exact_at(
             Err(error) => return Err(error),
         }
     }
+    Ok(())
+}
+
+/// Appends exactly `len` bytes to `buffer`, which has room for them; the end of the file before that is
+/// `UnexpectedEof`.
+pub(crate) fn append_exact_at(
+    disk: &dyn Disk,
+    file: &File,
+    buffer: &mut Vec<u8>,
+    (len, offset): (usize, u64),
+) -> io::Result<()> {
+    let begin = buffer.len();
+    while buffer.len() < begin + len {
+        let at = offset + (buffer.len() - begin) as u64;
+        match disk.pread_append(file, buffer, at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => (),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+            Err(error) => return Err(error),
+        }
+    }
+    // There may have been room for more than belongs here.
+    buffer.truncate(begin + len);
     Ok(())
 }
 
@@ -249,6 +275,10 @@ impl Disk for RealDisk {
 
     fn pread(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         file.read_at(buffer, offset)
+    }
+
+    fn pread_append(&self, file: &File, buffer: &mut Vec<u8>, offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pread(file, spare_capacity(buffer), offset)?)
     }
 
     fn pwrite(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {

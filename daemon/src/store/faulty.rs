@@ -244,6 +244,11 @@ impl Disk for FaultyDisk {
         RealDisk.pread(file, buffer, offset)
     }
 
+    fn pread_append(&self, file: &File, buffer: &mut Vec<u8>, offset: u64) -> io::Result<usize> {
+        self.call()?;
+        RealDisk.pread_append(file, buffer, offset)
+    }
+
     fn pwrite(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let len = match self.call()? {
             Verdict::Do => bytes.len(),

@@ -24,7 +24,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use warren_proto::content::{ChunkIndex, Content, Extent, Verifier};
 
-use super::disk::{Disk, FileIdentity, Folder, Open, read_exact_at, write_all_at};
+use super::disk::{Disk, FileIdentity, Folder, Open, append_exact_at, read_exact_at, write_all_at};
 use super::division::{Division, Home};
 use super::error::StoreError;
 use super::open_files::{OpenFile, OpenFiles, lock};
@@ -240,27 +240,31 @@ impl ShareFiles {
         written.map_err(|source| StoreError::at(&self.file_path(state, at.file))(source))
     }
 
-    /// Reads a run of grains of a chunk. What a share being downloaded holds there is the
+    /// Reads a run of grains of a chunk and appends it. What a share being downloaded holds there is the
     /// caller's to know.
     ///
     /// # Errors
     ///
     /// [`StoreError::BadRange`] when the range is not made of grains; [`StoreError::Changed`] when
     /// a file of a finished or registered share is no longer the one that was hashed.
-    pub fn read(&self, chunk: ChunkIndex, offset: u32, len: u32) -> Result<Vec<u8>, StoreError> {
+    pub fn read(
+        &self,
+        chunk: ChunkIndex,
+        offset: u32,
+        len: u32,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
         let extents = self.content.layout.range(chunk, offset, len);
         let extents = extents.ok_or_else(|| bad_range(chunk, offset, u64::from(len)))?;
         let state = self.state();
-        let mut bytes = vec![0; len as usize];
-        let mut rest = bytes.as_mut_slice();
+        bytes.reserve_exact(len as usize);
         for extent in extents {
-            let (part, after) = rest.split_at_mut(extent.len as usize);
-            rest = after;
             self.read_extent(&state, &extent, |disk, file| {
-                read_exact_at(disk, file, part, extent.offset)
+                let part = (extent.len as usize, extent.offset);
+                append_exact_at(disk, file, bytes, part)
             })?;
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// Reads a chunk back and hashes it. A chunk that a former process wrote and this one finds

@@ -9,7 +9,7 @@ use super::*;
 
 use crate::store::disk::RealDisk;
 use crate::store::faulty::FaultyDisk;
-use crate::store::samples::{CHUNK_BYTES, Sample, noise};
+use crate::store::samples::{CHUNK_BYTES, Sample, noise, read};
 
 /// A name and a way to change a file behind our back.
 type Mutation = (&'static str, fn(&Path));
@@ -51,11 +51,11 @@ fn check_reads(files: &ShareFiles, sample: &Sample) {
         assert!(files.verify(chunk).unwrap());
         let expected = sample.chunk(chunk);
         for (offset, len) in sample.content.layout.grains(chunk) {
-            let grain = files.read(chunk, offset, len).unwrap();
+            let grain = read(files, chunk, offset, len).unwrap();
             assert_eq!(grain, expected[offset as usize..][..len as usize]);
         }
         assert_eq!(
-            files.read(chunk, 0, expected.len() as u32).unwrap(),
+            read(files, chunk, 0, expected.len() as u32).unwrap(),
             expected
         );
     }
@@ -178,7 +178,7 @@ fn chunks_and_ranges_of_the_wrong_length_are_refused() {
         (0, CHUNK_BYTES as u32 + 1),
         (u32::MAX, u32::MAX),
     ] {
-        let error = files.read(chunk, offset, len).unwrap_err();
+        let error = read(&files, chunk, offset, len).unwrap_err();
         assert!(matches!(error, StoreError::BadRange { .. }));
     }
 }
@@ -348,11 +348,11 @@ fn a_change_is_seen_through_a_file_that_is_open_already() {
     sample.lay_out(&path);
     let files = open_in_place(&path, &sample, &identities_of(&path, &sample)).unwrap();
     let chunk = sample.chunks().next().unwrap();
-    files.read(chunk, 0, 100).unwrap();
+    read(&files, chunk, 0, 100).unwrap();
     let file = fs::File::options().write(true).open(&path).unwrap();
     file.set_len(50).unwrap();
     assert!(matches!(
-        files.read(chunk, 0, 100),
+        read(&files, chunk, 0, 100),
         Err(StoreError::Changed { .. })
     ));
 }

@@ -8,6 +8,9 @@ use warren_proto::content::{
     ChunkIndex, Content, Entry, EntryKind, HashList, Layout, Listing, ShareName, SharePath,
 };
 
+use super::error::StoreError;
+use super::files::ShareFiles;
+
 /// Chunks of a small share.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -169,4 +172,16 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
         .finalize_xof()
         .fill(&mut bytes);
     bytes
+}
+
+/// A run of grains of a chunk, as the files have it.
+pub(crate) fn read(
+    files: &ShareFiles,
+    chunk: ChunkIndex,
+    offset: u32,
+    len: u32,
+) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::new();
+    files.read(chunk, offset, len, &mut bytes)?;
+    Ok(bytes)
 }

@@ -5,6 +5,7 @@ import fcntl
 import os
 import socket
 import struct
+import subprocess
 
 from natlab_namespace import enter, enter_open
 from process import Process
@@ -87,3 +88,5 @@ def send_no_batches(namespace, device):
                 fcntl.ioctl(sock, SIOCETHTOOL, request)
 
     within(namespace, set_offloads)
+    # Those of UDP go by a switch of their own, and by this limit.
+    subprocess.run(["ip", "-n", namespace, "link", "set", "dev", device, "gso_max_segs", "1"], check=True)

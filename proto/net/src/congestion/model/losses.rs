@@ -13,10 +13,16 @@ const MOST_PART: f64 = 0.02;
 /// (`BBR.StartupFullLossCnt`).
 const MOST_PACKETS: f64 = 6.0;
 
+/// What a link loses at one go, a batch of packets that left together above all, is no congestion however long
+/// it is, up to this part of the window (after `BBR.StartupFullLossCnt`, which counts ranges).
+const MOST_AT_ONCE: f64 = 0.125;
+
 /// Losses beyond what is tolerated.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Excess {
     bytes: f64,
+    /// How often some were missed since there was none.
+    times: u32,
     /// Bytes under way when the first of them left.
     first_in_flight: u64,
 }
@@ -27,11 +33,12 @@ impl Excess {
         self.bytes = (self.bytes - tolerated * bytes as f64).max(0.0);
     }
 
-    /// So many were lost; `in_flight` were under way when they left.
+    /// So many were found lost at once; `in_flight` were under way when they left.
     pub(super) fn lost(&mut self, bytes: u64, in_flight: u64, tolerated: f64) {
         if self.bytes == 0.0 {
-            self.first_in_flight = in_flight;
+            (self.first_in_flight, self.times) = (in_flight, 0);
         }
+        self.times += 1;
         self.bytes += (1.0 - tolerated) * bytes as f64;
     }
 
@@ -39,7 +46,8 @@ impl Excess {
     /// it began. The sum begins anew.
     pub(super) fn take(&mut self, window: u64, mtu: u64) -> Option<u64> {
         let most = (MOST_PACKETS * mtu as f64).max(MOST_PART * window as f64);
-        let is_much = self.bytes > most;
+        let is_single = self.times == 1 && self.bytes < MOST_AT_ONCE * window as f64;
+        let is_much = self.bytes > most && !is_single;
         is_much.then(|| std::mem::take(self).first_in_flight)
     }
 }
@@ -79,6 +87,18 @@ mod tests {
         }
         assert_eq!(excess.take(window, MTU), Some(window));
         assert_eq!(excess.take(window, MTU), None, "and then it begins anew");
+    }
+
+    #[test]
+    fn what_is_lost_at_one_go_is_one_event() {
+        let (mut excess, window) = (Excess::default(), 200 * MTU);
+        for expected in [None, Some(window)] {
+            excess.lost(10 * MTU, window, 0.02);
+            assert_eq!(excess.take(window, MTU), expected);
+            excess.delivered(10 * MTU, 0.02);
+        }
+        excess.lost(50 * MTU, window, 0.02);
+        assert_eq!(excess.take(window, MTU), Some(window), "a quarter of all");
     }
 
     /// How often it was too much in so many packets, where that part of them gets lost.
