@@ -22,7 +22,8 @@ pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let arguments: Vec<String> = std::env::args().collect();
+    let arguments = std::env::args_os().map(|it| it.to_string_lossy().into_owned());
+    let arguments: Vec<String> = arguments.collect();
     let advice = advice(error, &arguments);
     if arguments.iter().any(|argument| argument == "--json") {
         let text = error.render().to_string();

@@ -60,6 +60,9 @@ impl Node {
                 changed: true,
             } => error.clone(),
             Phase::Metadata(_) => return self.choose_unknown(swarm, wish, asker),
+            Phase::Stopped { .. } if matches!(share.pause, Some(Pause::Link)) => {
+                return self.choose_unknown(swarm, wish, asker);
+            }
             Phase::Downloading(_) | Phase::Seeding(_) | Phase::Stopped { .. } => {
                 return self.start_choosing(swarm, wish, asker);
             }

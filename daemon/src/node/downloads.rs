@@ -256,7 +256,8 @@ pub(super) fn writer_of(share: &Share) -> Option<Arc<Writer>> {
         Phase::Seeding(_) => share.kept.clone(),
         Phase::Stopped { .. } => match &share.pause {
             Some(Pause::Download(writer)) => Some(writer.clone()),
-            _ => share.kept.clone(),
+            Some(Pause::Complete(_)) => share.kept.clone(),
+            _ => None,
         },
         _ => None,
     }

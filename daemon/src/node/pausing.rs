@@ -83,6 +83,7 @@ impl Node {
             _ => None,
         };
         (share.pause, share.paused_bytes) = (Some(held), bytes);
+        share.verifying = None;
         let error = paused(share);
         self.tell_error(swarm, &error);
         if let Some(share) = self.shares.get_mut(&swarm) {
