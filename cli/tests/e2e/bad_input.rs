@@ -216,7 +216,7 @@ fn a_daemon_that_does_not_run_is_exit_3() {
     let link = ours.register(&file).link.unwrap();
     for command in [
         &["register", "film.mkv", "2"][..],
-        &["download", &link, "2"],
+        &["download", &link, "2", "--no-start"],
         &["status", "2"],
         &["peers", "2"],
         &["stop", "2"],
