@@ -103,7 +103,7 @@ impl Node {
                     tracker.advice.note(rendezvous, *first);
                 }
             }
-            FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),
+            FromTracker::Code(_) | FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),
         }
     }
 
