@@ -2,9 +2,10 @@
 //!
 //! Not here: what the subcommands do ([`crate::commands`]).
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Parser, Subcommand};
+use warren_daemon::control::codes::{CodeWish, MAX_EXPIRES_S};
 use warren_daemon::control::model::{LEAST_BITS_PER_S, LimitRequest};
 use warren_daemon::memory::{DEFAULT_MIB, LEAST_MIB};
 use warren_proto::{
@@ -46,13 +47,15 @@ Examples:
     #[command(before_help = "\
 Examples:
   client register movie.mkv 1
-  client register photos/ 1 -o /tmp/photos.p2p --skip-special")]
+  client register photos/ 1 -o /tmp/photos.p2p --skip-special
+  client register movie.mkv 1 --code --expires 10m --once     and a code to say aloud")]
     Register(RegisterArgs),
-    /// Fetch what a .p2p or a link names; prints the path it is stored at
+    /// Fetch what a .p2p, a link or a code names; prints the path it is stored at
     #[command(before_help = "\
 Examples:
   client download movie.p2p 1
   client download photos.p2p 1 --only '2024/*.jpg' --only notes
+  client download 7-film-alibi 1
   client download p2p:dpw3... 1 --json")]
     Download(DownloadArgs),
     /// Choose other files of a share that is there, or another order; what is complete stays
@@ -268,12 +271,32 @@ pub(crate) struct RegisterArgs {
     /// Leave out symlinks and special files instead of refusing the folder
     #[arg(long)]
     pub(crate) skip_special: bool,
+    /// Print a code as well, such as 7-film-alibi, by which others at the same tracker can fetch it while
+    /// this daemon runs
+    #[arg(long)]
+    pub(crate) code: bool,
+    /// Let only the first in who types the code
+    #[arg(long, requires = "code")]
+    pub(crate) once: bool,
+    /// For how long the code is good: 90s, 10m, 2h, 7d at most
+    #[arg(long, value_name = "DURATION", value_parser = code_time, requires = "code", default_value = "1h")]
+    pub(crate) expires: Duration,
+}
+
+impl RegisterArgs {
+    /// The code that is wanted.
+    pub(crate) fn code_wish(&self) -> Option<CodeWish> {
+        self.code.then_some(CodeWish {
+            expires_s: u32::try_from(self.expires.as_secs()).unwrap_or(MAX_EXPIRES_S),
+            once: self.once,
+        })
+    }
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DownloadArgs {
-    /// A .p2p file or a link
-    #[arg(value_name = "FILE.p2p|LINK")]
+    /// A .p2p file, a link or a code
+    #[arg(value_name = "FILE.p2p|LINK|CODE")]
     pub(crate) source: OsString,
     /// Number of the daemon, 0 to 65535
     #[arg(value_parser = daemon_number)]
@@ -384,6 +407,23 @@ fn relay_rate(text: &str) -> Result<RelayRate, String> {
     warren_proto::swarm::parsed_rate(text).map(RelayRate)
 }
 
+/// A number and its unit; no code is good for less than a second or more than a week.
+fn code_time(text: &str) -> Result<Duration, String> {
+    let expected = "expected a time from 1s to 7d, for example 90s, 10m, 2h";
+    let unit_s = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86_400,
+        _ => return Err(expected.to_owned()),
+    };
+    let number: Option<u64> = text[..text.len() - 1].parse().ok();
+    let seconds = number.and_then(|number| number.checked_mul(unit_s));
+    let is_good = |seconds: &u64| (1..=u64::from(MAX_EXPIRES_S)).contains(seconds);
+    let seconds = seconds.filter(is_good).ok_or(expected)?;
+    Ok(Duration::from_secs(seconds))
+}
+
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let expected = "expected ADDR:PORT, for example 0.0.0.0:4000 or [::]:4000";
     text.parse().map_err(|_| expected.to_owned())
@@ -479,7 +519,10 @@ mod tests {
             "limit 1 --background on --lan-unlimited off",
             "register film.mkv 1",
             "register film.mkv 1 -o film.p2p --json --skip-special",
+            "register film.mkv 1 --code",
+            "register film.mkv 1 --code --once --expires 10m --json",
             "download film.p2p 1",
+            "download 7-film-alibi 1",
             "download p2p:abc 1 --json",
             "download film.p2p 1 --only a --only b/* --except *.c --first d --stream",
             "select film 1 --all --rarest",
@@ -495,6 +538,19 @@ mod tests {
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
+    }
+
+    #[test]
+    fn every_command_line_of_the_readme_is_read() {
+        let readme = include_str!("../../README.md");
+        let lines = readme.lines().filter_map(|it| it.strip_prefix("$ client "));
+        let mut count = 0;
+        for line in lines {
+            let line = line.split(" #").next().unwrap_or(line).replace('\'', "");
+            parse(line.trim()).unwrap_or_else(|error| panic!("{line}: {error}"));
+            count += 1;
+        }
+        assert!(count >= 8, "{count}");
     }
 
     #[test]
@@ -542,6 +598,9 @@ mod tests {
             "limit 1 --background perhaps",
             "limit 1 --share film.mkv --background on",
             "register film.mkv",
+            "register film.mkv 1 --once",
+            "register film.mkv 1 --expires 10m",
+            "register film.mkv 1 --code --expires 8d",
             "download p2p:abc 1 2",
             "select film",
             "select film 1 --all --only a",
@@ -557,6 +616,13 @@ mod tests {
         for (line, example) in [
             ("download film.p2p 1 --timeout soon", "example 60"),
             ("download film.p2p 1 --timeout=-1", "example 60"),
+            ("register f 1 --code --expires 0s", "example 90s, 10m"),
+            ("register f 1 --code --expires 10", "example 90s, 10m"),
+            ("register f 1 --code --expires 1µ", "example 90s, 10m"),
+            (
+                "register f 1 --code --expires 99999999999999999999d",
+                "to 7d",
+            ),
             ("limit 1 --up much", "example 100M"),
             ("limit 1 --up 1k", "the least is 64k"),
             ("limit 1 --up 99999999999G", "at most 1000G"),

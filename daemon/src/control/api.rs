@@ -5,6 +5,7 @@
 //! | `POST register` | [`RegisterRequest`] | server-sent events, one [`Event`] per `data:` line |
 //! | `POST download` | [`DownloadRequest`] | the same |
 //! | `GET status`, `GET peers`, `GET attempts`, `GET doctor` | | a JSON array of [`Event`]s |
+//! | `POST open` | [`OpenRequest`] | the link of a code, as an [`Event`] |
 //! | `POST select` | [`SelectRequest`] | the share, as an [`Event`] |
 //! | `POST remove` | [`RemoveRequest`] | 204 |
 //! | `POST limit` | [`LimitRequest`] | a JSON array of [`Event`]s: the limits as they are now |
@@ -50,8 +51,8 @@ use tracing::{debug, warn};
 use crate::home::SOCKET_PATH_BYTES;
 
 use super::model::{
-    ApiError, DownloadRequest, Event, LimitRequest, RegisterRequest, RemoveRequest, SelectRequest,
-    exit,
+    ApiError, DownloadRequest, Event, LimitRequest, OpenRequest, RegisterRequest, RemoveRequest,
+    SelectRequest, exit,
 };
 
 /// Largest request body. A `.p2p` has at most 64 MiB, which base64 makes 85.4 MiB.
@@ -89,7 +90,10 @@ pub trait Control: Clone + Send + Sync + 'static {
         request: SelectRequest,
     ) -> impl Future<Output = Result<Event, ApiError>> + Send;
 
-    /// Trackers and shares.
+    /// Opens a code: answers the link that it stands for. Costs one of its guesses if it is wrong.
+    fn open(&self, request: OpenRequest) -> impl Future<Output = Result<Event, ApiError>> + Send;
+
+    /// Trackers, shares and codes.
     fn status(&self) -> impl Future<Output = Vec<Event>> + Send;
 
     /// Connected peers.
@@ -242,6 +246,7 @@ fn router<C: Control>(api: Api<C>) -> Router {
     let v1 = Router::new()
         .route("/register", post(register::<C>))
         .route("/download", post(download::<C>))
+        .route("/open", post(open::<C>))
         .route("/select", post(select::<C>))
         .route("/status", get(status::<C>))
         .route("/peers", get(peers::<C>))
@@ -302,6 +307,10 @@ async fn download<C: Control>(
 ) -> Result<Response, ApiError> {
     let events = api.control.download(parse(body)?).await?;
     Ok(stream_events(events, api.stop))
+}
+
+async fn open<C: Control>(State(api): State<Api<C>>, body: Bytes) -> Result<Json<Event>, ApiError> {
+    Ok(Json(api.control.open(parse(body)?).await?))
 }
 
 async fn select<C: Control>(

@@ -14,6 +14,7 @@ use warren_proto::swarm;
 
 pub use super::attempt::Attempt;
 use super::attempt::{CandidateKind, Role};
+pub use super::codes::{CodeGiven, CodeStatus, CodeWish, OpenRequest, Opened};
 pub use super::doctor::{Finding, Severity, Summary, Techniques};
 pub use super::limits::{LEAST_BITS_PER_S, LimitRequest, Limits};
 pub use super::standing::{ShareStanding, Standing};
@@ -78,6 +79,10 @@ pub enum Event {
     Finding(Finding),
     /// How peers were reached, in numbers.
     Summary(Summary),
+    /// One code of this daemon.
+    Code(CodeStatus),
+    /// What a code stands for.
+    Opened(Opened),
 }
 
 impl Event {
@@ -143,6 +148,12 @@ pub struct Registered {
     /// What the person should know: files left out, names that other systems refuse.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// The code for it, when one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<CodeGiven>,
+    /// Why there is none although it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_code: Option<ApiError>,
 }
 
 /// How far a register or a download is.
@@ -538,6 +549,9 @@ pub struct RegisterRequest {
     /// Leaves out symlinks and special files of a folder instead of refusing it.
     #[serde(default)]
     pub skip_special: bool,
+    /// Gives it a code, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<CodeWish>,
 }
 
 /// Fetches what a `.p2p` or a link names.

@@ -103,6 +103,8 @@ impl Node {
                     tracker.advice.note(rendezvous, *first);
                 }
             }
+            // Codes are a matter between us and our own tracker.
+            FromTracker::Code(news) if id == OWN => self.handle_code_news(news),
             FromTracker::Code(_) | FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),
         }
     }

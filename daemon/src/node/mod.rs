@@ -10,10 +10,12 @@
 //! engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`] swarms on them, [`limits`]
 //! how fast, [`budget`] how much at once, [`paths`] what becomes of them, [`relaying`] peers that relay,
 //! [`trackers`] what trackers are told, [`meeting`] what they tell and introductions, [`neighbours`] whom
-//! of a large swarm we keep, [`report`] what is shown.
+//! of a large swarm we keep, [`codes`] and [`opening`] short codes for links, ours and others', [`report`]
+//! what is shown.
 
 mod budget;
 mod choosing;
+mod codes;
 pub(crate) mod commands;
 mod downloads;
 mod fetching;
@@ -21,6 +23,7 @@ mod joins;
 mod limits;
 mod meeting;
 mod neighbours;
+mod opening;
 mod paths;
 mod peers;
 mod registering;
@@ -64,6 +67,7 @@ use crate::store::error::StoreError;
 use crate::store::settings::{Manners, SpeedLimit};
 use crate::tracker::{TrackerEvent, TrackerId};
 use choosing::{Asker, Chosen};
+use codes::Codes;
 use commands::Command;
 pub(crate) use fetching::Fetch;
 pub(crate) use limits::limited;
@@ -314,6 +318,8 @@ pub(crate) struct Node {
     port: PortState,
     /// Whether trackers are told of our shares yet.
     gate: Gate,
+    /// Codes for links, of ours and of others.
+    codes: Codes,
     /// Registrations that wait for the tracker.
     unlinked: Vec<Hashed>,
     /// How fast we send and receive.
@@ -358,6 +364,7 @@ impl Node {
             nat: Nat::default(),
             port: PortState::default(),
             gate: Gate::Closed(None),
+            codes: Codes::default(),
             unlinked: Vec::new(),
             manners: Manners::default(),
             share_limits: BTreeMap::new(),
@@ -493,6 +500,7 @@ impl Node {
         }
         self.seek_introductions(now);
         self.link_registrations();
+        self.watch_codes(now);
         self.ask_again(now);
         self.show_progress(now);
     }

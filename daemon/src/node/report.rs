@@ -143,7 +143,8 @@ impl Node {
             .filter_map(|swarm| self.shown_share(swarm));
         let shares = shares.map(Event::Share);
         let before = trackers.chain([port, self.shown_limits()]);
-        before.chain(shares).collect()
+        let codes = self.shown_codes().map(Event::Code);
+        before.chain(shares).chain(codes).collect()
     }
 
     /// One share.
