@@ -5,15 +5,16 @@
 
 mod values;
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
+use warren_daemon::control::codes::{CodeWish, MAX_EXPIRES_S};
 use warren_daemon::control::model::LimitRequest;
 use warren_daemon::memory::DEFAULT_MIB;
 use warren_proto::wire::Paths;
 
 pub(crate) use values::{Limit, RelayRate, TrackerArg};
-use values::{daemon_number, limit, listen_address, memory_mib, relay_rate, seconds};
+use values::{code_time, daemon_number, limit, listen_address, memory_mib, relay_rate, seconds};
 
 /// The daemon that is meant when no number is given.
 const FIRST: u16 = 1;
@@ -60,13 +61,15 @@ Examples:
     #[command(before_help = "\
 Examples:
   client register movie.mkv 1
-  client register photos/ 1 -o /tmp/photos.p2p --skip-special")]
+  client register photos/ 1 -o /tmp/photos.p2p --skip-special
+  client register movie.mkv 1 --code --expires 10m --once     and a code to say aloud")]
     Register(RegisterArgs),
-    /// Fetch what a .p2p, a link or a content id names; prints the path it is stored at
+    /// Fetch what a .p2p, a link, a code or a content id names; prints the path it is stored at
     #[command(before_help = "\
 Examples:
   client download movie.p2p 1
   client download photos.p2p 1 --only '2024/*.jpg' --only notes
+  client download 7-film-alibi 1
   client download p2p:dpw3... 1 --json")]
     Download(DownloadArgs),
     /// Choose other files of a share that is there, or another order; what is complete stays
@@ -367,12 +370,32 @@ pub(crate) struct RegisterArgs {
     /// Leave out symlinks and special files instead of refusing the folder
     #[arg(long)]
     pub(crate) skip_special: bool,
+    /// Print a code as well, such as 7-film-alibi, by which others at the same tracker can fetch it while
+    /// this daemon runs
+    #[arg(long)]
+    pub(crate) code: bool,
+    /// Let only the first in who types the code
+    #[arg(long, requires = "code")]
+    pub(crate) once: bool,
+    /// For how long the code is good: 90s, 10m, 2h, 7d at most
+    #[arg(long, value_name = "DURATION", value_parser = code_time, requires = "code", default_value = "1h")]
+    pub(crate) expires: Duration,
+}
+
+impl RegisterArgs {
+    /// The code that is wanted.
+    pub(crate) fn code_wish(&self) -> Option<CodeWish> {
+        self.code.then_some(CodeWish {
+            expires_s: u32::try_from(self.expires.as_secs()).unwrap_or(MAX_EXPIRES_S),
+            once: self.once,
+        })
+    }
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DownloadArgs {
-    /// A .p2p file, a link, a content id, or - to read one of these from stdin
-    #[arg(value_name = "FILE.p2p|LINK|ID|-")]
+    /// A .p2p file, a link, a code, a content id, or - to read one of these but a code from stdin
+    #[arg(value_name = "FILE.p2p|LINK|CODE|ID|-")]
     pub(crate) source: OsString,
     /// Number of the daemon, 0 to 65535
     #[arg(value_parser = daemon_number, default_value_t = FIRST)]

@@ -16,12 +16,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use warren_daemon::{
     PortMapping,
     control::model::{
-        ApiError, Done, DownloadRequest, Event, Phase, RegisterRequest, Registered, exit,
+        ApiError, CodeGiven, Done, DownloadRequest, Event, OpenRequest, Phase, RegisterRequest,
+        Registered, exit,
     },
     home::{is_held, socket_path},
     log::Log,
 };
-use warren_proto::content::address::TrackerAddress;
+use warren_proto::{code::Code, content::address::TrackerAddress};
 
 use crate::{
     args::{DaemonArgs, DownloadArgs, RegisterArgs},
@@ -32,7 +33,8 @@ use crate::{
     output::Output,
     progress::Live,
     select::counts,
-    source, start, text,
+    source::{self, Named},
+    start, text,
 };
 
 /// How long a stopping daemon may take to let go of its socket: it has 2 s for open connections
@@ -111,7 +113,7 @@ impl Client {
         })
     }
 
-    /// Shares a path; stdout gets the path of its `.p2p` and the link.
+    /// Shares a path; stdout gets the path of its `.p2p`, the link and the code, if one was asked for.
     ///
     /// # Errors
     /// When it cannot be read, the daemon refuses, or Ctrl-C interrupts it.
@@ -120,6 +122,7 @@ impl Client {
             path: absolute(&args.path)?,
             output: args.output.as_deref().map(absolute).transpose()?,
             skip_special: args.skip_special,
+            code: args.code_wish(),
         };
         let name = request.path.file_name().unwrap_or(OsStr::new("/"));
         if source::is_manifest(&request.path) {
@@ -147,8 +150,10 @@ impl Client {
     }
 
     fn show_registered(&self, registered: &Registered) -> Result<(), ApiError> {
+        let no_code = || registered.no_code.clone().map_or(Ok(()), Err);
         if self.output.json() {
-            return self.output.event(&Event::Registered(registered.clone()));
+            self.output.event(&Event::Registered(registered.clone()))?;
+            return no_code();
         }
         self.output.message(&format!(
             "shared {}: {}, {}, id {}",
@@ -162,13 +167,28 @@ impl Client {
         }
         self.output.result(&registered.manifest)?;
         match &registered.link {
-            Some(link) => self.output.result(link),
-            None => {
-                self.output
-                    .message("there is no link: the tracker's key is not known yet");
-                Ok(())
-            }
+            Some(link) => self.output.result(link)?,
+            None => self
+                .output
+                .message("there is no link: the tracker's key is not known yet"),
         }
+        if let Some(given) = &registered.code {
+            self.show_code(given)?;
+        }
+        no_code()
+    }
+
+    fn show_code(&self, given: &CodeGiven) -> Result<(), ApiError> {
+        let who = match given.once {
+            true => "the first who types it at this tracker can fetch it",
+            false => "whoever types it at this tracker can fetch it",
+        };
+        let time = text::duration(given.expires_s.into());
+        self.output.message(&format!(
+            "{who}, for {time} and while this daemon runs: client download {} IDX",
+            given.code
+        ));
+        self.output.result(&given.code)
     }
 
     /// Fetches a share; stdout gets the path it is stored at.
@@ -177,7 +197,10 @@ impl Client {
     /// When the source is malformed, the daemon fails or refuses, or Ctrl-C ends the watching; the
     /// download itself goes on then.
     pub(crate) async fn download(mut self, args: &DownloadArgs) -> Result<(), ApiError> {
-        let named = source::read(&args.source, args.folder)?;
+        let named = match source::code(&args.source)? {
+            Some(code) => self.open(&code).await?,
+            None => source::read(&args.source, args.folder)?,
+        };
         let patience = args.timeout.map(Duration::from_secs);
         let idx = self.daemon.idx;
         self.daemon.start_line = home::start_line(self.home.as_deref(), idx, named.tracker());
@@ -233,6 +256,19 @@ impl Client {
             self.home_flag()
         ));
         Ok(())
+    }
+
+    /// The link that a code stands for.
+    async fn open(&self, code: &Code) -> Result<Named, ApiError> {
+        let request = OpenRequest {
+            code: code.to_string(),
+        };
+        let opening = self.daemon.tell("open", &request);
+        match Interrupt::listen()?.or(opening).await {
+            Some(Ok(Event::Opened(opened))) => source::link(&opened.link),
+            Some(result) => Err(unexpected(result).err().unwrap_or_else(interrupted_opening)),
+            None => Err(interrupted_opening()),
+        }
     }
 
     fn show_done(&self, done: &Done) -> Result<(), ApiError> {
@@ -449,6 +485,15 @@ impl Interrupt {
             _ = self.0.recv() => None,
         }
     }
+}
+
+fn interrupted_opening() -> ApiError {
+    ApiError::new(
+        "interrupted",
+        exit::INTERRUPTED,
+        "interrupted before the code was opened; nothing is downloaded",
+        "Type it again; a code that is right can be used again, unless it was for one receiver.",
+    )
 }
 
 /// An end that the command has no words for, or an error.

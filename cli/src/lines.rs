@@ -4,6 +4,7 @@
 
 use warren_daemon::control::{
     attempt::Role,
+    codes::{CodeState, CodeStatus},
     model::{Event, Peer, PortMapping, Share, Standing, Tracker},
 };
 use warren_proto::content::path::printable;
@@ -18,6 +19,7 @@ pub(crate) fn line(event: &Event) -> Option<String> {
         Event::Limits(limits) if limit::is_limited(limits) => Some(limit::limits_line(limits)),
         Event::Share(share) => Some(share_line(share)),
         Event::Peer(peer) => Some(peer_line(peer)),
+        Event::Code(code) => Some(code_line(code)),
         _ => None,
     }
 }
@@ -98,6 +100,35 @@ pub(crate) fn share_line(share: &Share) -> String {
         "{}  {state}  {amount}  {name}{files}{peers}{note}",
         share.content_id
     ))
+}
+
+fn code_line(code: &CodeStatus) -> String {
+    let left = text::duration(code.expires_s);
+    let state = match code.state {
+        CodeState::Open => format!("open for {left}"),
+        CodeState::Unreachable => {
+            format!("open for {left}, but the tracker is not reached")
+        }
+        CodeState::Expired => "expired".to_owned(),
+        CodeState::Used => "used by its one receiver".to_owned(),
+        CodeState::Burned => "ended, since it was guessed wrong too often".to_owned(),
+        CodeState::Withdrawn => "withdrawn".to_owned(),
+    };
+    let once = match code.once {
+        true => ", for one receiver",
+        false => "",
+    };
+    printable(&format!(
+        "code {}  {}  {state}{once}  (opened {}, {})",
+        code.number,
+        code.name,
+        times(code.opened),
+        text::count(code.wrong.into(), "wrong guess").replace("guesss", "guesses"),
+    ))
+}
+
+fn times(count: u32) -> String {
+    text::count(count.into(), "time")
 }
 
 fn peer_line(peer: &Peer) -> String {

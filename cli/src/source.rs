@@ -1,4 +1,4 @@
-//! Reads what the person named as the source of a download: a `.p2p` file, a link or a content id.
+//! Reads what the person named as the source of a download: a `.p2p` file, a link, a code or a content id.
 //!
 //! Not here: what the bytes mean (`warren_daemon::control::source`).
 
@@ -13,7 +13,7 @@ use warren_daemon::control::{
     model::{ApiError, Source, exit},
     source::Parsed,
 };
-use warren_proto::{content::address::TrackerAddress, id::ContentId, limits};
+use warren_proto::{code::Code, content::address::TrackerAddress, id::ContentId, limits};
 
 use crate::text;
 
@@ -74,6 +74,14 @@ pub(crate) fn read(argument: &OsStr, folder: bool) -> Result<Named, ApiError> {
     if let Some(named) = argument.to_str().and_then(|text| read_text(text, folder)) {
         return named;
     }
+    if let Some(code) = code(argument)? {
+        return Err(ApiError::new(
+            "code_unopened",
+            exit::USAGE,
+            format!("code {} says nothing by itself", code.nameplate),
+            "A daemon opens it: client download CODE IDX",
+        ));
+    }
     let path = Path::new(argument);
     let bytes = read_file(path)?;
     named(Source::Manifest { bytes }).map_err(|error| ApiError {
@@ -121,6 +129,30 @@ fn named(source: Source) -> Result<Named, ApiError> {
         parsed,
         starts,
     })
+}
+
+/// A link.
+///
+/// # Errors
+/// Exit code 6 for one that is damaged.
+pub(crate) fn link(text: &str) -> Result<Named, ApiError> {
+    let text = text.to_owned();
+    named(Source::Link { text })
+}
+
+/// A code, if what was typed looks like one and is not the name of a file.
+///
+/// # Errors
+/// Exit code 2 for a word that no code has.
+pub(crate) fn code(argument: &OsStr) -> Result<Option<Code>, ApiError> {
+    let text = argument.to_str().filter(|text| Code::is_like(text));
+    match text.filter(|_| !Path::new(argument).exists()) {
+        Some(text) => text
+            .parse()
+            .map(Some)
+            .map_err(|error| ApiError::from(&error)),
+        None => Ok(None),
+    }
 }
 
 fn is_link(text: &str) -> bool {
@@ -177,7 +209,7 @@ fn unreadable(path: &Path, error: &io::Error) -> ApiError {
             "not_found",
             exit::NOT_FOUND,
             format!("there is no file {}", path.display()),
-            "Check the path. A link begins with p2p:.",
+            "Check the path. A link begins with p2p:, and a code is like 7-film-alibi.",
         );
     }
     ApiError::new(
@@ -250,6 +282,27 @@ mod tests {
         assert_eq!(named.id().to_string(), id);
         let error = read(OsStr::new(&id[1..]), false).err().unwrap();
         assert_eq!(error.code, "not_found");
+    }
+
+    #[test]
+    fn codes_are_known_by_their_form_unless_a_file_has_that_name() {
+        let code = |text| super::code(OsStr::new(text)).map(|it| it.map(|it| it.to_string()));
+        assert_eq!(code("7 Film ali"), Ok(Some("7-film-alibi".to_owned())));
+        assert_eq!(code("film.p2p"), Ok(None));
+        let error = code("7-flim-alibi").unwrap_err();
+        assert_eq!(
+            (error.code.as_str(), error.exit),
+            ("malformed_code", exit::USAGE)
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("7-film-alibi");
+        std::fs::write(&path, b"x").unwrap();
+        assert!(matches!(super::code(path.as_os_str()), Ok(None)));
+        let error = read(OsStr::new("7-film-alibi"), false).err().unwrap();
+        assert_eq!(
+            (error.code.as_str(), error.exit),
+            ("code_unopened", exit::USAGE)
+        );
     }
 
     #[track_caller]

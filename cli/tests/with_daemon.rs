@@ -49,6 +49,60 @@ async fn a_register_prints_the_manifest_and_the_link_alone_on_stdout() {
 }
 
 #[tokio::test]
+async fn a_code_is_the_third_line_and_where_there_is_none_the_rest_is_printed_all_the_same() {
+    let Event::Registered(plain) = registered() else {
+        unreachable!()
+    };
+    let given = CodeGiven {
+        code: "7-film-alibi".into(),
+        expires_s: 600,
+        once: true,
+    };
+    let with_code = Registered {
+        code: Some(given),
+        ..plain.clone()
+    };
+    let daemon = Daemon::start(vec![Event::Registered(with_code)]);
+    let command = ["register", "film.mkv", "7", "--code"];
+    let output = daemon.client(&command).await;
+    let lines = format!("/d/film.p2p\n{LINK}abc\n");
+    check(&output, 0, &format!("{lines}7-film-alibi\n"));
+    let said = text(&output.stderr);
+    assert!(
+        said.ends_with(
+            "the first who types it at this tracker can fetch it, for 10 min 0 s and while this \
+             daemon runs: client download 7-film-alibi IDX\n"
+        ),
+        "{said}"
+    );
+
+    let without = Registered {
+        no_code: Some(ApiError::new("none", exit::TRACKER_UNREACHABLE, "m", "h")),
+        ..plain
+    };
+    let daemon = Daemon::start(vec![Event::Registered(without)]);
+    let output = daemon.client(&command).await;
+    check(&output, 4, &lines);
+    assert!(text(&output.stderr).ends_with("error: m\nhint: h\n"));
+}
+
+#[tokio::test]
+async fn a_code_is_opened_first_and_one_with_a_wrong_word_never_leaves_the_program() {
+    let daemon = Daemon::start(vec![done()]);
+    let output = daemon.client(&["download", "7 FILM ali", "7"]).await;
+    assert_eq!(daemon.control.asked(), "open 7-film-alibi");
+    assert_eq!(output.status.code(), Some(8));
+    let daemon = Daemon::start(vec![done()]);
+    let output = daemon.client(&["download", "7-flim-alibi", "7"]).await;
+    check(&output, 2, "");
+    assert_eq!(
+        text(&output.stderr),
+        "error: no code has the word flim\nhint: Did you mean film? Nothing was sent.\n"
+    );
+    assert_eq!(daemon.control.asked(), "");
+}
+
+#[tokio::test]
 async fn json_is_every_event_as_the_daemon_sent_it() {
     let events = vec![waiting(), done()];
     let daemon = Daemon::start(events.clone());
@@ -523,6 +577,8 @@ fn registered() -> Event {
         bytes: 3072,
         files: 1,
         warnings: Vec::new(),
+        code: None,
+        no_code: None,
     })
 }
 
@@ -621,6 +677,11 @@ impl Control for Script {
     async fn download(&self, asked: DownloadRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
         asked.source.parse()?;
         Ok(self.play())
+    }
+
+    async fn open(&self, asked: OpenRequest) -> Result<Event, ApiError> {
+        *self.asked.lock().unwrap() = format!("open {}", asked.code);
+        Err(ApiError::new("wrong_code", exit::REFUSED, "wrong", "Ask."))
     }
 
     async fn select(&self, asked: SelectRequest) -> Result<Event, ApiError> {

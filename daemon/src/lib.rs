@@ -2,10 +2,12 @@
 //!
 //! [`run`] is a daemon from start to end. [`node`] is the task that decides; [`tracker`] and
 //! [`peer`] talk to others for it, [`punch`] finds the paths to them, [`pace`] keeps to limits, [`memory`] divides what may be kept
-//! in memory because of peers, [`share`] and [`store`] hold what is shared, [`control`] is how
+//! in memory because of peers, [`hands`] are the threads that read and
+//! write bytes for peers, [`share`] and [`store`] hold what is shared, [`control`] is how
 //! the person reaches it, [`log`] keeps the last lines of what it says of itself.
 
 pub mod control;
+mod hands;
 pub mod home;
 pub mod log;
 pub mod memory;

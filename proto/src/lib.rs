@@ -3,10 +3,12 @@
 //! Nothing here knows a socket, a clock, a thread or a runtime. Time and randomness are passed in,
 //! so a test or a simulator can replay any run. [`content`] describes what is shared, [`wire`] what
 //! peers and trackers say to each other, [`swarm`] what a tracker decides, [`transfer`] what a
-//! downloading peer decides, [`nat`] how two peers reach each other.
+//! downloading peer decides, [`nat`] how two peers reach each other, [`code`] the short codes by which
+//! people pass a link on.
 //!
 //! Not here: sockets, TLS and QUIC (`warren-net`), files and time (`warren-daemon`).
 
+pub mod code;
 pub mod content;
 pub mod id;
 pub mod limits;

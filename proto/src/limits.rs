@@ -43,6 +43,22 @@ pub const HANDSHAKES_DAEMON: usize = 256;
 pub const HANDSHAKES_TRACKER: usize = 4096;
 /// Most connections by TLS over TCP a tracker has.
 pub const TCP_CONNECTIONS: usize = 16_384;
+/// Longest message of an exchange by which a code is opened: the sealed link has
+/// [`LINK_CHARS`] + 16 bytes.
+pub const CODE_MESSAGE_BYTES: usize = 512;
+/// Most codes that a tracker has numbers for at once, and of those most of one network, IPv4 /24 or
+/// IPv6 /56.
+pub const NAMEPLATES: usize = 16_384;
+/// See [`NAMEPLATES`].
+pub const NAMEPLATES_PER_NETWORK: usize = NAMEPLATES / 4;
+/// Most live codes of one peer at one tracker.
+pub const NAMEPLATES_PER_PEER: usize = 64;
+/// Most exchanges by which codes are being opened at one tracker, each two keys and a few numbers.
+pub const CODE_EXCHANGES: usize = 4096;
+/// Of those, most of one code, and most that one peer has begun.
+pub const EXCHANGES_PER_CODE: usize = 64;
+/// See [`EXCHANGES_PER_CODE`].
+pub const EXCHANGES_PER_PEER: usize = 4;
 /// Most swarms one peer may be in at one tracker.
 pub const SWARMS_PER_PEER: usize = 10_000;
 /// Most bytes the paths of one listing may have together, since front coding makes short work of

@@ -32,7 +32,7 @@ pub(crate) const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(60);
 /// each of 50 peers. At up to 450 bytes each, 180 KiB per daemon.
 const ANSWERS: usize = 4;
 
-/// News waiting to be written. At up to 450 bytes each, 230 KiB per daemon at the very most; a
+/// News waiting to be written. At up to 540 bytes each, 280 KiB per daemon at the very most; a
 /// daemon that falls this far behind is not reading.
 const NEWS: usize = 512;
 

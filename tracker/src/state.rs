@@ -13,14 +13,15 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use warren_net::{Link, Relayed};
+use warren_proto::code::{CodeMail, Nameplates};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::limits::PEERS_PER_ANSWER;
 use warren_proto::swarm::{
     IntroduceError, Introducer, News, Site, Situation, SwarmConfig, SwarmTable,
 };
 use warren_proto::wire::{
-    AddressToken, Bounded, FromTracker, MemberState, NatFiltering, NatMapping, Paths, Rendezvous,
-    SessionName, ToTracker,
+    AddressToken, Bounded, CodeRequest, FromTracker, MemberState, NatFiltering, NatMapping, Paths,
+    Rendezvous, SessionName, ToTracker,
 };
 
 use crate::followup::Followup;
@@ -51,6 +52,7 @@ struct Tables {
     swarms: SwarmTable,
     introducer: Introducer,
     followup: Followup,
+    codes: Nameplates,
     sessions: BTreeMap<PublicKey, Session>,
     next_session: u64,
 }
@@ -87,6 +89,7 @@ impl State {
             swarms: SwarmTable::new(config, rand::random()),
             introducer: Introducer::new(rand::random()),
             followup: Followup::default(),
+            codes: Nameplates::default(),
             sessions: BTreeMap::new(),
             next_session: 0,
         });
@@ -134,6 +137,7 @@ impl State {
             situation,
         };
         tables.sessions.insert(peer, session);
+        tables.codes.connected(&peer);
         (id, self.relay.connect(link, from))
     }
 
@@ -208,6 +212,7 @@ impl State {
                 tables.followup.outcome(now, &peer, &id, came_to);
                 Vec::new()
             }
+            ToTracker::Code(request) => tables.handle_code(now, peer, request),
         })
     }
 
@@ -224,6 +229,8 @@ impl State {
         let mut tables = self.lock();
         let news = tables.swarms.expire(now);
         tables.tell_all(news);
+        let mail = tables.codes.expire(now);
+        tables.deliver(mail);
     }
 
     /// How long a daemon should wait before it connects again after a loss, so that all of them
@@ -262,6 +269,8 @@ impl Tables {
         self.introducer.forget(peer);
         let news = self.swarms.disconnect(peer);
         self.tell_all(news);
+        let mail = self.codes.disconnected(Instant::now(), &peer);
+        self.deliver(mail);
         Some(session)
     }
 
@@ -394,6 +403,30 @@ impl Tables {
         let from = (&peer, &session.situation);
         if let Some((to, news)) = self.followup.trickle(now, from, word) {
             self.tell(&to, news);
+        }
+    }
+
+    /// Takes in what a daemon says about codes; tells others what follows, and returns what to tell it.
+    fn handle_code(
+        &mut self,
+        now: Instant,
+        peer: PublicKey,
+        request: CodeRequest,
+    ) -> Vec<FromTracker> {
+        let Some(from) = self.sessions.get(&peer).map(|session| session.from) else {
+            return Vec::new();
+        };
+        let mail = self.codes.handle(now, (peer, from), request);
+        let (answers, others) = mail.into_iter().partition(|(to, _)| *to == peer);
+        self.deliver(others);
+        let answers: CodeMail = answers;
+        let answers = answers.into_iter();
+        answers.map(|(_, news)| FromTracker::Code(news)).collect()
+    }
+
+    fn deliver(&self, mail: CodeMail) {
+        for (peer, news) in mail {
+            self.tell(&peer, FromTracker::Code(news));
         }
     }
 

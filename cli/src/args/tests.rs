@@ -28,6 +28,9 @@ fn every_form_scripts_rely_on_is_read() {
         "limit 1 --background on --lan-unlimited off",
         "register film.mkv 1",
         "register film.mkv 1 -o film.p2p --json --skip-special",
+        "register film.mkv 1 --code",
+        "register film.mkv 1 --code --once --expires 10m --json",
+        "download 7-film-alibi 1",
         "download film.p2p 1",
         "download p2p:abc 1 --json",
         "download film.p2p 1 --only a --only b/* --except *.c --first d --stream",
@@ -77,6 +80,19 @@ fn every_form_scripts_rely_on_is_read() {
 }
 
 #[test]
+fn every_command_line_of_the_readme_is_read() {
+    let readme = include_str!("../../../README.md");
+    let lines = readme.lines().filter_map(|it| it.strip_prefix("$ client "));
+    let mut count = 0;
+    for line in lines {
+        let line = line.split(" #").next().unwrap_or(line).replace('\'', "");
+        parse(line.trim()).unwrap_or_else(|error| panic!("{line}: {error}"));
+        count += 1;
+    }
+    assert!(count >= 8, "{count}");
+}
+
+#[test]
 fn home_is_read_before_and_after_the_subcommand() {
     for line in [
         "--home /h status 1",
@@ -117,6 +133,9 @@ fn what_is_no_command_line_is_refused() {
         "download film.p2p 1 --timeout soon",
         "limit 1 --background perhaps",
         "limit 1 --share film.mkv --background on",
+        "register film.mkv 1 --once",
+        "register film.mkv 1 --expires 10m",
+        "register film.mkv 1 --code --expires 8d",
         "download p2p:abc 1 2",
         "select film 1 --all --only a",
         "select film 1 --stream --rarest",
@@ -136,6 +155,13 @@ fn what_is_wrong_is_said_with_an_example_of_what_is_right() {
     for (line, example) in [
         ("download film.p2p 1 --timeout soon", "example 60"),
         ("download film.p2p 1 --timeout=-1", "example 60"),
+        ("register f 1 --code --expires 0s", "example 90s, 10m"),
+        ("register f 1 --code --expires 10", "example 90s, 10m"),
+        ("register f 1 --code --expires 1µ", "example 90s, 10m"),
+        (
+            "register f 1 --code --expires 99999999999999999999d",
+            "to 7d",
+        ),
         ("limit 1 --up much", "example 100M"),
         ("limit 1 --up 1k", "the least is 64k"),
         ("limit 1 --down 0", "off is for no limit"),

@@ -1,7 +1,8 @@
 //! Values of arguments: read, or refused with an example of what is right.
 
-use std::{net::SocketAddr, str::FromStr};
+use std::{net::SocketAddr, str::FromStr, time::Duration};
 
+use warren_daemon::control::codes::MAX_EXPIRES_S;
 use warren_daemon::control::model::LEAST_BITS_PER_S;
 use warren_daemon::memory::{DEFAULT_MIB, LEAST_MIB};
 use warren_proto::{
@@ -61,6 +62,23 @@ fn rate(text: &str) -> Result<Option<u64>, String> {
         }
         None => bits(text),
     }
+}
+
+/// A number and its unit; no code is good for less than a second or more than a week.
+pub(super) fn code_time(text: &str) -> Result<Duration, String> {
+    let expected = "expected a time from 1s to 7d, for example 90s, 10m, 2h";
+    let unit_s = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86_400,
+        _ => return Err(expected.to_owned()),
+    };
+    let number: Option<u64> = text[..text.len() - 1].parse().ok();
+    let seconds = number.and_then(|number| number.checked_mul(unit_s));
+    let is_good = |seconds: &u64| (1..=u64::from(MAX_EXPIRES_S)).contains(seconds);
+    let seconds = seconds.filter(is_good).ok_or(expected)?;
+    Ok(Duration::from_secs(seconds))
 }
 
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {

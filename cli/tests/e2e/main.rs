@@ -17,6 +17,7 @@ mod asleep;
 mod bad_days;
 mod bad_input;
 mod choice;
+mod codes;
 mod content;
 mod control_api;
 mod disk;

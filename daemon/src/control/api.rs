@@ -5,6 +5,7 @@
 //! | `POST register` | [`RegisterRequest`] | server-sent events, one [`Event`] per `data:` line |
 //! | `POST download` | [`DownloadRequest`] | the same |
 //! | `GET status`, `GET peers`, `GET attempts`, `GET doctor` | | a JSON array of [`Event`]s |
+//! | `POST open` | [`OpenRequest`] | the link of a code, as an [`Event`] |
 //! | `GET shares` | | the shares of these alone |
 //! | `GET events` | | server-sent events: all of `status` and `peers`, then each that is otherwise, and `gone` |
 //! | `GET logs?lines=N` | | a JSON array of `log` events; with `follow=true` server-sent ones |
@@ -52,8 +53,8 @@ use tracing::{debug, warn};
 use crate::{home::SOCKET_PATH_BYTES, log::Log};
 
 use super::model::{
-    ApiError, DownloadRequest, Event, LimitRequest, RegisterRequest, RemoveRequest, SelectRequest,
-    ShareRequest,
+    ApiError, DownloadRequest, Event, LimitRequest, OpenRequest, RegisterRequest, RemoveRequest,
+    SelectRequest, ShareRequest,
 };
 pub use routes::BODY_BYTES;
 use routes::{Api, router};
@@ -86,7 +87,10 @@ pub trait Control: Clone + Send + Sync + 'static {
         request: SelectRequest,
     ) -> impl Future<Output = Result<Event, ApiError>> + Send;
 
-    /// Trackers and shares.
+    /// Opens a code: answers the link that it stands for. Costs one of its guesses if it is wrong.
+    fn open(&self, request: OpenRequest) -> impl Future<Output = Result<Event, ApiError>> + Send;
+
+    /// Trackers, shares and codes.
     fn status(&self) -> impl Future<Output = Vec<Event>> + Send;
 
     /// Connected peers.

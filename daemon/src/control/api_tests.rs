@@ -298,6 +298,8 @@ impl Control for FakeControl {
             bytes: 1,
             files: 1,
             warnings: Vec::new(),
+            code: None,
+            no_code: None,
         });
         events
             .send(Event::Progress(Progress::default()))
@@ -306,6 +308,12 @@ impl Control for FakeControl {
         events.send(registered.clone()).await.unwrap();
         events.send(registered).await.unwrap();
         Ok(receiver)
+    }
+
+    async fn open(&self, request: OpenRequest) -> Result<Event, ApiError> {
+        let code = request.parse()?;
+        let link = format!("p2p:{code}");
+        Ok(Event::Opened(Opened { link }))
     }
 
     async fn select(&self, request: SelectRequest) -> Result<Event, ApiError> {

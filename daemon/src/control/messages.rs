@@ -23,13 +23,14 @@ const NEAR_CODES: usize = 3;
 const NEAR: f64 = 0.7;
 
 /// Areas in the order of the page: the letters before the dash, and what they stand for.
-const AREAS: [(&str, &str); 11] = [
+const AREAS: [(&str, &str); 12] = [
     ("USE", "How a command was typed"),
     ("DMN", "The daemon and the way to it"),
     ("DISK", "Files and disks"),
     ("P2P", "`.p2p` files and links"),
     ("SHR", "Shares"),
     ("REG", "Sharing files and folders"),
+    ("CODE", "Codes that stand for a link"),
     ("TRK", "Trackers"),
     ("NET", "How others see this machine"),
     ("PORT", "The port of the router"),

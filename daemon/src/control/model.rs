@@ -15,6 +15,7 @@ use warren_proto::swarm;
 
 pub use super::attempt::Attempt;
 use super::attempt::{CandidateKind, Role};
+pub use super::codes::{CodeGiven, CodeStatus, CodeWish, OpenRequest, Opened};
 pub use super::doctor::{Finding, Severity, Summary, Techniques};
 pub use super::limits::{LEAST_BITS_PER_S, LimitRequest, Limits};
 
@@ -89,6 +90,10 @@ pub enum Event {
     Log(LogLine),
     /// A share, a peer or a tracker is no longer there; only in the stream of all events.
     Gone(Gone),
+    /// One code of this daemon.
+    Code(CodeStatus),
+    /// What a code stands for.
+    Opened(Opened),
 }
 
 impl Event {
@@ -154,6 +159,12 @@ pub struct Registered {
     /// What the person should know: files left out, names that other systems refuse.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// The code for it, when one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<CodeGiven>,
+    /// Why there is none although it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_code: Option<ApiError>,
 }
 
 /// How far a register or a download is.

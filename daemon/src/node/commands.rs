@@ -6,20 +6,23 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use warren_proto::code::Code;
 use warren_proto::content::{Link, Manifest};
 use warren_proto::id::SwarmId;
 
 use super::choosing::Asker;
-use super::limits::Answer;
+use super::limits::Answer as LimitAnswer;
+use super::opening::Answer;
 use super::registering::hash;
 use super::report::tell_last;
 use super::shares::{Data, Preparing};
 use super::{Node, NodeEvent, NodeSender, pausing};
 use crate::control::api::Control;
+use crate::control::codes::CodeWish;
 use crate::control::doctor;
 use crate::control::model::{
-    ApiError, DownloadRequest, Event, LimitRequest, RegisterRequest, RemoveRequest, SelectRequest,
-    ShareLink, ShareRequest, exit,
+    ApiError, DownloadRequest, Event, LimitRequest, OpenRequest, Opened, RegisterRequest,
+    RemoveRequest, SelectRequest, ShareLink, ShareRequest, exit,
 };
 use crate::control::source::Parsed;
 use crate::control::wish::Wish;
@@ -46,7 +49,9 @@ pub(crate) enum Command {
     /// Want other files of a share.
     Select(SelectRequest, oneshot::Sender<Result<Event, ApiError>>),
     /// Send and receive as fast as this.
-    Limit(LimitRequest, Answer),
+    Limit(LimitRequest, LimitAnswer),
+    /// Open a code.
+    Open(Code, Answer),
     /// Stop sharing or downloading.
     Remove(RemoveRequest, oneshot::Sender<Result<(), ApiError>>),
     /// End a download and what is there of it.
@@ -119,6 +124,7 @@ impl NodeControl {
 
 impl Control for NodeControl {
     async fn register(&self, request: RegisterRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        request.code.map(CodeWish::checked).transpose()?;
         let (events, receiver) = mpsc::channel(EVENTS);
         let downloads = self.downloads.clone();
         tokio::spawn(hash(request, events, downloads, self.node.clone()));
@@ -150,6 +156,13 @@ impl Control for NodeControl {
     async fn select(&self, request: SelectRequest) -> Result<Event, ApiError> {
         self.try_ask(|answer| Command::Select(request, answer))
             .await
+    }
+
+    async fn open(&self, request: OpenRequest) -> Result<Event, ApiError> {
+        let code = request.parse()?;
+        let opened = self.ask(|answer| Command::Open(code, answer)).await;
+        let link = opened.unwrap_or_else(|| Err(stopping()))?.to_string();
+        Ok(Event::Opened(Opened { link }))
     }
 
     async fn remove(&self, request: RemoveRequest) -> Result<(), ApiError> {
@@ -238,6 +251,7 @@ impl Node {
             Command::Peers(answer) => drop(answer.send(self.connected_peers())),
             Command::Select(request, answer) => self.select(&request, Asker::Select(answer)),
             Command::Limit(request, answer) => self.handle_limit(&request, answer),
+            Command::Open(code, answer) => self.open_code(code, answer),
             Command::Remove(request, answer) => match self.find(&request.share) {
                 Ok(swarm) if request.data => self.remove_share(swarm, Data::Deleted, answer),
                 Ok(swarm) => self.remove_share(swarm, Data::Kept, answer),

@@ -12,6 +12,7 @@ use warren_proto::wire::{Part, PeerRequest};
 use super::peers::reach_of;
 use super::{Fetched, NodeSender, ShareEvent};
 use crate::control::model::ApiError;
+use crate::hands;
 use crate::pace::Passage;
 use crate::peer::fetch::{FetchError, Taker, fetch};
 use crate::peer::{Common, count};
@@ -129,12 +130,11 @@ impl Order {
 
     async fn store(&self, bytes: Segments) -> Fetched {
         let (writer, chunk) = (self.writer.clone(), self.chunk);
-        let stored = tokio::task::spawn_blocking(move || writer.store(chunk, &bytes)).await;
-        match stored {
-            Ok(Ok(Stored::Verified)) => Fetched::Verified,
-            Ok(Ok(Stored::Corrupt)) => Fetched::Corrupt,
-            Ok(Err(error)) => Fetched::Disk(ApiError::from(&error)),
-            Err(_) => Fetched::Failed,
+        match hands::work(move || writer.store(chunk, &bytes)).await {
+            Some(Ok(Stored::Verified)) => Fetched::Verified,
+            Some(Ok(Stored::Corrupt)) => Fetched::Corrupt,
+            Some(Err(error)) => Fetched::Disk(ApiError::from(&error)),
+            None => Fetched::Failed,
         }
     }
 

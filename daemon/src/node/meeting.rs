@@ -103,7 +103,9 @@ impl Node {
                     tracker.advice.note(rendezvous, *first);
                 }
             }
-            FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),
+            // Codes are a matter between us and our own tracker.
+            FromTracker::Code(news) if id == OWN => self.handle_code_news(news),
+            FromTracker::Code(_) | FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),
         }
     }
 

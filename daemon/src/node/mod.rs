@@ -10,11 +10,13 @@
 //! engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`] swarms on them, [`limits`]
 //! how fast, [`budget`] how much at once, [`paths`] what becomes of them, [`relaying`] peers that relay,
 //! [`trackers`] what trackers are told, [`meeting`] what they tell and introductions, [`neighbours`] whom
-//! of a large swarm we keep, [`report`] what is shown, [`naming`] which share is meant, [`pausing`] and
-//! [`verifying`] what their names say, [`watching`] the stream of all events.
+//! of a large swarm we keep, [`codes`] and [`opening`] short codes for links, ours and others', [`report`]
+//! what is shown, [`naming`] which share is meant, [`pausing`] and [`verifying`] what their names say,
+//! [`watching`] the stream of all events.
 
 mod budget;
 mod choosing;
+mod codes;
 pub(crate) mod commands;
 mod downloads;
 mod fetching;
@@ -23,6 +25,7 @@ mod limits;
 mod meeting;
 mod naming;
 mod neighbours;
+mod opening;
 mod paths;
 mod pausing;
 mod peers;
@@ -69,6 +72,7 @@ use crate::store::error::StoreError;
 use crate::store::settings::{Manners, SpeedLimit};
 use crate::tracker::{TrackerEvent, TrackerId};
 use choosing::{Asker, Chosen};
+use codes::Codes;
 use commands::Command;
 pub(crate) use fetching::Fetch;
 pub(crate) use limits::limited;
@@ -319,6 +323,8 @@ pub(crate) struct Node {
     port: PortState,
     /// Whether trackers are told of our shares yet.
     gate: Gate,
+    /// Codes for links, of ours and of others.
+    codes: Codes,
     /// Registrations that wait for the tracker.
     unlinked: Vec<Hashed>,
     /// How fast we send and receive.
@@ -365,6 +371,7 @@ impl Node {
             nat: Nat::default(),
             port: PortState::default(),
             gate: Gate::Closed(None),
+            codes: Codes::default(),
             unlinked: Vec::new(),
             manners: Manners::default(),
             share_limits: BTreeMap::new(),
@@ -501,6 +508,7 @@ impl Node {
         }
         self.seek_introductions(now);
         self.link_registrations();
+        self.watch_codes(now);
         self.ask_again(now);
         self.show_progress(now);
         self.tell_news(now);

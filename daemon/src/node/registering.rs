@@ -1,4 +1,5 @@
-//! How a path comes to be shared: hashed, opened, remembered, its `.p2p` written, its link told.
+//! How a path comes to be shared: hashed, opened, remembered, its `.p2p` written, its link told, and its
+//! code if one is wanted.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,9 +9,11 @@ use tokio::sync::mpsc;
 use warren_proto::content::path::printable;
 use warren_proto::content::{Content, Link, Manifest};
 
+use super::codes::Waiting;
 use super::commands::unix_ms;
 use super::trackers::{OWN, TrackerState};
 use super::{Node, NodeEvent, NodeSender};
+use crate::control::codes::CodeWish;
 use crate::control::model::{
     ApiError, Event, Phase as ShownPhase, Progress, RegisterRequest, Registered, exit,
 };
@@ -46,6 +49,7 @@ pub(crate) struct Hashed {
 #[derive(Debug)]
 pub(crate) struct Registration {
     record: ShareRecord,
+    code: Option<CodeWish>,
     events: mpsc::Sender<Event>,
     result: Result<(Opened, Registered), ApiError>,
 }
@@ -172,6 +176,7 @@ impl Node {
         warnings.extend(self.warnings(&record));
         let (depot, node) = (self.config.depot.clone(), self.me.clone());
         let downloads = self.config.downloads.clone();
+        let code = request.code;
         tokio::task::spawn_blocking(move || {
             let output = request.output.as_deref();
             let result = depot.register(&record, &content, || {
@@ -183,6 +188,7 @@ impl Node {
             });
             let registration = Registration {
                 record,
+                code,
                 events,
                 result,
             };
@@ -233,6 +239,7 @@ impl Node {
     pub(super) fn handle_registered(&mut self, registration: Registration) {
         let Registration {
             record,
+            code,
             events,
             result,
         } = registration;
@@ -247,6 +254,10 @@ impl Node {
                 };
                 let swarm = self.add(record, phase);
                 self.handle_opened(swarm, Ok(opened));
+                if let Some(wish) = code {
+                    let waiting = Waiting { registered, events };
+                    return self.give_code(swarm, wish, waiting);
+                }
                 Event::Registered(registered)
             }
             Err(error) => error.into(),
@@ -283,6 +294,8 @@ fn describe(
         bytes: content.size,
         files: u64::from(content.file_count()),
         warnings: Vec::new(),
+        code: None,
+        no_code: None,
     })
 }
 

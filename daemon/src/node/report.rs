@@ -143,7 +143,8 @@ impl Node {
         let trackers = self.shown_trackers().map(Event::Tracker);
         let port = Event::PortMapping(self.port.shown());
         let before = trackers.chain([port, self.shown_limits()]);
-        before.chain(self.shown_shares()).collect()
+        let codes = self.shown_codes().map(Event::Code);
+        before.chain(self.shown_shares()).chain(codes).collect()
     }
 
     /// All shares.

@@ -304,6 +304,7 @@ impl Scene {
             path: path.to_str().unwrap().into(),
             output: output.map(|output| output.to_str().unwrap().into()),
             skip_special: false,
+            code: None,
         };
         let downloads = self.node.config.downloads.clone();
         let node = self.node.me.clone();

@@ -213,6 +213,8 @@ impl Node {
         );
         if id == OWN {
             self.drop_doubles(pin);
+            self.end_openings();
+            self.claim_again();
         }
         if self.gate == Gate::Closed(None) {
             self.gate = match way.transport {
@@ -302,6 +304,9 @@ impl Node {
         }
         if was_surveyed_by {
             self.survey();
+        }
+        if id == OWN {
+            self.end_openings();
         }
     }
 

@@ -20,6 +20,7 @@ use warren_proto::wire::{NoReason, Part, PeerAnswer, PeerRequest};
 
 use super::session::SessionId;
 use super::{Close, Common, count};
+use crate::hands;
 use crate::memory::{Memory, Sending};
 use crate::node::{Asked, NodeEvent, NodeSender, Turn};
 use crate::pace::{Pace, Passage};
@@ -362,7 +363,6 @@ async fn blocking<T: Send + 'static>(
     offer: Arc<Offer>,
     read: impl FnOnce(&Offer) -> Result<T, Unserved> + Send + 'static,
 ) -> Result<T, Unserved> {
-    tokio::task::spawn_blocking(move || read(&offer))
-        .await
-        .unwrap_or(Err(Unserved::NotHere))
+    let read = hands::work(move || read(&offer)).await;
+    read.unwrap_or(Err(Unserved::NotHere))
 }

@@ -37,8 +37,8 @@ pub(crate) use reach::Way;
 /// Introductions that may wait for the tracker connection; more are tried again later anyway.
 const INTRODUCTIONS: usize = 256;
 
-/// What may wait to be said about rendezvous: all that a guess says, for as many as are introduced in
-/// a moment. An attempt whose words are lost goes on without.
+/// What may wait to be said about rendezvous and codes: all that a guess says, for as many as are introduced
+/// in a moment. An attempt whose words are lost goes on without.
 const WORDS: usize = 256;
 
 /// Probes that may wait to be asked for; there is one port.
@@ -166,6 +166,11 @@ impl TrackerHandle {
     /// What the two of a rendezvous have to say about it to this tracker.
     pub(crate) fn line(&self, own: TrackerId, id: [u8; 10]) -> Line {
         Line::new(own, id, self.words.clone())
+    }
+
+    /// Says this once there is a connection; false when too much waits to be said already.
+    pub(crate) fn say(&self, message: ToTracker) -> bool {
+        self.words.try_send(message).is_ok()
     }
 
     /// Shows that we receive at an address by which we are not connected.

@@ -125,6 +125,7 @@ impl Daemon {
             path: path.to_owned(),
             output: None,
             skip_special: false,
+            code: None,
         };
         let body = serde_json::to_string(&request).unwrap();
         let mut events = self.post("register", &body).await;

@@ -18,7 +18,7 @@ pub mod listing;
 pub mod manifest;
 pub mod path;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod tree;
 
 pub use address::{AddressError, DnsName, Host, HostPort, TrackerAddress};

@@ -91,7 +91,7 @@ pub(super) fn any_files() -> impl Strategy<Value = BTreeMap<String, Vec<u8>>> {
 }
 
 /// A tracker on any kind of host.
-pub(super) fn any_tracker() -> impl Strategy<Value = TrackerAddress> {
+pub(crate) fn any_tracker() -> impl Strategy<Value = TrackerAddress> {
     let host = prop_oneof![
         any::<std::net::Ipv4Addr>().prop_map(Host::V4),
         any::<std::net::Ipv6Addr>().prop_map(Host::V6),

@@ -6,15 +6,17 @@ use proptest::prelude::*;
 
 use super::technique::TECHNIQUES;
 use super::*;
+use crate::code::{Body, Closed, Ended, ExchangeId, Nameplate};
 use crate::content::chunks::Run;
 use crate::id::{PublicKey, RelayId, SwarmId};
 use crate::limits::{
-    CANDIDATES, DATAGRAM_BYTES, FRAME_BYTES, NAME_BYTES, PEERS_PER_ANSWER, RUNS_PER_FRAME,
+    CANDIDATES, CODE_MESSAGE_BYTES, DATAGRAM_BYTES, FRAME_BYTES, NAME_BYTES, PEERS_PER_ANSWER,
+    RUNS_PER_FRAME,
 };
 use crate::proof::{Proof, Side};
 
 /// Every type code in use, and a few that are not.
-const KINDS: std::ops::Range<u16> = 0..0x0060;
+const KINDS: std::ops::Range<u16> = 0..0x0080;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
@@ -122,6 +124,9 @@ fn lists_and_names_one_over_their_limit_are_refused() {
     };
     let too_many = ([1u8; 10], vec![Technique::Checks; TECHNIQUES + 1]);
     check_refused::<FromTracker>(0x0028, &postcard::to_stdvec(&too_many).unwrap());
+    let too_long = ([1u8; 8], vec![1u8; CODE_MESSAGE_BYTES + 1]);
+    check_refused::<ToTracker>(0x0073, &postcard::to_stdvec(&too_long).unwrap());
+    check_refused::<FromTracker>(0x007a, &postcard::to_stdvec(&too_long).unwrap());
     let too_many = (
         SwarmId([1; 32]),
         1u32,
@@ -324,8 +329,78 @@ fn rendezvous() -> impl Strategy<Value = Rendezvous> {
     )
 }
 
+fn code_message() -> impl Strategy<Value = (ExchangeId, Body)> {
+    let message = prop::collection::vec(any::<u8>(), 0..=CODE_MESSAGE_BYTES);
+    let exchange = any::<[u8; 8]>().prop_map(ExchangeId);
+    (exchange, message.prop_map(Body::truncated))
+}
+
+fn closed() -> impl Strategy<Value = (ExchangeId, Closed)> {
+    use Closed::*;
+    let reason = prop::sample::select(vec![
+        Unknown,
+        Expired,
+        Used,
+        Burned,
+        Withdrawn,
+        Absent,
+        Busy,
+        TooManyGuesses,
+        WrongWords,
+        Late,
+        Malformed,
+    ]);
+    (any::<[u8; 8]>().prop_map(ExchangeId), reason)
+}
+
+fn code_request() -> impl Strategy<Value = CodeRequest> {
+    use Ended::*;
+    let ended = prop::sample::select(vec![Expired, Used, Burned, Withdrawn]);
+    prop_oneof![
+        any::<(u32, Option<u16>, u32)>().prop_map(|(ticket, nameplate, lifetime_s)| {
+            CodeRequest::Claim {
+                ticket,
+                nameplate: nameplate.map(Nameplate),
+                lifetime_s,
+            }
+        }),
+        (any::<u16>().prop_map(Nameplate), ended)
+            .prop_map(|(nameplate, ended)| CodeRequest::Release { nameplate, ended }),
+        (any::<u16>(), code_message()).prop_map(|(number, (exchange, message))| {
+            CodeRequest::Open {
+                nameplate: Nameplate(number),
+                exchange,
+                message,
+            }
+        }),
+        code_message().prop_map(|(exchange, message)| CodeRequest::Pass { exchange, message }),
+        closed().prop_map(|(exchange, reason)| CodeRequest::Close { exchange, reason }),
+    ]
+}
+
+fn code_news() -> impl Strategy<Value = CodeNews> {
+    let result = prop_oneof![
+        any::<u16>().prop_map(|number| Claimed::Kept(Nameplate(number))),
+        Just(Claimed::TooMany),
+        Just(Claimed::Taken),
+    ];
+    prop_oneof![
+        (any::<u32>(), result).prop_map(|(ticket, result)| CodeNews::Claimed { ticket, result }),
+        (any::<u16>(), code_message()).prop_map(|(number, (exchange, message))| {
+            CodeNews::Opened {
+                nameplate: Nameplate(number),
+                exchange,
+                message,
+            }
+        }),
+        code_message().prop_map(|(exchange, message)| CodeNews::Passed { exchange, message }),
+        closed().prop_map(|(exchange, reason)| CodeNews::Closed { exchange, reason }),
+    ]
+}
+
 fn to_tracker() -> impl Strategy<Value = ToTracker> {
     prop_oneof![
+        code_request().prop_map(ToTracker::Code),
         hello().prop_map(ToTracker::Hello),
         (swarm(), state(), any::<u8>()).prop_map(|(swarm, state, introductions)| {
             ToTracker::Announce {
@@ -363,6 +438,7 @@ fn from_tracker() -> impl Strategy<Value = FromTracker> {
     let public = prop::option::of("[a-z.:0-9]{0,259}");
     let sample = prop::collection::vec(member(), 0..=PEERS_PER_ANSWER);
     prop_oneof![
+        code_news().prop_map(FromTracker::Code),
         hello().prop_map(FromTracker::Hello),
         (
             address(),

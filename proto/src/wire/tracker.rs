@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::bounded::Bounded;
+use super::code::{CodeNews, CodeRequest};
 use super::frame::{DecodeError, Message, check_text, decode_fields, encode_fields};
 use super::technique::{TECHNIQUES, Technique};
 use crate::id::{PublicKey, RelayId, SwarmId, base32_encode};
@@ -308,6 +309,8 @@ pub enum ToTracker {
         /// Whether a path was found.
         success: bool,
     },
+    /// About codes.
+    Code(CodeRequest),
 }
 
 /// What a tracker says to a daemon.
@@ -390,6 +393,8 @@ pub enum FromTracker {
         /// None of them twice.
         techniques: Bounded<Technique, TECHNIQUES>,
     },
+    /// About codes.
+    Code(CodeNews),
 }
 
 impl Message for ToTracker {
@@ -404,6 +409,7 @@ impl Message for ToTracker {
             ToTracker::Prove { .. } => PROVE,
             ToTracker::Trickle { .. } => TRICKLE,
             ToTracker::Outcome { .. } => OUTCOME,
+            ToTracker::Code(request) => request.kind(),
         }
     }
 
@@ -431,6 +437,7 @@ impl Message for ToTracker {
                 technique,
                 success,
             } => encode_fields(&(id, technique, success)),
+            ToTracker::Code(request) => request.encode_body(),
         }
     }
 
@@ -481,7 +488,7 @@ impl Message for ToTracker {
                     success,
                 }
             }
-            _ => return Ok(None),
+            _ => return Ok(CodeRequest::decode(kind, body)?.map(ToTracker::Code)),
         }))
     }
 }
@@ -499,6 +506,7 @@ impl Message for FromTracker {
             FromTracker::Busy { .. } => BUSY,
             FromTracker::Trickled { .. } => TRICKLED,
             FromTracker::Advice { .. } => ADVICE,
+            FromTracker::Code(news) => news.kind(),
         }
     }
 
@@ -542,6 +550,7 @@ impl Message for FromTracker {
                 mapping,
             } => encode_fields(&(id, address, mapping)),
             FromTracker::Advice { id, techniques } => encode_fields(&(id, techniques)),
+            FromTracker::Code(news) => news.encode_body(),
         }
     }
 
@@ -586,7 +595,7 @@ impl Message for FromTracker {
                 let (id, techniques) = decode_fields(kind, body)?;
                 FromTracker::Advice { id, techniques }
             }
-            _ => return Ok(None),
+            _ => return Ok(CodeNews::decode(kind, body)?.map(FromTracker::Code)),
         }))
     }
 }

@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use std::net::{Ipv6Addr, SocketAddr};
 
 use super::*;
+use crate::code::{Body, Closed, Ended, ExchangeId, Nameplate};
 use crate::content::chunks::Run;
 use crate::id::{ContentId, Kind, PublicKey, RelayId, Secret, SwarmId};
 use crate::proof::{self, Proof, Side};
@@ -72,6 +73,47 @@ fn to_tracker() {
             success: true,
         },
     );
+}
+
+#[test]
+fn codes() {
+    let (nameplate, exchange) = (Nameplate(7), ExchangeId([0x88; 8]));
+    let message = Body::truncated([0x99; 32]);
+    let to = |name, request| check(name, &ToTracker::Code(request));
+    let claim = |nameplate| CodeRequest::Claim {
+        ticket: 5,
+        nameplate,
+        lifetime_s: 3600,
+    };
+    to("claim", claim(None));
+    to("claim again", claim(Some(nameplate)));
+    let ended = Ended::Burned;
+    to("release", CodeRequest::Release { nameplate, ended });
+    let open = CodeRequest::Open {
+        nameplate,
+        exchange,
+        message: message.clone(),
+    };
+    to("open", open);
+    let pass = CodeRequest::Pass {
+        exchange,
+        message: message.clone(),
+    };
+    to("pass", pass);
+    let reason = Closed::WrongWords;
+    to("close exchange", CodeRequest::Close { exchange, reason });
+    let from = |name, news| check(name, &FromTracker::Code(news));
+    let claimed = |result| CodeNews::Claimed { ticket: 5, result };
+    from("claimed", claimed(Claimed::Kept(nameplate)));
+    from("claimed by another", claimed(Claimed::Taken));
+    let opened = CodeNews::Opened {
+        nameplate,
+        exchange,
+        message: message.clone(),
+    };
+    from("opened", opened);
+    from("passed", CodeNews::Passed { exchange, message });
+    from("closed", CodeNews::Closed { exchange, reason });
 }
 
 #[test]

@@ -12,8 +12,8 @@ use std::{
 use rustix::process::Signal;
 use warren_daemon::control::{
     model::{
-        Attempt, Done, DownloadRequest, Event, Peer, PortMappingState, Registered, Share, Source,
-        Tracker,
+        Attempt, CodeStatus, Done, DownloadRequest, Event, Peer, PortMappingState, Registered,
+        Share, Source, Tracker,
     },
     wish::Wish,
 };
@@ -59,6 +59,8 @@ pub(crate) struct Status {
     pub(crate) trackers: Vec<Tracker>,
     /// Shares.
     pub(crate) shares: Vec<Share>,
+    /// Codes.
+    pub(crate) codes: Vec<CodeStatus>,
 }
 
 impl Daemon {
@@ -192,6 +194,7 @@ impl Daemon {
         let mut status = Status {
             trackers: Vec::new(),
             shares: Vec::new(),
+            codes: Vec::new(),
         };
         for event in self.list("status") {
             match event {
@@ -203,6 +206,7 @@ impl Daemon {
                     assert!(unasked.contains(&port.state), "{port:?}");
                 }
                 Event::Limits(_) => (),
+                Event::Code(code) => status.codes.push(code),
                 other => panic!("{other:?} in a status"),
             }
         }

@@ -22,6 +22,7 @@ use crate::control::model::{EVENT_VERSION, Event};
     paths(
         routes::register,
         routes::download,
+        routes::open,
         routes::select,
         routes::status,
         routes::peers,
@@ -121,6 +122,6 @@ mod tests {
             words.contains("port_mapping") && words.contains("done"),
             "{words:?}"
         );
-        assert_eq!(words.len(), 15);
+        assert_eq!(words.len(), 17);
     }
 }

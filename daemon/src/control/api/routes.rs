@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Control;
 use crate::control::model::{
-    ApiError, DownloadRequest, Event, LimitRequest, LogLine, RegisterRequest, RemoveRequest,
-    SelectRequest, ShareRequest, exit,
+    ApiError, DownloadRequest, Event, LimitRequest, LogLine, OpenRequest, RegisterRequest,
+    RemoveRequest, SelectRequest, ShareRequest, exit,
 };
 
 /// Largest request body. A `.p2p` has at most 64 MiB, which base64 makes 85.4 MiB.
@@ -51,6 +51,7 @@ pub(super) fn router<C: Control>(api: Api<C>) -> Router {
     let v1 = Router::new()
         .route("/register", post(register::<C>))
         .route("/download", post(download::<C>))
+        .route("/open", post(open::<C>))
         .route("/select", post(select::<C>))
         .route("/status", get(status::<C>))
         .route("/peers", get(peers::<C>))
@@ -142,6 +143,24 @@ pub(super) async fn download<C: Control>(
 ) -> Result<Response, ApiError> {
     let events = api.control.download(parse(body)?).await?;
     Ok(stream_events(events, api.stop))
+}
+
+/// The link of a code. Costs one guess if it is wrong.
+#[utoipa::path(
+    post,
+    path = "/v1/open",
+    summary = "The link of a code",
+    request_body = OpenRequest,
+    responses(
+        (status = 200, description = "An `opened` event.", body = Event),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn open<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<Json<Event>, ApiError> {
+    Ok(Json(api.control.open(parse(body)?).await?))
 }
 
 /// Wants other files of a share, or in another order.

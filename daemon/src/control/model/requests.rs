@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::codes::CodeWish;
 use crate::control::wish::{Change, Wish};
 
 /// Shares a file or folder.
@@ -19,6 +20,9 @@ pub struct RegisterRequest {
     /// Leaves out symlinks and special files of a folder instead of refusing it.
     #[serde(default)]
     pub skip_special: bool,
+    /// Gives it a code, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<CodeWish>,
 }
 
 /// Fetches what a `.p2p` or a link names.

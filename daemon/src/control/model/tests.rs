@@ -1,5 +1,6 @@
 use super::*;
 use crate::control::attempt::Reason;
+use crate::control::codes::CodeState;
 use crate::control::wish;
 use crate::control::wish::{Change, Wish};
 
@@ -13,10 +14,62 @@ fn registered_is_this_json() {
         bytes: 7,
         files: 1,
         warnings: Vec::new(),
+        code: None,
+        no_code: None,
     });
     check(
         event,
         r#"{"v":1,"type":"registered","path":"/data/a film.mkv","manifest":"/data/a film.p2p","link":"p2p:abc","content_id":"00ff","bytes":7,"files":1}"#,
+    );
+}
+
+#[test]
+fn codes_are_this_json() {
+    let given = CodeGiven {
+        code: "7-film-alibi".into(),
+        expires_s: 600,
+        once: true,
+    };
+    let registered = Registered {
+        path: "/d".into(),
+        manifest: "/d.p2p".into(),
+        link: None,
+        content_id: "00".into(),
+        bytes: 0,
+        files: 0,
+        warnings: Vec::new(),
+        code: Some(given),
+        no_code: None,
+    };
+    check(
+        Event::Registered(registered.clone()),
+        r#"{"v":1,"type":"registered","path":"/d","manifest":"/d.p2p","link":null,"content_id":"00","bytes":0,"files":0,"code":{"code":"7-film-alibi","expires_s":600,"once":true}}"#,
+    );
+    let registered = Registered {
+        code: None,
+        no_code: Some(ApiError::new("a", 4, "b", "c")),
+        ..registered
+    };
+    check(
+        Event::Registered(registered),
+        r#"{"v":1,"type":"registered","path":"/d","manifest":"/d.p2p","link":null,"content_id":"00","bytes":0,"files":0,"no_code":{"code":"a","exit":4,"message":"b","hint":"c"}}"#,
+    );
+    let link = "p2p:abc".into();
+    let opened = Event::Opened(Opened { link });
+    check(opened, r#"{"v":1,"type":"opened","link":"p2p:abc"}"#);
+    let status = CodeStatus {
+        number: 7,
+        content_id: "00".into(),
+        name: "d".into(),
+        state: CodeState::Burned,
+        expires_s: 0,
+        once: false,
+        opened: 2,
+        wrong: 10,
+    };
+    check(
+        Event::Code(status),
+        r#"{"v":1,"type":"code","number":7,"content_id":"00","name":"d","state":"burned","expires_s":0,"once":false,"opened":2,"wrong":10}"#,
     );
 }
 
@@ -30,6 +83,8 @@ fn registered_without_a_link_says_null() {
         bytes: 0,
         files: 0,
         warnings: Vec::new(),
+        code: None,
+        no_code: None,
     });
     check(
         event,
@@ -425,7 +480,8 @@ fn requests_are_this_json() {
         RegisterRequest {
             path: "/a".into(),
             output: None,
-            skip_special: false
+            skip_special: false,
+            code: None,
         }
     );
 }
