@@ -83,7 +83,7 @@ async fn a_code_is_the_third_line_and_where_there_is_none_the_rest_is_printed_al
     let daemon = Daemon::start(vec![Event::Registered(without)]);
     let output = daemon.client(&command).await;
     check(&output, 4, &lines);
-    assert!(text(&output.stderr).ends_with("error: m\nhint: h\n"));
+    assert!(text(&output.stderr).ends_with("]: m\nhint: h\n"));
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn a_code_is_opened_first_and_one_with_a_wrong_word_never_leaves_the_progr
     check(&output, 2, "");
     assert_eq!(
         text(&output.stderr),
-        "error: no code has the word flim\nhint: Did you mean film? Nothing was sent.\n"
+        "error[CODE-01]: no code has the word flim\nhint: Did you mean film? Nothing was sent.\n"
     );
     assert_eq!(daemon.control.asked(), "");
 }
