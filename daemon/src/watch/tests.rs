@@ -173,6 +173,7 @@ impl Place {
             let text = match source {
                 Source::Manifest { bytes } => String::from_utf8(bytes).unwrap(),
                 Source::Link { text } => text,
+                Source::Id { .. } => unreachable!("no file holds one"),
             };
             let (events, receiver) = mpsc::channel(4);
             let result = match text.as_str() {
