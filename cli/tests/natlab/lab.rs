@@ -87,16 +87,24 @@ impl Cell {
         }
     }
 
-    /// Fails unless every run is complete and ends on a direct path that was found by this technique.
+    /// Fails unless every run is complete and ends on a direct path that was found by this technique. Where that
+    /// guesses at ports, it finds one nearly always: so there are as many tries as make three misses in a row
+    /// no chance.
     #[track_caller]
     pub(crate) fn comes_to_meet(&self, technique: &str) {
-        let Some((runs, said)) = self.run() else {
-            return;
-        };
-        for run in &runs {
-            assert!(run.complete, "{run:?}\n{said}");
-            assert_eq!(run.path.as_deref(), Some("direct"), "{run:?}\n{said}");
-            assert_eq!(run.technique.as_deref(), Some(technique), "{run:?}\n{said}");
+        for is_last in [false, false, true] {
+            let Some((runs, said)) = self.run() else {
+                return;
+            };
+            assert!(runs.iter().all(|run| run.complete), "{said}");
+            let is_met = |run: &Run| {
+                let found = (run.path.as_deref(), run.technique.as_deref());
+                found == (Some("direct"), Some(technique))
+            };
+            if runs.iter().all(is_met) {
+                return;
+            }
+            assert!(!is_last, "{runs:?}\n{said}");
         }
     }
 
