@@ -52,7 +52,7 @@ fn codes_are_this_json() {
     };
     check(
         Event::Registered(registered),
-        r#"{"v":1,"type":"registered","path":"/d","manifest":"/d.p2p","link":null,"content_id":"00","bytes":0,"files":0,"no_code":{"code":"a","exit":4,"message":"b","hint":"c"}}"#,
+        r#"{"v":1,"type":"registered","path":"/d","manifest":"/d.p2p","link":null,"content_id":"00","bytes":0,"files":0,"no_code":{"code":"a","exit":4,"message":"b","hint":"c","message_code":"GEN-01"}}"#,
     );
     let link = "p2p:abc".into();
     let opened = Event::Opened(Opened { link });
