@@ -3,16 +3,19 @@
 //! Not here: how single values are read ([`values`]), what the subcommands do ([`crate::commands`]), what
 //! is said when it is wrong ([`crate::usage`]).
 
+mod hooks;
 mod values;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 use warren_daemon::control::codes::{CodeWish, MAX_EXPIRES_S};
 use warren_daemon::control::model::LimitRequest;
 use warren_daemon::memory::DEFAULT_MIB;
 use warren_proto::wire::Paths;
 
+use hooks::HookArgs;
 pub(crate) use values::{Limit, RelayRate, TrackerArg};
 use values::{code_time, daemon_number, limit, listen_address, memory_mib, relay_rate, seconds};
 
@@ -39,6 +42,9 @@ pub(crate) struct Args {
     /// Folder of all state, keys and sockets [default: $WARREN_HOME, else ~/.local/state/warren]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
+    /// What is not said here is read there [default: $WARREN_CONFIG, else ~/.config/warren/config.toml]
+    #[arg(long, global = true, value_name = "FILE", display_order = 0)]
+    pub(crate) config: Option<PathBuf>,
     /// Print nothing but results and errors
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
@@ -56,7 +62,7 @@ pub(crate) enum Command {
 Examples:
   client daemon 1 tracker.example:59000
   client daemon 2 203.0.113.7:59000#KEY --downloads /data/shared")]
-    Daemon(DaemonArgs),
+    Daemon(Box<DaemonArgs>),
     /// Share a file or folder where it lies; prints the path of its .p2p and its link
     #[command(before_help = "\
 Examples:
@@ -217,6 +223,34 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+    /// Show what daemons are set to, and who said so: the environment, a file or nobody
+    #[command(before_help = "\
+Examples:
+  client config 1
+  client config --template > ~/.config/warren/config.toml")]
+    Config(ConfigArgs),
+    /// Print the script by which a shell completes what is typed
+    #[command(before_help = "\
+Examples:
+  client completions bash > ~/.local/share/bash-completion/completions/client
+  client completions zsh --live > ~/.zfunc/_client")]
+    Completions {
+        /// For which shell
+        shell: Shell,
+        /// Complete the names of shares too, by asking the daemons
+        #[arg(long)]
+        live: bool,
+    },
+    /// Write the manual pages into a folder
+    #[command(before_help = "\
+Examples:
+  client man ~/.local/share/man/man1
+  client man /tmp/man")]
+    Man {
+        /// The folder, which is made where it is missing
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 impl Command {
@@ -240,10 +274,14 @@ impl Command {
             | Command::Link { json, .. }
             | Command::Logs { json, .. }
             | Command::Explain { json, .. }
+            | Command::Config(ConfigArgs { json, .. })
             | Command::Inspect { json, .. } => *json,
-            Command::Daemon(_) | Command::Stop { .. } | Command::Cancel(_) | Command::Remove(_) => {
-                false
-            }
+            Command::Daemon(_)
+            | Command::Stop { .. }
+            | Command::Cancel(_)
+            | Command::Remove(_)
+            | Command::Completions { .. }
+            | Command::Man { .. } => false,
         }
     }
 }
@@ -278,6 +316,9 @@ pub(crate) struct DaemonArgs {
     /// Keep at most so many MiB in memory of what comes from peers and goes to them
     #[arg(long, value_name = "MIB", value_parser = memory_mib, default_value_t = DEFAULT_MIB)]
     pub(crate) memory: u32,
+    /// Download what is dropped there: .p2p files, and .link files with a link each
+    #[arg(long, value_name = "DIR")]
+    pub(crate) watch: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) rates: RateArgs,
     /// Leave links to whatever else is on them [default: as it was the last time]
@@ -286,6 +327,8 @@ pub(crate) struct DaemonArgs {
     /// Exempt peers in the local network from limits [default: as it was the last time]
     #[arg(long)]
     pub(crate) lan_unlimited: bool,
+    #[command(flatten)]
+    pub(crate) hooks: HookArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -493,6 +536,19 @@ pub(crate) struct VerifyArgs {
     /// Stop watching when nothing arrives for so long; the daemon goes on
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) timeout: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConfigArgs {
+    /// Number of the daemon that is meant; without it, what holds for all
+    #[arg(value_parser = daemon_number)]
+    pub(crate) idx: Option<u16>,
+    /// Print a file in which everything that can be set is explained, and commented out
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) template: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -70,6 +70,11 @@ pub(crate) async fn daemon(
         paths,
         relay_for_swarm: args.relay_for_swarm.0,
         limits,
+        hooks: args.hooks.commands(),
+        watch: args
+            .watch
+            .map(|folder| normal::absolute(&folder).map_err(home::no_working_folder))
+            .transpose()?,
         downloads: normal::absolute(&downloads).map_err(home::no_working_folder)?,
         port_mapping: match args.no_port_mapping {
             true => PortMapping::Off,

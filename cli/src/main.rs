@@ -8,6 +8,7 @@
 
 mod args;
 mod commands;
+mod completion;
 mod confirm;
 mod control;
 mod doctor;
@@ -16,11 +17,13 @@ mod home;
 mod inspect;
 mod limit;
 mod lines;
+mod manual;
 mod normal;
 mod output;
 mod progress;
 mod qr;
 mod select;
+mod settings;
 mod shares;
 mod source;
 mod start;
@@ -30,7 +33,6 @@ mod usage;
 
 use std::{future::Future, io, io::IsTerminal, num::NonZero, process::ExitCode};
 
-use clap::Parser;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 use warren_daemon::{
     control::{
@@ -43,13 +45,22 @@ use warren_daemon::{
 use crate::{
     args::{Args, Command},
     commands::Client,
+    completion::Kind,
     output::Output,
+    settings::Refusal,
 };
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    completion::answer();
+    let words: Vec<_> = std::env::args_os().collect();
+    let args = match settings::parse(&words) {
         Ok(args) => args,
-        Err(error) => return usage::refuse(&error),
+        Err(Refusal::Usage(error)) => return usage::refuse(&error),
+        Err(Refusal::Settings(error)) => {
+            let json = words.iter().any(|word| word == "--json");
+            Output::new(json, false).error(&error);
+            return ExitCode::from(error.exit);
+        }
     };
     let log = Log::default();
     start_log(&args, log.clone());
@@ -104,7 +115,7 @@ fn run(args: Args, output: Output, log: Log) -> Result<(), ApiError> {
                 .build();
             // On a thread of the network's: what it waits for comes from there.
             block_on(runtime, async {
-                let daemon = tokio::spawn(commands::daemon(home, daemon, log));
+                let daemon = tokio::spawn(commands::daemon(home, *daemon, log));
                 daemon.await.unwrap_or_else(|error| Err(panicked(&error)))
             })
         }
@@ -148,6 +159,17 @@ fn run(args: Args, output: Output, log: Log) -> Result<(), ApiError> {
             };
             inspect::run(&source, &wish, output)
         }
+        Command::Config(asked) => {
+            settings::show(args.config.as_ref(), &asked, home.as_ref(), output)
+        }
+        Command::Completions { shell, live } => {
+            let kind = match live {
+                true => Kind::Live,
+                false => Kind::Static,
+            };
+            completion::print(shell, kind, output)
+        }
+        Command::Man { folder } => manual::write(&folder),
     }
 }
 

@@ -105,6 +105,138 @@ fn a_download_that_cannot_start_names_the_tracker_of_its_source() {
 }
 
 #[test]
+fn what_is_set_says_who_said_so_and_what_is_wrong_where_it_is() {
+    let place = Place::new();
+    let file = place.path("config.toml");
+    fs::write(&file, "up = '20M'\nmemory = 64\n\n[daemon.2]\nup = '30M'\n").unwrap();
+    let shown = |arguments: &[&str]| {
+        let mut command = place.command(arguments);
+        command
+            .env("WARREN_CONFIG", &file)
+            .env("WARREN_MEMORY", "128");
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        text(&output.stdout)
+    };
+    let line = |text: &str, key: &str| {
+        let line = text
+            .lines()
+            .find(|line| line.split(' ').next() == Some(key));
+        line.unwrap()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let at = |number: usize| format!("{}:{number}", file.display());
+    let (all, second) = (shown(&["config", "1"]), shown(&["config", "2"]));
+    assert_eq!(line(&all, "up"), ["up", "\"20M\"", &at(1)]);
+    assert_eq!(line(&second, "up"), ["up", "\"30M\"", &at(5)]);
+    assert_eq!(line(&all, "memory"), ["memory", "128", "WARREN_MEMORY"]);
+    assert_eq!(line(&all, "no-relay"), ["no-relay", "false", "default"]);
+    let json = shown(&["config", "2", "--json"]);
+    let up = json
+        .lines()
+        .find(|line| line.contains(r#""key":"up""#))
+        .unwrap();
+    assert!(
+        up.contains(r#""v":1"#) && up.contains(r#""type":"setting""#),
+        "{up}"
+    );
+    assert!(
+        up.contains(r#""from":"file""#) && up.contains(r#""line":5"#),
+        "{up}"
+    );
+
+    fs::write(&file, "\nmemroy = 64\n").unwrap();
+    for arguments in [&["status", "7"][..], &["config"], &["daemon", "1", "t:1"]] {
+        let output = place
+            .command(arguments)
+            .env("WARREN_CONFIG", &file)
+            .output()
+            .unwrap();
+        check(
+            &output,
+            2,
+            "config.toml:2: there is no setting `memroy`\nhint: Did you mean `memory`?",
+        );
+    }
+    // These need nothing of it.
+    for arguments in [
+        &["--help"][..],
+        &["completions", "bash"],
+        &["config", "--template"],
+    ] {
+        let output = place
+            .command(arguments)
+            .env("WARREN_CONFIG", &file)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+}
+
+#[test]
+fn a_template_sets_nothing_and_a_missing_file_that_was_named_is_an_error() {
+    let place = Place::new();
+    let template = place.client(&["config", "--template"]).stdout;
+    fs::write(place.path("config.toml"), template).unwrap();
+    let shown = |file: &str| text(&place.client(&["config", "--config", file]).stdout);
+    assert_eq!(shown("config.toml"), shown("/dev/null"));
+    let output = place.client(&["config", "--config", "missing.toml"]);
+    check(&output, 2, "cannot read the settings in missing.toml");
+}
+
+#[test]
+fn manual_pages_are_there_for_every_subcommand() {
+    let place = Place::new();
+    assert_eq!(place.client(&["man", "man"]).status.code(), Some(0));
+    let help = text(&place.client(&["--help"]).stdout);
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands: Vec<_> = commands.take_while(|line| !line.is_empty()).collect();
+    assert!(commands.len() > 10, "{help}");
+    let named = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+    for line in commands.into_iter().filter(named) {
+        let name = line.split_whitespace().next().unwrap();
+        let page = fs::read_to_string(place.path(&format!("man/client-{name}.1"))).unwrap();
+        assert!(
+            page.contains(&format!("client {name}").replace('-', "\\-")),
+            "{page}"
+        );
+        assert!(page.contains(".SH EXAMPLES"), "{page}");
+    }
+    let first = fs::read_to_string(place.path("man/client.1")).unwrap();
+    assert!(
+        first.contains(".SH EXIT STATUS") && first.contains(".TP\n130\n"),
+        "{first}"
+    );
+}
+
+#[test]
+fn completions_are_scripts_that_know_every_subcommand() {
+    let place = Place::new();
+    for (shell, live) in [
+        ("bash", false),
+        ("zsh", false),
+        ("fish", false),
+        ("bash", true),
+    ] {
+        let mut arguments = vec!["completions", shell];
+        arguments.extend(live.then_some("--live"));
+        let output = place.client(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let script = text(&output.stdout);
+        assert_eq!(script.contains("WARREN_COMPLETE"), live, "{script}");
+        assert!(live || script.contains("doctor"), "{script}");
+        if shell == "bash" {
+            fs::write(place.path("script"), script).unwrap();
+            let mut bash = Command::new("bash");
+            let read = bash.arg("-n").arg(place.path("script")).output().unwrap();
+            assert!(read.status.success(), "{read:?}");
+        }
+    }
+}
+
+#[test]
 fn json_errors_are_one_object_on_stdout() {
     let place = Place::new();
     let output = place.client(&["status", "7", "--json"]);
@@ -360,6 +492,7 @@ impl Place {
         command
             .args(arguments)
             .current_dir(self.0.path())
+            .env("WARREN_CONFIG", "/dev/null")
             .env("WARREN_HOME", self.path("state"));
         command
             .stdout(std::process::Stdio::piped())

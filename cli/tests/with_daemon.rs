@@ -822,6 +822,7 @@ impl Daemon {
             .current_dir(self.folder.path())
             .env_remove("RUST_LOG");
         command
+            .env("WARREN_CONFIG", "/dev/null")
             .env("WARREN_HOME", self.folder.path().join("state"))
             .kill_on_drop(true);
         command

@@ -4,11 +4,13 @@
 //! [`peer`] talk to others for it, [`punch`] finds the paths to them, [`pace`] keeps to limits, [`memory`] divides what may be kept
 //! in memory because of peers, [`hands`] are the threads that read and
 //! write bytes for peers, [`share`] and [`store`] hold what is shared, [`control`] is how
-//! the person reaches it, [`log`] keeps the last lines of what it says of itself.
+//! the person reaches it, [`log`] keeps the last lines of what it says of itself,
+//! [`watch`] and [`hooks`] are how files and commands of theirs take part.
 
 pub mod control;
 mod hands;
 pub mod home;
+pub mod hooks;
 pub mod log;
 pub mod memory;
 mod node;
@@ -20,6 +22,7 @@ mod run;
 mod share;
 pub mod store;
 mod tracker;
+mod watch;
 
 pub use portmap::PortMapping;
 pub use run::{Config, run};

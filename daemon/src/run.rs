@@ -16,10 +16,13 @@ use warren_proto::content::HostPort;
 use warren_proto::id::{SwarmId, TrackerPin};
 use warren_proto::swarm::RelayConfig;
 use warren_proto::wire::Paths;
+use warren_service::notify::Notifier;
 
-use crate::control::api;
-use crate::control::model::{ApiError, LimitRequest, exit};
+use crate::control::api::{self, Control};
+use crate::control::model::{ApiError, DownloadRequest, Event, LimitRequest, Source, exit};
+use crate::control::wish::Wish;
 use crate::home::{DaemonHome, guess_lock, known_trackers};
+use crate::hooks::{HookCommands, Hooks};
 use crate::log::Log;
 use crate::memory::Memory;
 use crate::node::commands::NodeControl;
@@ -33,6 +36,7 @@ use crate::share::depot::{Depot, Limited};
 use crate::store::atomic::check_folder;
 use crate::store::db::ShareDb;
 use crate::store::settings::{Manners, SpeedLimit};
+use crate::watch::watch;
 
 /// How long peers may take to hear that we are gone.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -62,6 +66,10 @@ pub struct Config {
     pub limits: LimitRequest,
     /// Whether the router may be asked to let peers in.
     pub port_mapping: PortMapping,
+    /// Commands to run when something became of a share.
+    pub hooks: HookCommands,
+    /// A folder whose `.p2p` and `.link` files are downloaded, absolute.
+    pub watch: Option<PathBuf>,
     /// What may be in memory because of peers, in MiB, at least [`LEAST_MIB`](crate::memory::LEAST_MIB).
     pub memory_mib: u32,
     /// Where the program writes its log too, for `client logs`.
@@ -82,6 +90,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let identity = Identity::load_or_create(&home.key()).map_err(|error| identity_error(&error))?;
     let own = own_tracker(&config)?;
     check_downloads(&config.downloads)?;
+    config.watch.as_deref().map_or(Ok(()), check_watch)?;
     let open = |path: PathBuf| ShareDb::open(&path).map_err(|error| ApiError::from(&error));
     let db = blocking(home.db(), open).await?;
     let depot = Arc::new(Depot::new(db, home.journal_dir()));
@@ -127,6 +136,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         paths: config.paths,
         relay,
         candidates,
+        hooks: Hooks::start(config.hooks.clone()),
         stop: stop.clone(),
     };
     let mut node = Node::new(parts, sender.clone(), own);
@@ -140,15 +150,26 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         config.log.clone(),
         stop.clone(),
     );
+    let watching = config.watch.clone().map(|folder| {
+        let downloading = control.clone();
+        let download = move |source| begin(downloading.clone(), source);
+        tokio::spawn(watch(folder, download, stop.clone()))
+    });
     let api = tokio::spawn(api::serve(listener, control, stop.clone()));
     announce(&config, endpoint.local_addr());
+    let notifier = Notifier::from_env();
+    notifier.ready();
 
     let ended = node.run(events).await;
+    notifier.stopping();
     stop.cancel();
     // All end by themselves now; what they say no longer matters.
     let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
     let _ = asking.await;
     let _ = api.await;
+    if let Some(watching) = watching {
+        let _ = watching.await;
+    }
     accepting.abort();
     ended
 }
@@ -160,6 +181,25 @@ fn check_downloads(folder: &Path) -> Result<(), ApiError> {
         let hint = "Name a folder that you may write to with --downloads DIR.";
         ApiError::new("downloads", exit::DISK, message, hint)
     })
+}
+
+/// A folder to watch has to be there: it is the person who fills it.
+fn check_watch(folder: &Path) -> Result<(), ApiError> {
+    let is_there = folder.metadata().and_then(|_| check_folder(folder));
+    is_there.map_err(|error| {
+        let message = format!("cannot watch {}: {error}", folder.display());
+        let hint = "Name a folder that is there and that you may write to with --watch DIR.";
+        ApiError::new("watch", exit::DISK, message, hint)
+    })
+}
+
+/// All of what was dropped into a folder is wanted.
+async fn begin(
+    control: NodeControl,
+    source: Source,
+) -> Result<tokio::sync::mpsc::Receiver<Event>, ApiError> {
+    let wish = Wish::default();
+    control.download(DownloadRequest { source, wish }).await
 }
 
 /// Limits as they were kept, changed by those that are asked for now.

@@ -12,6 +12,7 @@ mod config;
 mod echo;
 mod families;
 mod followup;
+mod passed;
 mod proofs;
 mod relay;
 mod seats;
@@ -24,5 +25,6 @@ pub use alternate::{AltAddress, AltAddressError, outward_ip};
 pub use config::{
     Config, DEFAULT_PORT, DEFAULT_RELAY_BITS_PER_S, DEFAULT_STUN_PORT, StartError, checked_public,
 };
+pub use passed::{Passed, PassedError};
 pub use server::Tracker;
 pub use warren_net::RelayCounts;

@@ -1,20 +1,27 @@
 //! The `tracker` program: arguments, what is printed, signals and exit codes.
 //!
-//! Not here: everything a tracker does (`warren_tracker`).
+//! Not here: everything a tracker does (`warren_tracker`), and where it is said what is not on the
+//! command line ([`settings`]).
+
+mod settings;
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
 use etcetera::BaseStrategy;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use warren_net::raise_open_files;
-use warren_tracker::{AltAddress, Config, DEFAULT_PORT, StartError, Tracker, outward_ip};
+use warren_service::manual;
+use warren_tracker::{AltAddress, Config, DEFAULT_PORT, Passed, StartError, Tracker, outward_ip};
+
+use crate::settings::Refusal;
 
 /// Exit codes: the command line is none, or the tracker does not start.
 const USAGE: u8 = 2;
@@ -60,8 +67,30 @@ struct Args {
     relay: RelayRate,
 
     /// The state folder; the tracker's key is kept there
-    #[arg(long, value_name = "DIR", env = "WARREN_HOME")]
+    #[arg(long, value_name = "DIR")]
     home: Option<PathBuf>,
+
+    /// What is not said here is read there [default: $WARREN_TRACKER_CONFIG, else
+    /// /etc/warren/tracker.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Show what it would be run with, and who said so: the command line, the environment
+    /// (WARREN_TRACKER_...), a file or nobody
+    #[arg(long)]
+    show_config: bool,
+
+    /// Print a file in which everything that can be set is explained, and commented out
+    #[arg(long)]
+    config_template: bool,
+
+    /// Write the manual page into a folder
+    #[arg(long, value_name = "DIR")]
+    man: Option<PathBuf>,
+
+    /// Print the script by which a shell completes what is typed
+    #[arg(long, value_name = "SHELL")]
+    completions: Option<Shell>,
 
     /// Print one line of JSON instead of text, errors included
     #[arg(long)]
@@ -69,10 +98,28 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => return refuse(&error),
+    let words: Vec<_> = std::env::args_os().collect();
+    let (args, shown) = match settings::parse(&words) {
+        Ok(parsed) => parsed,
+        Err(Refusal::Usage(error)) => return refuse(&error),
+        Err(Refusal::Settings(error)) => {
+            let (message, hint) = settings::explained(&error);
+            return refuse_settings(&message, &hint);
+        }
     };
+    if args.config_template {
+        return print(&settings::template());
+    }
+    if let Some(shell) = args.completions {
+        let script = manual::completions(shell, Args::command());
+        return print(&String::from_utf8_lossy(&script));
+    }
+    if let Some(folder) = &args.man {
+        return write_manual(folder);
+    }
+    if args.show_config {
+        return print(&settings::lines(&shown, args.json));
+    }
     let json = args.json;
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()))
@@ -88,6 +135,38 @@ fn main() -> ExitCode {
             ExitCode::from(FAILURE)
         }
     }
+}
+
+fn print(text: &str) -> ExitCode {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(FAILURE),
+    }
+}
+
+fn write_manual(folder: &Path) -> ExitCode {
+    match manual::write_pages(Args::command(), folder, settings::MANUAL) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let error = anyhow::Error::new(error);
+            report(&error.context(format!("cannot write to {}", folder.display())));
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+fn refuse_settings(message: &str, hint: &str) -> ExitCode {
+    match std::env::args_os().any(|arg| arg == "--json") {
+        true => print_error("settings", USAGE, message, hint),
+        // Standard error may be closed; then there is nobody to tell.
+        false => drop(writeln!(
+            io::stderr().lock(),
+            "error: {message}\nhint: {hint}"
+        )),
+    }
+    ExitCode::from(USAGE)
 }
 
 /// Ends on a command line that is not one, or that asks for help.
@@ -109,16 +188,22 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
+fn run(args: Args) -> anyhow::Result<()> {
+    let json = args.json;
+    let config = config(args)?;
+    // Before there are threads: it changes the environment.
+    let passed = Passed::from_env(&config.stun_listen)?;
+    serve(config, passed, json)
+}
+
 #[tokio::main]
-async fn run(args: Args) -> anyhow::Result<()> {
+async fn serve(config: Config, passed: Passed, json: bool) -> anyhow::Result<()> {
     // Before anything is printed: whoever reads our output may signal us from then on.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let json = args.json;
     raise_open_files();
-    let config = config(args)?;
     let (public, relay) = (config.public.clone(), config.relay_bits_per_s);
-    let tracker = Tracker::start(config)?;
+    let tracker = Tracker::start_on(config, passed)?;
     announce(&tracker, public, relay, json).context("cannot write to standard output")?;
     tokio::select! {
         _ = interrupt.recv() => (),
@@ -295,7 +380,6 @@ mod tests {
 
     #[test]
     fn the_arguments_are_consistent() {
-        use clap::CommandFactory;
         Args::command().debug_assert();
     }
 

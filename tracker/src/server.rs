@@ -1,6 +1,6 @@
 //! Starts and stops a tracker: its sockets and the tasks on them.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,17 @@ use tokio_util::task::TaskTracker;
 
 use warren_net::{
     AcceptError, BindError, Endpoint, Identity, Incoming, Link, Profile, Protocol, TcpIncoming,
-    TcpListener,
+    TcpListener, Unsolicited,
 };
 use warren_proto::id::{PublicKey, TrackerPin};
 use warren_proto::swarm::SwarmConfig;
+use warren_service::notify::Notifier;
 
 use crate::admission::{Admission, Verdict};
 use crate::alternate::Alternates;
 use crate::config::{Config, StartError, checked_public};
 use crate::families::Families;
+use crate::passed::Passed;
 use crate::proofs::Proofs;
 use crate::relay::Relay;
 use crate::seats::{Seat, Seats};
@@ -77,23 +79,32 @@ impl Tracker {
     ///
     /// When the key or an address cannot be used; nothing is left running then.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        if config.listen.is_empty() {
+        Self::start_on(config, Passed::default())
+    }
+
+    /// The same with sockets that are open already, in the place of addresses.
+    ///
+    /// # Errors
+    ///
+    /// See [`start`](Self::start).
+    pub fn start_on(config: Config, passed: Passed) -> Result<Self, StartError> {
+        if config.listen.is_empty() && passed.udp.is_empty() {
             return Err(StartError::NoAddress);
         }
         let public = config.public.as_deref().map(checked_public).transpose()?;
         let identity = Identity::load_or_create(&config.home.join("tracker").join("key"))?;
-        let endpoints = bind_all(&config.listen, &identity, &[Protocol::Tracker])
+        let endpoints = open_all(passed.udp, &config.listen, &identity, &[Protocol::Tracker])
             .map_err(StartError::Listen)?;
         // QUIC is not served there; the endpoint is what reads the socket.
-        let stun_endpoints =
-            bind_all(&config.stun_listen, &identity, &[]).map_err(StartError::StunListen)?;
+        let stun_endpoints = open_all(passed.stun, &config.stun_listen, &identity, &[])
+            .map_err(StartError::StunListen)?;
         let alternates = Alternates::open(
             &config,
             &addrs_of(&endpoints),
             &addrs_of(&stun_endpoints),
             &identity,
         )?;
-        let listeners = listen_all(&config.tcp_listen, &endpoints, &identity)?;
+        let listeners = listen_all(passed.tcp, &config.tcp_listen, &endpoints, &identity)?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let membership = SwarmConfig {
@@ -210,27 +221,42 @@ fn addrs_of(endpoints: &[Endpoint]) -> Vec<SocketAddr> {
     endpoints.iter().map(Endpoint::local_addr).collect()
 }
 
-fn bind_all(
+/// On sockets that are open already, or else at `addrs`.
+fn open_all(
+    passed: Vec<UdpSocket>,
     addrs: &[SocketAddr],
     identity: &Identity,
     serves: &[Protocol],
 ) -> Result<Vec<Endpoint>, BindError> {
-    addrs
-        .iter()
-        .map(|addr| Endpoint::bind(*addr, identity, serves, Profile::Tracker))
+    let (open, profile) = (Unsolicited::Accept, Profile::Tracker);
+    if passed.is_empty() {
+        let bind = |addr: &SocketAddr| Endpoint::bind(*addr, identity, serves, profile);
+        return addrs.iter().map(bind).collect();
+    }
+    let passed = passed.into_iter();
+    passed
+        .map(|socket| Endpoint::on(socket, identity, serves, profile, open))
         .collect()
 }
 
-/// Listens on TCP at `asked`, where it must work, and where the endpoints are, where it may not.
+/// Listens on TCP at `asked` or on what is open already, where it must work, and where the endpoints
+/// are, where it may not.
 fn listen_all(
+    passed: Vec<std::net::TcpListener>,
     asked: &[SocketAddr],
     endpoints: &[Endpoint],
     identity: &Identity,
 ) -> Result<Vec<TcpListener>, StartError> {
-    let asked: Result<Vec<_>, _> = asked
-        .iter()
-        .map(|addr| TcpListener::bind(*addr, identity))
-        .collect();
+    let asked: Result<Vec<_>, _> = match passed.is_empty() {
+        true => asked
+            .iter()
+            .map(|addr| TcpListener::bind(*addr, identity))
+            .collect(),
+        false => passed
+            .into_iter()
+            .map(|listener| TcpListener::on(listener, identity))
+            .collect(),
+    };
     let mut listeners = asked.map_err(StartError::TcpListen)?;
     for addr in endpoints.iter().map(Endpoint::local_addr) {
         if listeners.iter().any(|it| it.local_addr() == addr) {
@@ -363,6 +389,8 @@ fn report_handshake(error: &AcceptError) {
 async fn tick(shared: Arc<Shared>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut notifier = Notifier::from_env();
+    notifier.ready();
     let mut reported = RelayCounts::default();
     let mut next_report = Instant::now() + REPORT_INTERVAL;
     let passing = async {
@@ -371,6 +399,8 @@ async fn tick(shared: Arc<Shared>) {
             let now = Instant::now();
             shared.state.expire(now);
             shared.admission.tidy();
+            // Having gone through the tables that all sessions need, it is known not to hang.
+            notifier.alive(now, || status(&shared.state));
             if now >= next_report {
                 next_report = now + REPORT_INTERVAL;
                 reported = report_relay(&shared.state, reported);
@@ -378,7 +408,15 @@ async fn tick(shared: Arc<Shared>) {
         }
     };
     shared.stop.run_until_cancelled(passing).await;
+    Notifier::from_env().stopping();
     report_relay(&shared.state, RelayCounts::default());
+}
+
+/// How things are, in a line.
+fn status(state: &State) -> String {
+    let relayed_mib = state.relay().counts().datagrams.bytes >> 20;
+    let (daemons, swarms) = state.population();
+    format!("{daemons} daemons in {swarms} swarms, {relayed_mib} MiB relayed")
 }
 
 /// Logs what was relayed, if that has changed, and returns it.

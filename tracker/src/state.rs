@@ -100,6 +100,12 @@ impl State {
         }
     }
 
+    /// How many daemons are connected, and how many swarms they are in.
+    pub(crate) fn population(&self) -> (usize, usize) {
+        let tables = self.lock();
+        (tables.sessions.len(), tables.swarms.swarm_count())
+    }
+
     /// What passes datagrams between daemons.
     pub(crate) fn relay(&self) -> &Relay {
         &self.relay

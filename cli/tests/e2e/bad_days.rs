@@ -179,7 +179,7 @@ fn ctrl_c_leaves_the_download_to_the_daemon() {
         transfer.midway()?;
         transfer.interrupt();
         let error = transfer.failed(exit::INTERRUPTED);
-        assert!(error.hint.contains("remove"), "{error:?}");
+        assert!(error.hint.contains("cancel"), "{error:?}");
         drop(slow);
         theirs.until_share(&registered.content_id, "all of it", |share| {
             share.state == ShareState::Seeding && share.verified_bytes == bytes

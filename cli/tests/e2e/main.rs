@@ -30,6 +30,7 @@ mod manifests;
 mod registering;
 mod relays;
 mod restarts;
+mod services;
 mod sources;
 mod trackers;
 mod transfers;

@@ -26,6 +26,7 @@ use crate::control::model::{
 };
 use crate::control::source::Parsed;
 use crate::control::wish::Wish;
+use crate::hooks::Happening;
 use crate::log::Log;
 use crate::share::{Found, Phase, Watcher};
 use crate::store::db::{ShareRecord, ShareState};
@@ -378,7 +379,11 @@ impl Node {
                 swarm
             }
             Some(_) => swarm,
-            None => self.begin(parsed, wish.clone()),
+            None => {
+                let swarm = self.begin(parsed, wish.clone());
+                self.happened(&swarm, Happening::Added);
+                swarm
+            }
         }
     }
 

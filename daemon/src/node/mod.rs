@@ -12,7 +12,7 @@
 //! [`trackers`] what trackers are told, [`meeting`] what they tell and introductions, [`neighbours`] whom
 //! of a large swarm we keep, [`codes`] and [`opening`] short codes for links, ours and others', [`report`]
 //! what is shown, [`naming`] which share is meant, [`pausing`] and [`verifying`] what their names say,
-//! [`watching`] the stream of all events.
+//! [`watching`] the stream of all events, [`happenings`] what commands and the service manager are told.
 
 mod budget;
 mod choosing;
@@ -20,6 +20,7 @@ mod codes;
 pub(crate) mod commands;
 mod downloads;
 mod fetching;
+mod happenings;
 mod joins;
 mod limits;
 mod meeting;
@@ -55,9 +56,11 @@ use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::engine::{self, Engine, UploadId};
 use warren_proto::transfer::{Reach, RequestId};
 use warren_proto::wire::{Candidate, NoReason, Paths, PeerMessage};
+use warren_service::notify::Notifier;
 
 use crate::control::model::ApiError;
 use crate::control::source::Parsed;
+use crate::hooks::Hooks;
 use crate::memory::Memory;
 use crate::pace::Pace;
 use crate::peer::seat::PeerSeat;
@@ -291,6 +294,8 @@ pub(crate) struct NodeConfig {
     pub(crate) relay: Option<Arc<Relay<PeerSeat>>>,
     /// Where a peer in our network could reach us.
     pub(crate) candidates: Vec<Candidate>,
+    /// Commands to run when something became of a share.
+    pub(crate) hooks: Hooks,
     /// Ends the node.
     pub(crate) stop: CancellationToken,
 }
@@ -398,6 +403,7 @@ impl Node {
     ) -> Result<(), ApiError> {
         let mut batch = Vec::with_capacity(BATCH);
         let stop = self.config.stop.clone();
+        let mut notifier = Notifier::from_env();
         loop {
             let due = tokio::time::Instant::from_std(self.deadline());
             tokio::select! {
@@ -408,7 +414,9 @@ impl Node {
             for event in batch.drain(..) {
                 self.handle(event);
             }
-            self.advance(Instant::now());
+            let now = Instant::now();
+            self.advance(now);
+            notifier.alive(now, || self.status_line());
         }
         events.close();
         self.shut_down().await;

@@ -18,6 +18,7 @@ use crate::control::model::{
     ApiError, Event, Phase as ShownPhase, Progress, RegisterRequest, Registered, exit,
 };
 use crate::control::wish::Wish;
+use crate::hooks::Happening;
 use crate::share::depot::Opened;
 use crate::share::{Phase, Rate};
 use crate::store::db::{ShareRecord, ShareState};
@@ -253,6 +254,7 @@ impl Node {
                     is_new: false,
                 };
                 let swarm = self.add(record, phase);
+                self.happened(&swarm, Happening::Added);
                 self.handle_opened(swarm, Ok(opened));
                 if let Some(wish) = code {
                     let waiting = Waiting { registered, events };

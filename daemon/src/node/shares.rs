@@ -15,6 +15,7 @@ use super::{Node, ShareEvent, Stopping};
 use crate::control::model::{ApiError, exit};
 use crate::control::source::Parsed;
 use crate::control::wish::Wish;
+use crate::hooks::Happening;
 use crate::share::depot::{Opened, Settled, explain_sync, removed};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::Offer;
@@ -135,7 +136,13 @@ impl Node {
                 let have = ChunkSet::full(files.content().layout.chunk_count());
                 let offer = Arc::new(Offer::new(swarm, files, have));
                 self.close_share(swarm);
+                let share = self.shares.get(&swarm);
+                let was_new = share
+                    .is_some_and(|it| matches!(it.phase, Phase::Preparing { is_new: true, .. }));
                 self.set_phase(swarm, Phase::Seeding(offer));
+                if was_new {
+                    self.happened(&swarm, Happening::Complete);
+                }
                 self.tell_done(swarm);
             }
             Ok(Opened::Checked(writer)) => {
@@ -202,7 +209,13 @@ impl Node {
     /// Takes out a download that did not begin. Its watchers are told when the disk has forgotten
     /// it: whoever tries again then finds nothing of it.
     fn forget(&mut self, swarm: SwarmId, error: ApiError) {
-        let share = self.take_out(swarm);
+        let mut share = self.take_out(swarm);
+        if let Some(share) = &mut share {
+            let changed = false;
+            let error = error.clone();
+            share.phase = Phase::Stopped { error, changed };
+            self.happened_to(share, Happening::Failed);
+        }
         let watchers = share.map(|share| share.watchers).unwrap_or_default();
         let depot = self.config.depot.clone();
         tokio::task::spawn_blocking(move || {
@@ -376,6 +389,7 @@ impl Node {
         share.kept = is_part.then_some(writer);
         self.close_if_idle(swarm);
         self.announce(swarm);
+        self.happened(&swarm, Happening::Complete);
         self.tell_done(swarm);
         self.hold(swarm);
     }
@@ -399,6 +413,13 @@ impl Node {
             tokio::task::spawn_blocking(move || depot.note(&swarm, &state));
         }
         share.phase = Phase::Stopped { error, changed };
+        self.happened(
+            &swarm,
+            match stopping {
+                Stopping::Changed => Happening::Changed,
+                Stopping::Paused => Happening::Failed,
+            },
+        );
         self.close_share(swarm);
         self.leave_on_all(&swarm);
         self.announce(swarm);
@@ -447,6 +468,7 @@ impl Node {
             return;
         };
         let is_named = share.record.state == ShareState::Complete || share.record.settled.is_some();
+        self.happened_to(&share, Happening::Removed);
         let depot = self.config.depot.clone();
         let writer = super::downloads::writer_of(&share);
         let record = share.record.clone();

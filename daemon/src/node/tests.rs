@@ -18,6 +18,7 @@ use super::*;
 use crate::control::model::{Event, LimitRequest, RegisterRequest, Registered, SelectRequest};
 use crate::control::wish::{Change, Files, Wish};
 use crate::home::known_trackers;
+use crate::hooks::Hooks;
 use crate::memory::DEFAULT_MIB;
 use crate::portmap::{self, PortMapping};
 use crate::punch::StunServer;
@@ -249,6 +250,7 @@ impl Scene {
             paths: Paths::Any,
             relay: None,
             candidates: Vec::new(),
+            hooks: Hooks::default(),
             stop: stop.clone(),
         };
         let own = OwnTracker {

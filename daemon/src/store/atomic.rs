@@ -67,7 +67,12 @@ fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     place_with_mode(path, bytes, mode, |from, to| fs::rename(from, to))
 }
 
-fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
+/// Renames within a folder, and never in the place of anything.
+///
+/// # Errors
+///
+/// `AlreadyExists` when the name is taken, else what the system said.
+pub(crate) fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
     let (Some(from), Some(name)) = (from.file_name(), to.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };

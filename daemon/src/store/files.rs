@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use warren_proto::content::{ChunkIndex, Content, Extent, Verifier};
 
+use super::cores;
 use super::disk::{Disk, FileIdentity, Folder, Open, append_exact_at, read_exact_at, write_all_at};
 use super::division::{Division, Home};
 use super::error::StoreError;
@@ -434,11 +435,8 @@ impl ShareFiles {
 
     /// What every file is now.
     pub(super) fn identities(&self, state: &State) -> Result<Identities, StoreError> {
-        let files = 0..self.content.file_count();
-        files
-            .map(|file| self.identity(state, file))
-            .collect::<Result<_, _>>()
-            .map(Identities)
+        let identity = |file| self.identity(state, file);
+        cores::for_each(self.content.file_count(), identity).map(Identities)
     }
 
     fn identity(&self, state: &State, file: u32) -> Result<FileIdentity, StoreError> {

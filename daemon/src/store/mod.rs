@@ -7,6 +7,7 @@
 //! Not here: which chunks to fetch (`warren_proto::transfer`), when to write and sync (`engine`).
 
 pub mod atomic;
+mod cores;
 pub mod db;
 pub mod disk;
 mod division;

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use warren_proto::content::{Content, EntryKind, SharePath};
 use warren_proto::limits;
 
+use super::cores;
 use super::disk::{Disk, Folder, Open};
 use super::division::Home;
 use super::error::StoreError;
@@ -322,18 +323,23 @@ impl ShareFiles {
         let (Some(root), Some(listing)) = (&self.place.root, &self.content.listing) else {
             return Ok(());
         };
-        let mut before = None;
+        let (mut before, mut files) = (None, Vec::new());
         for entry in listing.entries() {
             for folder in new_folders(before, &entry.path) {
                 self.make_folder(root, folder)?;
             }
             match entry.kind {
                 EntryKind::Dir => self.make_folder(root, entry.path.as_str())?,
-                EntryKind::File { size, .. } => self.make_file(root, entry.path.as_str(), size)?,
+                EntryKind::File { size, .. } => files.push((entry.path.as_str(), size)),
             }
             before = Some(&entry.path);
         }
-        Ok(())
+        // At most as many as a listing has entries.
+        let make = |number: u32| {
+            let (path, size) = files[number as usize];
+            self.make_file(root, path, size)
+        };
+        cores::for_each(files.len() as u32, make).map(drop)
     }
 
     fn make_folder(&self, root: &Folder, relative: &str) -> Result<(), StoreError> {

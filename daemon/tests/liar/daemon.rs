@@ -82,6 +82,8 @@ impl Daemon {
             downloads: downloads.clone(),
             port_mapping: PortMapping::WhereNeeded,
             log: Default::default(),
+            hooks: Default::default(),
+            watch: None,
             memory_mib: warren_daemon::memory::LEAST_MIB,
         }));
         let socket = socket_path(&home, idx).unwrap();

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,12 +155,31 @@ impl Endpoint {
         profile: Profile,
         unsolicited: Unsolicited,
     ) -> Result<Self, BindError> {
+        let socket = Socket::open_at(addr).map_err(|source| BindError::Socket { addr, source })?;
+        Self::on(socket, identity, serves, profile, unsolicited)
+    }
+
+    /// The same on a socket that is open already and does not block, such as a service manager
+    /// passes on.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be used.
+    pub fn on(
+        socket: UdpSocket,
+        identity: &Identity,
+        serves: &[Protocol],
+        profile: Profile,
+        unsolicited: Unsolicited,
+    ) -> Result<Self, BindError> {
+        let unbound = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let addr = socket.local_addr().unwrap_or(unbound);
         let failed = |source| BindError::Socket { addr, source };
         let payload_bytes = profile.max_payload_bytes();
         // Of one port each: who is told that a connection is no more at one of our ports learns
         // nothing that would end one at another (RFC 9000 §21.11).
         let ids = |local: SocketAddr| LocalIds::new(&identity.derive(IDS_PURPOSE, local.port()));
-        let socket = Socket::bind_as(addr, payload_bytes, unsolicited, ids).map_err(failed)?;
+        let socket = Socket::on(socket, payload_bytes, unsolicited, ids).map_err(failed)?;
         let server = match serves {
             [] => None,
             _ => Some(Server::new(identity, serves, profile)?),

@@ -109,17 +109,24 @@ impl Socket {
         payload_bytes: u16,
         unsolicited: Unsolicited,
     ) -> io::Result<Arc<Self>> {
-        Self::bind_as(addr, payload_bytes, unsolicited, |_| LocalIds::default())
+        let socket = Self::open_at(addr)?;
+        Self::on(socket, payload_bytes, unsolicited, |_| LocalIds::default())
     }
 
-    /// The same, with connection ids that depend on the address it is bound to.
-    pub(crate) fn bind_as(
-        addr: SocketAddr,
+    /// Opens a socket as [`bind`](Self::bind) does, and does nothing with it yet.
+    pub(crate) fn open_at(addr: SocketAddr) -> io::Result<std::net::UdpSocket> {
+        open::open(addr)
+    }
+
+    /// Uses a socket that is open, with connection ids that depend on the address it is bound to.
+    pub(crate) fn on(
+        socket: std::net::UdpSocket,
         payload_bytes: u16,
         unsolicited: Unsolicited,
         ids: impl FnOnce(SocketAddr) -> LocalIds,
     ) -> io::Result<Arc<Self>> {
-        let io = tokio::net::UdpSocket::from_std(open::open(addr)?)?;
+        open::enlarge_buffers((&socket).into());
+        let io = tokio::net::UdpSocket::from_std(socket)?;
         let state = UdpSocketState::new((&io).into())?;
         let state_named = UdpSocketState::new((&io).into())?;
         let local = canonical(io.local_addr()?);

@@ -115,9 +115,21 @@ impl TcpListener {
     ///
     /// When the address is not to be had.
     pub fn bind(addr: SocketAddr, identity: &Identity) -> Result<Self, BindError> {
+        let listener = open(addr).map_err(|source| BindError::Socket { addr, source })?;
+        Self::on(listener, identity)
+    }
+
+    /// The same on a listener that is open already and does not block, such as a service manager
+    /// passes on.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be used.
+    pub fn on(listener: std::net::TcpListener, identity: &Identity) -> Result<Self, BindError> {
+        let unbound = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let addr = listener.local_addr().unwrap_or(unbound);
         let failed = |source| BindError::Socket { addr, source };
         let config = tls::server_config(identity, &[Protocol::Tracker])?;
-        let listener = open(addr).map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         Ok(Self {
             addr: listener.local_addr().map_err(failed)?,

@@ -124,11 +124,16 @@ mod tests {
 
     #[test]
     fn every_pair_of_words_has_one_number_out_of_2_to_the_18() {
-        let mut pairs = BTreeSet::new();
-        for number in 0..(WORDS * WORDS) as u32 {
-            pairs.insert(Words::of(number).0.map(|it| it.0));
+        let words = WORDS as u32;
+        let firsts: BTreeSet<_> = (0..words).map(|it| Words::of(it).0[0].0).collect();
+        let seconds: BTreeSet<_> = (0..words).map(|it| Words::of(it * words).0[1].0).collect();
+        assert_eq!((firsts.len(), seconds.len()), (WORDS, WORDS));
+        for number in 0..words {
+            let (low, high) = (Words::of(number).0[0], Words::of(number * words).0[1]);
+            let both = Words::of(number * words + (words - 1 - number));
+            assert_eq!(both.0, [Words::of(words - 1 - number).0[0], high]);
+            assert_eq!(Words::of(number * words + number).0, [low, high]);
         }
-        assert_eq!(pairs.len(), WORDS * WORDS);
         let above = Words::of(u32::MAX);
         assert_eq!(above, Words::of(u32::MAX % (WORDS * WORDS) as u32));
     }

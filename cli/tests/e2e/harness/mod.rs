@@ -21,7 +21,7 @@ pub(crate) use daemon::{Daemon, DaemonOptions};
 pub(crate) use door::Door;
 pub(crate) use gate::Gate;
 pub(crate) use process::{Process, Ran, Throttle, run};
-pub(crate) use swarm::{Place, Swarm, Tracker, free_address, succeeds};
+pub(crate) use swarm::{Place, Swarm, Tracker, free_address, succeeds, tracker_program};
 pub(crate) use transfer::{Transfer, caught_in_the_middle};
 
 /// How long anything may take that is awaited. Far more than it needs on an idle machine: a machine

@@ -91,9 +91,16 @@ impl Place {
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.folder).env("HOME", &self.folder);
-        for variable in ["WARREN_HOME", "XDG_STATE_HOME", "RUST_LOG"] {
+        for variable in [
+            "WARREN_HOME",
+            "WARREN_CONFIG",
+            "XDG_STATE_HOME",
+            "XDG_CONFIG_HOME",
+            "RUST_LOG",
+        ] {
             command.env_remove(variable);
         }
+        command.env("WARREN_TRACKER_CONFIG", "/dev/null");
         command
     }
 
@@ -203,7 +210,7 @@ pub(crate) fn free_address() -> String {
 
 /// The program `tracker`, which lies beside `client`. Tests of the whole workspace have built it;
 /// those of this package alone have not.
-fn tracker_program() -> &'static Path {
+pub(crate) fn tracker_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let client = Path::new(env!("CARGO_BIN_EXE_client"));

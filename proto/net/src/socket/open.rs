@@ -1,4 +1,4 @@
-//! Binds the socket and gives it buffers large enough for a burst.
+//! Binds the socket, and gives it buffers large enough for a burst.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -13,18 +13,12 @@ const BUFFER_BYTES: usize = 8 << 20;
 
 /// Binds `addr`; `[::]` takes IPv4 too, and falls back to `0.0.0.0` on a host without IPv6.
 pub(super) fn open(addr: SocketAddr) -> io::Result<UdpSocket> {
-    match bind_large(addr) {
+    match bind(addr) {
         Err(error) if addr.is_ipv6() && addr.ip().is_unspecified() && lacks_ipv6(&error) => {
-            bind_large(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), addr.port()))
+            bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), addr.port()))
         }
         bound => bound,
     }
-}
-
-fn bind_large(addr: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = bind(addr)?;
-    enlarge_buffers((&socket).into());
-    Ok(socket)
 }
 
 /// Binds `addr` alone, with buffers of the usual size.

@@ -184,14 +184,15 @@ fn a_daemon_a_network_and_all_together_have_no_more_numbers_than_they_may() {
     );
 
     let mut scene = Scene::new();
-    let per_network = NAMEPLATES_PER_NETWORK as u16;
-    for number in 0..NAMEPLATES as u16 {
-        let ip = format!("10.{}.0.1", number / per_network).parse().unwrap();
-        assert!(matches!(scene.claim_from(number, ip), Claimed::Kept(_)));
-        if (number + 1) % per_network == 0 {
-            assert_eq!(scene.claim_from(number + 1, ip), Claimed::TooMany);
-        }
+    let networks = ["10.0.0.1", "10.1.0.1", "10.2.0.1", "10.3.0.1"].map(|ip| ip.parse().unwrap());
+    for (number, ip) in (1..).zip(networks) {
+        let first = 1 + (number - 1) * NAMEPLATES_PER_NETWORK as u16;
+        scene.hold(ip, first..first + NAMEPLATES_PER_NETWORK as u16 - 1);
+        let last = Nameplate(first + NAMEPLATES_PER_NETWORK as u16 - 1);
+        assert_eq!(scene.claim_from(number, ip), Claimed::Kept(last));
+        assert_eq!(scene.claim_from(number, ip), Claimed::TooMany);
     }
+    assert_eq!(scene.plates.held.len(), NAMEPLATES);
     let elsewhere = "10.9.0.1".parse().unwrap();
     assert_eq!(scene.claim_from(u16::MAX, elsewhere), Claimed::TooMany);
 }
@@ -380,6 +381,19 @@ impl Scene {
 
     fn claim_from(&mut self, by: u16, ip: IpAddr) -> Claimed {
         result(by, self.say_from(by, ip, claim(None)))
+    }
+
+    /// Numbers of many daemons there.
+    fn hold(&mut self, ip: IpAddr, numbers: std::ops::Range<u16>) {
+        let until = self.now + Duration::from_secs(HOUR.into());
+        for number in numbers {
+            let held = Held {
+                owner: peer(1000 + number),
+                network: prefix(ip),
+                state: State::Live { until },
+            };
+            self.plates.held.insert(Nameplate(number), held);
+        }
     }
 
     fn claim_again(&mut self, by: u16, number: u16) -> Claimed {
