@@ -1,58 +1,74 @@
-//! Many small steps that the kernel takes, one for each file of a share, on all processors.
+//! The same work many times over, for each file or chunk of a share, on all processors.
 
-use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
-/// So many steps are worth a thread: each takes some ten microseconds.
-const STEPS_A_THREAD: u32 = 256;
+use super::open_files::lock;
 
-/// Takes `step` for each number below `count` and returns what it returned, in their order.
+/// So many calls of the kernel for a file are worth a thread: each takes some ten microseconds.
+const FILES_A_THREAD: u32 = 256;
+
+/// Takes a short `step` for each number below `count`, about in order, and returns what it returned.
 ///
 /// # Errors
 ///
-/// That of the first number that failed among those that were tried: others are tried meanwhile.
-pub(super) fn for_each<T: Send, E: Send>(
+/// As [`with_workers`].
+pub(super) fn for_each<T: Send + Sync, E: Send>(
     count: u32,
     step: impl Fn(u32) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
-    let processors = thread::available_parallelism().map_or(1, |it| it.get() as u32);
-    for_each_on(processors, count, step)
+    let threads = (count / FILES_A_THREAD).max(1);
+    with_workers(count, threads, |(), number| step(number))
 }
 
-fn for_each_on<T: Send, E: Send>(
-    processors: u32,
+/// Does `work` for each number below `count`, about in order, on `most` threads at most, and returns what it
+/// returned. Each thread has a `W` of its own.
+///
+/// # Errors
+///
+/// The first that `work` met; what other threads have begun then ends first.
+pub(super) fn with_workers<W: Default, T: Send + Sync, E: Send>(
     count: u32,
-    step: impl Fn(u32) -> Result<T, E> + Sync,
+    most: u32,
+    work: impl Fn(&mut W, u32) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
-    let threads = processors.min(count / STEPS_A_THREAD).max(1);
-    let each = count.div_ceil(threads);
-    let part = |number: u32| {
-        let begin = (number * each).min(count);
-        begin..begin.saturating_add(each).min(count)
+    let slots: Vec<OnceLock<T>> = (0..count).map(|_| OnceLock::new()).collect();
+    let next = AtomicU32::new(0);
+    let failure = Mutex::new(None);
+    let run = || {
+        let mut worker = W::default();
+        while lock(&failure).is_none() {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(slot) = slots.get(index as usize) else {
+                break;
+            };
+            match work(&mut worker, index) {
+                // No other worker has this index, so the slot is empty.
+                Ok(done) => drop(slot.set(done)),
+                Err(error) => drop(lock(&failure).get_or_insert(error)),
+            }
+        }
     };
-    let run = |part: Range<u32>| part.map(&step).collect::<Result<Vec<T>, E>>();
-    let parts: Vec<Result<Vec<T>, E>> = thread::scope(|scope| {
-        let begin = |number: u32| {
-            let (run, part) = (&run, part(number));
-            let begun = thread::Builder::new().spawn_scoped(scope, move || run(part));
-            (number, begun)
-        };
-        let others: Vec<_> = (1..threads).map(begin).collect();
-        let first = run(part(0));
-        let rest = others.into_iter().map(|(number, begun)| match begun {
-            Ok(begun) => begun
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+    thread::scope(|scope| {
+        for _ in 1..processors().min(count).min(most) {
             // Without another thread this one does all of the work.
-            Err(_) => run(part(number)),
-        });
-        std::iter::once(first).chain(rest).collect()
+            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
+                break;
+            }
+        }
+        run();
     });
-    let mut all = Vec::with_capacity(count as usize);
-    for part in parts {
-        all.extend(part?);
+    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
     }
-    Ok(all)
+    let all: Option<Vec<T>> = slots.into_iter().map(OnceLock::into_inner).collect();
+    Ok(all.expect("each index was taken, and its worker did not fail"))
+}
+
+fn processors() -> u32 {
+    // Their number fits; not knowing it, one is what there is.
+    thread::available_parallelism().map_or(1, |processors| processors.get() as u32)
 }
 
 #[cfg(test)]
@@ -60,22 +76,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_steps_are_taken_once_and_told_in_their_order() {
-        for count in [0, 1, 255, 256, 511, 512, 513, 1_000, 10_001] {
-            for processors in [1, 2, 3, 64] {
-                let done = for_each_on(processors, count, |number| Ok::<_, ()>(2 * number));
-                assert_eq!(done, Ok((0..count).map(|number| 2 * number).collect()));
-            }
+    fn all_is_done_once_and_told_in_order() {
+        for count in [0, 1, 2, 255, 256, 513, 10_001] {
+            let done = for_each(count, |number| Ok::<_, ()>(2 * number));
+            assert_eq!(done, Ok((0..count).map(|number| 2 * number).collect()));
         }
     }
 
     #[test]
-    fn the_first_failure_in_their_order_is_told() {
-        let failing = |number| match number {
-            700 | 900 => Err(number),
-            _ => Ok(()),
-        };
-        assert_eq!(for_each_on(2, 1_000, failing), Err(700));
-        assert_eq!(for_each_on(1, 1_000, failing), Err(700));
+    fn a_failure_is_told_and_ends_the_work() {
+        for count in [10, 10_000] {
+            let begun = AtomicU32::new(0);
+            let work = |(): &mut (), number| {
+                begun.fetch_add(1, Ordering::Relaxed);
+                if number == 5 { Err(number) } else { Ok(()) }
+            };
+            assert_eq!(with_workers(count, 1, work), Err(5));
+            assert_eq!(begun.into_inner(), 6, "one thread goes in order");
+            let failing = |number| if number == 5 { Err(number) } else { Ok(()) };
+            assert_eq!(for_each(count, failing), Err(5));
+        }
     }
 }

@@ -10,15 +10,13 @@
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use warren_proto::content::tree::{self, PartHasher, Position};
 use warren_proto::content::{Extent, HashList, Layout};
 
+use super::cores;
 use super::disk::{Disk, FileIdentity, Folder, Open, read_exact_at};
-use super::open_files::lock;
 use super::register::RegisterError;
 
 /// Bytes a worker reads at once: enough for BLAKE3's full speed, and few enough to stay in the
@@ -264,50 +262,18 @@ impl Worker {
     }
 }
 
-/// Does `work` for each number below `count`, about in order, and returns what it returned.
+/// Does `work` for each number below `count` on all cores, unless the hashing is cancelled meanwhile.
 ///
 /// # Errors
 ///
-/// The first that `work` met; what other workers have begun then ends first.
+/// As [`cores::with_workers`].
 fn on_all_cores<T: Send + Sync>(
     count: u32,
     hashing: &Hashing,
     work: impl Fn(&mut Worker, u32) -> Result<T, RegisterError> + Sync,
 ) -> Result<Vec<T>, RegisterError> {
-    let slots: Vec<OnceLock<T>> = (0..count).map(|_| OnceLock::new()).collect();
-    let next = AtomicU32::new(0);
-    let failure = Mutex::new(None);
-    let run = || {
-        let mut worker = Worker::default();
-        while lock(&failure).is_none() {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(slot) = slots.get(index as usize) else {
-                break;
-            };
-            match hashing.check().and_then(|()| work(&mut worker, index)) {
-                // No other worker has this index, so the slot is empty.
-                Ok(done) => drop(slot.set(done)),
-                Err(error) => drop(lock(&failure).get_or_insert(error)),
-            }
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 1..cores().min(count) {
-            // Without another thread this one does all of the work.
-            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
-                break;
-            }
-        }
-        run();
-    });
-    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
-    }
-    let all: Option<Vec<T>> = slots.into_iter().map(OnceLock::into_inner).collect();
-    Ok(all.expect("each index was taken, and its worker did not fail"))
-}
-
-fn cores() -> u32 {
-    // A number of cores fits; not knowing it, one is what there is.
-    thread::available_parallelism().map_or(1, |cores| cores.get() as u32)
+    cores::with_workers(count, u32::MAX, |worker, index| {
+        hashing.check()?;
+        work(worker, index)
+    })
 }
