@@ -218,10 +218,13 @@ impl Client {
         };
 
         let mut interrupt = Interrupt::listen()?;
-        if !args.no_start && named.starts {
-            self.start_if_needed(tracker.as_ref()).await?;
-        }
-        let starting = self.daemon.follow("download", &request);
+        let starts = !args.no_start && named.starts;
+        let starting = async {
+            if starts {
+                self.start_if_needed(tracker.as_ref()).await?;
+            }
+            self.daemon.follow("download", &request).await
+        };
         let Some(events) = interrupt.or(starting).await else {
             return Err(ApiError::new(
                 "interrupted",

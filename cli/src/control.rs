@@ -3,7 +3,12 @@
 //! Not here: routes and JSON (`warren_daemon::control`), what to do with an answer
 //! ([`crate::commands`]).
 
-use std::{collections::VecDeque, io, path::PathBuf};
+use std::{
+    collections::VecDeque,
+    io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -19,6 +24,12 @@ use warren_daemon::control::model::{ApiError, Event, exit};
 
 /// Longest line of an event stream, far above any event: paths have 4 KiB, links 400 characters.
 const LINE_BYTES: usize = 1 << 20;
+
+/// How long somebody waits for a share whose files are just being made, read or named.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// After which the daemon is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A daemon that may or may not be running.
 #[derive(Clone, Debug)]
@@ -100,9 +111,27 @@ impl Daemon {
         UnixStream::connect(&self.socket).await.is_ok()
     }
 
+    /// Asks until the share's files are free, which they soon are.
     async fn ask(
         &self,
         method: Method,
+        route: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ApiError> {
+        let since = Instant::now();
+        loop {
+            match self.ask_once(&method, route, body.clone()).await {
+                Err(error) if error.code == "busy" && since.elapsed() < PATIENCE => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn ask_once(
+        &self,
+        method: &Method,
         route: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, ApiError> {
@@ -114,7 +143,7 @@ impl Daemon {
         // Ends with the answer's body, or with the program.
         tokio::spawn(connection);
         let request = Request::builder()
-            .method(method)
+            .method(method.clone())
             .uri(format!("/v1/{route}"))
             .header(header::HOST, "warren")
             .header(header::CONTENT_TYPE, "application/json")

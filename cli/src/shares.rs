@@ -16,6 +16,9 @@ use crate::{
     table, text,
 };
 
+/// Of a content id so many digits name a share at least, as for the daemon.
+const LEAST_DIGITS: usize = 4;
+
 impl Client {
     /// Lists the shares, a line each.
     ///
@@ -82,12 +85,15 @@ impl Client {
     /// How much there is of a share, as a person is told before it is deleted.
     async fn stored_of(&self, wanted: &str) -> Result<String, ApiError> {
         let shares = self.all_shares().await?;
-        let is_it = |share: &&Share| {
-            share.name == wanted || share.content_id.starts_with(&wanted.to_ascii_lowercase())
-        };
-        let share = shares.iter().find(is_it);
-        let bytes = share.map(|share| text::bytes(share.verified_bytes));
-        Ok(bytes.unwrap_or_else(|| "what is there".to_owned()))
+        let id = wanted.to_ascii_lowercase();
+        let is_id = |share: &Share| id.len() >= LEAST_DIGITS && share.content_id.starts_with(&id);
+        let is_it = |share: &&Share| share.name == wanted || is_id(share);
+        let found: Vec<&Share> = shares.iter().filter(is_it).collect();
+        // Where several could be meant the daemon refuses.
+        Ok(match found.as_slice() {
+            [share] => text::bytes(share.verified_bytes),
+            _ => "what is there".to_owned(),
+        })
     }
 
     /// Ends a share or a download.

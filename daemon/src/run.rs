@@ -160,8 +160,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let notifier = Notifier::from_env();
     notifier.ready();
 
-    let ended = node.run(events).await;
-    notifier.stopping();
+    let ended = node.run(events, notifier).await;
     stop.cancel();
     // All end by themselves now; what they say no longer matters.
     let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;

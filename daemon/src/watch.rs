@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{Mode, OFlags};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -115,7 +116,10 @@ async fn look_once<B: Future<Output = Begun>>(
 /// Files that may be meant for us.
 fn names(folder: &Path) -> io::Result<BTreeMap<PathBuf, Look>> {
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder)?.take(NAMES) {
+    for entry in fs::read_dir(folder)? {
+        if found.len() == NAMES {
+            break;
+        }
         let entry = entry?;
         let path = entry.path();
         if Kind::of(&path).is_none() {
@@ -215,7 +219,17 @@ fn read(path: &Path) -> io::Result<Source> {
     let kind = Kind::of(path).ok_or(io::ErrorKind::InvalidInput)?;
     let most = kind.most_bytes() as u64;
     let mut bytes = Vec::new();
-    File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    // It may be something else by now than it was when it was looked at.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(
+        path,
+        OFlags::RDONLY | flags,
+        Mode::empty(),
+    )?);
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    file.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(io::Error::other("it is larger than any such file"));
     }

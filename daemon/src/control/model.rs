@@ -278,9 +278,9 @@ pub struct LogLine {
 /// What an event was about is no longer there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Gone {
-    /// `share`, `peer` or `tracker`.
+    /// `share`, `peer`, `tracker` or `code`.
     pub what: String,
-    /// Its content id, short name or address.
+    /// Its content id, short name, address or number.
     pub id: String,
 }
 

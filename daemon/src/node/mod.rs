@@ -400,10 +400,10 @@ impl Node {
     pub(crate) async fn run(
         mut self,
         mut events: mpsc::Receiver<NodeEvent>,
+        mut notifier: Notifier,
     ) -> Result<(), ApiError> {
         let mut batch = Vec::with_capacity(BATCH);
         let stop = self.config.stop.clone();
-        let mut notifier = Notifier::from_env();
         loop {
             let due = tokio::time::Instant::from_std(self.deadline());
             tokio::select! {
@@ -419,6 +419,8 @@ impl Node {
             notifier.alive(now, || self.status_line());
         }
         events.close();
+        // Before what takes a while: from now on nobody says that it is alive.
+        notifier.stopping();
         self.shut_down().await;
         self.fatal.map_or(Ok(()), Err)
     }

@@ -463,6 +463,13 @@ impl Node {
         {
             return drop(answer.send(Err(not_downloaded(&share.record.path))));
         }
+        // It may have been complete, which without being asked nobody deletes.
+        if !deletes
+            && let Some(share) = self.shares.get(&swarm)
+            && share.verifying.is_some()
+        {
+            return drop(answer.send(Err(being_verified(&share.record.name))));
+        }
         self.tell_error(swarm, &removed());
         let Some(share) = self.take_out(swarm) else {
             return;
@@ -505,6 +512,16 @@ fn not_a_download(name: &str) -> ApiError {
     let message = format!("{name} is complete; there is no download to cancel");
     let hint = "To stop sharing it: client remove NAME; --data deletes what was downloaded.";
     ApiError::new("not_a_download", exit::REFUSED, message, hint)
+}
+
+fn being_verified(name: &str) -> ApiError {
+    let message = format!(
+        "{} is being verified, and repaired if need be",
+        printable(name)
+    );
+    let hint =
+        "Wait until that has ended; or delete what is there of it: client remove NAME --data.";
+    ApiError::new("being_verified", exit::REFUSED, message, hint)
 }
 
 fn not_downloaded(path: &Path) -> ApiError {

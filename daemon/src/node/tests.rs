@@ -111,6 +111,22 @@ async fn who_chooses_of_a_share_that_goes_is_told_so_and_nothing_of_it_comes_bac
 }
 
 #[tokio::test]
+async fn what_is_being_verified_is_not_removed_without_its_data() {
+    let (mut scene, sample) = (Scene::new(), Sample::mixed());
+    let (swarm, _watched) = scene.download(&sample).await;
+    scene.node.shares.get_mut(&swarm).unwrap().verifying = Some(0);
+    let (answer, removed) = oneshot::channel();
+    scene.node.remove_share(swarm, Data::Kept, answer);
+    let error = removed.await.unwrap().unwrap_err();
+    assert_eq!(error.code, "being_verified");
+    assert!(scene.node.shares.contains_key(&swarm));
+    let (answer, removed) = oneshot::channel();
+    scene.node.remove_share(swarm, Data::Deleted, answer);
+    removed.await.unwrap().unwrap();
+    assert!(scene.node.shares.is_empty());
+}
+
+#[tokio::test]
 async fn whoever_shares_something_is_told_that_the_tracker_does_not_answer() {
     let mut scene = Scene::new();
     let path = scene.folder.path().join("film.mkv");

@@ -111,6 +111,7 @@ fn key(event: &Event) -> Option<Key> {
         Event::Peer(peer) => ("peer", peer.peer.clone()),
         Event::Tracker(tracker) => ("tracker", tracker.address.clone()),
         Event::PortMapping(_) => ("port_mapping", String::new()),
+        Event::Code(code) => ("code", code.number.to_string()),
         Event::Limits(_) => ("limits", String::new()),
         _ => return None,
     })

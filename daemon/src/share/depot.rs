@@ -418,7 +418,7 @@ impl Depot {
     pub(crate) fn delete(&self, record: &ShareRecord) -> Result<(), ApiError> {
         let content = self.content_of(&record.swarm())?;
         let (disk, downloads) = (self.disk.clone(), folder_of(&record.path));
-        let deleted = ShareFiles::delete_named(disk, downloads, &content);
+        let deleted = ShareFiles::delete_named(disk, downloads, &content, record.settled.as_ref());
         deleted.map_err(|error| ApiError::from(&error))
     }
 

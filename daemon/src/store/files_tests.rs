@@ -275,6 +275,34 @@ fn discarding_removes_what_was_made_and_only_that() {
 }
 
 #[test]
+fn of_a_share_with_its_name_only_what_was_wanted_is_deleted() {
+    let (downloads, sample) = (tempfile::tempdir().unwrap(), Sample::mixed());
+    let files = create(downloads.path(), &sample);
+    write_all(&files, &sample);
+    let (path, identities) = files.finish().unwrap();
+    let delete = |settled: Option<&Identities>| {
+        ShareFiles::delete_named(disk(), downloads.path(), &sample.content, settled).unwrap();
+    };
+    let there = || {
+        let files = 0..sample.content.file_count();
+        let path_of = |file| path.join(sample.content.file_path(file).unwrap().as_str());
+        files
+            .filter(|file| path_of(*file).exists())
+            .collect::<Vec<u32>>()
+    };
+    let all = there();
+    assert!(all.len() > 2);
+    delete(Some(&Identities::none()));
+    assert_eq!(there(), all);
+    let mut first = Identities(identities.0[..1].to_vec());
+    delete(Some(&first));
+    assert_eq!(there(), all[1..]);
+    first.0.clear();
+    delete(None);
+    assert!(!path.exists());
+}
+
+#[test]
 fn what_is_found_in_the_place_of_a_download_is_told_apart() {
     let downloads = tempfile::tempdir().unwrap();
     let sample = Sample::mixed();

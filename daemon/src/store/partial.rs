@@ -151,7 +151,8 @@ impl ShareFiles {
         })
     }
 
-    /// Removes a complete share from under its own name. What others have put among its files stays.
+    /// Removes a complete share from under its own name; of one of which only some files were wanted, those that
+    /// are `settled`. What others have put among its files stays.
     ///
     /// # Errors
     ///
@@ -160,6 +161,7 @@ impl ShareFiles {
         disk: Arc<dyn Disk>,
         downloads: &Path,
         content: &Arc<Content>,
+        settled: Option<&Identities>,
     ) -> Result<(), StoreError> {
         let place = place(disk.as_ref(), downloads, content)?;
         let path = place.parent_path.join(&place.name);
@@ -179,7 +181,8 @@ impl ShareFiles {
         }
         match files.disk.open_folder_beneath(parent, &name) {
             Ok(root) => {
-                files.remove_entries(&root, &mut note);
+                let is_ours = |file| settled.is_none_or(|settled| settled.has(file));
+                files.remove_from(&root, &mut note, &is_ours);
                 note(Path::new(""), files.disk.rmdir(parent, &name));
             }
             Err(error) => note(Path::new(""), Err(error)),
@@ -244,7 +247,7 @@ impl ShareFiles {
         root: &Folder,
         note: &mut dyn FnMut(&Path, io::Result<()>),
     ) {
-        self.remove_from(root, note, Removed::All);
+        self.remove_from(root, note, &|_| true);
     }
 
     /// Removes the folders of the share that lie in the folder and are empty.
@@ -253,15 +256,17 @@ impl ShareFiles {
         root: &Folder,
         note: &mut dyn FnMut(&Path, io::Result<()>),
     ) {
-        self.remove_from(root, note, Removed::Folders);
+        self.remove_from(root, note, &|_| false);
     }
 
+    /// Removes folders that are empty, and files by their numbers.
     fn remove_from(
         &self,
         root: &Folder,
         note: &mut dyn FnMut(&Path, io::Result<()>),
-        removed: Removed,
+        is_removed: &dyn Fn(u32) -> bool,
     ) {
+        let mut file = self.content.file_count();
         let entries = self
             .content
             .listing
@@ -269,14 +274,17 @@ impl ShareFiles {
             .map_or(&[][..], |listing| listing.entries());
         for (at, entry) in entries.iter().enumerate().rev() {
             let path = Path::new(entry.path.as_str());
-            note(
-                path,
-                match entry.kind {
-                    EntryKind::Dir => self.disk.rmdir(root, path),
-                    EntryKind::File { .. } if removed == Removed::Folders => Ok(()),
-                    EntryKind::File { .. } => self.disk.unlink(root, path),
-                },
-            );
+            let removed = match entry.kind {
+                EntryKind::Dir => self.disk.rmdir(root, path),
+                EntryKind::File { .. } => {
+                    file -= 1;
+                    match is_removed(file) {
+                        true => self.disk.unlink(root, path),
+                        false => Ok(()),
+                    }
+                }
+            };
+            note(path, removed);
             let before = at.checked_sub(1).map(|before| &entries[before].path);
             let mut folders: Vec<&str> = new_folders(before, &entry.path).collect();
             folders.reverse();
@@ -458,13 +466,6 @@ impl ShareFiles {
         }
         self.disk.fsync_folder(&self.place.parent).map_err(&at)
     }
-}
-
-/// What is removed of a share.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Removed {
-    All,
-    Folders,
 }
 
 pub(super) fn place(

@@ -19,6 +19,30 @@ async fn a_file_is_taken_once_it_was_the_same_in_two_looks() {
     assert_eq!(place.begun().len(), 1);
 }
 
+#[test]
+fn what_has_become_something_else_is_not_read() {
+    let place = Place::new();
+    place.write("theirs", b"secret");
+    let (link, pipe) = (
+        place.folder.path().join("a.p2p"),
+        place.folder.path().join("b.p2p"),
+    );
+    std::os::unix::fs::symlink(place.folder.path().join("theirs"), &link).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::from(0o600)).unwrap();
+    read(&link).unwrap_err();
+    read(&pipe).unwrap_err();
+}
+
+#[test]
+fn names_that_are_not_for_us_take_no_room() {
+    let place = Place::new();
+    for number in 0..=NAMES {
+        File::create(place.folder.path().join(format!("{number}.p2p.added"))).unwrap();
+    }
+    place.write("new.p2p", b"new");
+    assert_eq!(names(place.folder.path()).unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn what_is_refused_says_why_beside_it() {
     let place = Place::new();

@@ -181,13 +181,13 @@ pub(super) async fn select<C: Control>(
     Ok(Json(api.control.select(parse(body)?).await?))
 }
 
-/// Trackers, the port of the router, limits, and shares.
+/// Trackers, the port of the router, limits, shares, and codes.
 #[utoipa::path(
     get,
     path = "/v1/status",
-    summary = "Trackers, the port of the router, limits, and shares",
+    summary = "Trackers, the port of the router, limits, shares, and codes",
     responses(
-        (status = 200, description = "`tracker`, `port_mapping`, `limits` and `share` events.", body = Vec<Event>),
+        (status = 200, description = "`tracker`, `port_mapping`, `limits`, `share` and `code` events.", body = Vec<Event>),
         (status = "default", description = "An `error` event.", body = Event),
     )
 )]

@@ -85,6 +85,7 @@ pub const ALL: &[Message] = &[
     error("SHR-08", "nothing_stored", "nothing of the share is here yet", "Its download has not begun, so that there is nothing to verify.", "Wait until a peer has told what it is."),
     error("SHR-09", "not_a_download", "there is no download to cancel", "The share is complete.", "To stop sharing it: client remove NAME."),
     error("SHR-10", "not_downloaded", "the data of this share are not the daemon's to delete", "They were shared where they lie, and not downloaded.", "Remove the share without --data, then delete them yourself."),
+    error("SHR-11", "being_verified", "the share is being verified", "Removing it now would delete what was complete before and is being repaired.", "Wait until that has ended, or delete it: client remove NAME --data."),
     error("REG-01", "relative_path", "a path is not absolute", "The daemon runs in another folder than the caller.", "Give the whole path, from / on."),
     error("REG-02", "not_regular", "this is neither a file nor a folder", "Devices, pipes and sockets cannot be shared.", "Share a file or a folder."),
     error("REG-03", "bad_name", "a name cannot be shared", "Other systems could not write a file of that name.", "Rename it, or leave it out with --skip-special."),
