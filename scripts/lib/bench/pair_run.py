@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lab import clear
 from process import disturbance, machine_busy_s
+from reserve import Reserve
 from source import digest
 
 # How often it is looked how much memory is held.
@@ -48,18 +49,22 @@ class PairRun:
         self.ready_s = time.monotonic() - began
         # What the last run has left is not to be written during this one.
         os.sync()
+        self.reserve = Reserve(self.task.source.bytes)
 
     def measure(self):
+        self.reserve.begin()
         cpu, busy, watched = self.cpu_s(), machine_busy_s(), self.watched_s()
         counted, self.look_at = self.lab.counters(), 0.0
         began = time.monotonic()
         self.program.ask(self.leech)
         while not (done := self.program.is_done(self.leech)) and time.monotonic() - began < self.task.patience_s:
             time.sleep(self.task.poll_s)
+            self.reserve.replace()
             self.look_at_memory()
         self.took, self.complete = time.monotonic() - began, done
         self.cpu, self.busy = self.cpu_s() - cpu, machine_busy_s() - busy
         self.watched = self.watched_s() - watched
+        self.reserve.close()
         self.came = self.lab.counters()[1][1] - counted[1][1] if counted else None
 
     def look_at_memory(self):
