@@ -25,6 +25,9 @@ PROGRAMS = "warren,libtorrent:tuned,rqbit,sendme,iperf3"
 
 LINK = ("of link", 7, lambda row: number(row, "link_share", 3))
 
+# What is measured unless something else is asked for.
+MBIT, LOSS = [100.0, 200.0], [0.0, 0.1, 1.0]
+
 # What a file takes at least, at the rates of the issue: five seconds at 100 Mbit/s, ten at 200.
 SIZES_MIB = {100.0: 64, 200.0: 256}
 
@@ -53,7 +56,7 @@ def main(arguments):
     options.switch = comparison.example(options, "switch", "a delay")
     kinds = comparison.enter(options)
     notes = f"{NOTES}\nA full link holds one round trip. Of what did not come to its end the rate is that of what had come."
-    report = Report("wan", [*COLUMNS, LINK], notes, options.json)
+    report = Report(name(options), [*COLUMNS, LINK], notes, options.json)
     for mbit in options.mbit:
         mib = options.size or SIZES_MIB.get(mbit, 64)
         given = source.random_file(mib)
@@ -65,12 +68,23 @@ def main(arguments):
     comparison.finish(report, options)
 
 
+def name(options):
+    """Says what of it was measured when that was not all."""
+    words = [f"at {listed(options.mbit)} Mbit/s"] if options.mbit != MBIT else []
+    words += [f"{listed(options.loss)} % lost"] if options.loss != LOSS else []
+    return " ".join(["wan", ", ".join(words)]).strip()
+
+
+def listed(values):
+    return " and ".join(f"{value:g}" for value in values)
+
+
 def parsed(arguments):
     made = comparison.parser("wan", DESCRIPTION, PROGRAMS)
     add = made.add_argument
-    add("--mbit", type=comparison.numbers, default=[100.0, 200.0], metavar="MBIT,..", help="of the links [100,200]")
+    add("--mbit", type=comparison.numbers, default=MBIT, metavar="MBIT,..", help="of the links [100,200]")
     add("--rtt", type=float, default=100.0, metavar="MS", help="round trip [100]")
-    add("--loss", type=comparison.numbers, default=[0.0, 0.1, 1.0], metavar="PERCENT,..", help="each way [0,0.1,1]")
+    add("--loss", type=comparison.numbers, default=LOSS, metavar="PERCENT,..", help="each way [0,0.1,1]")
     add("--size", type=int, metavar="MIB", help="of the file [64; 256 at 200 Mbit/s]")
     add("--fair", type=int, default=256, metavar="MIB", help="of the file beside TCP, 0 for none [256]")
     return comparison.parsed(made, arguments)
