@@ -177,15 +177,22 @@ impl Hooks {
 }
 
 /// Until nobody can tell anything any more, or it is stopped.
-async fn run(
-    commands: HookCommands,
-    mut happened: mpsc::Receiver<Happened>,
-    stop: CancellationToken,
-) {
+async fn run(commands: HookCommands, happened: mpsc::Receiver<Happened>, stop: CancellationToken) {
     let mut running = JoinSet::new();
+    let ran = run_each(&commands, &mut running, happened);
+    if stop.run_until_cancelled(ran).await.is_none() {
+        running.shutdown().await;
+    }
+}
+
+/// Until nobody can tell anything any more, and every command has ended.
+async fn run_each(
+    commands: &HookCommands,
+    running: &mut JoinSet<()>,
+    mut happened: mpsc::Receiver<Happened>,
+) {
     loop {
         tokio::select! {
-            () = stop.cancelled() => return running.shutdown().await,
             Some(_) = running.join_next() => (),
             Some(happened) = happened.recv(), if running.len() < AT_ONCE => {
                 if let Some(command) = commands.get(&happened.what).cloned() {
