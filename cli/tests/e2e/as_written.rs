@@ -230,6 +230,7 @@ impl World {
             "theirs/photos/notes",
             "photos",
             ".config/warren",
+            "elsewhere",
         ] {
             fs::create_dir_all(swarm.path(folder)).unwrap();
         }
@@ -286,7 +287,7 @@ impl World {
             ("9f86d081884c", &self.id[..12]),
             ("/srv/warren", &format!("{folder}/h")),
             ("/data/", &format!("{folder}/")),
-            ("/tmp/", &format!("{folder}/")),
+            ("/tmp/", &format!("{folder}/elsewhere/")),
             ("GLOB", "'*.jpg'"),
             ("DIR", "pages"),
         ] {
@@ -470,7 +471,7 @@ fn a_new_user_who_knows_only_help_gets_everything_done_in_one_or_two_commands() 
     let left = fs::read_dir(path.trim()).unwrap().count();
     assert_eq!(left, 2, "files that are complete stay");
     drop((ours, theirs));
-    // To find out why a peer is relayed: peers shows that it is, doctor why.
+    // To find out why a peer is relayed: peers shows that it is, doctor says more.
     let hidden = swarm.daemon_with(4, DaemonOptions::of(&["--relay-only"]));
     hidden.until_connected();
     let ours = swarm.daemon(5);
@@ -479,5 +480,5 @@ fn a_new_user_who_knows_only_help_gets_everything_done_in_one_or_two_commands() 
     client(&format!("download {link} 4"));
     assert!(client("peers 4").contains("  relay  "));
     let why = client("doctor 4");
-    assert!(why.contains("no direct path is allowed"), "{why}");
+    assert!(why.contains("through the tracker with 1"), "{why}");
 }
