@@ -275,6 +275,8 @@ impl World {
         let folder = folder.to_str().unwrap().trim_end_matches('/');
         let mut line = line.to_owned();
         for (name, ours) in [
+            // First, as our own folders are there.
+            ("/tmp/", format!("{folder}/elsewhere/").as_str()),
             (
                 "tracker.example:59000#vf277kwl7malsgyd224lhon3ay",
                 contact.as_str(),
@@ -287,7 +289,6 @@ impl World {
             ("9f86d081884c", &self.id[..12]),
             ("/srv/warren", &format!("{folder}/h")),
             ("/data/", &format!("{folder}/")),
-            ("/tmp/", &format!("{folder}/elsewhere/")),
             ("GLOB", "'*.jpg'"),
             ("DIR", "pages"),
         ] {
