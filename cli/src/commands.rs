@@ -325,10 +325,7 @@ impl Client {
     pub(crate) async fn status(self) -> Result<(), ApiError> {
         let events = self.daemon.list("status").await?;
         if events.iter().all(|event| !matches!(event, Event::Share(_))) {
-            let idx = self.daemon.idx;
-            self.nothing(&format!(
-                "nothing is shared; share a file with: client register PATH {idx}"
-            ));
+            self.say_nothing_is_shared();
         }
         self.show(&events, line)
     }
@@ -345,7 +342,8 @@ impl Client {
         self.show(&events, line)
     }
 
-    fn nothing(&self, text: &str) {
+    /// Says to people that there is nothing.
+    pub(crate) fn nothing(&self, text: &str) {
         if !self.output.json() {
             self.output.message(text);
         }
@@ -360,14 +358,11 @@ impl Client {
         events: &[Event],
         line: impl Fn(&Event) -> Option<String>,
     ) -> Result<(), ApiError> {
-        for event in events {
-            match (self.output.json(), line(event)) {
-                (true, _) => self.output.event(event)?,
-                (false, Some(line)) => self.output.result(&line)?,
-                (false, None) => (),
-            }
+        let events = events.iter();
+        match self.output.json() {
+            true => self.output.results(events.map(Event::to_json)),
+            false => self.output.results(events.filter_map(line)),
         }
-        Ok(())
     }
 
     /// Stops the daemon and waits until it has ended, so that it can be started again at once.

@@ -21,6 +21,8 @@ use clap_complete::{
     engine::{ArgValueCompleter, CompletionCandidate},
     env::Shells,
 };
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::task::JoinSet;
 use warren_daemon::{
     control::model::{ApiError, Event, Share, exit},
     home::socket_path,
@@ -98,7 +100,8 @@ fn numbers(current: &OsStr) -> Vec<CompletionCandidate> {
 /// Names and content ids of shares.
 fn shares(current: &OsStr) -> Vec<CompletionCandidate> {
     let current = current.to_string_lossy();
-    let shares = folder().map(|folder| ask_all(&folder)).unwrap_or_default();
+    let shares = folder().map(|folder| ask_all(&folder, &current));
+    let shares = shares.unwrap_or_default();
     let words = shares.iter().filter_map(|share| word(share, &current));
     words.collect()
 }
@@ -145,15 +148,20 @@ fn daemons(home: &Path) -> Vec<u16> {
     numbers
 }
 
-fn ask_all(home: &Path) -> Vec<Share> {
+fn ask_all(home: &Path, beginning: &str) -> Vec<Share> {
     let runtime = tokio::runtime::Builder::new_current_thread();
     let Ok(runtime) = { runtime }.enable_all().build() else {
         return Vec::new();
     };
     let mut shares = Vec::new();
     let asking = async {
-        for idx in daemons(home) {
-            shares.extend(ask(home, idx).await);
+        let route = utf8_percent_encode(beginning, NON_ALPHANUMERIC);
+        let route = format!("shares?beginning={route}");
+        let asked = daemons(home).into_iter();
+        let asked = asked.map(|idx| ask(home.to_owned(), idx, route.clone()));
+        let mut asked: JoinSet<_> = asked.collect();
+        while let Some(answered) = asked.join_next().await {
+            shares.extend(answered.unwrap_or_default());
         }
     };
     // What has come until then is what there is.
@@ -161,8 +169,8 @@ fn ask_all(home: &Path) -> Vec<Share> {
     shares
 }
 
-async fn ask(home: &Path, idx: u16) -> Vec<Share> {
-    let Ok(socket) = socket_path(home, idx) else {
+async fn ask(home: PathBuf, idx: u16, route: String) -> Vec<Share> {
+    let Ok(socket) = socket_path(&home, idx) else {
         return Vec::new();
     };
     let daemon = Daemon {
@@ -170,7 +178,7 @@ async fn ask(home: &Path, idx: u16) -> Vec<Share> {
         socket,
         start_line: String::new(),
     };
-    let events = daemon.list("status").await.unwrap_or_default();
+    let events = daemon.list(&route).await.unwrap_or_default();
     let shares = events.into_iter().filter_map(|event| match event {
         Event::Share(share) => Some(share),
         _ => None,

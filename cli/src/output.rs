@@ -60,6 +60,18 @@ impl Output {
         })
     }
 
+    /// Writes lines of a result, of which there may be thousands, at once.
+    ///
+    /// # Errors
+    /// As [`Self::result`].
+    pub(crate) fn results(self, lines: impl Iterator<Item = String>) -> Result<(), ApiError> {
+        let lines: Vec<String> = lines.collect();
+        match lines.is_empty() {
+            true => Ok(()),
+            false => self.result(&lines.join("\n")),
+        }
+    }
+
     /// Writes an event as JSON.
     ///
     /// # Errors

@@ -27,22 +27,22 @@ impl Client {
     pub(crate) async fn list(self) -> Result<(), ApiError> {
         let shares = self.all_shares().await?;
         if self.output.json() {
-            let mut events = shares.into_iter().map(Event::Share);
-            return events.try_for_each(|event| self.output.event(&event));
+            let events = shares.into_iter().map(Event::Share);
+            return self.output.results(events.map(|event| event.to_json()));
         }
         if shares.is_empty() {
-            return self.say_nothing_is_shared();
+            self.say_nothing_is_shared();
         }
         let rows = table::rows(&shares);
-        rows.iter().try_for_each(|row| self.output.result(row))
+        self.output.results(rows.into_iter())
     }
 
-    fn say_nothing_is_shared(&self) -> Result<(), ApiError> {
+    /// Where there is no share, people are told how to have one.
+    pub(crate) fn say_nothing_is_shared(&self) {
         let idx = self.daemon.idx;
-        self.output.message(&format!(
+        self.nothing(&format!(
             "nothing is shared; share a file with: client register PATH {idx}"
         ));
-        Ok(())
     }
 
     async fn all_shares(&self) -> Result<Vec<Share>, ApiError> {

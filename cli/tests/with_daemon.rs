@@ -756,7 +756,7 @@ impl Control for Script {
         }))
     }
 
-    async fn shares(&self) -> Vec<Event> {
+    async fn shares(&self, _: String) -> Vec<Event> {
         status()
             .into_iter()
             .filter(|it| matches!(it, Event::Share(_)))

@@ -11,15 +11,15 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
+use tokio_util::sync::CancellationToken;
 use warren_proto::content::path::printable;
 
 /// Happenings that may wait for their commands. What comes when so many wait is logged and left out.
@@ -145,18 +145,15 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    /// Starts the task, which ends when the last of these is gone and kills what still runs then.
-    pub(crate) fn start(commands: HookCommands) -> Hooks {
-        Hooks::start_with(commands, TIME_LIMIT).0
-    }
-
-    fn start_with(
+    /// Starts the task, which somebody should await: it ends when all of these are gone and every command
+    /// has ended, or at `stop`, when it kills what still runs.
+    pub(crate) fn start(
         commands: HookCommands,
-        time_limit: Duration,
-    ) -> (Hooks, tokio::task::JoinHandle<()>) {
+        stop: CancellationToken,
+    ) -> (Hooks, JoinHandle<()>) {
         let (queue, happened) = mpsc::channel(WAITING);
         let wanted = commands.keys().copied().collect();
-        let runner = tokio::spawn(run(commands, time_limit, happened));
+        let runner = tokio::spawn(run(commands, happened, stop));
         let queue = Some(queue);
         (Hooks { queue, wanted }, runner)
     }
@@ -179,26 +176,35 @@ impl Hooks {
     }
 }
 
-/// Until nobody can tell anything any more.
-async fn run(commands: HookCommands, time_limit: Duration, mut happened: mpsc::Receiver<Happened>) {
-    let (turns, running) = (Arc::new(Semaphore::new(AT_ONCE)), TaskTracker::new());
-    while let Some(happened) = happened.recv().await {
-        let Some(command) = commands.get(&happened.what).cloned() else {
-            continue;
-        };
-        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else {
-            return;
-        };
-        running.spawn(async move {
-            run_one(&command, &happened, time_limit).await;
-            drop(turn);
-        });
+/// Until nobody can tell anything any more, or it is stopped.
+async fn run(commands: HookCommands, happened: mpsc::Receiver<Happened>, stop: CancellationToken) {
+    let mut running = JoinSet::new();
+    let ran = run_each(&commands, &mut running, happened);
+    if stop.run_until_cancelled(ran).await.is_none() {
+        running.shutdown().await;
     }
-    running.close();
-    running.wait().await;
 }
 
-async fn run_one(hook: &HookCommand, happened: &Happened, time_limit: Duration) {
+/// Until nobody can tell anything any more, and every command has ended.
+async fn run_each(
+    commands: &HookCommands,
+    running: &mut JoinSet<()>,
+    mut happened: mpsc::Receiver<Happened>,
+) {
+    loop {
+        tokio::select! {
+            Some(_) = running.join_next() => (),
+            Some(happened) = happened.recv(), if running.len() < AT_ONCE => {
+                if let Some(command) = commands.get(&happened.what).cloned() {
+                    running.spawn(async move { run_one(&command, &happened).await });
+                }
+            }
+            else => return,
+        }
+    }
+}
+
+async fn run_one(hook: &HookCommand, happened: &Happened) {
     let word = happened.what.word();
     let name = printable(&happened.name);
     let mut child = match spawn(hook, happened) {
@@ -211,12 +217,12 @@ async fn run_one(hook: &HookCommand, happened: &Happened, time_limit: Duration) 
     let group = Group::of(&child);
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let ending = async { tokio::join!(log(out, word), log(err, word), child.wait()).2 };
-    match timeout(time_limit, ending).await {
+    match timeout(TIME_LIMIT, ending).await {
         Ok(Ok(status)) if status.success() => tracing::info!(hook = word, %name, "has run"),
         Ok(Ok(status)) => tracing::warn!(hook = word, %name, "ended with {status}"),
         Ok(Err(error)) => tracing::warn!(hook = word, %name, "was lost: {error}"),
         Err(_) => {
-            let seconds = time_limit.as_secs_f64();
+            let seconds = TIME_LIMIT.as_secs();
             tracing::warn!(hook = word, %name, "was killed, as it took more than {seconds} s");
         }
     }

@@ -125,6 +125,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let relay = config
         .relay_for_swarm
         .map(|bits_per_s| start_relay(bits_per_s, &endpoint, stop.clone()));
+    let (hooks, hooks_running) = Hooks::start(config.hooks.clone(), stop.clone());
     let parts = NodeConfig {
         key: identity.public_key(),
         endpoint: endpoint.clone(),
@@ -136,7 +137,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         paths: config.paths,
         relay,
         candidates,
-        hooks: Hooks::start(config.hooks.clone()),
+        hooks,
         stop: stop.clone(),
     };
     let mut node = Node::new(parts, sender.clone(), own);
@@ -166,6 +167,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
     let _ = asking.await;
     let _ = api.await;
+    let _ = hooks_running.await;
     if let Some(watching) = watching {
         let _ = watching.await;
     }

@@ -55,6 +55,8 @@ pub const NAMEPLATES_PER_NETWORK: usize = NAMEPLATES / 4;
 pub const NAMEPLATES_PER_PEER: usize = 64;
 /// Most exchanges by which codes are being opened at one tracker, each two keys and a few numbers.
 pub const CODE_EXCHANGES: usize = 4096;
+/// Of those, most that were begun in one network, IPv4 /24 or IPv6 /56.
+pub const EXCHANGES_PER_NETWORK: usize = CODE_EXCHANGES / 4;
 /// Of those, most of one code, and most that one peer has begun.
 pub const EXCHANGES_PER_CODE: usize = 64;
 /// See [`EXCHANGES_PER_CODE`].

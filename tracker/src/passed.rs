@@ -20,9 +20,15 @@ pub struct Passed {
 /// Why what was passed cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PassedError {
-    /// It is neither a UDP socket nor a TCP listener, or not one that can be used.
+    /// It is neither a UDP socket nor a TCP listener.
     #[error("socket {number} that the service manager has passed is neither for UDP nor for TCP")]
     Kind {
+        /// Which one, from 0 on.
+        number: usize,
+    },
+    /// It is one of them, and cannot be used all the same.
+    #[error("socket {number} that the service manager has passed cannot be used")]
+    Unusable {
         /// Which one, from 0 on.
         number: usize,
         /// What the system said.
@@ -36,23 +42,26 @@ impl Passed {
     ///
     /// # Errors
     ///
-    /// When something of another kind was passed.
+    /// When something of another kind was passed, or the system refuses to use it.
     pub fn from_env(stun: &[SocketAddr]) -> Result<Passed, PassedError> {
         let mut passed = Passed::default();
         let mut sockets = listenfd::ListenFd::from_env();
         for number in 0..sockets.len() {
-            let kind = |source| PassedError::Kind { number, source };
+            let unusable = |source| PassedError::Unusable { number, source };
+            // Either leaves in its place what is of another kind.
             if let Ok(Some(listener)) = sockets.take_tcp_listener(number) {
-                listener.set_nonblocking(true).map_err(kind)?;
+                listener.set_nonblocking(true).map_err(unusable)?;
                 passed.tcp.push(listener);
-            } else if let Some(socket) = sockets.take_udp_socket(number).map_err(kind)? {
-                socket.set_nonblocking(true).map_err(kind)?;
-                let port = socket.local_addr().map_err(kind)?.port();
+            } else if let Ok(Some(socket)) = sockets.take_udp_socket(number) {
+                socket.set_nonblocking(true).map_err(unusable)?;
+                let port = socket.local_addr().map_err(unusable)?.port();
                 let is_stun = stun.iter().any(|addr| addr.port() == port);
                 match is_stun {
                     true => passed.stun.push(socket),
                     false => passed.udp.push(socket),
                 }
+            } else {
+                return Err(PassedError::Kind { number });
             }
         }
         Ok(passed)

@@ -7,6 +7,7 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use warren_service::settings::shown::{Shown, table};
 use warren_service::settings::{File, Found, Settings, SettingsError};
@@ -67,6 +68,9 @@ impl From<SettingsError> for Refusal {
     }
 }
 
+/// Arguments that ask for what is the same whatever is set: they work where the settings are broken.
+const UNSET: [&str; 3] = ["config_template", "man", "completions"];
+
 /// Reads the command line, and says where everything comes from.
 ///
 /// # Errors
@@ -78,6 +82,10 @@ pub(crate) fn parse(words: &[OsString]) -> Result<(Args, Vec<Shown>), Refusal> {
         // In its own words.
         return Ok((clap::Parser::try_parse_from(words)?, Vec::new()));
     };
+    let is_typed = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    if UNSET.iter().any(is_typed) {
+        return Ok((Args::from_arg_matches(&matches)?, Vec::new()));
+    }
     let file = read_file(&all, matches.get_one::<PathBuf>("config"))?;
     let variables = |name: &str| env::var_os(name);
     let typed = all.typed(&matches);

@@ -143,7 +143,6 @@ impl State {
             situation,
         };
         tables.sessions.insert(peer, session);
-        tables.codes.connected(&peer);
         (id, self.relay.connect(link, from))
     }
 

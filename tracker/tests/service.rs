@@ -5,8 +5,8 @@
     reason = "helpers of tests; a panic is a failed test"
 )]
 
-use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -19,27 +19,30 @@ use tempfile::TempDir;
 /// What takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Opens the sockets it is told, and becomes the tracker with them, as a service manager would.
+/// Opens the sockets it is told, and becomes the tracker with them, as a service manager would. `{1}` in its
+/// arguments is the port of the second of them.
 const LAUNCHER: &str = r#"
 import os, socket, sys
 kinds = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM}
-sockets = []
+sockets, ports = [], []
 for word in sys.argv[1].split(","):
     kind, host, port = word.split(":")
     if kind == "unix":
         sockets.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        ports.append(None)
         continue
     opened = socket.socket(socket.AF_INET, kinds[kind])
     opened.bind((host, int(port)))
     if kind == "tcp":
         opened.listen()
     sockets.append(opened)
+    ports.append(opened.getsockname()[1])
 high = [os.dup2(opened.fileno(), 100 + at) for at, opened in enumerate(sockets)]
 for at, fd in enumerate(high):
     os.dup2(fd, 3 + at)
 os.environ["LISTEN_FDS"] = str(len(sockets))
 os.environ["LISTEN_PID"] = str(os.getpid())
-os.execv(sys.argv[2], sys.argv[2:])
+os.execv(sys.argv[2], [sys.argv[2]] + [word.format(*ports) for word in sys.argv[3:]])
 "#;
 
 #[test]
@@ -203,27 +206,33 @@ fn without_a_watchdog_nobody_is_told_of_one() {
 #[test]
 fn sockets_that_are_passed_take_the_place_of_addresses() {
     let place = tempfile::tempdir().unwrap();
-    let [udp, stun, tcp] = free_ports();
-    let passed = format!("udp:127.0.0.1:{udp},tcp:127.0.0.1:{tcp},udp:127.0.0.1:{stun}");
-    let mut command = launched(&place, &passed);
+    let mut command = launched(&place, "udp:127.83.0.1:0,tcp:127.83.0.1:0,udp:127.83.0.1:0");
     // None of these addresses is to be had.
-    let stun_listen = format!("192.0.2.1:{stun}");
     command
         .args(["--listen", "192.0.2.1:1", "--tcp", "192.0.2.1:2"])
-        .args(["--stun-listen", &stun_listen, "--json"]);
+        .args(["--stun-listen", "192.0.2.1:{2}", "--json"]);
     let mut running = Running::start(&mut command);
-    let at = |port: u16| format!("127.0.0.1:{port}");
-    assert_eq!(running.said["listen"], serde_json::json!([at(udp)]));
-    assert_eq!(running.said["stun_listen"], serde_json::json!([at(stun)]));
-    // TCP at the port of UDP comes by itself.
-    assert_eq!(
-        running.said["tcp_listen"],
-        serde_json::json!([at(tcp), at(udp)])
-    );
-    for port in [udp, stun] {
-        answers_stun(port);
+    let said = |what: &str| -> Vec<SocketAddr> {
+        serde_json::from_value(running.said[what].clone()).unwrap()
+    };
+    let [udp] = said("listen")[..] else {
+        panic!("{}", running.said);
+    };
+    let [stun] = said("stun_listen")[..] else {
+        panic!("{}", running.said);
+    };
+    let [tcp, beside] = said("tcp_listen")[..] else {
+        panic!("{}", running.said);
+    };
+    // TCP at the port of UDP comes by itself. Nobody else is at this address.
+    assert_eq!(beside, udp);
+    for addr in [udp, stun, tcp] {
+        assert_eq!(addr.ip(), Ipv4Addr::new(127, 83, 0, 1));
     }
-    TcpStream::connect(at(tcp)).unwrap();
+    for addr in [udp, stun] {
+        answers_stun(addr);
+    }
+    TcpStream::connect(tcp).unwrap();
     assert_eq!(running.end(), Some(0));
 }
 
@@ -234,7 +243,9 @@ fn a_socket_of_another_kind_is_refused() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(
-        said.contains("socket 0 that the service manager has passed"),
+        said.contains(
+            "socket 0 that the service manager has passed is neither for UDP nor for TCP\n"
+        ),
         "{said}"
     );
 }
@@ -256,6 +267,29 @@ fn the_manual_and_completions_name_every_option() {
         assert!(page.contains(&option.replace('-', "\\-")), "{option}");
         assert!(script.contains(&format!("--{option}")), "{option}");
     }
+}
+
+#[test]
+fn what_does_not_depend_on_settings_works_where_they_are_broken() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("tracker.toml");
+    std::fs::write(&file, "relay = [").unwrap();
+    let man = place.path().join("man");
+    let man = man.to_str().unwrap();
+    for (words, expected) in [
+        (&["--config-template"][..], "#relay = "),
+        (&["--completions", "bash"], "--show-config"),
+        (&["--man", man], ""),
+    ] {
+        let mut command = tracker(&place);
+        let command = command.env("WARREN_TRACKER_CONFIG", &file).args(words);
+        let said = said(&command.output().unwrap());
+        assert!(said.contains(expected), "{words:?}: {said}");
+    }
+    let mut command = tracker(&place);
+    let command = command.env("WARREN_TRACKER_CONFIG", &file);
+    let output = command.arg("--show-config").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 /// The program with a folder of its own, and with nobody's settings.
@@ -317,8 +351,14 @@ impl Drop for Running {
 
 fn hear(manager: &UnixDatagram) -> String {
     let mut buffer = [0; 1024];
-    let len = manager.recv(&mut buffer).unwrap();
-    String::from_utf8(buffer[..len].to_vec()).unwrap()
+    loop {
+        match manager.recv(&mut buffer) {
+            Ok(len) => return String::from_utf8(buffer[..len].to_vec()).unwrap(),
+            // With a time limit this is not done again by itself (signal(7)).
+            Err(error) if error.kind() == ErrorKind::Interrupted => (),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 fn said(output: &Output) -> String {
@@ -326,26 +366,14 @@ fn said(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Three ports that nobody has now.
-fn free_ports() -> [u16; 3] {
-    let udp = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
-    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
-    [
-        port(&udp[0]),
-        port(&udp[1]),
-        tcp.local_addr().unwrap().port(),
-    ]
-}
-
 /// A Binding request (RFC 8489 §6.2.1) is answered with success.
 #[track_caller]
-fn answers_stun(port: u16) {
+fn answers_stun(addr: SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut request = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
     request.extend([7; 12]);
-    socket.send_to(&request, ("127.0.0.1", port)).unwrap();
+    socket.send_to(&request, addr).unwrap();
     let mut answer = [0; 512];
     let len = socket.recv(&mut answer).unwrap();
     assert_eq!(

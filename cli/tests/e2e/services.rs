@@ -252,7 +252,22 @@ fn what_is_installed_is_said_first_and_taken_back() {
     .expect(0);
     assert!(shown.stdout.contains(address), "{shown:?}");
 
-    install(&["daemon", "--idx", "4", "--uninstall", "--yes"]).expect(0);
+    // What another daemon needs stays as long as that is enabled.
+    let wants = home(".config/systemd/user/default.target.wants");
+    fs::create_dir_all(&wants).unwrap();
+    for idx in [4, 5] {
+        let link = wants.join(format!("warren-daemon@{idx}.service"));
+        std::os::unix::fs::symlink(&unit, link).unwrap();
+    }
+    let uninstall = ["daemon", "--idx", "4", "--uninstall", "--yes"];
+    let said = install(&uninstall).expect(0);
+    assert!(
+        said.stdout.contains("stay for: warren-daemon@5.service\n"),
+        "{said:?}"
+    );
+    assert!(unit.exists() && home(".local/bin/client").exists());
+    fs::remove_file(wants.join("warren-daemon@5.service")).unwrap();
+    install(&uninstall).expect(0);
     assert!(!unit.exists() && !home(".local/bin/client").exists());
     assert!(settings.exists());
 

@@ -6,7 +6,7 @@
 //! | `POST download` | [`DownloadRequest`] | the same |
 //! | `GET status`, `GET peers`, `GET attempts`, `GET doctor` | | a JSON array of [`Event`]s |
 //! | `POST open` | [`OpenRequest`] | the link of a code, as an [`Event`] |
-//! | `GET shares` | | the shares of these alone |
+//! | `GET shares?beginning=TEXT` | | the shares of these alone; those whose name or content id begins so |
 //! | `GET events` | | server-sent events: all of `status` and `peers`, then each that is otherwise, and `gone` |
 //! | `GET logs?lines=N` | | a JSON array of `log` events; with `follow=true` server-sent ones |
 //! | `POST select` | [`SelectRequest`] | the share, as an [`Event`] |
@@ -132,8 +132,8 @@ pub trait Control: Clone + Send + Sync + 'static {
     /// The link of a share.
     fn link(&self, request: ShareRequest) -> impl Future<Output = Result<Event, ApiError>> + Send;
 
-    /// Shares alone.
-    fn shares(&self) -> impl Future<Output = Vec<Event>> + Send;
+    /// Shares alone, whose name or content id begins with this.
+    fn shares(&self, beginning: String) -> impl Future<Output = Vec<Event>> + Send;
 
     /// Everything as it stands, and what is otherwise from then on.
     fn events(&self) -> impl Future<Output = Result<mpsc::Receiver<Event>, ApiError>> + Send;

@@ -218,6 +218,21 @@ async fn all_events_are_a_stream_that_goes_on() {
 }
 
 #[tokio::test]
+async fn shares_are_asked_for_by_how_they_begin() {
+    let daemon = Daemon::start().await;
+    for (query, expected) in [
+        ("", r#""message":"""#),
+        ("?beginning=", r#""message":"""#),
+        ("?beginning=a%20b%C3%A4", r#""message":"a bä""#),
+        ("?beginning=%FF", "beginning is not UTF-8"),
+        ("?begin=a", "there is no parameter begin=a"),
+    ] {
+        let answer = daemon.ask("GET", &format!("/v1/shares{query}"), "").await;
+        assert!(answer.contains(expected), "{query}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn the_log_is_a_list_or_a_stream_and_what_is_asked_wrongly_is_said() {
     use std::io::Write;
 
@@ -410,8 +425,8 @@ impl Control for FakeControl {
         Err(ApiError::new("asked", exit::USAGE, request.share, ""))
     }
 
-    async fn shares(&self) -> Vec<Event> {
-        Vec::new()
+    async fn shares(&self, beginning: String) -> Vec<Event> {
+        vec![ApiError::new("asked", exit::USAGE, beginning, "").into()]
     }
 
     async fn events(&self) -> Result<mpsc::Receiver<Event>, ApiError> {

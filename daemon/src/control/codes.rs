@@ -3,7 +3,7 @@
 //! Not here: what codes are (`warren_proto::code`), what becomes of them (the node).
 
 use serde::{Deserialize, Serialize};
-use warren_proto::code::{Closed, Code, CodeError, GUESSES, Nameplate};
+use warren_proto::code::{Closed, Code, CodeError, GUESSES, Nameplate, nameplates};
 
 use super::model::{ApiError, exit};
 
@@ -11,7 +11,7 @@ use super::model::{ApiError, exit};
 pub const DEFAULT_EXPIRES_S: u32 = 3600;
 
 /// Longest that a code may be good, in seconds.
-pub const MAX_EXPIRES_S: u32 = 7 * 86_400;
+pub const MAX_EXPIRES_S: u32 = nameplates::LONGEST.as_secs() as u32;
 
 /// A code that is wanted for what is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

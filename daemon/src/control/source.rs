@@ -9,6 +9,15 @@ use warren_proto::id::{ContentId, Kind, ParseIdError};
 
 use super::model::{ApiError, Source, exit};
 
+/// What a download can begin from: it names a tracker.
+#[derive(Clone, Debug)]
+pub(crate) enum Located {
+    /// A complete manifest.
+    Manifest(Box<Manifest>),
+    /// A link; hashes and names come from peers.
+    Link(Link),
+}
+
 /// A source that was read and found well-formed.
 #[derive(Clone, Debug)]
 pub enum Parsed {

@@ -72,6 +72,16 @@ struct Given {
     ended: Option<Instant>,
 }
 
+impl Asked {
+    fn claim(&self, ticket: u32) -> CodeRequest {
+        CodeRequest::Claim {
+            ticket,
+            nameplate: None,
+            lifetime_s: self.wish.expires_s,
+        }
+    }
+}
+
 impl Waiting {
     /// What was registered has this code.
     fn give(mut self, code: CodeGiven) {
@@ -100,12 +110,6 @@ impl Node {
             return waiting.refuse(codes::no_tracker(&self.own_name()));
         };
         let ticket = self.next_number() as u32;
-        let claim = CodeRequest::Claim {
-            ticket,
-            nameplate: None,
-            lifetime_s: wish.expires_s,
-        };
-        self.say_of_codes(claim);
         let asked = Asked {
             swarm,
             link,
@@ -113,11 +117,13 @@ impl Node {
             waiting,
             deadline: Instant::now() + CLAIM_TIME,
         };
+        self.say_of_codes(asked.claim(ticket));
         self.codes.asked.insert(ticket, asked);
     }
 
-    /// Says this to our own tracker. What does not get there is made up for: by time, or by the next
-    /// connection.
+    /// Says this to our own tracker. What does not get there costs the exchange that it is part of, which
+    /// then takes too long. A claim is said again on the next connection; a number that was not released
+    /// there is not claimed, and the tracker forgets it.
     pub(super) fn say_of_codes(&self, request: CodeRequest) {
         if let Some(own) = self.trackers.get(&OWN).filter(|own| own.connected)
             && !own.handle.say(ToTracker::Code(request))
@@ -160,9 +166,13 @@ impl Node {
         }
     }
 
-    /// There is a new connection to our own tracker: it may be another process.
+    /// There is a new connection to our own tracker: it may be another process, and has answered nothing
+    /// that was said to the one before.
     pub(super) fn claim_again(&mut self) {
         let now = Instant::now();
+        for (ticket, asked) in &self.codes.asked {
+            self.say_of_codes(asked.claim(*ticket));
+        }
         let live = self.codes.given.iter().filter(|it| it.ended.is_none());
         let live = live.map(|it| (it.code.code().nameplate, it.code.expires()));
         let live: Vec<(Nameplate, Instant)> = live.collect();
@@ -184,7 +194,8 @@ impl Node {
             if result != Claimed::Kept(nameplate) {
                 tracing::warn!(
                     number = nameplate.0,
-                    "the tracker no longer has room for a code"
+                    "a code has ended: {}",
+                    why_lost(result)
                 );
                 self.end_codes(Ended::Withdrawn, |it| it.code.code().nameplate == nameplate);
             }
@@ -362,6 +373,15 @@ impl Node {
             opened: it.code.opened(),
             wrong: it.code.wrong(),
         })
+    }
+}
+
+/// Why a number is no longer ours.
+fn why_lost(result: Claimed) -> &'static str {
+    match result {
+        Claimed::TooMany => "the tracker has no room for it",
+        Claimed::Taken => "at the tracker its number is another daemon's, or over",
+        Claimed::Kept(_) => "the tracker has given it another number",
     }
 }
 

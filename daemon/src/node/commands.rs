@@ -24,7 +24,7 @@ use crate::control::model::{
     ApiError, DownloadRequest, Event, LimitRequest, OpenRequest, Opened, RegisterRequest,
     RemoveRequest, SelectRequest, ShareLink, ShareRequest, exit,
 };
-use crate::control::source::Parsed;
+use crate::control::source::{Located, Parsed};
 use crate::control::wish::Wish;
 use crate::hooks::Happening;
 use crate::log::Log;
@@ -68,8 +68,8 @@ pub(crate) enum Command {
     ),
     /// The link of a share.
     Link(ShareRequest, oneshot::Sender<Result<Event, ApiError>>),
-    /// Shares alone.
-    Shares(oneshot::Sender<Vec<Event>>),
+    /// Shares alone that begin so.
+    Shares(String, oneshot::Sender<Vec<Event>>),
     /// Everything, and what is otherwise from now on.
     Listen(oneshot::Sender<Result<mpsc::Receiver<Event>, ApiError>>),
 }
@@ -198,8 +198,9 @@ impl Control for NodeControl {
         self.try_ask(|answer| Command::Link(request, answer)).await
     }
 
-    async fn shares(&self) -> Vec<Event> {
-        self.ask(Command::Shares).await.unwrap_or_default()
+    async fn shares(&self, beginning: String) -> Vec<Event> {
+        let command = |answer| Command::Shares(beginning, answer);
+        self.ask(command).await.unwrap_or_default()
     }
 
     async fn events(&self) -> Result<mpsc::Receiver<Event>, ApiError> {
@@ -266,7 +267,9 @@ impl Node {
             Command::Resume(request, answer) => self.resume_share(&request.share, answer),
             Command::Verify(request, answer) => drop(answer.send(self.verify(&request.share))),
             Command::Link(request, answer) => drop(answer.send(self.link(&request.share))),
-            Command::Shares(answer) => drop(answer.send(self.shown_shares())),
+            Command::Shares(beginning, answer) => {
+                drop(answer.send(self.shown_shares(&beginning)));
+            }
             Command::Listen(answer) => drop(answer.send(self.listen())),
         }
     }
@@ -287,10 +290,8 @@ impl Node {
             }
         };
         let swarm = match &source {
-            Parsed::Manifest(manifest) => manifest.content.swarm_id(manifest.secret.as_ref()),
-            Parsed::Link(link) => SwarmId::of(link.kind, &link.id, link.secret.as_ref()),
-            // It was given a tracker just now.
-            Parsed::Id { .. } => return receiver,
+            Located::Manifest(manifest) => manifest.content.swarm_id(manifest.secret.as_ref()),
+            Located::Link(link) => SwarmId::of(link.kind, &link.id, link.secret.as_ref()),
         };
         self.end_pause(swarm);
         let change = wish.as_change();
@@ -311,18 +312,20 @@ impl Node {
     }
 
     /// A content id alone becomes a link: of a share that is here, or by our own tracker.
-    fn with_tracker(&self, source: Parsed) -> Result<Parsed, ApiError> {
-        let Parsed::Id { kind, id } = source else {
-            return Ok(source);
+    fn with_tracker(&self, source: Parsed) -> Result<Located, ApiError> {
+        let (kind, id) = match source {
+            Parsed::Manifest(manifest) => return Ok(Located::Manifest(manifest)),
+            Parsed::Link(link) => return Ok(Located::Link(link)),
+            Parsed::Id { kind, id } => (kind, id),
         };
         let mut records = self.shares.values().map(|share| &share.record);
         if let Some(record) = records.find(|record| record.id == id)
             && let Some(link) = self.link_of(record)
         {
-            return Ok(Parsed::Link(link));
+            return Ok(Located::Link(link));
         }
         let tracker = self.own_address().ok_or_else(no_tracker)?;
-        Ok(Parsed::Link(Link {
+        Ok(Located::Link(Link {
             kind,
             id,
             tracker,
@@ -353,34 +356,34 @@ impl Node {
 
     /// Whether a share is there of which other files can be wanted. Of a link more is known now if it is a
     /// manifest that came.
-    fn may_choose(&self, swarm: SwarmId, parsed: &Parsed) -> bool {
+    fn may_choose(&self, swarm: SwarmId, source: &Located) -> bool {
         let share = self.shares.get(&swarm);
         share.is_some_and(|share| match share.phase {
-            Phase::Metadata(_) => matches!(parsed, Parsed::Link(_)),
+            Phase::Metadata(_) => matches!(source, Located::Link(_)),
             _ => true,
         })
     }
 
     /// Begins a download, goes on with it, or looks at what is there.
-    fn attach(&mut self, swarm: SwarmId, parsed: Parsed, wish: &Wish) -> SwarmId {
+    fn attach(&mut self, swarm: SwarmId, source: Located, wish: &Wish) -> SwarmId {
         match self.shares.get(&swarm).map(|share| &share.phase) {
-            Some(Phase::Metadata(_)) => match parsed {
-                Parsed::Manifest(manifest) => {
+            Some(Phase::Metadata(_)) => match source {
+                Located::Manifest(manifest) => {
                     let before = self.shares.get(&swarm);
                     let before = before.map(|share| share.record.wish.clone());
                     let wish = before.unwrap_or_default().changed(&wish.as_change());
                     self.begin_manifest(*manifest, wish)
                 }
-                Parsed::Link(_) | Parsed::Id { .. } => swarm,
+                Located::Link(_) => swarm,
             },
-            Some(Phase::Stopped { .. }) => self.resume(swarm, parsed),
+            Some(Phase::Stopped { .. }) => self.resume(swarm, source),
             Some(Phase::Seeding(_)) => {
-                self.check_share(swarm, parsed);
+                self.check_share(swarm, source);
                 swarm
             }
             Some(_) => swarm,
             None => {
-                let swarm = self.begin(parsed, wish.clone());
+                let swarm = self.begin(source, wish.clone());
                 self.happened(&swarm, Happening::Added);
                 swarm
             }
@@ -391,7 +394,7 @@ impl Node {
     pub(super) fn handle_checked(
         &mut self,
         swarm: SwarmId,
-        parsed: Parsed,
+        source: Located,
         result: Result<(), ApiError>,
     ) {
         if result.is_ok() {
@@ -409,18 +412,16 @@ impl Node {
         waiting.for_each(|watcher| watcher.found = None);
         self.leave_on_all(&swarm);
         self.shares.remove(&swarm);
-        let swarm = self.begin(parsed, Wish::default());
+        let swarm = self.begin(source, Wish::default());
         if let Some(share) = self.shares.get_mut(&swarm) {
             share.watchers.extend(watchers.unwrap_or_default());
         }
     }
 
-    fn begin(&mut self, parsed: Parsed, wish: Wish) -> SwarmId {
-        match parsed {
-            Parsed::Manifest(manifest) => self.begin_manifest(*manifest, wish),
-            Parsed::Link(link) => self.begin_link(&link, wish),
-            // Never here: it was made a link.
-            Parsed::Id { kind, id } => SwarmId::of(kind, &id, None),
+    fn begin(&mut self, source: Located, wish: Wish) -> SwarmId {
+        match source {
+            Located::Manifest(manifest) => self.begin_manifest(*manifest, wish),
+            Located::Link(link) => self.begin_link(&link, wish),
         }
     }
 
@@ -485,7 +486,7 @@ impl Node {
 
     /// Goes on with a download that was stopped, or begins anew where there is nothing to go on
     /// with.
-    fn resume(&mut self, swarm: SwarmId, parsed: Parsed) -> SwarmId {
+    fn resume(&mut self, swarm: SwarmId, source: Located) -> SwarmId {
         let record = self.shares.get(&swarm).map(|share| share.record.clone());
         let begun = |record: &ShareRecord| {
             matches!(record.state, ShareState::Paused { .. }) && !record.name.is_empty()
@@ -494,7 +495,7 @@ impl Node {
             Some(record) => self.add_preparing(record, Preparing::Recall),
             None => {
                 let before = self.shares.remove(&swarm).map(|share| share.record.wish);
-                self.begin(parsed, before.unwrap_or_default())
+                self.begin(source, before.unwrap_or_default())
             }
         }
     }

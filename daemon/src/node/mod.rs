@@ -6,13 +6,14 @@
 //! full is disconnected. So the queue to the node always drains, and the tasks may wait on it.
 //!
 //! By concern: [`commands`] what the person asks, [`registering`] how a path comes to be shared,
-//! [`shares`] how shares begin and end, [`choosing`] which files are wanted, [`scheduling`] what the
-//! engine decides, [`downloads`] fetching, [`peers`] connections, [`joins`] swarms on them, [`limits`]
-//! how fast, [`budget`] how much at once, [`paths`] what becomes of them, [`relaying`] peers that relay,
-//! [`trackers`] what trackers are told, [`meeting`] what they tell and introductions, [`neighbours`] whom
-//! of a large swarm we keep, [`codes`] and [`opening`] short codes for links, ours and others', [`report`]
-//! what is shown, [`naming`] which share is meant, [`pausing`] and [`verifying`] what their names say,
-//! [`watching`] the stream of all events, [`happenings`] what commands and the service manager are told.
+//! [`shares`] how shares begin and end, [`restoring`] how they come back after a restart, [`choosing`]
+//! which files are wanted, [`scheduling`] what the engine decides, [`downloads`] fetching, [`peers`]
+//! connections, [`joins`] swarms on them, [`limits`] how fast, [`budget`] how much at once, [`paths`]
+//! what becomes of them, [`relaying`] peers that relay, [`trackers`] what trackers are told,
+//! [`meeting`] what they tell and introductions, [`neighbours`] whom of a large swarm we keep,
+//! [`codes`] and [`opening`] short codes for links, ours and others', [`report`] what is shown,
+//! [`naming`] which share is meant, [`pausing`] and [`verifying`] what their names say, [`watching`]
+//! the stream of all events, [`happenings`] what commands and the service manager are told.
 
 mod budget;
 mod choosing;
@@ -33,6 +34,7 @@ mod peers;
 mod registering;
 mod relaying;
 mod report;
+mod restoring;
 mod scheduling;
 mod shares;
 #[cfg(test)]
@@ -59,7 +61,7 @@ use warren_proto::wire::{Candidate, NoReason, Paths, PeerMessage};
 use warren_service::notify::Notifier;
 
 use crate::control::model::ApiError;
-use crate::control::source::Parsed;
+use crate::control::source::Located;
 use crate::hooks::Hooks;
 use crate::memory::Memory;
 use crate::pace::Pace;
@@ -209,7 +211,7 @@ pub(crate) enum ShareEvent {
     /// Its files were looked at for somebody who wants it.
     Checked {
         /// What was asked for.
-        parsed: Box<Parsed>,
+        source: Box<Located>,
         /// Whether they are what they were.
         result: Result<(), ApiError>,
     },
@@ -253,6 +255,17 @@ impl NodeSender {
     pub(crate) async fn send(&self, event: NodeEvent) {
         // Without a node there is nobody left to care.
         let _ = self.events.send(event).await;
+    }
+
+    /// The same, from a thread that may wait.
+    pub(crate) fn blocking_send_share(&self, swarm: SwarmId, epoch: Epoch, event: ShareEvent) {
+        let event = NodeEvent::Share {
+            swarm,
+            epoch,
+            event,
+        };
+        // As above.
+        let _ = self.events.blocking_send(event);
     }
 
     /// A name for something that a peer asks for.
@@ -473,7 +486,7 @@ impl Node {
                 self.handle_fetched(swarm, request, outcome);
             }
             ShareEvent::SyncFailed(error) => self.stop_share(swarm, error, Stopping::Paused),
-            ShareEvent::Checked { parsed, result } => self.handle_checked(swarm, *parsed, result),
+            ShareEvent::Checked { source, result } => self.handle_checked(swarm, *source, result),
             ShareEvent::Chosen { result, asker } => self.handle_chosen(swarm, result, asker),
             ShareEvent::Finished(result) => self.handle_finished(swarm, result),
         }

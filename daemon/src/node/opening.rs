@@ -39,25 +39,36 @@ pub(crate) type Answer = oneshot::Sender<Result<Link, ApiError>>;
 #[derive(Debug, Default)]
 pub(super) struct Openings {
     /// Those that cannot begin yet.
-    waiting: Vec<Opening>,
-    under_way: BTreeMap<ExchangeId, (Opening, Step)>,
+    pub(super) waiting: Vec<Opening>,
+    pub(super) under_way: BTreeMap<ExchangeId, (Opening, Step)>,
 }
 
 #[derive(Debug)]
-struct Opening {
+pub(super) struct Opening {
     code: Code,
     answer: Answer,
     /// When to begin.
     at: Instant,
-    /// By when the tracker must be there.
+    /// Whether the tracker that is to be there is one that was there before.
+    tracker: Tracker,
+    /// By when it must be there.
     tracker_by: Instant,
     /// By when it must be done.
     by: Instant,
 }
 
+/// What is known of our tracker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tracker {
+    /// What it was when the code was typed.
+    Untried,
+    /// It was reached, and is looked for anew.
+    Lost,
+}
+
 /// What the sharer is to say next.
 #[derive(Debug)]
-enum Step {
+pub(super) enum Step {
     /// Message 2.
     Begun(Receiving),
     /// Message 4.
@@ -83,20 +94,25 @@ impl Node {
             code,
             answer,
             at: now,
+            tracker: Tracker::Untried,
             tracker_by: now + TRACKER_PATIENCE,
             by: now + PATIENCE,
         });
     }
 
-    /// Begins as soon as the tracker is there.
+    /// Begins as soon as the tracker is there, if somebody still waits for the link.
     fn begin_opening(&mut self, opening: Opening) {
         let now = Instant::now();
+        if opening.answer.is_closed() {
+            return;
+        }
         let Some(pin) = self.code_pin() else {
-            let is_known = self
-                .trackers
-                .get(&OWN)
-                .is_some_and(|own| own.cause.is_some());
-            match is_known || opening.tracker_by <= now {
+            let own = self.trackers.get(&OWN);
+            let is_hopeless = match opening.tracker {
+                Tracker::Untried => own.is_some_and(|own| own.cause.is_some()),
+                Tracker::Lost => false,
+            };
+            match is_hopeless || opening.tracker_by <= now {
                 true => opening.fail(codes::no_tracker(&self.own_name())),
                 false => self.codes.openings.waiting.push(opening),
             }
@@ -117,13 +133,15 @@ impl Node {
         self.codes.openings.under_way.insert(exchange, begun);
     }
 
-    /// A message of the sharer; false if it is about no exchange of ours.
+    /// A message of the sharer; false if it is about no exchange of ours. The proof uses up a code that is
+    /// for one, so that nobody is given it who has gone.
     pub(super) fn handle_opening_passed(&mut self, exchange: ExchangeId, message: &Body) -> bool {
         let under_way = &mut self.codes.openings.under_way;
         let Some((opening, step)) = under_way.remove(&exchange) else {
             return false;
         };
         match step {
+            Step::Begun(_) if opening.answer.is_closed() => self.close_opening(exchange),
             Step::Begun(receiving) => match receiving.answer(message) {
                 Ok((proven, message)) => {
                     let proving = (opening, Step::Proving(proven));
@@ -166,29 +184,45 @@ impl Node {
         opening.fail(error);
     }
 
-    /// What was under way at our tracker has ended with the connection.
+    /// What was under way at our tracker has ended with the connection. Where nothing was guessed yet it
+    /// begins again once the tracker is there, soon; where the proof was sent nobody knows what came of it.
     pub(super) fn end_openings(&mut self) {
         let tracker = self.own_name();
         let under_way = std::mem::take(&mut self.codes.openings.under_way);
-        for (opening, _) in under_way.into_values() {
-            opening.fail(codes::no_tracker(&tracker));
+        for (mut opening, step) in under_way.into_values() {
+            match step {
+                Step::Begun(_) => {
+                    opening.tracker = Tracker::Lost;
+                    opening.tracker_by = Instant::now() + TRACKER_PATIENCE;
+                    self.codes.openings.waiting.push(opening);
+                }
+                Step::Proving(_) => opening.fail(codes::no_tracker(&tracker)),
+            }
         }
     }
 
-    /// Begins what can begin now, and gives up what takes too long.
+    /// Begins what can begin now, and gives up what takes too long or nobody waits for.
     pub(super) fn watch_openings(&mut self, now: Instant) {
         for opening in std::mem::take(&mut self.codes.openings.waiting) {
             self.begin_opening(opening);
         }
         let under_way = &mut self.codes.openings.under_way;
-        let overdue = under_way.extract_if(.., |_, (opening, _)| opening.by <= now);
+        let overdue = under_way.extract_if(.., |_, (opening, _)| {
+            opening.by <= now || opening.answer.is_closed()
+        });
         let overdue: Vec<_> = overdue.collect();
         let tracker = self.own_name();
         for (exchange, (opening, _)) in overdue {
-            let (nameplate, reason) = (opening.code.nameplate, Closed::Late);
-            self.say_of_codes(CodeRequest::Close { exchange, reason });
-            opening.fail(codes::not_opened(nameplate, &tracker, reason));
+            self.close_opening(exchange);
+            let nameplate = opening.code.nameplate;
+            opening.fail(codes::not_opened(nameplate, &tracker, Closed::Late));
         }
+    }
+
+    /// We say nothing more in this exchange.
+    fn close_opening(&self, exchange: ExchangeId) {
+        let reason = Closed::Late;
+        self.say_of_codes(CodeRequest::Close { exchange, reason });
     }
 }
 

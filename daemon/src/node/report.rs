@@ -17,6 +17,7 @@ use crate::control::model::{
 };
 use crate::pace::is_exempt;
 use crate::share::{Phase, Share, Watcher};
+use crate::store::db::ShareRecord;
 
 impl Node {
     /// Shows every watcher how far its download is, and lets go of those who left.
@@ -144,13 +145,17 @@ impl Node {
         let port = Event::PortMapping(self.port.shown());
         let before = trackers.chain([port, self.shown_limits()]);
         let codes = self.shown_codes().map(Event::Code);
-        before.chain(self.shown_shares()).chain(codes).collect()
+        before.chain(self.shown_shares("")).chain(codes).collect()
     }
 
-    /// All shares.
-    pub(super) fn shown_shares(&self) -> Vec<Event> {
-        let shares = self.shares.keys();
-        let shares = shares.filter_map(|swarm| self.shown_share(swarm));
+    /// All shares whose name or content id begins so.
+    pub(super) fn shown_shares(&self, beginning: &str) -> Vec<Event> {
+        let begins = |record: &ShareRecord| {
+            record.name.starts_with(beginning) || record.id.to_string().starts_with(beginning)
+        };
+        let shares = self.shares.iter();
+        let shares = shares.filter(|(_, it)| beginning.is_empty() || begins(&it.record));
+        let shares = shares.filter_map(|(swarm, _)| self.shown_share(swarm));
         shares.map(Event::Share).collect()
     }
 

@@ -1,4 +1,6 @@
-//! How shares begin, come back after a restart, are finished, stopped and removed.
+//! How shares begin, are finished, stopped and removed.
+//!
+//! Not here: how they come back after a restart ([`super::restoring`]).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,14 +8,14 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use warren_proto::content::path::printable;
-use warren_proto::content::{ChunkSet, Content, Manifest};
+use warren_proto::content::{ChunkSet, Content};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::Event;
 
 use super::report::tell_last;
 use super::{Node, ShareEvent, Stopping};
 use crate::control::model::{ApiError, exit};
-use crate::control::source::Parsed;
+use crate::control::source::Located;
 use crate::control::wish::Wish;
 use crate::hooks::Happening;
 use crate::share::depot::{Opened, Settled, explain_sync, removed};
@@ -27,27 +29,6 @@ use crate::store::db::{ShareRecord, ShareState};
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 impl Node {
-    /// Brings back the shares of the last run.
-    ///
-    /// [`Self::restore_pauses`] is to follow.
-    pub(crate) fn restore(&mut self, records: Vec<ShareRecord>) {
-        for record in records {
-            match record.manifest.as_deref().map(Manifest::decode) {
-                None => drop(self.add_link(record)),
-                Some(Ok(manifest)) => {
-                    let content = Arc::new(manifest.content);
-                    self.add_preparing(without_manifest(record), Preparing::Reopen(content));
-                }
-                Some(Err(error)) => {
-                    let error = ApiError::from(&error);
-                    let changed = false;
-                    let phase = Phase::Stopped { error, changed };
-                    self.add(without_manifest(record), phase);
-                }
-            }
-        }
-    }
-
     /// Adds a share, in the place of any of the same swarm.
     pub(super) fn add(&mut self, record: ShareRecord, phase: Phase) -> SwarmId {
         let epoch = Epoch(self.next_number());
@@ -97,18 +78,18 @@ impl Node {
     }
 
     /// Looks whether the files of a complete share are what they were, for somebody who wants it.
-    pub(super) fn check_share(&self, swarm: SwarmId, parsed: Parsed) {
+    pub(super) fn check_share(&self, swarm: SwarmId, source: Located) {
         let Some(share) = self.shares.get(&swarm) else {
             return;
         };
         let Some(files) = share.offer().map(|offer| offer.files.clone()) else {
             return;
         };
-        let parsed = Box::new(parsed);
+        let source = Box::new(source);
         self.run_disk_job(swarm, share.epoch, move || {
             let checked = files.check_unchanged();
             let result = checked.map_err(|error| ApiError::from(&error));
-            ShareEvent::Checked { parsed, result }
+            ShareEvent::Checked { source, result }
         });
     }
 
@@ -549,13 +530,5 @@ impl Preparing {
             Preparing::Create(content) | Preparing::Reopen(content) => content.size,
             Preparing::Recall => 0,
         }
-    }
-}
-
-/// The record as it is kept in memory, where the manifest would be there twice.
-fn without_manifest(record: ShareRecord) -> ShareRecord {
-    ShareRecord {
-        manifest: None,
-        ..record
     }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use warren_net::{Identity, Profile, Protocol};
-use warren_proto::content::{Content, TrackerAddress};
+use warren_proto::code::exchange::{Giving, Receiving};
+use warren_proto::code::{Body, Code, ExchangeId};
+use warren_proto::content::{Content, Link, TrackerAddress};
 use warren_proto::id::TrackerPin;
 use warren_proto::swarm::Transport;
 
@@ -32,6 +34,9 @@ use crate::tracker::{TrackerEvent, TrackerId, Way};
 /// Far longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Of whatever tracker.
+const PIN: TrackerPin = TrackerPin([1; 16]);
+
 type Selected = oneshot::Receiver<Result<Event, ApiError>>;
 
 #[tokio::test]
@@ -46,6 +51,23 @@ async fn patterns_are_tried_on_a_whole_share_outside_of_the_node() {
     scene.until_answered(selected).await.unwrap();
     let share = &scene.node.shares[&swarm];
     assert!(share.picked.is_none() && !share.is_choosing);
+}
+
+#[tokio::test]
+async fn shares_are_shown_by_how_their_name_or_content_id_begins() {
+    let mut scene = Scene::new();
+    let swarm = scene.seed(&Sample::mixed());
+    let id = scene.node.shares[&swarm].record.id.to_string();
+    for (beginning, count) in [
+        ("", 1),
+        ("pho", 1),
+        (&id[..6], 1),
+        ("otos", 0),
+        (&id[1..], 0),
+    ] {
+        let shown = scene.node.shown_shares(beginning);
+        assert_eq!(shown.len(), count, "{beginning}");
+    }
 }
 
 #[tokio::test]
@@ -189,6 +211,66 @@ async fn our_nat_is_surveyed_by_our_own_tracker_and_by_another_while_that_is_not
     assert_eq!(surveyed(own, true), Some(own));
     assert_eq!(surveyed(first, false), Some(own));
     assert_eq!(surveyed(own, false), None);
+}
+
+#[tokio::test]
+async fn a_code_that_nobody_waits_for_any_more_is_not_proven_to_be_known() {
+    let mut scene = Scene::new();
+    scene.node.handle_tracker(OWN, tracker_event(OWN, true));
+    for has_gone in [false, true] {
+        let (exchange, asked) = scene.open_code();
+        let asked = (!has_gone).then_some(asked);
+        assert!(
+            scene
+                .node
+                .handle_opening_passed(exchange, &second_message())
+        );
+        let is_proving = scene.node.codes.openings.under_way.contains_key(&exchange);
+        assert_eq!(is_proving, !has_gone);
+        drop(asked);
+    }
+    // What was proven is given up, too, once nobody waits for it.
+    scene.node.watch_openings(Instant::now());
+    assert!(scene.node.codes.openings.under_way.is_empty());
+    let (answer, asked) = oneshot::channel();
+    drop(asked);
+    scene.node.open_code(code(), answer);
+    assert!(scene.node.codes.openings.under_way.is_empty());
+}
+
+#[tokio::test]
+async fn a_code_is_opened_anew_on_the_next_connection_unless_it_was_guessed_already() {
+    let mut scene = Scene::new();
+    scene.node.handle_tracker(OWN, tracker_event(OWN, true));
+    let (first, mut asked) = scene.open_code();
+    scene.node.handle_tracker(OWN, tracker_event(OWN, false));
+    scene.node.watch_openings(Instant::now());
+    let openings = &scene.node.codes.openings;
+    assert_eq!((openings.under_way.len(), openings.waiting.len()), (0, 1));
+    assert!(asked.try_recv().is_err(), "it is given up too soon");
+    scene.node.handle_tracker(OWN, tracker_event(OWN, true));
+    scene.node.watch_openings(Instant::now());
+    let exchange = *scene.node.codes.openings.under_way.keys().next().unwrap();
+    assert_ne!(exchange, first);
+    assert!(
+        scene
+            .node
+            .handle_opening_passed(exchange, &second_message())
+    );
+    scene.node.handle_tracker(OWN, tracker_event(OWN, false));
+    let error = asked.await.unwrap().unwrap_err();
+    assert_eq!(error.code, "tracker_unreachable");
+}
+
+fn code() -> Code {
+    "7-film-alibi".parse().unwrap()
+}
+
+/// What some sharer says to somebody else: it is no worse than what it would say to us.
+fn second_message() -> Body {
+    let (_, first) = Receiving::begin(&code(), &PIN, [1; 32]);
+    let (_, second) = Giving::begin(&code(), &PIN, &first, [2; 32]).unwrap();
+    second
 }
 
 fn tracker_event(id: TrackerId, is_there: bool) -> TrackerEvent {
@@ -384,6 +466,16 @@ impl Scene {
             wish: Wish::default(),
             settled: None,
         }
+    }
+
+    /// Types a code, and gets as far as message 1.
+    fn open_code(&mut self) -> (ExchangeId, oneshot::Receiver<Result<Link, ApiError>>) {
+        let before: Vec<_> = self.node.codes.openings.under_way.keys().copied().collect();
+        let (answer, asked) = oneshot::channel();
+        self.node.open_code(code(), answer);
+        let mut under_way = self.node.codes.openings.under_way.keys();
+        let exchange = under_way.find(|it| !before.contains(it)).unwrap();
+        (*exchange, asked)
     }
 
     async fn limit_down(&mut self, share: Option<&str>, bits_per_s: u64) {

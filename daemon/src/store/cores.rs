@@ -50,8 +50,13 @@ pub(super) fn with_workers<W: Default, T: Send + Sync, E: Send>(
             }
         }
     };
+    // To ask how many processors there are means to read several files.
+    let threads = match most.min(count) {
+        0 | 1 => 1,
+        most => processors().min(most),
+    };
     thread::scope(|scope| {
-        for _ in 1..processors().min(count).min(most) {
+        for _ in 1..threads {
             // Without another thread this one does all of the work.
             if thread::Builder::new().spawn_scoped(scope, run).is_err() {
                 break;

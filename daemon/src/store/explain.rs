@@ -21,29 +21,22 @@ const BUG: &str = "This is a bug; please report it.";
 
 /// An error the system is the cause of.
 pub(super) fn io(error: &dyn Error, source: &io::Error) -> ApiError {
-    let (code, exit, hint) = match source.kind() {
+    let (code, hint) = match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
             NO_SPACE,
-            exit::DISK,
             "Make room on the disk, then run the same command again.",
         ),
         io::ErrorKind::PermissionDenied => (
             "permission_denied",
-            exit::DISK,
             "Check the permissions of the file and its folders: ls -l shows them.",
         ),
         io::ErrorKind::ReadOnlyFilesystem => (
             "read_only",
-            exit::DISK,
             "The file system is mounted read-only: use a folder on another one.",
         ),
-        _ => (
-            "disk_error",
-            exit::DISK,
-            "Check the disk: dmesg shows its errors.",
-        ),
+        _ => ("disk_error", "Check the disk: dmesg shows its errors."),
     };
-    ApiError::caused(code, exit, error, hint)
+    ApiError::caused(code, exit::DISK, error, hint)
 }
 
 impl From<&StoreError> for ApiError {

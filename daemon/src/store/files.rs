@@ -134,6 +134,8 @@ impl ShareFiles {
         if files.identities(&files.state())? != *identities {
             return Err(files.first_changed(identities));
         }
+        // There may be thousands of shares that nobody asks for.
+        files.open.clear();
         Ok(files)
     }
 

@@ -62,6 +62,11 @@ impl OpenFiles {
         lock(&self.files).clear();
     }
 
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        lock(&self.files).len()
+    }
+
     fn take(&self, number: u32) -> Option<Arc<OpenFile>> {
         let mut files = lock(&self.files);
         let at = files.iter().position(|(open, _)| *open == number)?;
@@ -98,7 +103,7 @@ mod tests {
         open(0);
         open(1000);
         let closed = |number| files.take(number).is_none();
-        assert_eq!(lock(&files.files).len(), OPEN_FILES);
+        assert_eq!(files.count(), OPEN_FILES);
         assert!(closed(1) && !closed(0) && !closed(2) && !closed(1000));
     }
 }

@@ -38,7 +38,7 @@ pub(crate) use reach::Way;
 const INTRODUCTIONS: usize = 256;
 
 /// What may wait to be said about rendezvous and codes: all that a guess says, for as many as are introduced
-/// in a moment. An attempt whose words are lost goes on without.
+/// in a moment. An attempt whose words are lost goes on without; an exchange about a code takes too long.
 const WORDS: usize = 256;
 
 /// Probes that may wait to be asked for; there is one port.

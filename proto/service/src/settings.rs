@@ -19,7 +19,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use clap::builder::{BoolishValueParser, ValueParser};
+use clap::builder::{BoolishValueParser, TypedValueParser, ValueParser};
 use clap::{Arg, ArgAction, Command};
 
 pub use file::File;
@@ -419,13 +419,11 @@ fn kind_of(arg: &Arg) -> Kind {
     }
 }
 
-/// Whether a flag is set, in any of the words there are for it.
+/// Whether a flag is set, in any of the words that the command line takes for it.
 fn is_true(values: &[OsString]) -> bool {
-    let words = ["y", "yes", "t", "true", "on", "1"];
-    let lower = |value: &OsString| value.to_string_lossy().to_ascii_lowercase();
-    values
-        .first()
-        .is_some_and(|value| words.contains(&lower(value).as_str()))
+    let parsed = |value| BoolishValueParser::new().parse_ref(&Command::new("flag"), None, value);
+    let first = values.first().map(OsString::as_os_str);
+    first.is_some_and(|value| parsed(value).unwrap_or(false))
 }
 
 /// A list as a variable has it, with commas.

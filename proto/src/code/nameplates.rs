@@ -6,45 +6,33 @@
 //! is slowed down here, and stopped by the sharer's daemon ([`super::given`]), which trusts no tracker to
 //! do that.
 //!
-//! A number is kept for a while after its code has ended, so that who comes late is told why, and does not
-//! use up a guess of another code. It is kept while its daemon is away for a moment, too.
+//! A failure counts where it is the receiver's doing. What the sharer's side causes says nothing of who
+//! opens, and must not lock out a network.
 //!
 //! Not here: connections and sockets (`warren-tracker`).
 
-use std::collections::BTreeMap;
+mod exchanges;
+mod failures;
+mod numbers;
+mod tally;
+
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use self::exchanges::{Exchange, Exchanges};
+use self::failures::Failures;
+use self::numbers::Numbers;
 use super::given::EXCHANGE_TIME;
 use super::{Body, Closed, ExchangeId, Nameplate};
 use crate::id::PublicKey;
-use crate::limits::{
-    CODE_EXCHANGES, EXCHANGES_PER_CODE, EXCHANGES_PER_PEER, NAMEPLATES, NAMEPLATES_PER_NETWORK,
-    NAMEPLATES_PER_PEER,
-};
 use crate::swarm::prefix;
-use crate::wire::{Claimed, CodeNews, CodeRequest};
+use crate::wire::{CodeNews, CodeRequest};
+
+pub use self::failures::{FAILURE_WINDOW, FAILURES};
+pub use self::numbers::{GRACE, RETIRED};
 
 /// Longest time for which a number is kept.
 pub const LONGEST: Duration = Duration::from_secs(7 * 86_400);
-
-/// How long a number is kept while its daemon is not connected: it comes back within seconds, also to a
-/// tracker that was started anew.
-pub const GRACE: Duration = Duration::from_secs(120);
-
-/// How long nobody else gets a number whose code has ended.
-pub const RETIRED: Duration = Duration::from_secs(600);
-
-/// So many exchanges of one network (IPv4 /24, IPv6 /56) may fail in so long.
-pub const FAILURES: u32 = 20;
-/// See [`FAILURES`]. Begins with the first failure, and again with the first after its end.
-pub const FAILURE_WINDOW: Duration = Duration::from_secs(600);
-
-/// Networks whose failures are remembered. Who has more of them than that is slowed down by nothing here.
-const NETWORKS: usize = 100_000;
-
-/// Messages of an exchange.
-const MESSAGES: u8 = 4;
 
 /// What to tell whom.
 pub type CodeMail = Vec<(PublicKey, CodeNews)>;
@@ -52,42 +40,9 @@ pub type CodeMail = Vec<(PublicKey, CodeNews)>;
 /// All numbers and exchanges of one tracker.
 #[derive(Debug, Default)]
 pub struct Nameplates {
-    held: BTreeMap<Nameplate, Held>,
-    exchanges: BTreeMap<ExchangeId, Exchange>,
-    failures: BTreeMap<IpAddr, Failures>,
-}
-
-#[derive(Debug)]
-struct Held {
-    owner: PublicKey,
-    network: IpAddr,
-    state: State,
-}
-
-/// Live → Away and back, with the owner's connection; either → Over, until it is forgotten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Live { until: Instant },
-    Away { since: Instant, until: Instant },
-    Over { why: Closed, since: Instant },
-}
-
-#[derive(Debug)]
-struct Exchange {
-    nameplate: Nameplate,
-    sharer: PublicKey,
-    receiver: PublicKey,
-    /// Where the receiver is.
-    network: IpAddr,
-    /// Messages so far; the receiver has said the first.
-    said: u8,
-    until: Instant,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Failures {
-    since: Instant,
-    count: u32,
+    numbers: Numbers,
+    exchanges: Exchanges,
+    failures: Failures,
 }
 
 impl Nameplates {
@@ -106,14 +61,11 @@ impl Nameplates {
                 lifetime_s,
             } => {
                 let until = now + Duration::from_secs(lifetime_s.into()).min(LONGEST);
-                let result = self.claim((peer, network), nameplate, until);
+                let result = self.numbers.claim((peer, network), nameplate, until);
                 vec![(peer, CodeNews::Claimed { ticket, result })]
             }
             CodeRequest::Release { nameplate, ended } => {
-                let its = self.held.get_mut(&nameplate).filter(|it| it.owner == peer);
-                if let Some(held) = its {
-                    held.end(now, ended.into());
-                }
+                self.numbers.release(now, &peer, nameplate, ended.into());
                 Vec::new()
             }
             CodeRequest::Open {
@@ -136,90 +88,42 @@ impl Nameplates {
         }
     }
 
-    /// A daemon has connected, perhaps anew.
-    pub fn connected(&mut self, peer: &PublicKey) {
-        for held in self.held.values_mut().filter(|it| it.owner == *peer) {
-            if let State::Away { until, .. } = held.state {
-                held.state = State::Live { until };
-            }
-        }
-    }
-
-    /// A daemon's connection has ended, and with it what it was opening or answering.
+    /// A daemon's connection has ended, and with it what it was opening or answering. Its numbers are kept
+    /// for a while, in which it may claim them again.
     pub fn disconnected(&mut self, now: Instant, peer: &PublicKey) -> CodeMail {
-        for held in self.held.values_mut().filter(|it| it.owner == *peer) {
-            if let State::Live { until } = held.state {
-                held.state = State::Away { since: now, until };
+        self.numbers.disconnected(now, peer);
+        let mut mail = CodeMail::new();
+        for exchange in self.exchanges.of(peer) {
+            let Some(it) = self.exchanges.end(&exchange) else {
+                continue;
+            };
+            if it.receiver == *peer {
+                self.failures.note(now, it.network);
             }
+            let reason = Closed::Absent;
+            mail.push((it.other(peer), CodeNews::Closed { exchange, reason }));
         }
-        let its = |it: &Exchange| it.sharer == *peer || it.receiver == *peer;
-        self.end_exchanges(now, Closed::Absent, its)
-            .into_iter()
-            .filter(|(to, _)| to != peer)
-            .collect()
+        mail
     }
 
     /// Ends what has lasted its time.
     pub fn expire(&mut self, now: Instant) -> CodeMail {
-        for held in self.held.values_mut() {
-            match held.state {
-                State::Live { until } | State::Away { until, .. } if until <= now => {
-                    held.end(now, Closed::Expired);
-                }
-                State::Away { since, .. } if since + GRACE <= now => held.end(now, Closed::Absent),
-                _ => (),
+        self.numbers.expire(now);
+        self.failures.expire(now);
+        let mut mail = CodeMail::new();
+        for exchange in self.exchanges.overdue(now) {
+            let Some(it) = self.exchanges.end(&exchange) else {
+                continue;
+            };
+            let (silent, _) = it.turn();
+            if it.receiver == silent {
+                self.failures.note(now, it.network);
             }
+            let reason = Closed::Late;
+            let both = [it.receiver, it.sharer].into_iter();
+            mail.extend(both.map(|to| (to, CodeNews::Closed { exchange, reason })));
         }
-        self.held.retain(|_, held| match held.state {
-            State::Over { since, .. } => now < since + RETIRED,
-            _ => true,
-        });
-        self.failures
-            .retain(|_, it| now < it.since + FAILURE_WINDOW);
-        self.end_exchanges(now, Closed::Late, |it| it.until <= now)
-    }
-
-    fn claim(
-        &mut self,
-        (owner, network): (PublicKey, IpAddr),
-        wanted: Option<Nameplate>,
-        until: Instant,
-    ) -> Claimed {
-        let state = State::Live { until };
-        if let Some(held) = wanted.and_then(|it| self.held.get_mut(&it)) {
-            let may_go_on = !matches!(held.state, State::Over { why, .. } if why != Closed::Absent);
-            if held.owner != owner || !may_go_on {
-                return Claimed::Taken;
-            }
-            held.state = state;
-            return Claimed::Kept(wanted.unwrap_or(Nameplate(0)));
-        }
-        let count = |is: &dyn Fn(&Held) -> bool| self.held.values().filter(|it| is(it)).count();
-        let is_its = |it: &Held| it.owner == owner && !matches!(it.state, State::Over { .. });
-        if self.held.len() >= NAMEPLATES
-            || count(&is_its) >= NAMEPLATES_PER_PEER
-            || count(&|it| it.network == network) >= NAMEPLATES_PER_NETWORK
-        {
-            return Claimed::TooMany;
-        }
-        let Some(nameplate) = wanted.filter(|it| it.0 > 0).or_else(|| self.lowest_free()) else {
-            return Claimed::TooMany;
-        };
-        let held = Held {
-            owner,
-            network,
-            state,
-        };
-        self.held.insert(nameplate, held);
-        Claimed::Kept(nameplate)
-    }
-
-    /// Short numbers are easy to say.
-    fn lowest_free(&self) -> Option<Nameplate> {
-        let mut held = self.held.keys().map(|it| it.0).peekable();
-        (1..=u16::MAX)
-            .find(|number| held.next_if_eq(number).is_none())
-            .map(Nameplate)
+        mail
     }
 
     /// To whom message 1 goes, or why it goes nowhere.
@@ -230,33 +134,19 @@ impl Nameplates {
         nameplate: Nameplate,
         exchange: ExchangeId,
     ) -> Result<PublicKey, Closed> {
-        if self.has_failed_too_often(now, network) {
+        if self.failures.are_too_many(now, network) {
             return Err(Closed::TooManyGuesses);
         }
-        let sharer = match self.held.get(&nameplate) {
-            Some(held) if held.owner == receiver => Err(Closed::Unknown),
-            Some(held) => held.sharer(now),
-            None => Err(Closed::Unknown),
+        let sharer = match self.numbers.sharer(now, nameplate) {
+            Ok(sharer) if sharer == receiver => Err(Closed::Unknown),
+            sharer => sharer,
         };
-        let sharer = match sharer {
-            Ok(sharer) => sharer,
-            Err(why) => {
-                // Who tries all numbers is to be slow at that, too.
-                self.note_failure(now, network);
-                return Err(why);
+        let sharer = sharer.inspect_err(|why| {
+            // Who tries all numbers is to be slow at that, too.
+            if *why != Closed::Absent {
+                self.failures.note(now, network);
             }
-        };
-        let count = |is: &dyn Fn(&Exchange) -> bool| {
-            let exchanges = self.exchanges.values();
-            exchanges.filter(|it| is(it)).count()
-        };
-        if self.exchanges.len() >= CODE_EXCHANGES
-            || self.exchanges.contains_key(&exchange)
-            || count(&|it| it.receiver == receiver) >= EXCHANGES_PER_PEER
-            || count(&|it| it.nameplate == nameplate) >= EXCHANGES_PER_CODE
-        {
-            return Err(Closed::Busy);
-        }
+        })?;
         let begun = Exchange {
             nameplate,
             sharer,
@@ -265,8 +155,10 @@ impl Nameplates {
             said: 1,
             until: now + EXCHANGE_TIME,
         };
-        self.exchanges.insert(exchange, begun);
-        Ok(sharer)
+        match self.exchanges.begin(exchange, begun) {
+            true => Ok(sharer),
+            false => Err(Closed::Busy),
+        }
     }
 
     /// Passes a message on if it is the sender's turn; who speaks out of turn has ended the exchange.
@@ -277,26 +169,21 @@ impl Nameplates {
         exchange: ExchangeId,
         message: Body,
     ) -> CodeMail {
-        let Some(it) = self.exchanges.get_mut(&exchange) else {
+        let Some(it) = self.exchanges.get(&exchange) else {
             // The other side may just have gone.
             let reason = Closed::Late;
             return vec![(from, CodeNews::Closed { exchange, reason })];
         };
-        let (speaker, listener) = match it.said % 2 {
-            1 => (it.sharer, it.receiver),
-            _ => (it.receiver, it.sharer),
-        };
+        let (speaker, listener) = it.turn();
         if speaker != from {
-            return self.close(now, from, exchange, Closed::Malformed);
+            return self.end(now, from, exchange, (Closed::Malformed, Fault::Speaker));
         }
-        it.said += 1;
-        if it.said == MESSAGES {
-            self.exchanges.remove(&exchange);
-        }
+        self.exchanges.note_said(&exchange);
         vec![(listener, CodeNews::Passed { exchange, message })]
     }
 
-    /// Ends an exchange that `from` is part of, and tells the other side.
+    /// One side ends an exchange. The receiver gives up, for whatever reason; the sharer may say what the
+    /// receiver did wrong, or that it cannot go on itself.
     fn close(
         &mut self,
         now: Instant,
@@ -304,78 +191,48 @@ impl Nameplates {
         exchange: ExchangeId,
         reason: Closed,
     ) -> CodeMail {
-        let is_its = |it: &&Exchange| it.sharer == from || it.receiver == from;
-        let Some(it) = self.exchanges.get(&exchange).filter(is_its) else {
-            return Vec::new();
+        let fault = match reason {
+            Closed::Busy | Closed::Late | Closed::Absent | Closed::TooManyGuesses => Fault::Speaker,
+            Closed::Unknown
+            | Closed::Expired
+            | Closed::Used
+            | Closed::Burned
+            | Closed::Withdrawn
+            | Closed::WrongWords
+            | Closed::Malformed => Fault::Receiver,
         };
-        let (other, network) = match it.sharer == from {
-            true => (it.receiver, it.network),
-            false => (it.sharer, it.network),
-        };
-        self.exchanges.remove(&exchange);
-        self.note_failure(now, network);
-        vec![(other, CodeNews::Closed { exchange, reason })]
+        self.end(now, from, exchange, (reason, fault))
     }
 
-    /// Ends all such exchanges, and tells both sides.
-    fn end_exchanges(
+    /// Ends an exchange that `from` is part of, and tells the other side.
+    fn end(
         &mut self,
         now: Instant,
-        reason: Closed,
-        is_over: impl Fn(&Exchange) -> bool,
+        from: PublicKey,
+        exchange: ExchangeId,
+        (reason, fault): (Closed, Fault),
     ) -> CodeMail {
-        let ended = self.exchanges.extract_if(.., |_, it| is_over(it));
-        let ended: Vec<(ExchangeId, Exchange)> = ended.collect();
-        let mut mail = CodeMail::new();
-        for (exchange, it) in ended {
-            self.note_failure(now, it.network);
-            for to in [it.receiver, it.sharer] {
-                mail.push((to, CodeNews::Closed { exchange, reason }));
-            }
+        let its = self.exchanges.get(&exchange);
+        if !its.is_some_and(|it| it.is_part(&from)) {
+            return Vec::new();
         }
-        mail
-    }
-
-    fn has_failed_too_often(&self, now: Instant, network: IpAddr) -> bool {
-        let failures = self.failures.get(&network);
-        failures.is_some_and(|it| it.count >= FAILURES && now < it.since + FAILURE_WINDOW)
-    }
-
-    fn note_failure(&mut self, now: Instant, network: IpAddr) {
-        if self.failures.len() >= NETWORKS && !self.failures.contains_key(&network) {
-            return;
-        }
-        let new = Failures {
-            since: now,
-            count: 0,
+        let Some(it) = self.exchanges.end(&exchange) else {
+            return Vec::new();
         };
-        let failures = self.failures.entry(network).or_insert(new);
-        if now >= failures.since + FAILURE_WINDOW {
-            *failures = new;
+        if fault == Fault::Receiver || it.receiver == from {
+            self.failures.note(now, it.network);
         }
-        failures.count = failures.count.saturating_add(1);
+        vec![(it.other(&from), CodeNews::Closed { exchange, reason })]
     }
 }
 
-impl Held {
-    /// Ends it, unless it has ended before.
-    fn end(&mut self, now: Instant, why: Closed) {
-        if !matches!(self.state, State::Over { .. }) {
-            self.state = State::Over { why, since: now };
-        }
-    }
-
-    /// Who answers those who open it, or why nobody does.
-    fn sharer(&self, now: Instant) -> Result<PublicKey, Closed> {
-        match self.state {
-            State::Live { until } | State::Away { until, .. } if until <= now => {
-                Err(Closed::Expired)
-            }
-            State::Live { .. } => Ok(self.owner),
-            State::Away { .. } => Err(Closed::Absent),
-            State::Over { why, .. } => Err(why),
-        }
-    }
+/// Who has brought an exchange to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// Who says that it is over.
+    Speaker,
+    /// Who has opened the code, also where the sharer says so.
+    Receiver,
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use axum::{
     routing::{get, post},
 };
 use futures_util::{Stream, StreamExt, stream};
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -242,13 +243,35 @@ pub(super) async fn peers<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Eve
     get,
     path = "/v1/shares",
     summary = "Shares alone",
+    params(
+        ("beginning" = Option<String>, Query, description = "With what their name or content id is to begin"),
+    ),
     responses(
         (status = 200, description = "`share` events.", body = Vec<Event>),
         (status = "default", description = "An `error` event.", body = Event),
     )
 )]
-pub(super) async fn shares<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
-    Json(api.control.shares().await)
+pub(super) async fn shares<C: Control>(
+    State(api): State<Api<C>>,
+    uri: Uri,
+) -> Result<Json<Vec<Event>>, ApiError> {
+    let beginning = beginning(uri.query().unwrap_or_default())?;
+    Ok(Json(api.control.shares(beginning).await))
+}
+
+/// With what shares are to begin that are asked for.
+fn beginning(query: &str) -> Result<String, ApiError> {
+    let mut beginning = String::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        beginning = match pair.split_once('=') {
+            Some(("beginning", text)) => match percent_decode_str(text).decode_utf8() {
+                Ok(text) => text.into_owned(),
+                Err(_) => return Err(malformed("beginning is not UTF-8".to_owned())),
+            },
+            _ => return Err(malformed(format!("there is no parameter {pair}"))),
+        };
+    }
+    Ok(beginning)
 }
 
 /// Everything as it stands, and what is otherwise from then on.

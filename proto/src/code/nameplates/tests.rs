@@ -1,11 +1,16 @@
 //! Numbers, exchanges and their bounds, with made-up time and daemons that are mere numbers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::code::Ended;
+use crate::limits::{
+    EXCHANGES_PER_CODE, EXCHANGES_PER_NETWORK, EXCHANGES_PER_PEER, NAMEPLATES,
+    NAMEPLATES_PER_NETWORK, NAMEPLATES_PER_PEER,
+};
+use crate::wire::Claimed;
 
 const HOUR: u32 = 3600;
 const SHARER: u16 = 1;
@@ -89,7 +94,7 @@ fn who_comes_late_is_told_why_there_is_no_code() {
         scene.open(RECEIVER, 4, 7),
         [closed(RECEIVER, 7, Closed::Unknown)]
     );
-    assert!(scene.plates.held.is_empty());
+    assert!(scene.plates.numbers.is_empty());
 }
 
 #[test]
@@ -116,7 +121,12 @@ fn a_number_is_kept_while_its_daemon_is_away_for_a_moment() {
     );
     assert_eq!(scene.claim(3), kept(2));
     scene.pass_time(GRACE - Duration::from_secs(1));
-    scene.plates.connected(&peer(SHARER));
+    assert_eq!(
+        scene.open(RECEIVER, 1, 7),
+        [closed(RECEIVER, 7, Closed::Absent)],
+        "a daemon that was started anew knows nothing of the code"
+    );
+    assert_eq!(scene.claim_again(SHARER, 1), kept(1));
     assert!(matches!(
         scene.open(RECEIVER, 1, 8)[..],
         [(_, CodeNews::Opened { .. })]
@@ -192,9 +202,53 @@ fn a_daemon_a_network_and_all_together_have_no_more_numbers_than_they_may() {
         assert_eq!(scene.claim_from(number, ip), Claimed::Kept(last));
         assert_eq!(scene.claim_from(number, ip), Claimed::TooMany);
     }
-    assert_eq!(scene.plates.held.len(), NAMEPLATES);
+    assert_eq!(scene.plates.numbers.len(), NAMEPLATES);
     let elsewhere = "10.9.0.1".parse().unwrap();
     assert_eq!(scene.claim_from(u16::MAX, elsewhere), Claimed::TooMany);
+}
+
+#[test]
+fn a_number_that_comes_back_after_a_long_absence_counts_like_a_new_one() {
+    let mut scene = Scene::new();
+    scene.claim(SHARER);
+    scene.plates.disconnected(scene.now, &peer(SHARER));
+    scene.pass_time(GRACE);
+    for _ in 0..NAMEPLATES_PER_PEER {
+        assert!(matches!(scene.claim(SHARER), Claimed::Kept(_)));
+    }
+    assert_eq!(scene.claim_again(SHARER, 1), Claimed::TooMany);
+    scene.release(SHARER, 2, Ended::Used);
+    assert_eq!(scene.claim_again(SHARER, 1), kept(1));
+}
+
+#[test]
+fn a_network_has_no_more_exchanges_than_it_may() {
+    let mut scene = Scene::new();
+    let (ip, other) = (ip("192.0.2.1"), ip("198.51.100.1"));
+    let mut begun = 0;
+    let mut open = |scene: &mut Scene, ip| {
+        // As many codes and receivers as it takes for these not to be what is too many.
+        let (by, code) = (begun / EXCHANGES_PER_PEER, begun / EXCHANGES_PER_CODE);
+        let open = CodeRequest::Open {
+            nameplate: Nameplate(1 + code as u16),
+            exchange: ExchangeId((begun as u64).to_be_bytes()),
+            message: body(1),
+        };
+        begun += 1;
+        scene.say_from(100 + by as u16, ip, open).remove(0).1
+    };
+    for _ in 0..=EXCHANGES_PER_NETWORK / EXCHANGES_PER_CODE {
+        scene.claim(SHARER);
+    }
+    for _ in 0..EXCHANGES_PER_NETWORK {
+        assert!(matches!(open(&mut scene, ip), CodeNews::Opened { .. }));
+    }
+    let busy = Closed::Busy;
+    assert!(matches!(open(&mut scene, ip), CodeNews::Closed { reason, .. } if reason == busy));
+    assert!(matches!(open(&mut scene, other), CodeNews::Opened { .. }));
+    let first = 100;
+    scene.plates.disconnected(scene.now, &peer(first));
+    assert!(matches!(open(&mut scene, ip), CodeNews::Opened { .. }));
 }
 
 #[test]
@@ -258,6 +312,50 @@ fn a_network_that_fails_too_often_waits_and_one_that_succeeds_never_does() {
     assert_eq!(scene.open(3, 1, 9)[0].0, peer(SHARER));
 }
 
+#[test]
+fn what_the_side_of_the_sharer_is_at_fault_for_counts_against_nobody() {
+    let mut scene = Scene::new();
+    for round in 0..2 * FAILURES {
+        scene.claim_again(SHARER, 1);
+        scene.open(RECEIVER, 1, 7);
+        match round % 6 {
+            0 => drop(scene.close(SHARER, 7, Closed::Busy)),
+            1 => drop(scene.close(SHARER, 7, Closed::Late)),
+            2 => drop(scene.plates.disconnected(scene.now, &peer(SHARER))),
+            // It does not answer,
+            3 => drop(scene.pass_time(EXCHANGE_TIME)),
+            // or speaks where it is not to.
+            4 => {
+                scene.pass(SHARER, 7, 0);
+                scene.pass(SHARER, 7, 0);
+            }
+            _ => {
+                scene.plates.disconnected(scene.now, &peer(SHARER));
+                scene.open(RECEIVER, 1, 7);
+            }
+        }
+    }
+    assert!(scene.plates.failures.is_empty() && scene.plates.exchanges.is_empty());
+}
+
+#[test]
+fn a_receiver_that_leaves_or_says_nothing_more_has_failed() {
+    let mut scene = Scene::new();
+    scene.claim(SHARER);
+    for round in 0..FAILURES {
+        scene.open(RECEIVER, 1, 7);
+        match round % 3 {
+            0 => drop(scene.plates.disconnected(scene.now, &peer(RECEIVER))),
+            1 => drop(scene.close(RECEIVER, 7, Closed::Busy)),
+            _ => {
+                scene.pass(SHARER, 7, 0);
+                scene.pass_time(EXCHANGE_TIME);
+            }
+        }
+    }
+    assert_eq!(scene.open(3, 1, 7), [closed(3, 7, Closed::TooManyGuesses)]);
+}
+
 /// What a daemon may say, each by one of a few.
 #[derive(Clone, Debug)]
 enum Step {
@@ -316,8 +414,8 @@ proptest! {
         // Nothing is kept for good.
         scene.pass_time(LONGEST);
         scene.pass_time(RETIRED);
-        let Nameplates { held, exchanges, failures } = &scene.plates;
-        prop_assert!(held.is_empty() && exchanges.is_empty() && failures.is_empty());
+        let Nameplates { numbers, exchanges, failures } = &scene.plates;
+        prop_assert!(numbers.is_empty() && exchanges.is_empty() && failures.is_empty());
     }
 }
 
@@ -349,7 +447,6 @@ impl Scene {
             Step::Time(_) => (),
             _ => {
                 self.present.insert(peer(by));
-                self.plates.connected(&peer(by));
             }
         }
         let mail = match *step {
@@ -387,12 +484,12 @@ impl Scene {
     fn hold(&mut self, ip: IpAddr, numbers: std::ops::Range<u16>) {
         let until = self.now + Duration::from_secs(HOUR.into());
         for number in numbers {
-            let held = Held {
-                owner: peer(1000 + number),
-                network: prefix(ip),
-                state: State::Live { until },
-            };
-            self.plates.held.insert(Nameplate(number), held);
+            let by = (peer(1000 + number), prefix(ip));
+            let claimed = self
+                .plates
+                .numbers
+                .claim(by, Some(Nameplate(number)), until);
+            assert_eq!(claimed, kept(number));
         }
     }
 
@@ -461,6 +558,10 @@ fn kept(number: u16) -> Claimed {
 fn closed(to: u16, exchange: u8, reason: Closed) -> (PublicKey, CodeNews) {
     let exchange = id(exchange);
     (peer(to), CodeNews::Closed { exchange, reason })
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
 }
 
 fn peer(number: u16) -> PublicKey {
