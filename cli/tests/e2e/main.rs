@@ -33,5 +33,6 @@ mod relays;
 mod restarts;
 mod services;
 mod sources;
+mod top;
 mod trackers;
 mod transfers;

@@ -45,6 +45,8 @@ pub const ALL: &[Message] = &[
     error("DMN-19", "daemon_not_started", "the daemon could not be started in the background", "It ended at once; the message says why.", "Start it yourself to see more: client daemon IDX TRACKER:PORT."),
     error("DMN-20", "too_many_listeners", "too many programs listen to all events", "Each costs the daemon time.", "End one of them."),
     error("DMN-21", "bug", "the daemon has a bug", "It ended where it should not.", "Start it again, and please report what it said."),
+    error("DMN-22", "no_terminal", "there is no terminal to draw on", "The output of client top goes to a file or a pipe.", "Run it in a terminal; for scripts: client list --json."),
+    error("DMN-23", "terminal", "the terminal cannot be used", "It is gone, or does not do what is needed.", "Try another one."),
     error("DISK-01", "no_space", "the disk is full", "What is to be written does not fit, or a quota is used up.", "Make room; then run the same download command: it continues."),
     error("DISK-02", "permission_denied", "a file may not be read or written", "Its permissions, or those of a folder above it, forbid it.", "Look at them with ls -l."),
     error("DISK-03", "read_only", "the file system is read-only", "It was mounted so, or the system made it so after an error.", "Use a folder elsewhere; dmesg shows errors."),
