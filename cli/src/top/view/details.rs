@@ -13,6 +13,9 @@ use crate::text;
 const MAP: u16 = 3;
 const GRAPH: u16 = 2;
 
+/// Cells that a short content id takes.
+const SHORT_ID: u16 = 12;
+
 /// From this width on files and peers stand side by side.
 const WIDE: u16 = 100;
 
@@ -108,7 +111,11 @@ fn draw_standing(row: &ShareRow, area: Rect, paint: &mut Paint<'_>) {
             .map(|left| format!("{} left", text::duration(left))),
     );
     words.push(text::peers(share.peers));
-    paint.text(area, 2, &words.join(", "), Tone::Plain);
+    let left = Rect {
+        width: area.width.saturating_sub(SHORT_ID + 1),
+        ..area
+    };
+    paint.text(left, 2, &words.join(", "), Tone::Plain);
     paint.right(area, 2, &text::short_id(&share.content_id), Tone::Faint);
 }
 
@@ -132,7 +139,7 @@ fn draw_files(contents: &Contents, first: usize, area: Rect, paint: &mut Paint<'
 }
 
 fn draw_file(file: &FileStanding, line: u16, area: Rect, paint: &mut Paint<'_>) {
-    const NUMBERS: u16 = 18;
+    const NUMBERS: u16 = 20;
     let numbers = Rect {
         x: area.x + area.width.saturating_sub(NUMBERS),
         width: NUMBERS.min(area.width),
