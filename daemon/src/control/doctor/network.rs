@@ -10,10 +10,12 @@ use super::{Code, Finding, Severity, Snapshot};
 use crate::control::model::{PortMapping, PortMappingState, Tracker};
 
 pub(super) fn findings(snapshot: &Snapshot) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = relay_only(snapshot).into_iter().collect();
+    findings.extend(narrow(&snapshot.narrow_bytes));
     if snapshot.listening.ip().is_loopback() {
-        return vec![listens_locally()];
+        findings.push(listens_locally());
+        return findings;
     }
-    let mut findings = Vec::new();
     match snapshot.tracker_is_here {
         true => findings.push(tracker_is_here()),
         false => {
@@ -23,8 +25,6 @@ pub(super) fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     }
     findings.extend(port(snapshot));
     findings.extend(families(&snapshot.addresses));
-    findings.extend(relay_only(snapshot));
-    findings.extend(narrow(&snapshot.narrow_bytes));
     findings
 }
 
