@@ -169,6 +169,16 @@ Examples:
   client doctor 1
   client doctor 1 --json")]
     Doctor(IdxArgs),
+    /// Show a daemon on the whole screen: shares, files, peers, rates; ? there shows the keys
+    #[command(before_help = "\
+Examples:
+  client top
+  client top 1")]
+    Top {
+        /// Number of the daemon, 0 to 65535
+        #[arg(value_parser = daemon_number, default_value_t = FIRST)]
+        idx: u16,
+    },
     /// Set how fast a daemon may send and receive; shows the limits when none is given
     #[command(before_help = "\
 Examples:
@@ -278,12 +288,21 @@ impl Command {
             | Command::Inspect { json, .. } => *json,
             Command::Daemon(_)
             | Command::Stop { .. }
+            | Command::Top { .. }
             | Command::Cancel(_)
             | Command::Remove(_)
             | Command::Completions { .. }
             | Command::Man { .. } => false,
         }
     }
+}
+
+/// Bits per second of a limit as it is typed; 0 for none.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn limit_bits(text: &str) -> Result<u64, String> {
+    limit(text).map(Limit::bits_per_s)
 }
 
 #[derive(Debug, clap::Args)]

@@ -29,6 +29,7 @@ mod source;
 mod start;
 mod table;
 mod text;
+mod top;
 mod usage;
 
 use std::{future::Future, io, io::IsTerminal, num::NonZero, process::ExitCode};
@@ -134,6 +135,7 @@ fn run(args: Args, output: Output, log: Log) -> Result<(), ApiError> {
         Command::Status(asked) => on_one_thread(client(asked.idx)?.status()),
         Command::Peers(asked) => on_one_thread(client(asked.idx)?.peers()),
         Command::Doctor(asked) => on_one_thread(client(asked.idx)?.doctor()),
+        Command::Top { idx } => on_one_thread(client(idx)?.top()),
         Command::Limit(asked) => on_one_thread(client(asked.idx)?.limit(asked.request())),
         Command::Stop { idx } => on_one_thread(client(idx)?.stop()),
         Command::Remove(removed) => on_one_thread(client(removed.of.idx)?.remove(removed)),

@@ -594,6 +594,8 @@ fn status() -> Vec<Event> {
             mapping_depends_on: None,
             filtering: "unknown".into(),
             hairpinning: None,
+            fault: None,
+            program: None,
         }),
         Event::PortMapping(PortMapping {
             state: PortMappingState::Open,
@@ -753,6 +755,13 @@ impl Control for Script {
             content_id: "ab".into(),
             name: asked.share,
             link: "p2p:abc".into(),
+        }))
+    }
+
+    async fn contents(&self, asked: ShareRequest) -> Result<Event, ApiError> {
+        Ok(Event::Contents(Contents {
+            content_id: asked.share,
+            ..Contents::default()
         }))
     }
 

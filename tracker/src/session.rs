@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -145,6 +145,7 @@ async fn serve(
         .await?;
     let name = rand::random();
     writer.send(&welcome(link, &state, place, name)).await?;
+    writer.send(&about()).await?;
 
     let (news_in, news) = mpsc::channel(NEWS);
     let (answers_in, answers) = mpsc::channel(ANSWERS);
@@ -191,6 +192,16 @@ fn welcome(link: &Link, state: &State, place: Place, session: SessionName) -> Fr
         session,
         announce_interval_s: u32::try_from(ANNOUNCE_INTERVAL.as_secs()).unwrap_or(u32::MAX),
         retry_after_s: state.retry_after_s(),
+    }
+}
+
+/// A clock before 1970 is told as that.
+fn about() -> FromTracker {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let unix_ms = since_1970.unwrap_or_default().as_millis();
+    FromTracker::About {
+        unix_ms: u64::try_from(unix_ms).unwrap_or(u64::MAX),
+        program: concat!("warren ", env!("CARGO_PKG_VERSION")).to_owned(),
     }
 }
 

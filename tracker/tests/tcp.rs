@@ -280,6 +280,11 @@ impl Daemon {
         let Some(FromTracker::Welcome { observed, .. }) = welcome else {
             panic!("{welcome:?}");
         };
+        let about = within(reader.recv()).await.unwrap();
+        assert!(
+            matches!(about, Some(FromTracker::About { .. })),
+            "{about:?}"
+        );
         Self {
             key: identity.public_key(),
             observed,

@@ -38,6 +38,8 @@ fn every_form_scripts_rely_on_is_read() {
         "select film 1 --only a --first b --json",
         "status 1 --json",
         "peers 1 --json",
+        "top",
+        "top 1",
         "doctor 1",
         "doctor 1 --json",
         "stop 1",

@@ -26,19 +26,19 @@ fn without_a_tracker_the_doctor_says_so_and_is_exit_4() {
     let first = &findings[0];
     assert_eq!(
         (first.code.as_str(), first.severity),
-        ("TRK-01", Severity::Error)
+        ("TRK-13", Severity::Error)
     );
-    let beginning = format!("The tracker {address} is not reached: ");
+    let beginning = format!("The machine of the tracker {address} answers, but nothing listens at");
     assert!(first.text.starts_with(&beginning), "{first:?}");
     assert!(first.action.is_some());
     assert_eq!((summary.tried, summary.median_ms), (0, None));
 
     let said = daemon.client(&["doctor"]).expect(4);
-    let beginning = format!("error    TRK-01   The tracker {address} is not reached: ");
+    let beginning = format!("error    TRK-13   The machine of the tracker {address} answers");
     assert!(said.stdout.starts_with(&beginning), "{said:#?}");
     assert!(
         said.stdout
-            .contains("\n                  do: See that the tracker runs"),
+            .contains("\n                  do: Ask who runs the tracker to start it"),
         "{said:#?}"
     );
     let end = "\n0 peers tried: 0 direct, 0 relayed, 0 failed\n";

@@ -13,6 +13,7 @@
 //! | `POST pause`, `POST resume` | [`ShareRequest`] | the share, as an [`Event`] |
 //! | `POST verify` | [`ShareRequest`] | server-sent events, as `download` |
 //! | `POST link` | [`ShareRequest`] | the link, as an [`Event`] |
+//! | `POST contents` | [`ShareRequest`] | files, which parts are here, and peers, as an [`Event`] |
 //! | `POST cancel` | [`ShareRequest`] | 204 |
 //! | `POST remove` | [`RemoveRequest`] | 204 |
 //! | `POST limit` | [`LimitRequest`] | a JSON array of [`Event`]s: the limits as they are now |
@@ -131,6 +132,12 @@ pub trait Control: Clone + Send + Sync + 'static {
 
     /// The link of a share.
     fn link(&self, request: ShareRequest) -> impl Future<Output = Result<Event, ApiError>> + Send;
+
+    /// What a share is made of.
+    fn contents(
+        &self,
+        request: ShareRequest,
+    ) -> impl Future<Output = Result<Event, ApiError>> + Send;
 
     /// Shares alone, whose name or content id begins with this.
     fn shares(&self, beginning: String) -> impl Future<Output = Vec<Event>> + Send;

@@ -361,6 +361,8 @@ impl Control for FakeControl {
             mapping_depends_on: None,
             filtering: "unknown".into(),
             hairpinning: None,
+            fault: None,
+            program: None,
         })]
     }
 
@@ -423,6 +425,13 @@ impl Control for FakeControl {
 
     async fn link(&self, request: ShareRequest) -> Result<Event, ApiError> {
         Err(ApiError::new("asked", exit::USAGE, request.share, ""))
+    }
+
+    async fn contents(&self, request: ShareRequest) -> Result<Event, ApiError> {
+        Ok(Event::Contents(Contents {
+            content_id: request.share,
+            ..Contents::default()
+        }))
     }
 
     async fn shares(&self, beginning: String) -> Vec<Event> {

@@ -4,13 +4,17 @@
 //! numbers. It reads no clock and asks nobody. A finding says only what the snapshot shows: what is
 //! not known is said not to be known, and words that this program does not know count as that.
 //!
-//! By concern: [`trackers`], [`network`] (how others see us, and the port of our router), [`reach`]
-//! (what came of the attempts to reach peers). [`Code`] is the table of all findings.
+//! By concern: [`trackers`], [`network`] (how others see us, and the port of our router), [`machine`]
+//! (disk, clock, files), [`shares`] (what stops or slows single ones), [`reach`] (what came of the
+//! attempts to reach peers). [`Code`] is the table of all findings.
 //!
 //! Not here: where a snapshot comes from (`node`), how findings look on a terminal (`cli`).
 
+mod code;
+mod machine;
 mod network;
 mod reach;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod trackers;
@@ -21,7 +25,9 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::attempt::{Attempt, Technique};
-use super::model::{Event, Peer, PortMapping, Tracker, exit};
+use super::model::{Event, Limits, Peer, PortMapping, Share, Tracker, exit};
+use code::Code;
+pub(crate) use machine::{Machine, look};
 use reach::Reach;
 
 /// What is known at one moment.
@@ -43,6 +49,19 @@ pub(crate) struct Snapshot {
     pub(crate) under_way: Vec<Attempt>,
     /// Connected peers.
     pub(crate) peers: Vec<Peer>,
+    /// Direct paths to peers that take only small packets: the largest that get through, in bytes of a UDP
+    /// payload.
+    pub(crate) narrow_bytes: Vec<u16>,
+    /// How far our clock is ahead of a tracker's.
+    pub(crate) clock_ahead_ms: Option<i64>,
+    /// Whether peers may reach us through a tracker alone, as we were started.
+    pub(crate) is_relay_only: bool,
+    /// How fast we may send and receive.
+    pub(crate) limits: Limits,
+    /// All shares.
+    pub(crate) shares: Vec<Share>,
+    /// What the system says of itself.
+    pub(crate) machine: Machine,
 }
 
 /// One thing that a person should know.
@@ -161,88 +180,6 @@ fn is_none(count: &usize) -> bool {
     *count == 0
 }
 
-/// All findings there are. The words are stable; a new finding gets a new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Code {
-    OwnTrackerUnreached,
-    TrackerBeingTried,
-    OtherTrackerUnreached,
-    TrackerReached,
-    TrackerByTcp,
-    SamePort,
-    RandomPorts,
-    CountedPorts,
-    OtherPorts,
-    PortsUnknown,
-    EarlyPacketsClash,
-    ListensLocally,
-    TrackerIsHere,
-    NoAddress,
-    NoIpv6,
-    Hairpin,
-    PortOpen,
-    PortNotKnown,
-    RouterSilent,
-    RouterRefuses,
-    RouterBehindNat,
-    PortShut,
-    PortMappingOff,
-    NoRouter,
-    AllDirect,
-    SomeRelayed,
-    SomeFailed,
-    NoneReached,
-    NoneTried,
-    AllWell,
-}
-
-impl Code {
-    fn word(self) -> &'static str {
-        match self {
-            Code::OwnTrackerUnreached => "TRK-01",
-            Code::TrackerBeingTried => "TRK-02",
-            Code::OtherTrackerUnreached => "TRK-03",
-            Code::TrackerReached => "TRK-04",
-            Code::TrackerByTcp => "TRK-05",
-            Code::SamePort => "NET-01",
-            Code::RandomPorts => "NET-02",
-            Code::CountedPorts => "NET-03",
-            Code::OtherPorts => "NET-04",
-            Code::PortsUnknown => "NET-05",
-            Code::EarlyPacketsClash => "NET-06",
-            Code::ListensLocally => "NET-07",
-            Code::TrackerIsHere => "NET-08",
-            Code::NoAddress => "NET-09",
-            Code::NoIpv6 => "NET-10",
-            Code::Hairpin => "NET-11",
-            Code::PortOpen => "PORT-01",
-            Code::PortNotKnown => "PORT-02",
-            Code::RouterSilent => "PORT-03",
-            Code::RouterRefuses => "PORT-04",
-            Code::RouterBehindNat => "PORT-05",
-            Code::PortShut => "PORT-06",
-            Code::PortMappingOff => "PORT-07",
-            Code::NoRouter => "PORT-08",
-            Code::AllDirect => "PEER-01",
-            Code::SomeRelayed => "PEER-02",
-            Code::SomeFailed => "PEER-03",
-            Code::NoneReached => "PEER-04",
-            Code::NoneTried => "PEER-05",
-            Code::AllWell => "PEER-06",
-        }
-    }
-
-    /// Without anything to do about it.
-    fn says(self, severity: Severity, text: impl Into<String>) -> Finding {
-        Finding {
-            code: self.word().to_owned(),
-            severity,
-            text: text.into(),
-            action: None,
-        }
-    }
-}
-
 impl Finding {
     fn with(self, action: Option<String>) -> Finding {
         Finding { action, ..self }
@@ -258,6 +195,9 @@ pub(crate) fn examine(snapshot: &Snapshot) -> (Vec<Finding>, Summary) {
     let reach = Reach::of(snapshot);
     let mut findings = trackers::findings(snapshot);
     findings.extend(network::findings(snapshot));
+    findings.extend(machine::findings(snapshot));
+    findings.extend(shares::findings(snapshot));
+    findings.extend(reach::liars(snapshot));
     findings.push(reach.finding(snapshot));
     let is_answered = snapshot.trackers.iter().all(|tracker| tracker.connected);
     let is_well = is_answered && findings.iter().all(|it| it.severity <= Severity::Note);
@@ -268,7 +208,7 @@ pub(crate) fn examine(snapshot: &Snapshot) -> (Vec<Finding>, Summary) {
         *last = reach.all_well();
     }
     findings.sort_by_key(|finding| Reverse(finding.severity));
-    let summary = reach.summary(exit_code(&findings));
+    let summary = reach.summary(exit_code(snapshot, &findings));
     (findings, summary)
 }
 
@@ -279,9 +219,10 @@ pub(crate) fn shown(snapshot: &Snapshot) -> Vec<Event> {
     findings.chain([Event::Summary(summary)]).collect()
 }
 
-fn exit_code(findings: &[Finding]) -> u8 {
+fn exit_code(snapshot: &Snapshot, findings: &[Finding]) -> u8 {
     let has_error = findings.iter().any(|it| it.severity == Severity::Error);
-    match findings.iter().any(|it| it.is(Code::OwnTrackerUnreached)) {
+    let own = snapshot.trackers.first();
+    match own.is_some_and(|own| !own.connected && own.note.is_some()) {
         true => exit::TRACKER_UNREACHABLE,
         false if has_error => exit::OTHER,
         false => exit::OK,
@@ -293,5 +234,14 @@ fn count(number: usize, noun: &str) -> String {
     match number {
         1 => format!("1 {noun}"),
         _ => format!("{number} {noun}s"),
+    }
+}
+
+/// `12.0 MiB`, for people.
+fn bytes(bytes: u64) -> String {
+    match bytes {
+        0x4000_0000.. => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+        0x10_0000.. => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+        _ => format!("{} KiB", bytes / 1024),
     }
 }

@@ -23,7 +23,7 @@ const NEAR_CODES: usize = 3;
 const NEAR: f64 = 0.7;
 
 /// Areas in the order of the page: the letters before the dash, and what they stand for.
-const AREAS: [(&str, &str); 12] = [
+const AREAS: [(&str, &str); 14] = [
     ("USE", "How a command was typed"),
     ("DMN", "The daemon and the way to it"),
     ("DISK", "Files and disks"),
@@ -35,6 +35,8 @@ const AREAS: [(&str, &str); 12] = [
     ("NET", "How others see this machine"),
     ("PORT", "The port of the router"),
     ("PEER", "Peers"),
+    ("LIM", "Limits of speed"),
+    ("HOST", "This machine"),
     ("GEN", "The rest"),
 ];
 

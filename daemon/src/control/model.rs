@@ -7,6 +7,7 @@
 //!
 //! Not here: routes and sockets ([`super::api`]), what is asked ([`requests`]), errors ([`error`]).
 
+mod contents;
 mod error;
 mod requests;
 
@@ -21,6 +22,8 @@ pub use super::limits::{LEAST_BITS_PER_S, LimitRequest, Limits};
 
 pub use super::standing::{ShareStanding, Standing};
 use crate::tracker;
+pub use crate::tracker::TrackerFault;
+pub use contents::{Contents, FILES, FileStanding, MAP_PARTS};
 pub use error::ApiError;
 pub use requests::{
     DownloadRequest, RegisterRequest, RemoveRequest, SelectRequest, ShareRequest, Source,
@@ -94,6 +97,8 @@ pub enum Event {
     Code(CodeStatus),
     /// What a code stands for.
     Opened(Opened),
+    /// What a share is made of.
+    Contents(Contents),
 }
 
 impl Event {
@@ -434,6 +439,12 @@ pub struct Tracker {
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// The same in a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<TrackerFault>,
+    /// Name and version of its program, if it has told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
     /// How our NAT picks outside ports, in one word.
     pub mapping: String,
     /// What of a destination that depends on, where it was shown: `nothing`, `address` or

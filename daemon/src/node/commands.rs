@@ -19,7 +19,7 @@ use super::shares::{Data, Preparing};
 use super::{Node, NodeEvent, NodeSender, pausing};
 use crate::control::api::Control;
 use crate::control::codes::CodeWish;
-use crate::control::doctor;
+use crate::control::doctor::{self, Snapshot};
 use crate::control::model::{
     ApiError, DownloadRequest, Event, LimitRequest, OpenRequest, Opened, RegisterRequest,
     RemoveRequest, SelectRequest, ShareLink, ShareRequest, exit,
@@ -46,7 +46,7 @@ pub(crate) enum Command {
     /// The latest attempts to reach peers.
     Attempts(oneshot::Sender<Vec<Event>>),
     /// What could be better about how we are connected.
-    Doctor(oneshot::Sender<Vec<Event>>),
+    Doctor(oneshot::Sender<Box<Snapshot>>),
     /// Want other files of a share.
     Select(SelectRequest, oneshot::Sender<Result<Event, ApiError>>),
     /// Send and receive as fast as this.
@@ -68,6 +68,8 @@ pub(crate) enum Command {
     ),
     /// The link of a share.
     Link(ShareRequest, oneshot::Sender<Result<Event, ApiError>>),
+    /// What a share is made of.
+    Contents(ShareRequest, oneshot::Sender<Result<Event, ApiError>>),
     /// Shares alone that begin so.
     Shares(String, oneshot::Sender<Vec<Event>>),
     /// Everything, and what is otherwise from now on.
@@ -151,7 +153,11 @@ impl Control for NodeControl {
     }
 
     async fn doctor(&self) -> Vec<Event> {
-        self.ask(Command::Doctor).await.unwrap_or_default()
+        let Some(mut snapshot) = self.ask(Command::Doctor).await else {
+            return Vec::new();
+        };
+        snapshot.machine = doctor::look(self.downloads.clone()).await;
+        doctor::shown(&snapshot)
     }
 
     async fn select(&self, request: SelectRequest) -> Result<Event, ApiError> {
@@ -196,6 +202,11 @@ impl Control for NodeControl {
 
     async fn link(&self, request: ShareRequest) -> Result<Event, ApiError> {
         self.try_ask(|answer| Command::Link(request, answer)).await
+    }
+
+    async fn contents(&self, request: ShareRequest) -> Result<Event, ApiError> {
+        self.try_ask(|answer| Command::Contents(request, answer))
+            .await
     }
 
     async fn shares(&self, beginning: String) -> Vec<Event> {
@@ -249,7 +260,7 @@ impl Node {
             Command::Download(wanted, answer) => drop(answer.send(self.download(*wanted))),
             Command::Status(answer) => drop(answer.send(self.status())),
             Command::Attempts(answer) => drop(answer.send(self.attempts())),
-            Command::Doctor(answer) => drop(answer.send(doctor::shown(&self.snapshot()))),
+            Command::Doctor(answer) => drop(answer.send(Box::new(self.snapshot()))),
             Command::Peers(answer) => drop(answer.send(self.connected_peers())),
             Command::Select(request, answer) => self.select(&request, Asker::Select(answer)),
             Command::Limit(request, answer) => self.handle_limit(&request, answer),
@@ -267,6 +278,7 @@ impl Node {
             Command::Resume(request, answer) => self.resume_share(&request.share, answer),
             Command::Verify(request, answer) => drop(answer.send(self.verify(&request.share))),
             Command::Link(request, answer) => drop(answer.send(self.link(&request.share))),
+            Command::Contents(request, answer) => drop(answer.send(self.contents(&request.share))),
             Command::Shares(beginning, answer) => {
                 drop(answer.send(self.shown_shares(&beginning)));
             }

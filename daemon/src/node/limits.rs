@@ -110,17 +110,21 @@ impl Node {
 
     /// The limits of all together.
     pub(super) fn shown_limits(&self) -> Event {
+        Event::Limits(self.limits())
+    }
+
+    pub(super) fn limits(&self) -> Limits {
         let exempt = self
             .peers
             .values()
             .filter(|peer| is_exempt(&peer.connection));
-        Event::Limits(Limits {
+        Limits {
             up_bits_per_s: self.manners.limit.up_bits_per_s,
             down_bits_per_s: self.manners.limit.down_bits_per_s,
             background: self.manners.background,
             lan_unlimited: self.manners.lan_unlimited,
             exempt_peers: exempt.count() as u32,
-        })
+        }
     }
 
     /// The networks of this machine may have changed.

@@ -53,7 +53,11 @@ impl Node {
                 }
                 self.survey_by(id, stun, rtt);
             }
-            TrackerEvent::Lost { cause, mismatch } => self.handle_tracker_lost(id, cause, mismatch),
+            TrackerEvent::Lost {
+                cause,
+                fault,
+                mismatch,
+            } => self.handle_tracker_lost(id, (cause, fault), mismatch),
             TrackerEvent::Said(message) => self.handle_tracker_message(id, message),
         }
     }
@@ -103,6 +107,7 @@ impl Node {
                     tracker.advice.note(rendezvous, *first);
                 }
             }
+            FromTracker::About { unix_ms, program } => self.note_about(id, unix_ms, program),
             // Codes are a matter between us and our own tracker.
             FromTracker::Code(news) if id == OWN => self.handle_code_news(news),
             FromTracker::Code(_) | FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),

@@ -11,7 +11,7 @@
 //! connections, [`joins`] swarms on them, [`limits`] how fast, [`budget`] how much at once, [`paths`]
 //! what becomes of them, [`relaying`] peers that relay, [`trackers`] what trackers are told,
 //! [`meeting`] what they tell and introductions, [`neighbours`] whom of a large swarm we keep,
-//! [`codes`] and [`opening`] short codes for links, ours and others', [`report`] what is shown,
+//! [`codes`] and [`opening`] short codes for links, ours and others', [`report`] and [`contents`] what is shown,
 //! [`naming`] which share is meant, [`pausing`] and [`verifying`] what their names say, [`watching`]
 //! the stream of all events, [`happenings`] what commands and the service manager are told.
 
@@ -19,6 +19,7 @@ mod budget;
 mod choosing;
 mod codes;
 pub(crate) mod commands;
+mod contents;
 mod downloads;
 mod fetching;
 mod happenings;

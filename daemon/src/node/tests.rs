@@ -29,7 +29,7 @@ use crate::store::db::{ShareDb, ShareRecord, ShareState};
 use crate::store::disk::RealDisk;
 use crate::store::register::{Hashing, Special, hash_share};
 use crate::store::samples::Sample;
-use crate::tracker::{TrackerEvent, TrackerId, Way};
+use crate::tracker::{TrackerEvent, TrackerFault, TrackerId, Way};
 
 /// Far longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -294,6 +294,7 @@ fn tracker_event(id: TrackerId, is_there: bool) -> TrackerEvent {
         },
         false => TrackerEvent::Lost {
             cause: "it is gone".into(),
+            fault: TrackerFault::Silent,
             mismatch: None,
         },
     }

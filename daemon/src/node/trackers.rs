@@ -3,7 +3,7 @@
 //! Not here: what they tell of others ([`super::meeting`]), the connections (`crate::tracker`).
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use warren_proto::content::{HostPort, TrackerAddress};
 use warren_proto::id::{SwarmId, TrackerPin};
@@ -16,7 +16,7 @@ use crate::portmap::PortNews;
 use crate::punch::StunServer;
 use crate::punch::relay::Carrier;
 use crate::store::known::KnownTrackers;
-use crate::tracker::{self, Situation, TrackerConfig, TrackerHandle, TrackerId, Way};
+use crate::tracker::{self, Situation, TrackerConfig, TrackerFault, TrackerHandle, TrackerId, Way};
 
 /// The tracker that the person named.
 pub(crate) const OWN: TrackerId = TrackerId(0);
@@ -73,6 +73,12 @@ pub(super) struct TrackerState {
     pub(super) advice: Advice,
     /// Why there is no connection.
     pub(super) cause: Option<String>,
+    /// The same in a word.
+    pub(super) fault: Option<TrackerFault>,
+    /// Name and version of its program, if it has told.
+    pub(super) program: Option<String>,
+    /// What its clock said, and when.
+    clock: Option<(u64, Instant)>,
     pub(super) handle: TrackerHandle,
 }
 
@@ -101,6 +107,9 @@ impl Node {
             is_surveyed_by: false,
             advice: Advice::default(),
             cause: None,
+            fault: None,
+            program: None,
+            clock: None,
             handle: tracker::start(
                 self.config.endpoint.clone(),
                 config.clone(),
@@ -205,6 +214,7 @@ impl Node {
         tracker.pin = Some(pin);
         tracker.public = public;
         tracker.cause = None;
+        tracker.fault = None;
         tracker.way = Some(way);
         let address = tracker.address.to_string();
         tracing::info!(
@@ -281,10 +291,17 @@ impl Node {
         }
     }
 
+    pub(super) fn note_about(&mut self, id: TrackerId, unix_ms: u64, program: String) {
+        if let Some(tracker) = self.trackers.get_mut(&id) {
+            tracker.clock = Some((unix_ms, Instant::now()));
+            tracker.program = Some(program);
+        }
+    }
+
     pub(super) fn handle_tracker_lost(
         &mut self,
         id: TrackerId,
-        cause: String,
+        (cause, fault): (String, TrackerFault),
         mismatch: Option<TrackerPin>,
     ) {
         let Some(tracker) = self.trackers.get_mut(&id) else {
@@ -294,6 +311,7 @@ impl Node {
         tracker.connected = false;
         let was_surveyed_by = std::mem::take(&mut tracker.is_surveyed_by);
         tracker.cause = Some(cause.clone());
+        tracker.fault = Some(fault);
         let fatal = id == OWN && mismatch.is_some() && !tracker.was_connected;
         let address = tracker.address.clone();
         if let (true, Some(presented)) = (fatal, mismatch) {
@@ -381,6 +399,16 @@ impl Advice {
 }
 
 impl TrackerState {
+    /// How far our clock is ahead of the tracker's, in milliseconds, while it is connected. How long its
+    /// word was under way is not known, and less than a person cares about.
+    pub(super) fn clock_ahead_ms(&self) -> Option<i64> {
+        let (theirs, at) = self.clock.filter(|_| self.connected)?;
+        let ours = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        let ours = i64::try_from(ours.saturating_sub(at.elapsed()).as_millis()).ok()?;
+        let theirs = i64::try_from(theirs).ok()?;
+        Some(ours.saturating_sub(theirs))
+    }
+
     /// Has it come back soon, if there is no connection.
     pub(super) fn hurry(&self) {
         if !self.connected {

@@ -10,6 +10,7 @@
 mod backoff;
 mod better;
 mod dial;
+mod fault;
 mod line;
 mod reach;
 mod said;
@@ -31,6 +32,7 @@ use crate::node::{NodeEvent, NodeSender};
 use crate::punch::{Nat, Proving, StunServer};
 use crate::store::known::KnownTrackers;
 
+pub use fault::TrackerFault;
 pub(crate) use line::Line;
 pub(crate) use reach::Way;
 
@@ -75,6 +77,8 @@ pub(crate) enum TrackerEvent {
     Lost {
         /// Why, for people.
         cause: String,
+        /// Why, in a word.
+        fault: TrackerFault,
         /// The pin it showed when it is not the one expected.
         mismatch: Option<TrackerPin>,
     },

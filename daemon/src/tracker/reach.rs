@@ -7,6 +7,7 @@
 //! [`super::better`]).
 
 use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use warren_proto::id::TrackerPin;
 use warren_proto::swarm::Transport;
 
 use super::dial::race;
+use super::fault::kind_of;
 
 /// Where web servers are: the port that is open where few are.
 const WEB_PORT: u16 = 443;
@@ -51,7 +53,18 @@ pub(super) enum ReachError {
     #[error("cannot find the address of {0}")]
     Resolve(HostPort, #[source] Box<dyn Error + Send + Sync>),
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Connect(#[from] NotReached),
+}
+
+/// No way worked.
+#[derive(Debug, thiserror::Error)]
+#[error("{told}")]
+pub(super) struct NotReached {
+    /// What the person can do something about.
+    #[source]
+    pub(super) told: ConnectError,
+    /// What the system said of TCP to the port that was named.
+    pub(super) by_tcp: Option<io::ErrorKind>,
 }
 
 /// What is needed to reach one tracker.
@@ -145,7 +158,7 @@ async fn first_of<T, A>(
     named_port: u16,
     head_start: Duration,
     mut try_way: impl FnMut(Way) -> A,
-) -> Result<(Way, T), ConnectError>
+) -> Result<(Way, T), NotReached>
 where
     T: Send + 'static,
     A: Future<Output = Result<T, ConnectError>> + Send + 'static,
@@ -164,16 +177,20 @@ where
         })
         .collect();
     let errors = match race(attempts, head_start).await {
-        Ok(settled) => return settled,
+        Ok(settled) => return settled.map_err(|told| NotReached { told, by_tcp: None }),
         Err(errors) => errors,
     };
+    let is_named_tcp = |way: &Way| way.transport == Transport::Tcp && way.port == named_port;
+    let mut by_named_tcp = errors.iter().filter(|(way, _)| is_named_tcp(way));
+    let by_tcp = by_named_tcp.find_map(|(_, error)| kind_of(error));
     // What the best way met is what the person can do something about, unless it is a wrong key.
     let best = |(way, error): &(Way, ConnectError)| {
         let place = ways_place(*way, named_port);
         (!is_mismatch(error), place)
     };
     let told = errors.into_iter().min_by_key(best);
-    Err(told.map_or_else(no_address, |(_, error)| error))
+    let told = told.map_or_else(no_address, |(_, error)| error);
+    Err(NotReached { told, by_tcp })
 }
 
 fn ways_place(way: Way, named_port: u16) -> Option<usize> {
@@ -260,7 +277,9 @@ mod tests {
             }
         };
         let silent = first_of(&ways(NAMED), NAMED, WAY_DELAY, try_way).await;
-        assert!(matches!(silent, Err(ConnectError::TimedOut { addr }) if addr.port() == NAMED));
+        assert!(
+            matches!(told(silent), Some(ConnectError::TimedOut { addr }) if addr.port() == NAMED)
+        );
         let expected = [
             (NAMED_UDP, 0),
             (WEB_UDP, 750),
@@ -295,7 +314,10 @@ mod tests {
                 }
             };
             let found = first_of(&ways(NAMED), NAMED, WAY_DELAY, try_way).await;
-            assert!(matches!(found, Err(ConnectError::KeyMismatch { .. })));
+            assert!(matches!(
+                told(found),
+                Some(ConnectError::KeyMismatch { .. })
+            ));
         }
     }
 
@@ -319,7 +341,10 @@ mod tests {
             }
         };
         let found = first_of::<(), _>(&ways(NAMED), NAMED, WAY_DELAY, try_way).await;
-        assert!(matches!(found, Err(ConnectError::KeyMismatch { .. })));
+        assert!(matches!(
+            told(found),
+            Some(ConnectError::KeyMismatch { .. })
+        ));
     }
 
     #[tokio::test(start_paused = true)]
@@ -335,7 +360,13 @@ mod tests {
         };
         let order = [NAMED_TCP, NAMED_UDP, WEB_UDP, WEB_TCP];
         let found = first_of(&order, NAMED, WAY_DELAY, try_way).await;
-        assert!(matches!(found, Err(ConnectError::TimedOut { addr }) if addr.port() == NAMED));
+        assert!(
+            matches!(told(found), Some(ConnectError::TimedOut { addr }) if addr.port() == NAMED)
+        );
+    }
+
+    fn told<T>(found: Result<T, NotReached>) -> Option<ConnectError> {
+        found.err().map(|error| error.told)
     }
 
     const fn way(transport: Transport, port: u16) -> Way {

@@ -21,7 +21,7 @@ use warren_proto::wire::{Bounded, FromTracker, Hello, MemberState, SessionName, 
 
 use super::backoff::{Backoff, jittered};
 use super::better::Better;
-use super::reach::{self, Reach, ReachError, Way};
+use super::reach::{self, NotReached, Reach, ReachError, Way};
 use super::said::Said;
 use super::{Echo, Situation, TrackerConfig, TrackerEvent};
 use crate::node::NodeSender;
@@ -188,14 +188,18 @@ impl Session {
 
     async fn lost(&self, error: &SessionError) {
         let mismatch = match error {
-            SessionError::Reach(ReachError::Connect(ConnectError::KeyMismatch {
-                presented,
+            SessionError::Reach(ReachError::Connect(NotReached {
+                told: ConnectError::KeyMismatch { presented, .. },
                 ..
             })) => Some(TrackerPin::of(presented)),
             _ => None,
         };
-        let cause = chain(error);
-        self.tell(TrackerEvent::Lost { cause, mismatch }).await;
+        self.tell(TrackerEvent::Lost {
+            cause: chain(error),
+            fault: error.fault(),
+            mismatch,
+        })
+        .await;
     }
 
     async fn tell(&self, event: TrackerEvent) {
@@ -351,7 +355,10 @@ impl Session {
             tokio::select! {
                 message = reader.recv() => match message? {
                     Some(message) => {
-                        (*answer_due, *silences) = (None, 0);
+                        // That left before it had heard anything.
+                        if !matches!(message, FromTracker::About { .. }) {
+                            (*answer_due, *silences) = (None, 0);
+                        }
                         node.send(TrackerEvent::Said(message).of(config.id)).await;
                     }
                     None => return Err(SessionError::Ended),

@@ -123,6 +123,10 @@ fn lists_and_names_one_over_their_limit_are_refused() {
         state: MemberState::Seed,
     };
     let too_many = ([1u8; 10], vec![Technique::Checks; TECHNIQUES + 1]);
+    check_refused::<FromTracker>(
+        0x0029,
+        &postcard::to_stdvec(&(1_u64, "x".repeat(65))).unwrap(),
+    );
     check_refused::<FromTracker>(0x0028, &postcard::to_stdvec(&too_many).unwrap());
     let too_long = ([1u8; 8], vec![1u8; CODE_MESSAGE_BYTES + 1]);
     check_refused::<ToTracker>(0x0073, &postcard::to_stdvec(&too_long).unwrap());
@@ -481,6 +485,8 @@ fn from_tracker() -> impl Strategy<Value = FromTracker> {
         }),
         (any::<[u8; 10]>(), techniques())
             .prop_map(|(id, techniques)| FromTracker::Advice { id, techniques }),
+        (any::<u64>(), "[ -~]{0,64}")
+            .prop_map(|(unix_ms, program)| FromTracker::About { unix_ms, program }),
     ]
 }
 

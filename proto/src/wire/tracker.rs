@@ -24,6 +24,9 @@ pub const VERSION: u16 = 1;
 /// Longest public address a tracker may announce: a DNS name (253), a colon, a port (5).
 pub const PUBLIC_BYTES: usize = 253 + 1 + 5;
 
+/// Longest name and version that a tracker may give its program.
+pub const PROGRAM_BYTES: usize = 64;
+
 /// Names one connection of a daemon to a tracker; random, so that it says nothing of the daemon to
 /// whoever sees it in a request.
 pub type SessionName = [u8; 16];
@@ -49,6 +52,7 @@ const NO_SUCH_PEER: u16 = 0x0025;
 const BUSY: u16 = 0x0026;
 const TRICKLED: u16 = 0x0027;
 const ADVICE: u16 = 0x0028;
+const ABOUT: u16 = 0x0029;
 
 /// The first message in each direction of a control stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -393,6 +397,13 @@ pub enum FromTracker {
         /// None of them twice.
         techniques: Bounded<Technique, TECHNIQUES>,
     },
+    /// About the tracker itself; follows the welcome.
+    About {
+        /// Its clock, in milliseconds since 1970.
+        unix_ms: u64,
+        /// Name and version of its program, for people; at most [`PROGRAM_BYTES`] long.
+        program: String,
+    },
     /// About codes.
     Code(CodeNews),
 }
@@ -506,6 +517,7 @@ impl Message for FromTracker {
             FromTracker::Busy { .. } => BUSY,
             FromTracker::Trickled { .. } => TRICKLED,
             FromTracker::Advice { .. } => ADVICE,
+            FromTracker::About { .. } => ABOUT,
             FromTracker::Code(news) => news.kind(),
         }
     }
@@ -550,6 +562,7 @@ impl Message for FromTracker {
                 mapping,
             } => encode_fields(&(id, address, mapping)),
             FromTracker::Advice { id, techniques } => encode_fields(&(id, techniques)),
+            FromTracker::About { unix_ms, program } => encode_fields(&(unix_ms, program)),
             FromTracker::Code(news) => news.encode_body(),
         }
     }
@@ -594,6 +607,11 @@ impl Message for FromTracker {
             ADVICE => {
                 let (id, techniques) = decode_fields(kind, body)?;
                 FromTracker::Advice { id, techniques }
+            }
+            ABOUT => {
+                let (unix_ms, program) = decode_fields::<(u64, &str)>(kind, body)?;
+                let program = check_text(kind, program, PROGRAM_BYTES)?;
+                FromTracker::About { unix_ms, program }
             }
             _ => return Ok(CodeNews::decode(kind, body)?.map(FromTracker::Code)),
         }))

@@ -187,6 +187,13 @@ fn from_tracker() {
     );
     let techniques = Bounded::truncated([Technique::BlockSpray, Technique::Checks]);
     check("advice", &FromTracker::Advice { id, techniques });
+    check(
+        "about",
+        &FromTracker::About {
+            unix_ms: 1,
+            program: "warren 0.1.0".into(),
+        },
+    );
 }
 
 #[test]

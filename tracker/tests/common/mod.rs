@@ -73,6 +73,11 @@ impl Session {
         let hello = within(reader.recv()).await.unwrap();
         assert!(matches!(hello, Some(FromTracker::Hello(_))), "{hello:?}");
         let welcome = within(reader.recv()).await.unwrap().unwrap();
+        let about = within(reader.recv()).await.unwrap();
+        assert!(
+            matches!(about, Some(FromTracker::About { .. })),
+            "{about:?}"
+        );
         Self {
             endpoint,
             connection,

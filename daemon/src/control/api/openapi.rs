@@ -35,6 +35,7 @@ use crate::control::model::{EVENT_VERSION, Event};
         routes::resume,
         routes::verify,
         routes::link,
+        routes::contents,
         routes::cancel,
         routes::remove,
         routes::limit,
@@ -122,6 +123,6 @@ mod tests {
             words.contains("port_mapping") && words.contains("done"),
             "{words:?}"
         );
-        assert_eq!(words.len(), 17);
+        assert_eq!(words.len(), 18);
     }
 }

@@ -65,6 +65,7 @@ pub(super) fn router<C: Control>(api: Api<C>) -> Router {
         .route("/resume", post(resume::<C>))
         .route("/verify", post(verify::<C>))
         .route("/link", post(link::<C>))
+        .route("/contents", post(contents::<C>))
         .route("/cancel", post(cancel::<C>))
         .route("/remove", post(remove::<C>))
         .route("/limit", post(limit::<C>))
@@ -446,6 +447,24 @@ pub(super) async fn link<C: Control>(
     body: Bytes,
 ) -> Result<Json<Event>, ApiError> {
     Ok(Json(api.control.link(parse(body)?).await?))
+}
+
+/// Files, which parts are here, and peers of a share.
+#[utoipa::path(
+    post,
+    path = "/v1/contents",
+    summary = "Files, which parts are here, and peers of a share",
+    request_body = ShareRequest,
+    responses(
+        (status = 200, description = "A `contents` event.", body = Event),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn contents<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<Json<Event>, ApiError> {
+    Ok(Json(api.control.contents(parse(body)?).await?))
 }
 
 /// Ends a download and deletes what is there of it.

@@ -10,10 +10,12 @@ use super::{Code, Finding, Severity, Snapshot};
 use crate::control::model::{PortMapping, PortMappingState, Tracker};
 
 pub(super) fn findings(snapshot: &Snapshot) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = relay_only(snapshot).into_iter().collect();
+    findings.extend(narrow(&snapshot.narrow_bytes));
     if snapshot.listening.ip().is_loopback() {
-        return vec![listens_locally()];
+        findings.push(listens_locally());
+        return findings;
     }
-    let mut findings = Vec::new();
     match snapshot.tracker_is_here {
         true => findings.push(tracker_is_here()),
         false => {
@@ -24,6 +26,32 @@ pub(super) fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     findings.extend(port(snapshot));
     findings.extend(families(&snapshot.addresses));
     findings
+}
+
+fn relay_only(snapshot: &Snapshot) -> Option<Finding> {
+    let text = "This daemon reaches peers only through its tracker, as it was started, so all of them share \
+                what the tracker passes on.";
+    let action = "Start it without --relay-only, if peers may learn the address of this machine.";
+    let finding = Code::RelayOnly.says(Severity::Note, text);
+    snapshot
+        .is_relay_only
+        .then(|| finding.with(Some(action.to_owned())))
+}
+
+/// A path that takes no packets of the usual size (RFC 8899): each packet costs the same, however small.
+fn narrow(narrow_bytes: &[u16]) -> Option<Finding> {
+    let least = narrow_bytes.iter().min()?;
+    let number = narrow_bytes.len();
+    let paths = match number {
+        1 => "The path to 1 peer takes".to_owned(),
+        _ => format!("The paths to {number} peers take"),
+    };
+    let text =
+        format!("{paths} no packets of the usual size, only such with up to {least} bytes of UDP.");
+    let action = "Look for a VPN or tunnel on the way, on either side, and raise its MTU if its network \
+                  allows (ip link); what is sent is made to fit meanwhile.";
+    let finding = Code::NarrowPath.says(Severity::Note, text);
+    Some(finding.with(Some(action.to_owned())))
 }
 
 fn listens_locally() -> Finding {

@@ -5,7 +5,25 @@ use std::collections::BTreeMap;
 use super::network::Mapping;
 use super::{Code, Finding, Severity, Snapshot, Summary, Techniques, count};
 use crate::control::attempt::{Attempt, Outcome, Reason, Technique};
-use crate::control::model::PeerPath;
+use crate::control::model::{PeerPath, Standing};
+
+/// Peers that have sent what was not asked for.
+pub(super) fn liars(snapshot: &Snapshot) -> Option<Finding> {
+    let peers = snapshot.peers.iter();
+    let banned = peers
+        .filter(|peer| peer.standing == Standing::Banned)
+        .count();
+    let who = match banned {
+        0 => return None,
+        1 => "1 peer has sent wrong bytes and is".to_owned(),
+        _ => format!("{banned} peers have sent wrong bytes and are"),
+    };
+    let text = format!("{who} not asked any more.");
+    let action =
+        "Nothing is lost; if it is a peer of yours (client peers), have its share verified there.";
+    let finding = Code::PeersLie.says(Severity::Warning, text);
+    Some(finding.with(Some(action.to_owned())))
+}
 
 /// How far we came with a peer, best last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,11 +1,17 @@
-//! Snapshots and what is found in them: which findings ([`table`]), and in which words.
+//! Snapshots and what is found in them: which findings ([`table`]), whether faults are named ([`matrix`]),
+//! and in which words. [`scene`] makes them.
 
+mod matrix;
+mod scene;
 mod table;
+
+use std::collections::BTreeSet;
 
 use super::*;
 use crate::control::attempt::{CandidateKind, Outcome, Reason, Role, Technique};
 use crate::control::messages;
 use crate::control::model::{PeerPath, PortMappingState, Transport, Way};
+use scene::*;
 
 const EIM: &str = "endpoint-independent";
 
@@ -558,172 +564,4 @@ fn every_finding_is_explained_and_every_explained_one_exists() {
     let mut codes = ALL.map(Code::word);
     codes.sort_unstable();
     assert_eq!(explained, codes);
-}
-
-const ALL: [Code; 30] = {
-    use Code::*;
-    [
-        OwnTrackerUnreached,
-        TrackerBeingTried,
-        OtherTrackerUnreached,
-        TrackerReached,
-        TrackerByTcp,
-        SamePort,
-        RandomPorts,
-        CountedPorts,
-        OtherPorts,
-        PortsUnknown,
-        EarlyPacketsClash,
-        ListensLocally,
-        TrackerIsHere,
-        NoAddress,
-        NoIpv6,
-        Hairpin,
-        PortOpen,
-        PortNotKnown,
-        RouterSilent,
-        RouterRefuses,
-        RouterBehindNat,
-        PortShut,
-        PortMappingOff,
-        NoRouter,
-        AllDirect,
-        SomeRelayed,
-        SomeFailed,
-        NoneReached,
-        NoneTried,
-        AllWell,
-    ]
-};
-
-#[track_caller]
-fn says(change: impl FnOnce(&mut Snapshot), code: &str, text: &str, action: &str) {
-    let mut snapshot = healthy();
-    change(&mut snapshot);
-    let (findings, _) = examine(&snapshot);
-    let found = findings.iter().find(|it| it.code == code);
-    let found = found.unwrap_or_else(|| panic!("no {code} in {findings:#?}"));
-    assert_eq!(found.text, text);
-    assert_eq!(found.action.as_deref().unwrap_or_default(), action);
-}
-
-fn has(findings: &[Finding], code: &str) -> bool {
-    findings.iter().any(|finding| finding.code == code)
-}
-
-/// Behind a home router that opens a port; one peer was reached.
-fn healthy() -> Snapshot {
-    Snapshot {
-        trackers: vec![tracker()],
-        tracker_is_here: false,
-        listening: "[::]:4000".parse().unwrap(),
-        addresses: vec![ip("192.168.1.9")],
-        port: PortMapping {
-            state: PortMappingState::Open,
-            protocol: Some("PCP".into()),
-            address: Some("203.0.113.7:6000".into()),
-            note: String::new(),
-        },
-        attempts: vec![reached("a", 104)],
-        under_way: Vec::new(),
-        peers: Vec::new(),
-    }
-}
-
-fn tracker() -> Tracker {
-    Tracker {
-        address: "t.example:59000".into(),
-        key: "k".into(),
-        connected: true,
-        way: Some(Way {
-            transport: Transport::Udp,
-            port: 59000,
-        }),
-        note: None,
-        mapping: EIM.into(),
-        mapping_depends_on: None,
-        filtering: "port-dependent".into(),
-        hairpinning: None,
-    }
-}
-
-fn lost(tracker: &mut Tracker, cause: Option<&str>) {
-    tracker.connected = false;
-    tracker.way = None;
-    tracker.note = cause.map(str::to_owned);
-}
-
-fn by(tracker: &mut Tracker, transport: Transport, port: u16) {
-    tracker.way = Some(Way { transport, port });
-}
-
-fn hard(snapshot: &mut Snapshot, mapping: &str, port: PortMappingState) {
-    snapshot.trackers[0].mapping = mapping.into();
-    snapshot.port.state = port;
-}
-
-fn reached(peer: &str, ms: u64) -> Attempt {
-    Attempt {
-        proven_unix_ms: Some(1000 + ms),
-        connected_unix_ms: Some(1000 + 2 * ms),
-        outcome: Outcome::Connected,
-        reason: None,
-        ..failed(peer, EIM)
-    }
-}
-
-fn failed(peer: &str, mapping: &str) -> Attempt {
-    Attempt {
-        peer: peer.into(),
-        side: Role::Client,
-        candidates: 2,
-        candidate_kinds: vec![CandidateKind::ServerReflexive, CandidateKind::Host],
-        our_mapping: EIM.into(),
-        our_filtering: "port-dependent".into(),
-        our_hairpinning: None,
-        mapping: mapping.into(),
-        filtering: "port-dependent".into(),
-        started_unix_ms: 1000,
-        proven_unix_ms: None,
-        connected_unix_ms: None,
-        relayed_unix_ms: None,
-        direct_unix_ms: None,
-        path: None,
-        address: None,
-        kind: None,
-        rtt_ms: None,
-        checks: 24,
-        technique: Technique::Checks,
-        outcome: Outcome::NoPath,
-        reason: Some(Reason::NoAnswer),
-    }
-}
-
-fn peer(name: &str, path: PeerPath) -> Peer {
-    Peer {
-        peer: name.into(),
-        path,
-        address: "203.0.113.9:4000".into(),
-        rtt_ms: 12.0,
-        down_bytes: 0,
-        up_bytes: 0,
-        side: Role::Server,
-        kind: None,
-        relayed_by: None,
-        reached_ms: None,
-        unlimited: false,
-        standing: Default::default(),
-        standings: Vec::new(),
-    }
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-fn every_port_state() -> [PortMappingState; 11] {
-    use PortMappingState::*;
-    [
-        Off, Waiting, Unneeded, NoRouter, Asking, Silent, Refused, BehindNat, Checking, Shut, Open,
-    ]
 }

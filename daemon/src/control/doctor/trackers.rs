@@ -1,7 +1,8 @@
 //! Whether the trackers are reached, and how.
 
 use super::{Code, Finding, Severity, Snapshot};
-use crate::control::model::{PeerPath, Tracker, Transport};
+use crate::control::model::{PeerPath, Tracker, TrackerFault, Transport};
+use warren_proto::content::path::printable;
 
 pub(super) fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     let finding = |(place, tracker): (usize, &Tracker)| match (&tracker.note, tracker.connected) {
@@ -11,13 +12,73 @@ pub(super) fn findings(snapshot: &Snapshot) -> Vec<Finding> {
         (Some(cause), false) => other_unreached(tracker, cause),
     };
     let trackers = snapshot.trackers.iter().enumerate();
-    trackers.map(finding).collect()
+    let mut findings: Vec<Finding> = trackers.map(finding).collect();
+    findings.extend(snapshot.trackers.first().and_then(other_version));
+    findings
 }
 
 fn own_unreached(tracker: &Tracker, cause: &str) -> Finding {
-    let text = format!("The tracker {} is not reached: {cause}.", tracker.address);
-    let finding = Code::OwnTrackerUnreached.says(Severity::Error, text);
-    finding.with(Some(look_at(tracker)))
+    let address = &tracker.address;
+    let port = port_of(tracker);
+    let (code, text, action) = match tracker.fault {
+        None | Some(TrackerFault::Silent) => (
+            Code::OwnTrackerUnreached,
+            format!("The tracker {address} is not reached: {cause}."),
+            look_at(tracker),
+        ),
+        Some(TrackerFault::NameUnknown) => (
+            Code::TrackerNameUnknown,
+            format!("The name of the tracker {address} leads to no address: {cause}."),
+            "See whether the name is spelt rightly and whether other names are found (getent hosts NAME); \
+             if none is, mend the name server, or give the tracker by its IP address."
+                .to_owned(),
+        ),
+        Some(TrackerFault::WrongKey) => (
+            Code::TrackerKeyDiffers,
+            format!("Who answers at {address} has another key than the tracker had: {cause}."),
+            "Ask who runs the tracker; if its key is new, start the daemon with its address and #KEY, \
+             otherwise somebody else answers in its place."
+                .to_owned(),
+        ),
+        Some(TrackerFault::NobodyListens) => (
+            Code::NobodyListens,
+            format!(
+                "The machine of the tracker {address} answers, but nothing listens at {port}."
+            ),
+            "Ask who runs the tracker to start it, and see whether the port is the right one."
+                .to_owned(),
+        ),
+        Some(TrackerFault::NoRoute) => (
+            Code::NoRoute,
+            format!("The network leads to no machine at the tracker's address {address}."),
+            "See whether this machine is connected (ip route), and whether the address is right."
+                .to_owned(),
+        ),
+        Some(TrackerFault::NotATracker) => (
+            Code::NotATracker,
+            format!(
+                "What answers at {address} is no tracker that this daemon understands: {cause}."
+            ),
+            format!("See which program has {port} there, and that the tracker is of this version."),
+        ),
+    };
+    code.says(Severity::Error, text).with(Some(action))
+}
+
+/// Both understand each other; what is new in one of them is of no use.
+fn other_version(tracker: &Tracker) -> Option<Finding> {
+    let theirs = tracker.program.as_deref().filter(|_| tracker.connected)?;
+    let ours = concat!("warren ", env!("CARGO_PKG_VERSION"));
+    (theirs != ours).then(|| {
+        let text = format!(
+            "The tracker {} runs {}, this daemon {ours}.",
+            tracker.address,
+            printable(theirs)
+        );
+        let action = "Bring the older of the two up to date.".to_owned();
+        let finding = Code::TrackerOfAnotherVersion.says(Severity::Note, text);
+        finding.with(Some(action))
+    })
 }
 
 fn other_unreached(tracker: &Tracker, cause: &str) -> Finding {

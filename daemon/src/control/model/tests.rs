@@ -176,6 +176,29 @@ fn link_log_and_gone_are_this_json() {
 }
 
 #[test]
+fn contents_are_this_json() {
+    let file = FileStanding {
+        path: "a/b".into(),
+        bytes: 9,
+        verified_bytes: 3,
+        wanted: true,
+    };
+    let contents = Contents {
+        content_id: "ab".into(),
+        chunks: 3,
+        chunks_here: 1,
+        map: vec![100, 0, 0],
+        files: vec![file],
+        more_files: 0,
+        peers: vec!["p".into()],
+    };
+    check(
+        Event::Contents(contents),
+        r#"{"v":1,"type":"contents","content_id":"ab","chunks":3,"chunks_here":1,"map":[100,0,0],"files":[{"path":"a/b","bytes":9,"verified_bytes":3,"wanted":true}],"more_files":0,"peers":["p"]}"#,
+    );
+}
+
+#[test]
 fn an_error_of_a_daemon_without_codes_is_unlisted() {
     let json = r#"{"v":1,"type":"error","code":"x","exit":1,"message":"m","hint":""}"#;
     match serde_json::from_str(json).unwrap() {
@@ -303,6 +326,8 @@ fn tracker_is_this_json() {
         mapping: "endpoint-independent".into(),
         mapping_depends_on: Some("nothing".into()),
         filtering: "port-dependent".into(),
+        fault: None,
+        program: None,
         hairpinning: Some(false),
     });
     check(

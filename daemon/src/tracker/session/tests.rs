@@ -102,13 +102,15 @@ impl Bench {
         }
     }
 
+    /// What the tracker says of itself is skipped.
     async fn next(&mut self) -> TrackerEvent {
-        match timeout(DEADLINE, self.events.recv())
-            .await
-            .expect("in time")
-        {
-            Some(NodeEvent::Tracker { event, .. }) => event,
-            other => panic!("{other:?}"),
+        loop {
+            let event = timeout(DEADLINE, self.events.recv()).await;
+            match event.expect("in time") {
+                Some(NodeEvent::Tracker { event, .. }) if is_about(&event) => (),
+                Some(NodeEvent::Tracker { event, .. }) => return event,
+                other => panic!("{other:?}"),
+            }
         }
     }
 
@@ -136,6 +138,10 @@ impl Bench {
             other => panic!("{other:?}"),
         }
     }
+}
+
+fn is_about(event: &TrackerEvent) -> bool {
+    matches!(event, TrackerEvent::Said(FromTracker::About { .. }))
 }
 
 /// A port that leads to a tracker, unless it is cut.

@@ -1,0 +1,227 @@
+//! `client top`: a full-screen view of a daemon.
+//!
+//! [`update`] decides what a key or a word of the daemon changes, [`view`] how that looks; both are pure.
+//! Here is the shell around them: keys, signals, the stream of events, what is asked of the daemon. A daemon
+//! that is gone is looked for again each second.
+
+mod state;
+mod terminal;
+#[cfg(test)]
+mod tests;
+mod update;
+mod view;
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use warren_daemon::control::model::{ApiError, Event, ShareRequest, exit};
+use warren_proto::content::path::printable;
+
+use crate::commands::Client;
+use crate::control::Daemon;
+use crate::output::may_colour;
+use state::State;
+use terminal::{Screen, Told};
+use update::{Input, Order, update};
+
+/// Between two samples of rates, and two looks for a daemon that is gone.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Between two pictures, however much happens: as often as a person can follow.
+const FRAME: Duration = Duration::from_millis(50);
+
+/// What may wait to be looked at: the daemon tells up to 256 things at once.
+const INPUTS: usize = 256;
+
+impl Client {
+    /// Shows the daemon until the person ends it, or a signal does.
+    ///
+    /// # Errors
+    /// When there is no terminal, the daemon is not running, or either is lost for good.
+    pub(crate) async fn top(self) -> Result<(), ApiError> {
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut hang_up = listen(SignalKind::hangup())?;
+        let mut state = State::new(self.daemon.idx, may_colour());
+        // What stands is told at once; the stream of a daemon with many shares takes its time.
+        let standing = everything(&self.daemon).await?;
+        let screen = Screen::open()?;
+        for event in standing {
+            update(&mut state, Input::Told(event));
+        }
+        state.select(0);
+        let shell = Shell::new(self.daemon, screen, state);
+        tokio::select! {
+            ended = shell.run() => ended,
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            _ = hang_up.recv() => Ok(()),
+        }
+    }
+}
+
+fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, ApiError> {
+    signal(kind).map_err(|error| {
+        let message = format!("cannot listen for signals: {error}");
+        ApiError::new("no_signals", exit::OTHER, message, "")
+    })
+}
+
+async fn everything(daemon: &Daemon) -> Result<Vec<Event>, ApiError> {
+    let mut events = daemon.list("status").await?;
+    events.extend(daemon.list("peers").await?);
+    Ok(events)
+}
+
+struct Shell {
+    daemon: Daemon,
+    screen: Screen,
+    state: State,
+    inputs: mpsc::Receiver<Input>,
+    sender: mpsc::Sender<Input>,
+}
+
+impl Shell {
+    fn new(daemon: Daemon, screen: Screen, state: State) -> Shell {
+        let (sender, inputs) = mpsc::channel(INPUTS);
+        Shell {
+            daemon,
+            screen,
+            state,
+            inputs,
+            sender,
+        }
+    }
+
+    async fn run(mut self) -> Result<(), ApiError> {
+        tokio::spawn(follow(self.daemon.clone(), self.sender.clone()));
+        let mut seconds = interval(SECOND);
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sampled = Instant::now();
+        let (mut is_stale, mut drawn) = (true, None::<Instant>);
+        loop {
+            let next_frame = drawn.map_or_else(Instant::now, |drawn| drawn + FRAME);
+            let input = tokio::select! {
+                told = self.screen.next() => match told {
+                    Some(Told::Key(key)) => Some(Input::Key(key)),
+                    Some(Told::Resized) => None,
+                    None => return Ok(()),
+                },
+                Some(input) = self.inputs.recv() => Some(input),
+                now = seconds.tick() => {
+                    let elapsed = now.saturating_duration_since(sampled);
+                    sampled = now;
+                    Some(Input::Tick(elapsed))
+                }
+                () = tokio::time::sleep_until(next_frame), if is_stale => {
+                    self.screen.draw(&self.state)?;
+                    (is_stale, drawn) = (false, Some(Instant::now()));
+                    continue;
+                }
+            };
+            is_stale = true;
+            match input.and_then(|input| update(&mut self.state, input)) {
+                Some(Order::Quit) => return Ok(()),
+                Some(order) => drop(tokio::spawn(carry_out(
+                    self.daemon.clone(),
+                    order,
+                    self.sender.clone(),
+                ))),
+                None => (),
+            }
+        }
+    }
+}
+
+/// Passes on what the daemon tells, and looks for it when it is gone.
+async fn follow(daemon: Daemon, inputs: mpsc::Sender<Input>) {
+    let mut is_first = true;
+    loop {
+        let Err(error) = follow_once(&daemon, &inputs, is_first).await else {
+            return;
+        };
+        is_first = false;
+        if inputs.send(Input::Gone(error.message)).await.is_err() {
+            return;
+        }
+        sleep(SECOND).await;
+    }
+}
+
+/// Until the daemon is gone; no error when nobody looks any more.
+async fn follow_once(
+    daemon: &Daemon,
+    inputs: &mpsc::Sender<Input>,
+    is_first: bool,
+) -> Result<(), ApiError> {
+    let mut events = daemon.watch("events").await?;
+    if !is_first {
+        let standing = everything(daemon).await?;
+        if inputs.send(Input::Anew).await.is_err() {
+            return Ok(());
+        }
+        for event in standing {
+            let _ = inputs.send(Input::Told(event)).await;
+        }
+    }
+    loop {
+        let event = events.next().await?;
+        if inputs.send(Input::Told(event)).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// Asks the daemon for it, and says what came of it.
+async fn carry_out(daemon: Daemon, order: Order, inputs: mpsc::Sender<Input>) {
+    let answer = match ask(&daemon, order).await {
+        Ok(Some(input)) => input,
+        Ok(None) => return,
+        Err(error) => Input::Answered(Err(told(&error))),
+    };
+    // Who asked may have gone.
+    let _ = inputs.send(answer).await;
+}
+
+fn told(error: &ApiError) -> String {
+    match error.hint.is_empty() {
+        true => error.message.clone(),
+        false => format!("{}. {}", error.message, error.hint),
+    }
+}
+
+async fn ask(daemon: &Daemon, order: Order) -> Result<Option<Input>, ApiError> {
+    let of = |share: String| ShareRequest { share };
+    let answer = match order {
+        Order::Pause(id) => told_of(daemon.tell("pause", &of(id)).await?, "is paused"),
+        Order::Resume(id) => told_of(daemon.tell("resume", &of(id)).await?, "goes on"),
+        Order::Verify(id) => {
+            // It goes on when nobody follows; how far it is, is told of the share.
+            daemon.follow("verify", &of(id)).await?;
+            Some(Input::Answered(Ok(
+                "what is stored is read again".to_owned()
+            )))
+        }
+        Order::Remove(request) => {
+            daemon.order("remove", &request).await?;
+            Some(Input::Answered(Ok("the share is removed".to_owned())))
+        }
+        Order::Limit(request) => {
+            daemon.tell::<Vec<Event>>("limit", &request).await?;
+            Some(Input::Answered(Ok("the limits are set".to_owned())))
+        }
+        Order::Contents(id) => Some(Input::Told(daemon.tell("contents", &of(id)).await?)),
+        Order::Quit => None,
+    };
+    Ok(answer)
+}
+
+fn told_of(event: Event, does: &str) -> Option<Input> {
+    let Event::Share(share) = event else {
+        return None;
+    };
+    let text = format!("{} {does}", printable(&share.name));
+    Some(Input::Answered(Ok(text)))
+}
