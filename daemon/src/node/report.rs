@@ -149,8 +149,8 @@ impl Node {
 
     /// All shares.
     pub(super) fn shown_shares(&self) -> Vec<Event> {
-        let shares = self.shares.keys();
-        let shares = shares.filter_map(|swarm| self.shown_share(swarm));
+        let shares = self.shares.iter().filter(|(_, share)| !share.is_preview);
+        let shares = shares.filter_map(|(swarm, _)| self.shown_share(swarm));
         shares.map(Event::Share).collect()
     }
 
@@ -172,6 +172,12 @@ impl Node {
             files: share.file_counts(),
             up_bits_per_s: limit.up_bits_per_s,
             down_bits_per_s: limit.down_bits_per_s,
+            expires_unix_ms: share.terms.expires_unix_ms,
+            max_downloads: share.terms.max_downloads,
+            downloads: share
+                .terms
+                .max_downloads
+                .map(|_| share.terms.takers.len() as u32),
             note: match &share.phase {
                 Phase::Stopped { .. } if share.is_paused() => None,
                 Phase::Stopped { error, .. } => Some(error.message.clone()),
