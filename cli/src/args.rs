@@ -11,13 +11,16 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use warren_daemon::control::codes::{CodeWish, MAX_EXPIRES_S};
-use warren_daemon::control::model::LimitRequest;
+use warren_daemon::control::model::{IfExists, LimitRequest};
 use warren_daemon::memory::DEFAULT_MIB;
 use warren_proto::wire::Paths;
 
 use hooks::HookArgs;
-pub(crate) use values::{Limit, RelayRate, TrackerArg};
-use values::{code_time, daemon_number, limit, listen_address, memory_mib, relay_rate, seconds};
+pub(crate) use values::{After, Limit, RelayRate, TrackerArg};
+use values::{
+    code_time, daemon_number, downloads, limit, listen_address, memory_mib, relay_rate, seconds,
+    share_time,
+};
 
 /// The daemon that is meant when no number is given.
 const FIRST: u16 = 1;
@@ -68,6 +71,7 @@ Examples:
 Examples:
   client register movie.mkv 1
   client register photos/ 1 -o /tmp/photos.p2p --skip-special
+  client register movie.mkv 1 --expire 7d --max-downloads 3
   client register movie.mkv 1 --code --expires 10m --once     and a code to say aloud")]
     Register(RegisterArgs),
     /// Fetch what a .p2p, a link, a code or a content id names; prints the path it is stored at
@@ -76,6 +80,7 @@ Examples:
   client download movie.p2p 1
   client download photos.p2p 1 --only '2024/*.jpg' --only notes
   client download 7-film-alibi 1
+  client download movie.p2p 1 --to /data/films --if-exists resume --yes
   client download p2p:dpw3... 1 --json")]
     Download(DownloadArgs),
     /// Choose other files of a share that is there, or another order; what is complete stays
@@ -114,6 +119,24 @@ Examples:
   client verify photos
   client verify 9f86d081884c 1 --json")]
     Verify(VerifyArgs),
+    /// Point a share at its files after they were moved; looks whether they are the ones
+    #[command(before_help = "\
+Examples:
+  client relocate movie.mkv /data/films/movie.mkv
+  client relocate 9f86d081884c ../photos 1")]
+    Relocate(RelocateArgs),
+    /// Remove a share after a time; its files stay
+    #[command(before_help = "\
+Examples:
+  client expire movie.mkv 7d
+  client expire 9f86d081884c never 1")]
+    Expire(ExpireArgs),
+    /// Give a share no longer, until it is registered again
+    #[command(before_help = "\
+Examples:
+  client revoke movie.mkv
+  client revoke 9f86d081884c 1 --json")]
+    Revoke(ShareArgs),
     /// Print the link of a share
     #[command(before_help = "\
 Examples:
@@ -275,6 +298,9 @@ impl Command {
             | Command::Doctor(IdxArgs { json, .. })
             | Command::Limit(LimitArgs { json, .. })
             | Command::List(IdxArgs { json, .. })
+            | Command::Relocate(RelocateArgs { json, .. })
+            | Command::Expire(ExpireArgs { json, .. })
+            | Command::Revoke(ShareArgs { json, .. })
             | Command::Pause(ShareArgs { json, .. })
             | Command::Resume(ShareArgs { json, .. })
             | Command::Verify(VerifyArgs {
@@ -432,6 +458,12 @@ pub(crate) struct RegisterArgs {
     /// Leave out symlinks and special files instead of refusing the folder
     #[arg(long)]
     pub(crate) skip_special: bool,
+    /// Remove the share after this time; its files stay: 90s, 10m, 2h, 7d
+    #[arg(long, value_name = "DURATION", value_parser = share_time)]
+    pub(crate) expire: Option<Duration>,
+    /// Give it no longer once so many peers have all of it
+    #[arg(long, value_name = "NUMBER", value_parser = downloads)]
+    pub(crate) max_downloads: Option<u32>,
     /// Print a code as well, such as 7-film-alibi, by which others at the same tracker can fetch it while
     /// this daemon runs
     #[arg(long)]
@@ -473,9 +505,46 @@ pub(crate) struct DownloadArgs {
     pub(crate) no_start: bool,
     #[command(flatten)]
     pub(crate) pick: PickArgs,
+    /// Store it in this folder, which is made where it is missing [default: the daemon's downloads]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+    /// When something has its name there [default: ask at a terminal, else refuse]
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) if_exists: Option<IfExistsArg>,
+    /// Do not ask before it begins
+    #[arg(short, long)]
+    pub(crate) yes: bool,
     /// Print one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What to do when something has the name of a download.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum IfExistsArg {
+    /// Ask at a terminal, else refuse.
+    Ask,
+    /// Begin nothing.
+    Refuse,
+    /// Take another name: film (2).mkv.
+    Rename,
+    /// Replace it once the new is complete and verified.
+    Overwrite,
+    /// Take it as the beginning, and fetch what is wrong or missing.
+    Resume,
+}
+
+impl DownloadArgs {
+    /// What was said of something that has the name; `None` when somebody is to be asked.
+    pub(crate) fn said_if_exists(&self) -> Option<IfExists> {
+        match self.if_exists? {
+            IfExistsArg::Ask => None,
+            IfExistsArg::Refuse => Some(IfExists::Refuse),
+            IfExistsArg::Rename => Some(IfExists::Rename),
+            IfExistsArg::Overwrite => Some(IfExists::Overwrite),
+            IfExistsArg::Resume => Some(IfExists::Resume),
+        }
+    }
 }
 
 /// Which files of a folder, and in which order.
@@ -519,6 +588,35 @@ pub(crate) struct SelectArgs {
 pub(crate) struct ShareArgs {
     /// Content id, its beginning, or a name, as `client list` shows them
     pub(crate) share: String,
+    /// Number of the daemon, 0 to 65535
+    #[arg(value_parser = daemon_number, default_value_t = FIRST)]
+    pub(crate) idx: u16,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RelocateArgs {
+    /// Content id, its beginning, or a name, as `client list` shows them
+    pub(crate) share: String,
+    /// Where the file or folder is now
+    pub(crate) path: PathBuf,
+    /// Number of the daemon, 0 to 65535
+    #[arg(value_parser = daemon_number, default_value_t = FIRST)]
+    pub(crate) idx: u16,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExpireArgs {
+    /// Content id, its beginning, or a name, as `client list` shows them
+    pub(crate) share: String,
+    /// After how long it is removed: 90s, 10m, 2h, 7d, never
+    #[arg(value_name = "DURATION|never")]
+    pub(crate) after: After,
     /// Number of the daemon, 0 to 65535
     #[arg(value_parser = daemon_number, default_value_t = FIRST)]
     pub(crate) idx: u16,

@@ -16,9 +16,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use warren_daemon::{
     PortMapping,
     control::model::{
-        ApiError, CodeGiven, Done, DownloadRequest, Event, OpenRequest, Phase, RegisterRequest,
-        Registered, exit,
+        ApiError, CodeGiven, Done, DownloadRequest, Event, IfExists, OpenRequest, Phase,
+        PreviewRequest, RegisterRequest, Registered, Source, exit,
     },
+    control::source::Parsed,
     home::{is_held, socket_path},
     log::Log,
 };
@@ -26,6 +27,7 @@ use warren_proto::{code::Code, content::address::TrackerAddress};
 
 use crate::{
     args::{DaemonArgs, DownloadArgs, RegisterArgs},
+    ask::{self, Ask},
     control::{Daemon, Events},
     home,
     lines::line,
@@ -128,6 +130,8 @@ impl Client {
             output: args.output.as_deref().map(absolute).transpose()?,
             skip_special: args.skip_special,
             code: args.code_wish(),
+            expire_s: args.expire.map(|time| time.as_secs()),
+            max_downloads: args.max_downloads,
         };
         let name = request.path.file_name().unwrap_or(OsStr::new("/"));
         if source::is_manifest(&request.path) {
@@ -212,19 +216,25 @@ impl Client {
         let id = named.id();
         let live = Live::new(named.name(), self.output);
         let tracker = named.tracker().cloned();
-        let request = DownloadRequest {
+        let mut request = DownloadRequest {
             source: named.source,
             wish: args.pick.wish(),
+            to: args.to.as_deref().map(absolute).transpose()?,
+            if_exists: args.said_if_exists().unwrap_or_default(),
         };
 
         let mut interrupt = Interrupt::listen()?;
         let starts = !args.no_start && named.starts;
-        let starting = async {
-            if starts {
-                self.start_if_needed(tracker.as_ref()).await?;
-            }
-            self.daemon.follow("download", &request).await
-        };
+        if starts {
+            let started = interrupt.or(self.start_if_needed(tracker.as_ref())).await;
+            started.unwrap_or_else(|| Err(interrupted_before()))?;
+        }
+        if !args.yes && ask::can_ask(self.output) {
+            let said = args.said_if_exists();
+            let asking = self.ask_for(&mut request, said, patience, &mut interrupt);
+            asking.await?;
+        }
+        let starting = self.daemon.follow("download", &request);
         let Some(events) = interrupt.or(starting).await else {
             return Err(ApiError::new(
                 "interrupted",
@@ -246,6 +256,47 @@ impl Client {
                 format!("To cancel it: client {}cancel {id} {idx}", self.home_flag()),
             )),
         }
+    }
+
+    /// Shows what a request would download, and lets a person change it or say no. What the daemon has
+    /// already is not asked about.
+    async fn ask_for(
+        &self,
+        request: &mut DownloadRequest,
+        said: Option<IfExists>,
+        patience: Option<Duration>,
+        interrupt: &mut Interrupt,
+    ) -> Result<(), ApiError> {
+        let asked = PreviewRequest {
+            source: request.source.clone(),
+            to: request.to.clone(),
+        };
+        let live = Live::new("asking what it is", self.output);
+        let looking = async {
+            let events = self.daemon.follow("preview", &asked).await?;
+            let watching = self.watch(events, live, None);
+            let watched = tokio::time::timeout(patience.unwrap_or(Duration::MAX), watching);
+            watched.await.unwrap_or_else(|_| Err(not_told()))
+        };
+        let preview = match interrupt.or(looking).await {
+            Some(Ok(Event::Preview(preview))) => preview,
+            Some(result) => return unexpected(result),
+            None => return Err(interrupted_before()),
+        };
+        let bytes = preview.manifest.clone();
+        let source = Source::Manifest { bytes };
+        let Parsed::Manifest(manifest) = source.parse()? else {
+            return Ok(());
+        };
+        if !preview.present {
+            let output = self.output;
+            let mut ask = Ask { interrupt, output };
+            let wanted = (request.wish.clone(), said);
+            let agreed = ask.agree(&manifest, &preview, wanted).await?;
+            (request.wish, request.if_exists) = (agreed.wish, agreed.if_exists);
+        }
+        request.source = source;
+        Ok(())
     }
 
     /// Starts the daemon with this tracker when it is not running.
@@ -490,6 +541,22 @@ impl Interrupt {
     }
 }
 
+/// Ctrl-C came before anything was asked of the daemon.
+pub(crate) fn interrupted_before() -> ApiError {
+    ApiError::new(
+        "interrupted",
+        exit::INTERRUPTED,
+        "interrupted; nothing was begun",
+        "With --yes it begins without a question, and goes on in the daemon.",
+    )
+}
+
+fn not_told() -> ApiError {
+    let message = "no peer has told what it is; nothing was begun";
+    let hint = "With --yes it begins without a question, and waits for a peer in the daemon.";
+    ApiError::new("no_source", exit::NO_SOURCE, message, hint)
+}
+
 fn interrupted_opening() -> ApiError {
     ApiError::new(
         "interrupted",
@@ -514,7 +581,7 @@ pub(crate) fn unexpected(result: Result<Event, ApiError>) -> Result<(), ApiError
 }
 
 /// The path from the root, as it is shown.
-fn absolute(path: &Path) -> Result<PathBuf, ApiError> {
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, ApiError> {
     normal::absolute(path).map_err(|error: io::Error| {
         let hint = "Check the path.";
         let message = format!("cannot use {}: {error}", path.display());

@@ -22,8 +22,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 use warren_daemon::control::model::{ApiError, Event, exit};
 
-/// Longest line of an event stream, far above any event: paths have 4 KiB, links 400 characters.
-const LINE_BYTES: usize = 1 << 20;
+/// Longest line of an event stream, above any event: a preview holds a `.p2p`, which has at most 64 MiB and
+/// takes a third more as base64.
+const LINE_BYTES: usize = 96 << 20;
 
 /// How long somebody waits for a share whose files are just being made, read or named.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -286,6 +287,10 @@ impl Events {
             };
             if let Ok(bytes) = frame.into_data() {
                 self.buffer.extend_from_slice(&bytes);
+                // Long lines come in many parts, of which only the last one ends one.
+                if !bytes.contains(&b'\n') && self.buffer.len() <= LINE_BYTES {
+                    continue;
+                }
                 let events = take_events(&mut self.buffer);
                 self.ready
                     .extend(events.ok_or_else(|| self.daemon.incomprehensible())?);

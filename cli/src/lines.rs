@@ -2,6 +2,8 @@
 //!
 //! Not here: limits ([`crate::limit`]), what `doctor` finds ([`crate::doctor`]).
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use warren_daemon::control::{
     attempt::Role,
     codes::{CodeState, CodeStatus},
@@ -92,14 +94,36 @@ pub(crate) fn share_line(share: &Share) -> String {
         .note
         .as_ref()
         .map_or(String::new(), |note| format!("  ({note})"));
+    let terms = terms(share).map_or(String::new(), |terms| format!("  ({terms})"));
     let peers = match share.peers.total() {
         0 => String::new(),
         _ => format!("  ({})", text::peers(share.peers)),
     };
     printable(&format!(
-        "{}  {state}  {amount}  {name}{files}{peers}{note}",
+        "{}  {state}  {amount}  {name}{files}{terms}{peers}{note}",
         share.content_id
     ))
+}
+
+/// For how long and how often a share is given, if not for good.
+pub(crate) fn terms(share: &Share) -> Option<String> {
+    let expires = share
+        .expires_unix_ms
+        .map(|at| match at.saturating_sub(unix_ms()) {
+            0 => "expires now".to_owned(),
+            left => format!("expires in {}", text::duration(left.div_ceil(1000))),
+        });
+    let downloads = share.max_downloads.map(|most| {
+        let downloads = share.downloads.unwrap_or_default();
+        format!("{downloads} of {}", text::count(most.into(), "download"))
+    });
+    let terms: Vec<String> = expires.into_iter().chain(downloads).collect();
+    (!terms.is_empty()).then(|| terms.join(", "))
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn code_line(code: &CodeStatus) -> String {
@@ -186,6 +210,9 @@ mod tests {
             files: None,
             up_bits_per_s: None,
             down_bits_per_s: None,
+            expires_unix_ms: None,
+            max_downloads: None,
+            downloads: None,
             note: None,
         };
         assert_eq!(
@@ -204,6 +231,13 @@ mod tests {
             share_line(&part),
             "ab  downloading  1.0 KiB of 2.0 KiB  d  3 of 12 files  (1 peer: relay 1)"
         );
+        let bounded = Share {
+            expires_unix_ms: Some(0),
+            max_downloads: Some(3),
+            downloads: Some(1),
+            ..part
+        };
+        assert!(share_line(&bounded).contains("  (expires now, 1 of 3 downloads)"));
         let peer = Peer {
             peer: "abcd".into(),
             path: PeerPath::Direct,

@@ -7,6 +7,7 @@
 //! Not here: the daemon itself (`warren-daemon`), which `client daemon` runs in this process.
 
 mod args;
+mod ask;
 mod commands;
 mod completion;
 mod confirm;
@@ -19,6 +20,7 @@ mod limit;
 mod lines;
 mod manual;
 mod normal;
+mod offer;
 mod output;
 mod progress;
 mod qr;
@@ -28,6 +30,7 @@ mod shares;
 mod source;
 mod start;
 mod table;
+mod terms;
 mod text;
 mod top;
 mod usage;
@@ -143,6 +146,9 @@ fn run(args: Args, output: Output, log: Log) -> Result<(), ApiError> {
         Command::List(asked) => on_one_thread(client(asked.idx)?.list()),
         Command::Pause(paused) => on_one_thread(client(paused.idx)?.change("pause", paused)),
         Command::Resume(resumed) => on_one_thread(client(resumed.idx)?.change("resume", resumed)),
+        Command::Relocate(moved) => on_one_thread(client(moved.idx)?.relocate(moved)),
+        Command::Expire(ended) => on_one_thread(client(ended.idx)?.expire(ended)),
+        Command::Revoke(revoked) => on_one_thread(client(revoked.idx)?.revoke(revoked)),
         Command::Verify(verified) => on_one_thread(client(verified.of.idx)?.verify(verified)),
         Command::Link { share, idx, qr, .. } => on_one_thread(client(idx)?.link(share, qr)),
         Command::Logs {

@@ -3,7 +3,7 @@
 use warren_daemon::control::model::Share;
 use warren_proto::content::path::printable;
 
-use crate::text;
+use crate::{lines::terms, text};
 
 /// The lines of the table, the first of which says what the columns are.
 pub(crate) fn rows(shares: &[Share]) -> Vec<String> {
@@ -46,6 +46,10 @@ fn cells_of(share: &Share) -> [String; 6] {
         "" => "(not known yet)".to_owned(),
         name => printable(name),
     };
+    let name = match terms(share) {
+        Some(terms) => format!("{name}  ({terms})"),
+        None => name,
+    };
     [
         text::short_id(&share.content_id),
         share.state.word().to_owned(),
@@ -76,6 +80,9 @@ mod tests {
             files: None,
             up_bits_per_s: None,
             down_bits_per_s: None,
+            expires_unix_ms: None,
+            max_downloads: None,
+            downloads: None,
             note: None,
         };
         let unknown = Share {

@@ -615,6 +615,9 @@ fn status() -> Vec<Event> {
             files: None,
             up_bits_per_s: None,
             down_bits_per_s: None,
+            expires_unix_ms: None,
+            max_downloads: None,
+            downloads: None,
             note: None,
         }),
     ]
@@ -748,6 +751,31 @@ impl Control for Script {
     async fn verify(&self, asked: ShareRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
         *self.asked.lock().unwrap() = format!("verify {}", asked.share);
         Ok(self.play())
+    }
+
+    async fn preview(
+        &self,
+        _: warren_daemon::control::model::PreviewRequest,
+    ) -> Result<mpsc::Receiver<Event>, ApiError> {
+        Err(ApiError::new("asked", exit::USAGE, "preview", ""))
+    }
+
+    async fn relocate(
+        &self,
+        request: warren_daemon::control::model::RelocateRequest,
+    ) -> Result<mpsc::Receiver<Event>, ApiError> {
+        Err(ApiError::new("asked", exit::USAGE, request.share, ""))
+    }
+
+    async fn expire(
+        &self,
+        request: warren_daemon::control::model::ExpireRequest,
+    ) -> Result<Event, ApiError> {
+        Err(ApiError::new("asked", exit::USAGE, request.share, ""))
+    }
+
+    async fn revoke(&self, request: ShareRequest) -> Result<Event, ApiError> {
+        Err(ApiError::new("asked", exit::USAGE, request.share, ""))
     }
 
     async fn link(&self, asked: ShareRequest) -> Result<Event, ApiError> {

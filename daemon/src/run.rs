@@ -36,6 +36,7 @@ use crate::share::depot::{Depot, Limited};
 use crate::store::atomic::check_folder;
 use crate::store::db::ShareDb;
 use crate::store::settings::{Manners, SpeedLimit};
+use crate::store::taken::IfExists;
 use crate::watch::watch;
 
 /// How long peers may take to hear that we are gone.
@@ -96,6 +97,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let depot = Arc::new(Depot::new(db, home.journal_dir()));
     let records = blocking(depot.clone(), |depot| depot.records()).await?;
     let paused = blocking(depot.clone(), |depot| depot.paused()).await?;
+    let terms = blocking(depot.clone(), |depot| depot.terms()).await?;
     let limits = config.limits.clone();
     let (manners, share_limits) =
         blocking(depot.clone(), move |depot| keep_limits(&depot, &limits)).await?;
@@ -143,6 +145,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let mut node = Node::new(parts, sender.clone(), own);
     node.restore_limits(manners, share_limits);
     node.restore(records);
+    node.restore_terms(terms);
     node.restore_pauses(paused);
     let accepting = tokio::spawn(accept(endpoint.clone(), sender.clone(), punch));
     let control = NodeControl::new(
@@ -184,6 +187,19 @@ fn check_downloads(folder: &Path) -> Result<(), ApiError> {
     })
 }
 
+/// Where a single download goes, if not to the downloads.
+pub(crate) fn check_target(folder: &Path) -> Result<(), ApiError> {
+    let refused = |cause: &str| {
+        let message = format!("downloads cannot go to {}: {cause}", folder.display());
+        let hint = "Name a folder that the daemon may write to with --to DIR.";
+        ApiError::new("downloads", exit::DISK, message, hint)
+    };
+    if !folder.is_absolute() {
+        return Err(refused("it is not an absolute path"));
+    }
+    check_folder(folder).map_err(|error| refused(&error.to_string()))
+}
+
 /// A folder to watch has to be there: it is the person who fills it.
 fn check_watch(folder: &Path) -> Result<(), ApiError> {
     let is_there = folder.metadata().and_then(|_| check_folder(folder));
@@ -199,8 +215,13 @@ async fn begin(
     control: NodeControl,
     source: Source,
 ) -> Result<tokio::sync::mpsc::Receiver<Event>, ApiError> {
-    let wish = Wish::default();
-    control.download(DownloadRequest { source, wish }).await
+    let request = DownloadRequest {
+        source,
+        wish: Wish::default(),
+        to: None,
+        if_exists: IfExists::Refuse,
+    };
+    control.download(request).await
 }
 
 /// Limits as they were kept, changed by those that are asked for now.

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use warren_daemon::control::codes::MAX_EXPIRES_S;
-use warren_daemon::control::model::LEAST_BITS_PER_S;
+use warren_daemon::control::model::{LEAST_BITS_PER_S, MOST_DOWNLOADS};
 use warren_daemon::memory::{DEFAULT_MIB, LEAST_MIB};
 use warren_proto::{
     content::address::HostPort,
@@ -67,18 +67,64 @@ fn rate(text: &str) -> Result<Option<u64>, String> {
 /// A number and its unit; no code is good for less than a second or more than a week.
 pub(super) fn code_time(text: &str) -> Result<Duration, String> {
     let expected = "expected a time from 1s to 7d, for example 90s, 10m, 2h";
-    let unit_s = match text.chars().last() {
-        Some('s') => 1,
-        Some('m') => 60,
-        Some('h') => 3600,
-        Some('d') => 86_400,
-        _ => return Err(expected.to_owned()),
-    };
-    let number: Option<u64> = text[..text.len() - 1].parse().ok();
-    let seconds = number.and_then(|number| number.checked_mul(unit_s));
+    let seconds = time_s(text);
     let is_good = |seconds: &u64| (1..=u64::from(MAX_EXPIRES_S)).contains(seconds);
     let seconds = seconds.filter(is_good).ok_or(expected)?;
     Ok(Duration::from_secs(seconds))
+}
+
+/// Seconds of a number and its unit.
+fn time_s(text: &str) -> Option<u64> {
+    let unit_s = match text.chars().last()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    let number: u64 = text[..text.len() - 1].parse().ok()?;
+    number.checked_mul(unit_s)
+}
+
+/// Longest time after which a share may end, in days: ten years.
+const MOST_DAYS: u64 = 3650;
+
+/// A number and its unit, from a second to [`MOST_DAYS`].
+pub(super) fn share_time(text: &str) -> Result<Duration, String> {
+    let expected = format!("expected a time from 1s to {MOST_DAYS}d, for example 90s, 10m, 2h, 7d");
+    let seconds = time_s(text).filter(|it| (1..=MOST_DAYS * 86_400).contains(it));
+    seconds.map(Duration::from_secs).ok_or(expected)
+}
+
+/// After how long something ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct After(Option<Duration>);
+
+impl After {
+    /// Whole seconds; `None` for never.
+    pub(crate) fn seconds(self) -> Option<u64> {
+        self.0.map(|time| time.as_secs())
+    }
+}
+
+impl FromStr for After {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "never" => Ok(After(None)),
+            _ => share_time(text)
+                .map(|time| After(Some(time)))
+                .map_err(|expected| format!("{expected}, or never")),
+        }
+    }
+}
+
+/// How many downloads are let.
+pub(super) fn downloads(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok();
+    let number = number.filter(|number| (1..=MOST_DOWNLOADS).contains(number));
+    number.ok_or_else(|| format!("expected a number from 1 to {MOST_DOWNLOADS}"))
 }
 
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {

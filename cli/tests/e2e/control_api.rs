@@ -77,6 +77,7 @@ fn expected_of(line: &str) -> &'static str {
         ("/openapi.json", r#""openapi":"3.1"#),
         ("/pause", r#""state":"paused""#),
         ("/resume", r#""state":"seeding""#),
+        ("/expire", r#""expires_unix_ms":"#),
         ("/link", r#""link":"p2p:"#),
         ("/logs", r#""type":"log""#),
         ("/verify", r#""type":"done""#),

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `POST register` | [`RegisterRequest`] | server-sent events, one [`Event`] per `data:` line |
 //! | `POST download` | [`DownloadRequest`] | the same |
+//! | `POST preview` | [`PreviewRequest`] | the same |
 //! | `GET status`, `GET peers`, `GET attempts`, `GET doctor` | | a JSON array of [`Event`]s |
 //! | `POST open` | [`OpenRequest`] | the link of a code, as an [`Event`] |
 //! | `GET shares?beginning=TEXT` | | the shares of these alone; those whose name or content id begins so |
@@ -14,13 +15,16 @@
 //! | `POST verify` | [`ShareRequest`] | server-sent events, as `download` |
 //! | `POST link` | [`ShareRequest`] | the link, as an [`Event`] |
 //! | `POST contents` | [`ShareRequest`] | files, which parts are here, and peers, as an [`Event`] |
+//! | `POST relocate` | [`RelocateRequest`] | the same |
+//! | `POST expire` | [`ExpireRequest`] | the share, as an [`Event`] |
+//! | `POST revoke` | [`ShareRequest`] | the same |
 //! | `POST cancel` | [`ShareRequest`] | 204 |
 //! | `POST remove` | [`RemoveRequest`] | 204 |
 //! | `POST limit` | [`LimitRequest`] | a JSON array of [`Event`]s: the limits as they are now |
 //! | `POST stop` | | 204; the daemon ends soon after |
 //! | `GET openapi.json` | | the description of all this |
 //!
-//! A stream ends after `registered`, `done` or `error`, or without any of them when the daemon is
+//! A stream ends after `registered`, `done`, `preview` or `error`, or without any of them when the daemon is
 //! stopped. What fails before a stream begins is answered with an `error` event as the body, once
 //! the request has been read: a client that is still sending does not look for an answer. A
 //! client that goes away, or closes its writing half, drops its receiver: the node cancels a
@@ -54,8 +58,8 @@ use tracing::{debug, warn};
 use crate::{home::SOCKET_PATH_BYTES, log::Log};
 
 use super::model::{
-    ApiError, DownloadRequest, Event, LimitRequest, OpenRequest, RegisterRequest, RemoveRequest,
-    SelectRequest, ShareRequest,
+    ApiError, DownloadRequest, Event, ExpireRequest, LimitRequest, OpenRequest, PreviewRequest,
+    RegisterRequest, RelocateRequest, RemoveRequest, SelectRequest, ShareRequest,
 };
 pub use routes::BODY_BYTES;
 use routes::{Api, router};
@@ -80,6 +84,13 @@ pub trait Control: Clone + Send + Sync + 'static {
     fn download(
         &self,
         request: DownloadRequest,
+    ) -> impl Future<Output = Result<mpsc::Receiver<Event>, ApiError>> + Send;
+
+    /// Learns what a download would be, reporting until [`Event::Preview`] or [`Event::Error`]. Ends when the
+    /// receiver is dropped.
+    fn preview(
+        &self,
+        request: PreviewRequest,
     ) -> impl Future<Output = Result<mpsc::Receiver<Event>, ApiError>> + Send;
 
     /// Wants other files of a share, or in another order; answers how it stands then.
@@ -129,6 +140,23 @@ pub trait Control: Clone + Send + Sync + 'static {
         &self,
         request: ShareRequest,
     ) -> impl Future<Output = Result<mpsc::Receiver<Event>, ApiError>> + Send;
+
+    /// Looks whether the files of a share are at another path, and gives it from there if so, reporting as a
+    /// download.
+    fn relocate(
+        &self,
+        request: RelocateRequest,
+    ) -> impl Future<Output = Result<mpsc::Receiver<Event>, ApiError>> + Send;
+
+    /// Removes a share after a time, or never; answers how it stands then.
+    fn expire(
+        &self,
+        request: ExpireRequest,
+    ) -> impl Future<Output = Result<Event, ApiError>> + Send;
+
+    /// Gives a share no longer, until it is registered again; answers how it stands then.
+    fn revoke(&self, request: ShareRequest)
+    -> impl Future<Output = Result<Event, ApiError>> + Send;
 
     /// The link of a share.
     fn link(&self, request: ShareRequest) -> impl Future<Output = Result<Event, ApiError>> + Send;

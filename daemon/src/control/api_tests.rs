@@ -423,6 +423,22 @@ impl Control for FakeControl {
         Err(ApiError::new("asked", exit::USAGE, request.share, ""))
     }
 
+    async fn preview(&self, _: PreviewRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        Err(ApiError::new("asked", exit::USAGE, "preview", ""))
+    }
+
+    async fn relocate(&self, request: RelocateRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        Err(ApiError::new("asked", exit::USAGE, request.share, ""))
+    }
+
+    async fn expire(&self, request: ExpireRequest) -> Result<Event, ApiError> {
+        Err(ApiError::new("asked", exit::USAGE, request.share, ""))
+    }
+
+    async fn revoke(&self, request: ShareRequest) -> Result<Event, ApiError> {
+        Err(ApiError::new("asked", exit::USAGE, request.share, ""))
+    }
+
     async fn link(&self, request: ShareRequest) -> Result<Event, ApiError> {
         Err(ApiError::new("asked", exit::USAGE, request.share, ""))
     }

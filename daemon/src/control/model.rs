@@ -21,12 +21,14 @@ pub use super::doctor::{Finding, Severity, Summary, Techniques};
 pub use super::limits::{LEAST_BITS_PER_S, LimitRequest, Limits};
 
 pub use super::standing::{ShareStanding, Standing};
+pub use crate::store::taken::{IfExists, Taken};
 use crate::tracker;
 pub use crate::tracker::TrackerFault;
 pub use contents::{Contents, FILES, FileStanding, MAP_PARTS};
 pub use error::ApiError;
 pub use requests::{
-    DownloadRequest, RegisterRequest, RemoveRequest, SelectRequest, ShareRequest, Source,
+    DownloadRequest, ExpireRequest, MOST_DOWNLOADS, PreviewRequest, RegisterRequest,
+    RelocateRequest, RemoveRequest, SelectRequest, ShareRequest, Source,
 };
 
 /// The version every event carries as `"v"`.
@@ -99,14 +101,16 @@ pub enum Event {
     Opened(Opened),
     /// What a share is made of.
     Contents(Contents),
+    /// What a download would be; ends a preview.
+    Preview(Preview),
 }
 
 impl Event {
-    /// Whether nothing follows this event in the answer to a register or a download.
+    /// Whether nothing follows this event in the answer to a register, a download or a preview.
     pub fn is_final(&self) -> bool {
         matches!(
             self,
-            Event::Registered(_) | Event::Done(_) | Event::Error(_)
+            Event::Registered(_) | Event::Done(_) | Event::Error(_) | Event::Preview(_)
         )
     }
 
@@ -262,6 +266,25 @@ pub struct Done {
     pub repaired_bytes: Option<u64>,
 }
 
+/// What a download would be, of which no content was fetched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Preview {
+    /// The bytes of a `.p2p` of it, in JSON as base64: what a download can be started from.
+    #[serde(with = "requests::base64")]
+    #[schema(value_type = String, format = Byte)]
+    pub manifest: Vec<u8>,
+    /// Whether the daemon has this share, complete or not.
+    pub present: bool,
+    /// Absolute path at which it would lie, or lies.
+    pub path: String,
+    /// What is there that is not of this share, a complete or an unfinished one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<Taken>,
+    /// Bytes that may still be written there, where the system says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
+}
+
 /// The link of a share, which gives access to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ShareLink {
@@ -381,6 +404,15 @@ pub struct Share {
     /// What may be received, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down_bits_per_s: Option<u64>,
+    /// When it is removed, in milliseconds since 1970, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_unix_ms: Option<u64>,
+    /// After how many complete downloads by different peers it is given no longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_downloads: Option<u32>,
+    /// How many there were, while that is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downloads: Option<u32>,
     /// One sentence for the person, such as why it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -406,6 +438,8 @@ pub enum ShareState {
     Failed,
     /// Stopped by the person.
     Paused,
+    /// Not given any more: revoked, or downloaded as often as it was to be.
+    Withheld,
 }
 
 impl ShareState {
@@ -420,6 +454,7 @@ impl ShareState {
             ShareState::Changed => "changed",
             ShareState::Failed => "failed",
             ShareState::Paused => "paused",
+            ShareState::Withheld => "withheld",
         }
     }
 }

@@ -254,6 +254,11 @@ impl Pattern {
     }
 }
 
+/// The pattern that means this file, or this folder where it ends in `/`, and nothing else.
+pub fn exactly(path: &str) -> String {
+    format!("/{}", globset::escape(path))
+}
+
 fn name_of(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }

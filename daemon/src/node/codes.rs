@@ -299,7 +299,12 @@ impl Node {
         }
         let shares = &self.shares;
         let gone = self.codes.given.iter_mut();
-        let gone = gone.filter(|it| !shares.contains_key(&it.swarm));
+        let is_gone = |swarm: &SwarmId| {
+            shares
+                .get(swarm)
+                .is_none_or(|share| share.withheld().is_some())
+        };
+        let gone = gone.filter(|it| is_gone(&it.swarm));
         gone.for_each(|it| it.code.end(Ended::Withdrawn));
         self.note_ended(now);
         self.watch_openings(now);

@@ -13,6 +13,7 @@ use warren_proto::id::SwarmId;
 use super::choosing::Asker;
 use super::limits::Answer as LimitAnswer;
 use super::opening::Answer;
+use super::previewing::Previewed;
 use super::registering::hash;
 use super::report::tell_last;
 use super::shares::{Data, Preparing};
@@ -21,15 +22,18 @@ use crate::control::api::Control;
 use crate::control::codes::CodeWish;
 use crate::control::doctor::{self, Snapshot};
 use crate::control::model::{
-    ApiError, DownloadRequest, Event, LimitRequest, OpenRequest, Opened, RegisterRequest,
-    RemoveRequest, SelectRequest, ShareLink, ShareRequest, exit,
+    ApiError, DownloadRequest, Event, ExpireRequest, LimitRequest, OpenRequest, Opened,
+    PreviewRequest, RegisterRequest, RelocateRequest, RemoveRequest, SelectRequest, ShareLink,
+    ShareRequest, exit,
 };
 use crate::control::source::{Located, Parsed};
 use crate::control::wish::Wish;
 use crate::hooks::Happening;
 use crate::log::Log;
+use crate::run::check_target;
 use crate::share::{Found, Phase, Watcher};
 use crate::store::db::{ShareRecord, ShareState};
+use crate::store::taken::{IfExists, Placing};
 
 /// Events that may wait for a client; progress that does not fit is left out.
 pub(super) const EVENTS: usize = 16;
@@ -39,6 +43,8 @@ pub(super) const EVENTS: usize = 16;
 pub(crate) enum Command {
     /// Fetch, or attach to what is there.
     Download(Box<Wanted>, oneshot::Sender<mpsc::Receiver<Event>>),
+    /// Tell what a download would be.
+    Preview(Box<Previewed>, oneshot::Sender<mpsc::Receiver<Event>>),
     /// Trackers and shares.
     Status(oneshot::Sender<Vec<Event>>),
     /// Connected peers.
@@ -66,6 +72,15 @@ pub(crate) enum Command {
         ShareRequest,
         oneshot::Sender<Result<mpsc::Receiver<Event>, ApiError>>,
     ),
+    /// Look for the files of a share elsewhere.
+    Relocate(
+        RelocateRequest,
+        oneshot::Sender<Result<mpsc::Receiver<Event>, ApiError>>,
+    ),
+    /// Remove a share after a time.
+    Expire(ExpireRequest, pausing::Answer),
+    /// Give it no longer.
+    Revoke(ShareRequest, pausing::Answer),
     /// The link of a share.
     Link(ShareRequest, oneshot::Sender<Result<Event, ApiError>>),
     /// What a share is made of.
@@ -83,6 +98,21 @@ pub(crate) struct Wanted {
     source: Parsed,
     /// Which files.
     wish: Wish,
+    /// The folder it goes to, unless that is the daemon's own.
+    to: Option<PathBuf>,
+    /// What to do when something has its name there.
+    if_exists: IfExists,
+}
+
+/// How a download begins.
+#[derive(Clone, Debug, Default)]
+struct Way {
+    /// Which files are wanted.
+    wish: Wish,
+    /// The folder it goes to, unless that is the daemon's own.
+    to: Option<PathBuf>,
+    /// What to do when something has its name there.
+    if_exists: IfExists,
 }
 
 /// The control API's way to the node.
@@ -128,6 +158,7 @@ impl NodeControl {
 impl Control for NodeControl {
     async fn register(&self, request: RegisterRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
         request.code.map(CodeWish::checked).transpose()?;
+        request.checked_terms()?;
         let (events, receiver) = mpsc::channel(EVENTS);
         let downloads = self.downloads.clone();
         tokio::spawn(hash(request, events, downloads, self.node.clone()));
@@ -138,6 +169,15 @@ impl Control for NodeControl {
         let wanted = read(request).await?;
         let started = self.ask(|answer| Command::Download(wanted, answer)).await;
         started.ok_or_else(stopping)
+    }
+
+    async fn preview(&self, request: PreviewRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        let PreviewRequest { source, to } = request;
+        let source = tokio::task::spawn_blocking(move || source.parse());
+        let source = source.await.unwrap_or_else(|_| Err(stopping()))?;
+        let asked = Box::new(Previewed { source, to });
+        let begun = self.ask(|answer| Command::Preview(asked, answer)).await;
+        begun.ok_or_else(stopping)
     }
 
     async fn status(&self) -> Vec<Event> {
@@ -200,6 +240,21 @@ impl Control for NodeControl {
             .await
     }
 
+    async fn relocate(&self, request: RelocateRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        self.try_ask(|answer| Command::Relocate(request, answer))
+            .await
+    }
+
+    async fn expire(&self, request: ExpireRequest) -> Result<Event, ApiError> {
+        self.try_ask(|answer| Command::Expire(request, answer))
+            .await
+    }
+
+    async fn revoke(&self, request: ShareRequest) -> Result<Event, ApiError> {
+        self.try_ask(|answer| Command::Revoke(request, answer))
+            .await
+    }
+
     async fn link(&self, request: ShareRequest) -> Result<Event, ApiError> {
         self.try_ask(|answer| Command::Link(request, answer)).await
     }
@@ -231,14 +286,25 @@ impl Control for NodeControl {
 /// before anything is begun, where the files are known.
 async fn read(request: DownloadRequest) -> Result<Box<Wanted>, ApiError> {
     let reading = tokio::task::spawn_blocking(move || {
-        let DownloadRequest { source, wish } = request;
+        let DownloadRequest {
+            source,
+            wish,
+            to,
+            if_exists,
+        } = request;
         let source = source.parse()?;
+        to.as_deref().map_or(Ok(()), check_target)?;
         if let Parsed::Manifest(manifest) = &source
             && !wish.is_default()
         {
             wish.pick(&manifest.content, |_| false)?;
         }
-        Ok(Box::new(Wanted { source, wish }))
+        Ok(Box::new(Wanted {
+            source,
+            wish,
+            to,
+            if_exists,
+        }))
     });
     reading.await.unwrap_or_else(|_| Err(stopping()))
 }
@@ -258,6 +324,7 @@ impl Node {
         // Who asked may have gone; then nobody misses the answer.
         match command {
             Command::Download(wanted, answer) => drop(answer.send(self.download(*wanted))),
+            Command::Preview(asked, answer) => drop(answer.send(self.preview(*asked))),
             Command::Status(answer) => drop(answer.send(self.status())),
             Command::Attempts(answer) => drop(answer.send(self.attempts())),
             Command::Doctor(answer) => drop(answer.send(Box::new(self.snapshot()))),
@@ -277,6 +344,9 @@ impl Node {
             Command::Pause(request, answer) => self.pause(&request.share, answer),
             Command::Resume(request, answer) => self.resume_share(&request.share, answer),
             Command::Verify(request, answer) => drop(answer.send(self.verify(&request.share))),
+            Command::Relocate(request, answer) => drop(answer.send(self.relocate(request))),
+            Command::Expire(request, answer) => self.expire(&request.share, request.in_s, answer),
+            Command::Revoke(request, answer) => self.revoke(&request.share, answer),
             Command::Link(request, answer) => drop(answer.send(self.link(&request.share))),
             Command::Contents(request, answer) => drop(answer.send(self.contents(&request.share))),
             Command::Shares(beginning, answer) => {
@@ -287,12 +357,18 @@ impl Node {
     }
 
     fn download(&mut self, wanted: Wanted) -> mpsc::Receiver<Event> {
-        let Wanted { source, wish } = wanted;
+        let Wanted {
+            source,
+            wish,
+            to,
+            if_exists,
+        } = wanted;
         let (events, receiver) = mpsc::channel(EVENTS);
         let mut watcher = Watcher {
             events,
             since: Instant::now(),
             found: None,
+            preview: None,
         };
         let source = match self.with_tracker(source) {
             Ok(source) => source,
@@ -305,26 +381,74 @@ impl Node {
             Located::Manifest(manifest) => manifest.content.swarm_id(manifest.secret.as_ref()),
             Located::Link(link) => SwarmId::of(link.kind, &link.id, link.secret.as_ref()),
         };
+        let share = self.shares.get(&swarm);
+        if let Some(error) = share.and_then(|share| share.withheld()) {
+            tell_last(watcher, error.into());
+            return receiver;
+        }
         self.end_pause(swarm);
-        let change = wish.as_change();
+        let way = Way {
+            wish,
+            to,
+            if_exists,
+        };
+        if let Located::Link(_) = &source
+            && self.want_previewed(swarm, &way)
+        {
+            self.watch_share(swarm, watcher);
+            return receiver;
+        }
+        let change = way.wish.as_change();
         if !change.is_empty() && self.may_choose(swarm, &source) {
             self.choose(swarm, &change, Asker::Download(watcher));
             return receiver;
         }
-        let swarm = self.attach(swarm, source, &wish);
-        if let Some(share) = self.shares.get_mut(&swarm) {
+        let swarm = self.attach(swarm, source, way);
+        if let Some(share) = self.shares.get(&swarm) {
             let is_whole = matches!(share.phase, Phase::Seeding(_));
             watcher.found = is_whole.then(|| Found {
                 bytes: share.bytes(None).1,
                 files: share.file_counts(),
             });
-            share.watchers.push(watcher);
         }
+        self.watch_share(swarm, watcher);
         receiver
     }
 
+    fn watch_share(&mut self, swarm: SwarmId, watcher: Watcher) {
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            share.watchers.push(watcher);
+        }
+    }
+
+    /// Makes a link that somebody is only asking about a download. False when it is none.
+    fn want_previewed(&mut self, swarm: SwarmId, way: &Way) -> bool {
+        let folder = self.folder_of(way);
+        let share = self.shares.get_mut(&swarm);
+        let Some(share) = share.filter(|share| share.is_preview) else {
+            return false;
+        };
+        share.is_preview = false;
+        share.record = ShareRecord {
+            path: folder,
+            wish: way.wish.clone(),
+            placing: way.placing(),
+            ..share.record.clone()
+        };
+        let record = share.record.clone();
+        self.remember(&record);
+        self.happened(&swarm, Happening::Added);
+        true
+    }
+
+    /// Where a download goes.
+    fn folder_of(&self, way: &Way) -> PathBuf {
+        let own = || self.config.downloads.clone();
+        way.to.clone().unwrap_or_else(own)
+    }
+
     /// A content id alone becomes a link: of a share that is here, or by our own tracker.
-    fn with_tracker(&self, source: Parsed) -> Result<Located, ApiError> {
+    pub(super) fn with_tracker(&self, source: Parsed) -> Result<Located, ApiError> {
         let (kind, id) = match source {
             Parsed::Manifest(manifest) => return Ok(Located::Manifest(manifest)),
             Parsed::Link(link) => return Ok(Located::Link(link)),
@@ -377,25 +501,30 @@ impl Node {
     }
 
     /// Begins a download, goes on with it, or looks at what is there.
-    fn attach(&mut self, swarm: SwarmId, source: Located, wish: &Wish) -> SwarmId {
+    fn attach(&mut self, swarm: SwarmId, source: Located, way: Way) -> SwarmId {
         match self.shares.get(&swarm).map(|share| &share.phase) {
             Some(Phase::Metadata(_)) => match source {
                 Located::Manifest(manifest) => {
                     let before = self.shares.get(&swarm);
+                    let is_new = before.is_some_and(|share| share.is_preview);
                     let before = before.map(|share| share.record.wish.clone());
-                    let wish = before.unwrap_or_default().changed(&wish.as_change());
-                    self.begin_manifest(*manifest, wish)
+                    let wish = before.unwrap_or_default().changed(&way.wish.as_change());
+                    let swarm = self.begin_manifest(*manifest, Way { wish, ..way });
+                    if is_new {
+                        self.happened(&swarm, Happening::Added);
+                    }
+                    swarm
                 }
                 Located::Link(_) => swarm,
             },
-            Some(Phase::Stopped { .. }) => self.resume(swarm, source),
+            Some(Phase::Stopped { .. }) => self.resume(swarm, source, way),
             Some(Phase::Seeding(_)) => {
                 self.check_share(swarm, source);
                 swarm
             }
             Some(_) => swarm,
             None => {
-                let swarm = self.begin(source, wish.clone());
+                let swarm = self.begin(source, way);
                 self.happened(&swarm, Happening::Added);
                 swarm
             }
@@ -423,21 +552,27 @@ impl Node {
         let waiting = watchers.iter_mut().flatten();
         waiting.for_each(|watcher| watcher.found = None);
         self.leave_on_all(&swarm);
-        self.shares.remove(&swarm);
-        let swarm = self.begin(source, Wish::default());
+        let before = self.shares.remove(&swarm);
+        // Where it was downloaded to, it goes again.
+        let folder = before.and_then(|before| before.downloaded_to());
+        let again = Way {
+            to: folder,
+            ..Way::default()
+        };
+        let swarm = self.begin(source, again);
         if let Some(share) = self.shares.get_mut(&swarm) {
             share.watchers.extend(watchers.unwrap_or_default());
         }
     }
 
-    fn begin(&mut self, source: Located, wish: Wish) -> SwarmId {
+    fn begin(&mut self, source: Located, way: Way) -> SwarmId {
         match source {
-            Located::Manifest(manifest) => self.begin_manifest(*manifest, wish),
-            Located::Link(link) => self.begin_link(&link, wish),
+            Located::Manifest(manifest) => self.begin_manifest(*manifest, way),
+            Located::Link(link) => self.begin_link(&link, way),
         }
     }
 
-    fn begin_manifest(&mut self, manifest: Manifest, wish: Wish) -> SwarmId {
+    fn begin_manifest(&mut self, manifest: Manifest, way: Way) -> SwarmId {
         let Manifest {
             content,
             trackers,
@@ -449,26 +584,41 @@ impl Node {
             kind: content.kind,
             secret,
             name: content.name.as_str().to_owned(),
-            path: self.config.downloads.join(content.name.as_str()),
+            path: self.folder_of(&way).join(content.name.as_str()),
             state: ShareState::Downloading,
             manifest: None,
             trackers,
             identities: None,
             added_unix_ms: unix_ms(),
-            wish,
+            placing: way.placing(),
+            wish: way.wish,
             settled: None,
         };
         let watchers = self.shares.get_mut(&record.swarm());
         let watchers = watchers.map(|share| std::mem::take(&mut share.watchers));
-        let swarm = self.add_preparing(record, Preparing::Create(Arc::new(content)));
+        let content = Arc::new(content);
+        let swarm = self.add_preparing(record, Preparing::Create(content.clone()));
         if let Some(share) = self.shares.get_mut(&swarm) {
             share.watchers.extend(watchers.unwrap_or_default());
         }
+        self.tell_previews(swarm, &content);
         swarm
     }
 
-    fn begin_link(&mut self, link: &Link, wish: Wish) -> SwarmId {
+    fn begin_link(&mut self, link: &Link, way: Way) -> SwarmId {
         let record = ShareRecord {
+            path: self.folder_of(&way),
+            placing: way.placing(),
+            wish: way.wish,
+            ..self.link_record(link)
+        };
+        self.remember(&record);
+        self.add_link(record)
+    }
+
+    /// Of what only the link is known, it is noted to which folder it goes.
+    pub(super) fn link_record(&self, link: &Link) -> ShareRecord {
+        ShareRecord {
             id: link.id,
             kind: link.kind,
             secret: link.secret,
@@ -479,11 +629,10 @@ impl Node {
             trackers: vec![link.tracker.clone()],
             identities: None,
             added_unix_ms: unix_ms(),
-            wish,
+            wish: Wish::default(),
             settled: None,
-        };
-        self.remember(&record);
-        self.add_link(record)
+            placing: Placing::default(),
+        }
     }
 
     /// Notes a share of which only the link is known.
@@ -498,17 +647,32 @@ impl Node {
 
     /// Goes on with a download that was stopped, or begins anew where there is nothing to go on
     /// with.
-    fn resume(&mut self, swarm: SwarmId, source: Located) -> SwarmId {
+    fn resume(&mut self, swarm: SwarmId, source: Located, way: Way) -> SwarmId {
         let record = self.shares.get(&swarm).map(|share| share.record.clone());
         let begun = |record: &ShareRecord| {
             matches!(record.state, ShareState::Paused { .. }) && !record.name.is_empty()
         };
         match record.filter(begun) {
-            Some(record) => self.add_preparing(record, Preparing::Recall),
+            Some(mut record) => {
+                if way.if_exists != IfExists::Refuse {
+                    record.placing.if_exists = way.if_exists;
+                }
+                self.add_preparing(record, Preparing::Recall)
+            }
             None => {
                 let before = self.shares.remove(&swarm).map(|share| share.record.wish);
-                self.begin(source, before.unwrap_or_default())
+                let wish = before.unwrap_or_default();
+                self.begin(source, Way { wish, ..way })
             }
+        }
+    }
+}
+
+impl Way {
+    fn placing(&self) -> Placing {
+        Placing {
+            if_exists: self.if_exists,
+            found: false,
         }
     }
 }

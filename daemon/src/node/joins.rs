@@ -115,6 +115,9 @@ impl Node {
                 }
             }
             PeerMessage::Have { alias, chunks } => {
+                if let Some(swarm) = peer.swarm_of(alias) {
+                    self.note_has(swarm, key, &chunks);
+                }
                 self.handle_chunks(key, alias, |peer| Event::Has {
                     peer,
                     runs: chunks.into_vec(),

@@ -12,8 +12,9 @@
 //! what becomes of them, [`relaying`] peers that relay, [`trackers`] what trackers are told,
 //! [`meeting`] what they tell and introductions, [`neighbours`] whom of a large swarm we keep,
 //! [`codes`] and [`opening`] short codes for links, ours and others', [`report`] and [`contents`] what is shown,
-//! [`naming`] which share is meant, [`pausing`] and [`verifying`] what their names say, [`watching`]
-//! the stream of all events, [`happenings`] what commands and the service manager are told.
+//! [`naming`] which share is meant, [`pausing`] and [`verifying`] what their names say, [`previewing`] what a
+//! download would be, [`terms`] for how long and how often shares are given, [`relocating`] files that were
+//! moved, [`watching`] the stream of all events, [`happenings`] what commands and the service manager are told.
 
 mod budget;
 mod choosing;
@@ -32,12 +33,15 @@ mod opening;
 mod paths;
 mod pausing;
 mod peers;
+mod previewing;
 mod registering;
 mod relaying;
+mod relocating;
 mod report;
 mod restoring;
 mod scheduling;
 mod shares;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod trackers;
@@ -70,10 +74,10 @@ use crate::peer::seat::PeerSeat;
 use crate::peer::session::SessionId;
 use crate::portmap::{PortNews, PortState};
 use crate::punch::{Nat, PathNews, PunchHandle};
-use crate::share::depot::{Depot, Opened, Settled};
+use crate::share::depot::{Depot, Moved, Opened, Settled};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::{Offer, Unserved};
-use crate::share::{Epoch, Share};
+use crate::share::{Epoch, Share, Watcher};
 use crate::store::error::StoreError;
 use crate::store::settings::{Manners, SpeedLimit};
 use crate::tracker::{TrackerEvent, TrackerId};
@@ -87,6 +91,7 @@ use peers::Peer;
 use registering::Hashed;
 use scheduling::Upload;
 pub(crate) use scheduling::{Asked, Turn};
+pub(crate) use terms::Receiver;
 use trackers::{Gate, TrackerState};
 pub(crate) use trackers::{OWN, OwnTracker};
 
@@ -218,6 +223,13 @@ pub(crate) enum ShareEvent {
     },
     /// What is wanted of it is complete and has its name, or could not be given it.
     Finished(Result<Settled, ApiError>),
+    /// Its files were looked for at another path.
+    Relocated {
+        /// Where it is now, or why it is not there.
+        result: Result<Box<Moved>, ApiError>,
+        /// Who wants to know.
+        watcher: Watcher,
+    },
     /// Other files of it are wanted now, or could not be made.
     Chosen {
         /// What is wanted.
@@ -472,6 +484,9 @@ impl Node {
         match event {
             ShareEvent::Opened(result) if current.is_none() => self.discard_opened(swarm, result),
             ShareEvent::Chosen { asker, .. } if current != Some(epoch) => self.drop_chosen(asker),
+            ShareEvent::Relocated { watcher, .. } if current != Some(epoch) => {
+                report::tell_last(watcher, crate::share::depot::removed().into());
+            }
             _ if current != Some(epoch) => (),
             ShareEvent::Opened(result) => self.handle_opened(swarm, result),
             ShareEvent::Learnt { peer, result } => self.handle_learnt(swarm, peer, result),
@@ -488,6 +503,9 @@ impl Node {
             }
             ShareEvent::SyncFailed(error) => self.stop_share(swarm, error, Stopping::Paused),
             ShareEvent::Checked { source, result } => self.handle_checked(swarm, *source, result),
+            ShareEvent::Relocated { result, watcher } => {
+                self.handle_relocated(swarm, result, watcher);
+            }
             ShareEvent::Chosen { result, asker } => self.handle_chosen(swarm, result, asker),
             ShareEvent::Finished(result) => self.handle_finished(swarm, result),
         }
@@ -534,6 +552,9 @@ impl Node {
         self.link_registrations();
         self.watch_codes(now);
         self.ask_again(now);
+        self.end_previews();
+        self.end_expired();
+        self.count_silent(now);
         self.show_progress(now);
         self.tell_news(now);
     }

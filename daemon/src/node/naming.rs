@@ -32,7 +32,7 @@ impl Node {
             record.name == wanted || by_id && record.id.to_string().starts_with(&id)
         };
         let found = self.shares.iter();
-        let found = found.filter(|(_, share)| matches(&share.record));
+        let found = found.filter(|(_, share)| !share.is_preview && matches(&share.record));
         let found: Vec<_> = found.map(|(swarm, share)| (swarm, &share.record)).collect();
         match found.as_slice() {
             [(swarm, _)] => Ok(**swarm),

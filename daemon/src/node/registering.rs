@@ -25,6 +25,8 @@ use crate::store::db::{ShareRecord, ShareState};
 use crate::store::disk::RealDisk;
 use crate::store::manifest_file::{check_place, write_manifest};
 use crate::store::register::{self, Hashing, RegisterError, Special, hash_share};
+use crate::store::taken::Placing;
+use crate::store::terms::Terms;
 
 /// Between two reports of hashing.
 const HASHING_TICK: Duration = Duration::from_millis(200);
@@ -51,6 +53,7 @@ pub(crate) struct Hashed {
 pub(crate) struct Registration {
     record: ShareRecord,
     code: Option<CodeWish>,
+    terms: Terms,
     events: mpsc::Sender<Event>,
     result: Result<(Opened, Registered), ApiError>,
 }
@@ -167,6 +170,7 @@ impl Node {
             added_unix_ms: unix_ms(),
             wish: Wish::default(),
             settled: None,
+            placing: Placing::default(),
         };
         if let Some(error) = self.why_not_register(&record) {
             drop(events.try_send(error.into()));
@@ -177,11 +181,13 @@ impl Node {
         warnings.extend(self.warnings(&record));
         let (depot, node) = (self.config.depot.clone(), self.me.clone());
         let downloads = self.config.downloads.clone();
-        let code = request.code;
+        let (code, terms) = (request.code, request.terms(unix_ms()));
         tokio::task::spawn_blocking(move || {
             let output = request.output.as_deref();
             let result = depot.register(&record, &content, || {
                 let registered = describe(&record, &content, &downloads, output)?;
+                depot.note_terms(record.swarm(), terms.clone());
+                depot.keep_terms(&record.swarm())?;
                 Ok(Registered {
                     warnings,
                     ..registered
@@ -190,6 +196,7 @@ impl Node {
             let registration = Registration {
                 record,
                 code,
+                terms,
                 events,
                 result,
             };
@@ -241,6 +248,7 @@ impl Node {
         let Registration {
             record,
             code,
+            terms,
             events,
             result,
         } = registration;
@@ -254,6 +262,9 @@ impl Node {
                     is_new: false,
                 };
                 let swarm = self.add(record, phase);
+                if let Some(share) = self.shares.get_mut(&swarm) {
+                    share.terms = terms;
+                }
                 self.happened(&swarm, Happening::Added);
                 self.handle_opened(swarm, Ok(opened));
                 if let Some(wish) = code {

@@ -161,7 +161,7 @@ impl Node {
         let begins = |record: &ShareRecord| {
             record.name.starts_with(beginning) || record.id.to_string().starts_with(beginning)
         };
-        let shares = self.shares.iter();
+        let shares = self.shares.iter().filter(|(_, share)| !share.is_preview);
         let shares = shares.filter(|(_, it)| beginning.is_empty() || begins(&it.record));
         let shares = shares.filter_map(|(swarm, _)| self.shown_share(swarm));
         shares.map(Event::Share).collect()
@@ -185,6 +185,12 @@ impl Node {
             files: share.file_counts(),
             up_bits_per_s: limit.up_bits_per_s,
             down_bits_per_s: limit.down_bits_per_s,
+            expires_unix_ms: share.terms.expires_unix_ms,
+            max_downloads: share.terms.max_downloads,
+            downloads: share
+                .terms
+                .max_downloads
+                .map(|_| share.terms.takers.len() as u32),
             note: match &share.phase {
                 Phase::Stopped { .. } if share.is_paused() => None,
                 Phase::Stopped { error, .. } => Some(error.message.clone()),

@@ -51,6 +51,8 @@ pub(crate) enum Turn {
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) session: SessionId,
+    /// Who asked, and of which swarm.
+    of: (PublicKey, SwarmId),
     /// Where to say how it goes on, until that is known.
     turn: Option<oneshot::Sender<Turn>>,
 }
@@ -151,6 +153,7 @@ impl Node {
     pub(super) fn handle_asked(&mut self, asked: Asked) {
         let upload = Upload {
             session: asked.session,
+            of: (asked.peer, asked.swarm),
             turn: Some(asked.turn),
         };
         self.uploads.insert(asked.upload, upload);
@@ -165,6 +168,9 @@ impl Node {
 
     /// Bytes went out.
     pub(super) fn handle_sent(&mut self, upload: UploadId, bytes: u32) {
+        if let Some((peer, swarm)) = self.uploads.get(&upload).map(|upload| upload.of) {
+            self.note_given(swarm, peer, bytes);
+        }
         self.tell_engine(Event::Sent { upload, bytes });
     }
 

@@ -24,6 +24,8 @@ use crate::share::offer::Offer;
 use crate::share::writer::{Writer, keep_synced};
 use crate::share::{Active, Epoch, Learning, Phase, Share, guarded_token};
 use crate::store::db::{ShareRecord, ShareState};
+use crate::store::taken::Placing;
+use crate::store::terms::Terms;
 
 /// Pause before peers that could not tell what a link does not say are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -37,6 +39,9 @@ impl Node {
         let swarm = share.swarm();
         self.ensure_trackers(&trackers);
         let before = self.shares.insert(swarm, share);
+        if let (Some(before), Some(share)) = (&before, self.shares.get_mut(&swarm)) {
+            share.terms = before.terms.clone();
+        }
         if before.is_some_and(|before| before.pause.is_some()) {
             self.forget_pause(swarm);
         }
@@ -70,7 +75,7 @@ impl Node {
         let (epoch, record, depot) = (share.epoch, share.record.clone(), self.config.depot.clone());
         self.run_disk_job(swarm, epoch, move || {
             ShareEvent::Opened(match how {
-                Preparing::Create(content) => depot.create(&record, &content),
+                Preparing::Create(content) => depot.create(&record, &content, &verified_bytes),
                 Preparing::Reopen(content) => depot.reopen(&record, &content, &verified_bytes),
                 Preparing::Recall => depot.recall(&record, &verified_bytes),
             })
@@ -118,6 +123,12 @@ impl Node {
                 let offer = Arc::new(Offer::new(swarm, files, have));
                 self.close_share(swarm);
                 let share = self.shares.get(&swarm);
+                if share.is_some_and(|share| share.withheld().is_some()) {
+                    if let Some(share) = self.shares.get_mut(&swarm) {
+                        share.phase = Phase::Seeding(offer);
+                    }
+                    return self.withhold(swarm);
+                }
                 let was_new = share
                     .is_some_and(|it| matches!(it.phase, Phase::Preparing { is_new: true, .. }));
                 self.set_phase(swarm, Phase::Seeding(offer));
@@ -135,14 +146,17 @@ impl Node {
                 journal,
                 have,
                 picked,
+                found,
             }) => {
-                let settled = files.settled();
+                let (settled, path) = (files.settled(), files.path());
                 let offer = Arc::new(Offer::new(swarm, files, have.clone()));
                 let writer = Arc::new(Writer::new(offer, *journal));
                 if let Some(share) = self.shares.get_mut(&swarm) {
                     // It may have got its name just before a former process ended.
                     share.record.settled = settled;
                     share.picked = Some(picked);
+                    share.record.placing.found = found;
+                    share.record.take_path(path);
                     if share.verifying.is_some() {
                         share.record.state = ShareState::Downloading;
                     }
@@ -156,14 +170,21 @@ impl Node {
 
     /// A share that was removed while its files were being made: they go as well.
     pub(super) fn discard_opened(&self, swarm: SwarmId, result: Result<Opened, ApiError>) {
-        let files = match result {
-            Ok(Opened::Partial { files, .. }) => files,
-            Ok(Opened::Checked(writer)) => writer.offer.files.clone(),
+        let (files, found) = match result {
+            Ok(Opened::Partial { files, found, .. }) => (files, found),
+            Ok(Opened::Checked(writer)) => (writer.offer.files.clone(), false),
             Ok(Opened::Whole(_)) | Err(_) => return,
         };
         let depot = self.config.depot.clone();
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = depot.remove(&swarm, Some(&files)) {
+            let removed = match found {
+                // They were there before.
+                true => depot
+                    .give_back(&files.path(), files.content())
+                    .and_then(|()| depot.remove(&swarm, None)),
+                false => depot.remove(&swarm, Some(&files)),
+            };
+            if let Err(error) = removed {
                 tracing::warn!(%error, "a removed download has left something behind");
             }
         });
@@ -210,7 +231,7 @@ impl Node {
     }
 
     /// Takes out a share; what is on the disk of it is the caller's to remove.
-    fn take_out(&mut self, swarm: SwarmId) -> Option<Share> {
+    pub(super) fn take_out(&mut self, swarm: SwarmId) -> Option<Share> {
         self.leave_on_all(&swarm);
         self.close_share(swarm);
         let share = self.shares.remove(&swarm)?;
@@ -218,6 +239,7 @@ impl Node {
         self.leave_swarm(&swarm);
         self.forget_limits(&swarm);
         self.config.depot.note_paused(swarm, false);
+        self.config.depot.note_terms(swarm, Terms::default());
         Some(share)
     }
 
@@ -276,7 +298,13 @@ impl Node {
         };
         learning.asking = None;
         match result {
-            Ok(content) => self.begin_from_link(swarm, content),
+            Ok(content) => {
+                self.tell_previews(swarm, &content);
+                match self.shares.get(&swarm) {
+                    Some(share) if share.is_preview => drop(self.take_out(swarm)),
+                    _ => self.begin_from_link(swarm, content),
+                }
+            }
             Err(error) => {
                 learning.tried.insert(peer);
                 learning.retry_at = Some(Instant::now() + ASK_AGAIN);
@@ -292,13 +320,12 @@ impl Node {
     }
 
     fn begin_from_link(&mut self, swarm: SwarmId, content: Arc<Content>) {
-        let downloads = self.config.downloads.clone();
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
         let verified_bytes = Arc::new(AtomicU64::new(0));
         share.record.name = content.name.as_str().to_owned();
-        share.record.path = downloads.join(content.name.as_str());
+        share.record.path = share.record.path.join(content.name.as_str());
         share.phase = Phase::Preparing {
             verified_bytes: verified_bytes.clone(),
             bytes: content.size,
@@ -359,7 +386,8 @@ impl Node {
         let Phase::Finishing(writer) = &share.phase else {
             return;
         };
-        share.record.path = path;
+        share.record.take_path(path);
+        share.record.placing = Placing::default();
         share.record.state = ShareState::Complete;
         share.record.settled = settled;
         let (writer, is_part) = (writer.clone(), share.leaves_out());
@@ -473,7 +501,13 @@ impl Node {
                 true => depot.delete(&record),
                 false => Ok(()),
             };
-            let removed = depot.remove(&swarm, files.or(found.as_ref()));
+            let files = files.or(found.as_ref());
+            // Those that were there before stay.
+            let kept = match deletes {
+                true => Ok(false),
+                false => depot.keep_found(&swarm),
+            };
+            let removed = kept.and_then(|kept| depot.remove(&swarm, files.filter(|_| !kept)));
             // Who asked may have gone.
             let _ = answer.send(deleted.and(removed));
         });

@@ -29,6 +29,7 @@ use crate::store::db::{ShareDb, ShareRecord, ShareState};
 use crate::store::disk::RealDisk;
 use crate::store::register::{Hashing, Special, hash_share};
 use crate::store::samples::Sample;
+use crate::store::taken::Placing;
 use crate::tracker::{TrackerEvent, TrackerFault, TrackerId, Way};
 
 /// Far longer than anything here takes.
@@ -406,6 +407,8 @@ impl Scene {
             output: output.map(|output| output.to_str().unwrap().into()),
             skip_special: false,
             code: None,
+            expire_s: None,
+            max_downloads: None,
         };
         let downloads = self.node.config.downloads.clone();
         let node = self.node.me.clone();
@@ -428,6 +431,7 @@ impl Scene {
             events,
             since,
             found: None,
+            preview: None,
         };
         let share = self.node.shares.get_mut(&swarm).unwrap();
         share.watchers.push(watcher);
@@ -466,6 +470,7 @@ impl Scene {
             added_unix_ms: self.node.next_number(),
             wish: Wish::default(),
             settled: None,
+            placing: Placing::default(),
         }
     }
 

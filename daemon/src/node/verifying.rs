@@ -37,6 +37,7 @@ impl Node {
             events,
             since,
             found: None,
+            preview: None,
         });
         share.verifying = Some(share.received.bytes());
         let verified_bytes = Arc::<AtomicU64>::default();

@@ -1,8 +1,11 @@
 //! What a daemon does with the disk when a share begins, is found again, is complete or goes.
 //! Everything here blocks.
 
+mod found;
 mod limits;
 mod paused;
+mod relocating;
+mod terms;
 mod verifying;
 
 use std::fs;
@@ -24,10 +27,13 @@ use crate::store::files::{Identities, ShareFiles};
 use crate::store::journal::{Journal, Recovered};
 use crate::store::register::{Hashing, Special, hash_share};
 use crate::store::sync::SyncError;
+use crate::store::taken::{IfExists, Placing};
 
 pub(crate) use limits::Limited;
 use limits::Unkept;
 use paused::Pauses;
+pub(crate) use relocating::Moved;
+use terms::Unwritten;
 
 /// Keeps the name of a journal apart from every other use of the swarm id, which it does not tell.
 const JOURNAL_CONTEXT: &str = "warren journal name v1";
@@ -40,6 +46,7 @@ pub(crate) struct Depot {
     disk: Arc<dyn Disk>,
     unkept: Unkept,
     pauses: Pauses,
+    unwritten: Unwritten,
 }
 
 /// A share of which all that is wanted has its name.
@@ -64,6 +71,8 @@ pub(crate) enum Opened {
         have: ChunkSet,
         /// What of it is wanted.
         picked: Arc<Picked>,
+        /// As [`Placing::found`](crate::store::taken::Placing::found).
+        found: bool,
     },
     /// Complete.
     Whole(Arc<ShareFiles>),
@@ -80,6 +89,7 @@ impl Depot {
             disk: Arc::new(RealDisk),
             unkept: Unkept::default(),
             pauses: Pauses::default(),
+            unwritten: Unwritten::default(),
         }
     }
 
@@ -112,11 +122,13 @@ impl Depot {
         }
     }
 
-    /// Makes the files of a new download and remembers it.
+    /// Makes the files of a new download and remembers it. Where something is in its place that is taken as
+    /// its beginning, that is read; `verified_bytes` follows.
     pub(crate) fn create(
         &self,
         record: &ShareRecord,
         content: &Arc<Content>,
+        verified_bytes: &AtomicU64,
     ) -> Result<Opened, ApiError> {
         let picked = match pick(record, content) {
             Ok(picked) => picked,
@@ -126,10 +138,15 @@ impl Depot {
                 return Err(error);
             }
         };
-        let (disk, downloads) = (self.disk.clone(), folder_of(&record.path));
-        let files = match picked.is_everything() {
-            true => ShareFiles::create_partial(disk, downloads, content),
-            false => ShareFiles::create_chosen(disk, downloads, content, &picked.chosen),
+        let record = &self.placed(record, content, &picked)?;
+        if record.placing.found {
+            return self.resume_found(record.clone(), content, &picked, verified_bytes);
+        }
+        let (disk, path) = (self.disk.clone(), &record.path);
+        let files = match (picked.is_everything(), record.placing.if_exists) {
+            (true, IfExists::Overwrite) => ShareFiles::create_beside(disk, path, content),
+            (true, _) => ShareFiles::create_partial(disk, path, content),
+            (false, _) => ShareFiles::create_chosen(disk, path, content, &picked.chosen),
         };
         let files = files.map_err(|error| ApiError::from(&error))?;
         let settled = (!picked.is_everything()).then(Identities::none);
@@ -143,6 +160,7 @@ impl Depot {
                 journal: Box::new(journal),
                 have: recovered.synced,
                 picked: Arc::new(picked),
+                found: false,
             }),
             Err(error) => {
                 // Nothing was fetched yet; the error is what matters.
@@ -175,7 +193,7 @@ impl Depot {
         verified_bytes: &AtomicU64,
     ) -> Result<Opened, ApiError> {
         match record.state {
-            _ if self.is_unbegun(record) => self.create(record, content),
+            _ if self.is_unbegun(record) => self.create(record, content, verified_bytes),
             _ if record.settled.is_some() => self.open_divided(record, content, verified_bytes),
             ShareState::Registered | ShareState::Complete => self.open_whole(record, content),
             _ => self.open_partial(record, content, verified_bytes),
@@ -207,12 +225,18 @@ impl Depot {
         content: &Arc<Content>,
         verified_bytes: &AtomicU64,
     ) -> Result<Opened, ApiError> {
-        let downloads = folder_of(&record.path);
-        match ShareFiles::open_partial(self.disk.clone(), downloads, content) {
+        let path = &record.path;
+        match ShareFiles::open_partial(self.disk.clone(), path, content) {
             Ok(files) => self.recover(record, files, pick(record, content)?, verified_bytes),
             // Somebody removed it: begin again.
-            Err(StoreError::Missing { .. }) => self.create(record, content),
-            Err(StoreError::AlreadyRenamed { .. }) => self.adopt(record, content),
+            Err(StoreError::Missing { .. }) => self.create(record, content, verified_bytes),
+            Err(StoreError::AlreadyRenamed { .. }) => match self.adopt(record, content) {
+                // It is what something was said of.
+                Err(_) if record.placing.if_exists != IfExists::Refuse => {
+                    self.create(record, content, verified_bytes)
+                }
+                adopted => adopted,
+            },
             Err(error) => Err(ApiError::from(&error)),
         }
     }
@@ -224,12 +248,12 @@ impl Depot {
         verified_bytes: &AtomicU64,
     ) -> Result<Opened, ApiError> {
         let picked = pick(record, content)?;
-        let (disk, downloads) = (self.disk.clone(), folder_of(&record.path));
+        let (disk, path) = (self.disk.clone(), &record.path);
         let settled = record.settled.as_ref();
-        match ShareFiles::open_divided(disk, downloads, content, &picked.chosen, settled) {
+        match ShareFiles::open_divided(disk, path, content, &picked.chosen, settled) {
             Ok(files) => self.recover(record, files, picked, verified_bytes),
             // Somebody removed it: begin again.
-            Err(StoreError::Missing { .. }) => self.create(record, content),
+            Err(StoreError::Missing { .. }) => self.create(record, content, verified_bytes),
             Err(error) => Err(ApiError::from(&error)),
         }
     }
@@ -274,6 +298,7 @@ impl Depot {
             journal: Box::new(journal),
             have,
             picked: Arc::new(picked),
+            found: record.placing.found,
         })
     }
 
@@ -361,13 +386,18 @@ impl Depot {
             return self.settle(writer, record, picked);
         }
         let files = &writer.offer.files;
-        let (path, identities) = files.finish().map_err(|error| ApiError::from(&error))?;
+        let finished = match record.placing.if_exists {
+            IfExists::Overwrite => files.finish_over(),
+            _ => files.finish(),
+        };
+        let (path, identities) = finished.map_err(|error| ApiError::from(&error))?;
         let record = ShareRecord {
             path: path.clone(),
             state: ShareState::Complete,
             identities: Some(identities),
             wish: Wish::default(),
             settled: None,
+            placing: Placing::default(),
             ..with_manifest(record, &writer.offer.content)
         };
         self.remember(&record)?;
@@ -417,8 +447,8 @@ impl Depot {
     /// When some of it could not be removed.
     pub(crate) fn delete(&self, record: &ShareRecord) -> Result<(), ApiError> {
         let content = self.content_of(&record.swarm())?;
-        let (disk, downloads) = (self.disk.clone(), folder_of(&record.path));
-        let deleted = ShareFiles::delete_named(disk, downloads, &content, record.settled.as_ref());
+        let (disk, path) = (self.disk.clone(), &record.path);
+        let deleted = ShareFiles::delete_named(disk, path, &content, record.settled.as_ref());
         deleted.map_err(|error| ApiError::from(&error))
     }
 
@@ -434,6 +464,7 @@ impl Depot {
             .map_err(|error| ApiError::from(&error))?;
         self.keep_limit(Limited::Share(*swarm))?;
         self.keep_paused(swarm)?;
+        self.keep_terms(swarm)?;
         self.forget_journal(swarm)?;
         let discarded = partial.map_or(Ok(()), ShareFiles::discard_partial);
         discarded.map_err(|error| ApiError::from(&error))
@@ -458,13 +489,13 @@ impl Depot {
             return None;
         }
         let content = self.content_of(&record.swarm()).ok()?;
-        let (disk, downloads) = (self.disk.clone(), folder_of(&record.path));
+        let (disk, path) = (self.disk.clone(), &record.path);
         let Some(settled) = &record.settled else {
-            return ShareFiles::open_partial(disk, downloads, &content).ok();
+            return ShareFiles::open_partial(disk, path, &content).ok();
         };
         // Nothing is to be made now.
         let chosen = vec![false; content.file_count() as usize];
-        ShareFiles::open_divided(disk, downloads, &content, &chosen, Some(settled)).ok()
+        ShareFiles::open_divided(disk, path, &content, &chosen, Some(settled)).ok()
     }
 
     fn content_of(&self, swarm: &SwarmId) -> Result<Arc<Content>, ApiError> {

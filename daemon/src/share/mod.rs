@@ -11,6 +11,7 @@ pub(crate) mod offer;
 pub(crate) mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -25,8 +26,9 @@ use warren_proto::wire::{MemberState, Paths};
 
 use crate::control::model::{ApiError, Event, FileCounts, ShareState};
 use crate::control::wish::Picked;
-use crate::node::Fetch;
-use crate::store::db::ShareRecord;
+use crate::node::{Fetch, Receiver};
+use crate::store::db::{self, ShareRecord};
+use crate::store::terms::Terms;
 use crate::tracker::TrackerId;
 use offer::Offer;
 use writer::Writer;
@@ -72,6 +74,12 @@ pub(crate) struct Share {
     pub(crate) paused_bytes: (u64, u64),
     /// Its files are being verified, and so much of it had been received when that began.
     pub(crate) verifying: Option<u64>,
+    /// Nobody wants it yet, but to know what it is.
+    pub(crate) is_preview: bool,
+    /// For how long and how often it is given.
+    pub(crate) terms: Terms,
+    /// What peers have of it that are not counted as having it, while that is counted.
+    pub(crate) receivers: BTreeMap<PublicKey, Receiver>,
 }
 
 /// What a paused share goes on with.
@@ -217,6 +225,8 @@ pub(crate) struct Watcher {
     pub(crate) since: Instant,
     /// What they asked for was complete already.
     pub(crate) found: Option<Found>,
+    /// They want to know what it is, and no more: how things are in this folder, to which it would go.
+    pub(crate) preview: Option<PathBuf>,
 }
 
 /// What somebody wanted of a share that was complete.
@@ -247,12 +257,22 @@ impl Share {
             pause: None,
             paused_bytes: (0, 0),
             verifying: None,
+            is_preview: false,
+            terms: Terms::default(),
+            receivers: BTreeMap::new(),
         }
     }
 
     /// Its swarm.
     pub(crate) fn swarm(&self) -> SwarmId {
         self.record.swarm()
+    }
+
+    /// The folder it was downloaded to, if it was.
+    pub(crate) fn downloaded_to(&self) -> Option<PathBuf> {
+        let is_downloaded = self.record.state == db::ShareState::Complete;
+        let folder = self.record.path.parent().filter(|_| is_downloaded);
+        folder.map(PathBuf::from)
     }
 
     /// What a tracker is told of it; `None` while others could do nothing with us.
@@ -301,7 +321,9 @@ impl Share {
         let picked = self.picked.as_ref().map(|picked| picked.selection.bytes());
         let wanted = |offer: &Offer| picked.unwrap_or(offer.content.size);
         match &self.phase {
-            Phase::Stopped { .. } if self.is_paused() => self.paused_bytes,
+            Phase::Stopped { .. } if self.is_paused() || self.withheld().is_some() => {
+                self.paused_bytes
+            }
             Phase::Metadata(_) | Phase::Stopped { .. } => (0, 0),
             Phase::Preparing {
                 verified_bytes,
@@ -348,6 +370,7 @@ impl Share {
             Phase::Downloading(_) | Phase::Finishing(_) => ShareState::Downloading,
             Phase::Seeding(_) => ShareState::Seeding,
             Phase::Stopped { .. } if self.is_paused() => ShareState::Paused,
+            Phase::Stopped { .. } if self.withheld().is_some() => ShareState::Withheld,
             Phase::Stopped { changed: true, .. } => ShareState::Changed,
             Phase::Stopped { .. } => ShareState::Failed,
         }

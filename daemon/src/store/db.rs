@@ -14,12 +14,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, named_params};
+use serde::{Deserialize, Serialize};
 use warren_proto::content::TrackerAddress;
 use warren_proto::id::{ContentId, Kind, Secret, SwarmId};
 
 use super::files::Identities;
 use super::open_files::lock;
-use super::{paused, settings};
+use super::taken::Placing;
+use super::{paused, settings, terms};
 use crate::control::wish::Wish;
 
 /// Marks the file as ours (`application_id` of the SQLite file format): "Wrrn".
@@ -134,12 +136,31 @@ pub struct ShareRecord {
     pub wish: Wish,
     /// Once only some files were wanted: what those were that had got their final names.
     pub settled: Option<Identities>,
+    /// What becomes of what was in its place.
+    pub placing: Placing,
+}
+
+/// What is noted of what a person wants of a download, as JSON, in which fields may be added.
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct Noted {
+    #[serde(flatten)]
+    wish: Wish,
+    #[serde(flatten)]
+    placing: Placing,
 }
 
 impl ShareRecord {
     /// The swarm of the share, which tells its record from others.
     pub fn swarm(&self) -> SwarmId {
         SwarmId::of(self.kind, &self.id, self.secret.as_ref())
+    }
+
+    /// It lies, or is going to lie, there, and is known by its name there.
+    pub fn take_path(&mut self, path: PathBuf) {
+        if let Some(name) = path.file_name().filter(|_| path != self.path) {
+            self.name = name.to_string_lossy().into_owned();
+        }
+        self.path = path;
     }
 }
 
@@ -187,6 +208,7 @@ impl ShareDb {
         }
         settings::create(&connection).map_err(&at)?;
         paused::create(&connection).map_err(&at)?;
+        terms::create(&connection).map_err(&at)?;
         let (connection, path) = (Mutex::new(connection), path.to_owned());
         Ok(ShareDb { connection, path })
     }
@@ -247,7 +269,7 @@ impl ShareDb {
                 ":trackers": self.encode(&record.trackers)?,
                 ":identities": identities,
                 ":added_unix_ms": record.added_unix_ms.cast_signed(),
-                ":wish": self.encode_wish(&record.wish)?,
+                ":wish": self.encode_noted(record)?,
                 ":settled": record
                     .settled
                     .as_ref()
@@ -324,10 +346,14 @@ impl ShareDb {
         postcard::to_stdvec(value).map_err(|source| self.corrupt(source.into()))
     }
 
-    /// As JSON, in which fields may be added. Nothing when all is wanted.
-    fn encode_wish(&self, wish: &Wish) -> Result<Option<String>, DbError> {
-        let encode = || serde_json::to_string(wish).map_err(|source| self.corrupt(source.into()));
-        (!wish.is_default()).then(encode).transpose()
+    /// Nothing when all is wanted, and nothing is in the way.
+    fn encode_noted(&self, record: &ShareRecord) -> Result<Option<String>, DbError> {
+        let noted = Noted {
+            wish: record.wish.clone(),
+            placing: record.placing,
+        };
+        let encode = || serde_json::to_string(&noted).map_err(|source| self.corrupt(source.into()));
+        (noted != Noted::default()).then(encode).transpose()
     }
 
     fn corrupt(&self, source: Box<dyn Error + Send + Sync>) -> DbError {
@@ -436,6 +462,10 @@ fn decode(row: &Row<'_>) -> Result<ShareRecord, Box<dyn Error + Send + Sync>> {
         other => return Err(format!("there is no kind of share {other}").into()),
     };
     let identities = decode_identities(row, "identities")?;
+    let Noted { wish, placing } = match row.get::<_, Option<String>>("wish")? {
+        Some(noted) => serde_json::from_str(&noted)?,
+        None => Noted::default(),
+    };
     let path = OsString::from_vec(row.get("path")?);
     let record = ShareRecord {
         id: ContentId(row.get("id")?),
@@ -448,11 +478,9 @@ fn decode(row: &Row<'_>) -> Result<ShareRecord, Box<dyn Error + Send + Sync>> {
         trackers: postcard::from_bytes(&row.get::<_, Vec<u8>>("trackers")?)?,
         identities,
         added_unix_ms: row.get::<_, i64>("added_unix_ms")?.cast_unsigned(),
-        wish: match row.get::<_, Option<String>>("wish")? {
-            Some(wish) => serde_json::from_str(&wish)?,
-            None => Wish::default(),
-        },
+        wish,
         settled: decode_identities(row, "settled")?,
+        placing,
     };
     if record.swarm().0 != row.get::<_, [u8; 32]>("swarm")? {
         return Err("a share is not the one its key names".into());

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::store::disk::FileIdentity;
+use crate::store::taken::IfExists;
 
 #[test]
 fn records_survive_a_restart_as_they_were() {
@@ -98,7 +99,11 @@ fn a_database_of_the_first_version_is_kept_and_gets_what_is_new() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.db");
     let db = ShareDb::open(&path).unwrap();
-    db.upsert(&sample(1)).unwrap();
+    let old = ShareRecord {
+        placing: Placing::default(),
+        ..sample(1)
+    };
+    db.upsert(&old).unwrap();
     lock(&db.connection)
         .execute_batch(
             "ALTER TABLE share DROP COLUMN wish; ALTER TABLE share DROP COLUMN settled;
@@ -108,8 +113,8 @@ fn a_database_of_the_first_version_is_kept_and_gets_what_is_new() {
     drop(db);
     for _ in 0..2 {
         let db = ShareDb::open(&path).unwrap();
-        assert_eq!(db.all().unwrap(), [sample(1)]);
-        db.upsert(&sample(1)).unwrap();
+        assert_eq!(db.all().unwrap(), [old.clone()]);
+        db.upsert(&old).unwrap();
     }
 }
 
@@ -223,5 +228,9 @@ fn sample(n: u8) -> ShareRecord {
         added_unix_ms: u64::from(n),
         wish: Wish::default(),
         settled: None,
+        placing: Placing {
+            if_exists: IfExists::Overwrite,
+            found: true,
+        },
     }
 }

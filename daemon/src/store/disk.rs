@@ -89,6 +89,8 @@ pub trait Disk: Send + Sync + Debug {
     fn move_noreplace(&self, from: &Folder, to: &Folder, path: &Path) -> io::Result<()>;
     /// Renames one entry of the folder over another one.
     fn rename(&self, folder: &Folder, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives each of two entries of the folder the name of the other.
+    fn exchange(&self, folder: &Folder, one: &Path, other: &Path) -> io::Result<()>;
     /// Reads at an offset.
     fn pread(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Reads at an offset and appends to a buffer, as much at most as its capacity has room for.
@@ -271,6 +273,16 @@ impl Disk for RealDisk {
 
     fn rename(&self, folder: &Folder, from: &Path, to: &Path) -> io::Result<()> {
         Ok(fs::renameat(&folder.0, from, &folder.0, to)?)
+    }
+
+    fn exchange(&self, folder: &Folder, one: &Path, other: &Path) -> io::Result<()> {
+        Ok(fs::renameat_with(
+            &folder.0,
+            one,
+            &folder.0,
+            other,
+            RenameFlags::EXCHANGE,
+        )?)
     }
 
     fn pread(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

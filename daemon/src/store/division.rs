@@ -71,11 +71,11 @@ impl ShareFiles {
     /// As there.
     pub fn create_chosen(
         disk: Arc<dyn Disk>,
-        downloads: &Path,
+        path: &Path,
         content: &Arc<Content>,
         chosen: &[bool],
     ) -> Result<ShareFiles, StoreError> {
-        let place = vacant_place(disk.as_ref(), downloads, content)?;
+        let place = vacant_place(disk.as_ref(), path, content)?;
         let files = ShareFiles::new(disk, content.clone(), place, State::Partial);
         let mut division = Division::empty(content);
         division.aside = files.open_folder(&files.aside_name())?;
@@ -94,12 +94,12 @@ impl ShareFiles {
     /// made so.
     pub fn open_divided(
         disk: Arc<dyn Disk>,
-        downloads: &Path,
+        path: &Path,
         content: &Arc<Content>,
         chosen: &[bool],
         settled: Option<&Identities>,
     ) -> Result<ShareFiles, StoreError> {
-        let place = place(disk.as_ref(), downloads, content)?;
+        let place = place(disk.as_ref(), path, content)?;
         let files = ShareFiles::new(disk, content.clone(), place, State::Partial);
         let mut division = Division::empty(content);
         division.part = files.open_folder(&files.place.part_name)?;
@@ -237,11 +237,11 @@ impl ShareFiles {
     /// Whatever the disk says.
     pub fn check_settled_files(
         disk: Arc<dyn Disk>,
-        downloads: &Path,
+        path: &Path,
         content: &Arc<Content>,
         settled: &Identities,
     ) -> Result<Identities, StoreError> {
-        let place = place(disk.as_ref(), downloads, content)?;
+        let place = place(disk.as_ref(), path, content)?;
         let files = ShareFiles::new(disk, content.clone(), place, State::Partial);
         let mut division = Division::empty(content);
         division.part = files.open_folder(&files.place.part_name)?;
@@ -249,7 +249,7 @@ impl ShareFiles {
         let Some(folder) = division.settled.as_ref() else {
             return Ok(Identities::none());
         };
-        let folder = folder.try_clone().map_err(StoreError::at(downloads))?;
+        let folder = folder.try_clone().map_err(StoreError::at(path))?;
         let known = (0..content.file_count()).filter(|file| settled.has(*file));
         for file in known {
             let home = files.find_settled(&folder, file)?;
@@ -508,7 +508,7 @@ impl ShareFiles {
     fn aside_name(&self) -> OsString {
         OsString::from(format!(
             ".{}.aside",
-            stem(&self.content, ".aside".len() + 1)
+            stem(&self.place.name, &self.content, ".aside".len() + 1)
         ))
     }
 
@@ -570,6 +570,14 @@ impl Identities {
     /// Of no file.
     pub fn none() -> Identities {
         Identities(Vec::new())
+    }
+
+    /// Of files that are said to be there, whatever they are; to be looked at with
+    /// [`ShareFiles::check_settled_files`].
+    pub fn claimed(files: &[bool]) -> Identities {
+        let claimed = FileIdentity { inode: 1, ..ABSENT };
+        let one = |is_there: &bool| if *is_there { claimed } else { ABSENT };
+        Identities(files.iter().map(one).collect())
     }
 
     /// Whether this file was there.

@@ -73,7 +73,9 @@ fn what_came_beside_a_wanted_file_is_kept_aside_and_not_fetched_again() {
 fn what_is_wanted_may_change_at_any_time_until_all_is_there() {
     let (downloads, sample) = (tempfile::tempdir().unwrap(), Sample::mixed());
     // Wanted whole at first, and some of it there.
-    let files = ShareFiles::create_partial(disk(), downloads.path(), &sample.content).unwrap();
+    let files =
+        ShareFiles::create_partial(disk(), &sample.path_in(downloads.path()), &sample.content)
+            .unwrap();
     write(&files, &sample, &[DEEP, A_B]);
     let has = |file| [DEEP, A_B].contains(&file);
     files.choose(&chosen(&[Z, A_B]), has).unwrap();
@@ -113,7 +115,12 @@ fn where_no_file_is_made_or_moved_the_disk_is_left_alone() {
     let faulty = Arc::new(FaultyDisk::sound());
     let (disk, content): (Arc<dyn Disk>, _) = (faulty.clone(), &sample.content);
     let wanted = chosen(&[DEEP, Z]);
-    let create = ShareFiles::create_chosen(disk.clone(), downloads.path(), content, &wanted);
+    let create = ShareFiles::create_chosen(
+        disk.clone(),
+        &sample.path_in(downloads.path()),
+        content,
+        &wanted,
+    );
     let files = create.unwrap();
     let before = faulty.calls();
     files.choose(&wanted, |_| true).unwrap();
@@ -133,7 +140,13 @@ fn where_no_file_is_made_or_moved_the_disk_is_left_alone() {
     let synced = is_synced.clone();
     faulty.during_next_sync(move || synced.store(true, Ordering::Relaxed));
     let none = Identities::none();
-    let open = ShareFiles::open_divided(disk, downloads.path(), content, &wanted, Some(&none));
+    let open = ShareFiles::open_divided(
+        disk,
+        &sample.path_in(downloads.path()),
+        content,
+        &wanted,
+        Some(&none),
+    );
     let files = open.unwrap();
     files.sync().unwrap();
     assert!(!is_synced.load(Ordering::Relaxed));
@@ -152,9 +165,10 @@ fn a_file_that_had_no_room_gets_its_length_when_it_is_chosen_again() {
         let downloads = quick_folder();
         let faulty = Arc::new(FaultyDisk::failing_at(n, full));
         let (disk, at): (Arc<dyn Disk>, _) = (faulty.clone(), downloads.path());
-        let created = ShareFiles::create_partial(self::disk(), at, &sample.content);
+        let created =
+            ShareFiles::create_partial(self::disk(), &sample.path_in(at), &sample.content);
         drop(created.unwrap());
-        let opened = ShareFiles::open_partial(disk, at, &sample.content);
+        let opened = ShareFiles::open_partial(disk, &sample.path_in(at), &sample.content);
         let chosen = opened.map(|files| (files.choose(&chosen(&[DEEP]), |_| false), files));
         if let Ok((Ok(()), files)) = chosen {
             // Whichever call fails, the next attempt has it right.
@@ -262,7 +276,12 @@ fn wherever_it_fails_nothing_that_came_is_lost() {
     let settled = RefCell::new(Identities::none());
     let life = |disk: Arc<dyn Disk>, downloads: &Path| -> Result<(), StoreError> {
         let content = &sample.content;
-        let files = ShareFiles::create_chosen(disk, downloads, content, &chosen(&[SMALL]))?;
+        let files = ShareFiles::create_chosen(
+            disk,
+            &sample.path_in(downloads),
+            content,
+            &chosen(&[SMALL]),
+        )?;
         let pack = content.layout.chunk(6).unwrap();
         files.write_chunk(pack, &sample.chunk(pack)[..].into())?;
         settled.replace(files.settle(&chosen(&[SMALL]))?);
@@ -282,8 +301,13 @@ fn wherever_it_fails_nothing_that_came_is_lost() {
         let wanted = chosen(&[SMALL, RUN]);
         let (content, settled) = (&sample.content, settled.replace(Identities::none()));
         let found = self::disk();
-        let found =
-            ShareFiles::open_divided(found, downloads.path(), content, &wanted, Some(&settled));
+        let found = ShareFiles::open_divided(
+            found,
+            &sample.path_in(downloads.path()),
+            content,
+            &wanted,
+            Some(&settled),
+        );
         if n > written {
             let pack = content.layout.chunk(6).unwrap();
             let is_there = found.and_then(|files| files.verify(pack));
@@ -301,8 +325,12 @@ fn calls_until_written(sample: &Sample) -> u64 {
             let downloads = quick_folder();
             let disk = FaultyDisk::failing_at(*n, Fault::From(rustix::io::Errno::IO));
             let (disk, content): (Arc<dyn Disk>, _) = (Arc::new(disk), &sample.content);
-            let files =
-                ShareFiles::create_chosen(disk, downloads.path(), content, &chosen(&[SMALL]));
+            let files = ShareFiles::create_chosen(
+                disk,
+                &sample.path_in(downloads.path()),
+                content,
+                &chosen(&[SMALL]),
+            );
             let pack = content.layout.chunk(6).unwrap();
             files.is_ok_and(|files| {
                 files
@@ -319,7 +347,7 @@ fn disk() -> Arc<dyn Disk> {
 
 fn create(downloads: &Path, sample: &Sample, files: &[u32]) -> ShareFiles {
     let wanted = chosen(files);
-    ShareFiles::create_chosen(disk(), downloads, &sample.content, &wanted).unwrap()
+    ShareFiles::create_chosen(disk(), &sample.path_in(downloads), &sample.content, &wanted).unwrap()
 }
 
 fn reopen(
@@ -329,7 +357,13 @@ fn reopen(
     settled: &Identities,
 ) -> Result<ShareFiles, StoreError> {
     let wanted = chosen(files);
-    ShareFiles::open_divided(disk(), downloads, &sample.content, &wanted, Some(settled))
+    ShareFiles::open_divided(
+        disk(),
+        &sample.path_in(downloads),
+        &sample.content,
+        &wanted,
+        Some(settled),
+    )
 }
 
 fn chosen(files: &[u32]) -> Vec<bool> {

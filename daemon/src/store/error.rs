@@ -93,7 +93,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// Sorts what the system said about `path`.
-    pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> StoreError {
+    pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> StoreError {
         move |source| {
             let path = path.to_owned();
             if is_full(&source) {

@@ -80,8 +80,8 @@ impl From<&StoreError> for ApiError {
 
 fn move_away(path: &Path) -> String {
     format!(
-        "Move {} away and run the same command again, or start the daemon with another \
-         --downloads folder.",
+        "Move {} away and run the same command again, or add --if-exists rename, overwrite or \
+         resume; or store it elsewhere with --to DIR.",
         path.display()
     )
 }
@@ -204,7 +204,7 @@ mod tests {
                 StoreError::TargetExists { path: path() },
                 "target_exists",
                 exit::REFUSED,
-                "--downloads",
+                "--if-exists rename",
             ),
             (
                 StoreError::Collides { path: path() },

@@ -239,6 +239,11 @@ impl Disk for FaultyDisk {
         RealDisk.rename(folder, from, to)
     }
 
+    fn exchange(&self, folder: &Folder, one: &Path, other: &Path) -> io::Result<()> {
+        self.call()?;
+        RealDisk.exchange(folder, one, other)
+    }
+
     fn pread(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.call()?;
         RealDisk.pread(file, buffer, offset)

@@ -41,6 +41,15 @@ pub(super) const VERIFY_BYTES: usize = 256 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identities(pub(super) Vec<FileIdentity>);
 
+impl Identities {
+    /// Whether these are the same files under other paths: of the same inodes, sizes and times of their
+    /// bytes. A move changes the times of inodes.
+    pub fn were_moved_to(&self, now: &Identities) -> bool {
+        let known = |it: &FileIdentity| (it.inode, it.size, it.mtime_ns);
+        self.0.iter().map(known).eq(now.0.iter().map(known))
+    }
+}
+
 /// The files of one share.
 #[derive(Debug)]
 pub struct ShareFiles {

@@ -104,7 +104,8 @@ fn a_taken_name_is_refused_and_left_alone() {
         let path = downloads.path().join(taken);
         fs::write(&path, "mine").unwrap();
         let sample = Sample::file("movie", noise(1, 10));
-        let made = ShareFiles::create_partial(disk(), downloads.path(), &sample.content);
+        let made =
+            ShareFiles::create_partial(disk(), &sample.path_in(downloads.path()), &sample.content);
         assert!(matches!(made, Err(StoreError::TargetExists { path: at }) if at == path));
         assert_eq!(fs::read(&path).unwrap(), b"mine");
         assert_eq!(fs::read_dir(downloads.path()).unwrap().count(), 1);
@@ -134,7 +135,8 @@ fn a_share_that_does_not_fit_is_refused_with_both_numbers() {
         .chunk_count();
     let hashes: HashList = (0..chunks).map(|_| [1; 32]).collect();
     let content = Content::file(ShareName::parse("huge").unwrap(), size, hashes).unwrap();
-    let made = ShareFiles::create_partial(disk(), downloads.path(), &Arc::new(content));
+    let made =
+        ShareFiles::create_partial(disk(), &downloads.path().join("huge"), &Arc::new(content));
     let error = made.unwrap_err();
     assert!(error.is_out_of_space());
     assert!(
@@ -249,7 +251,8 @@ fn a_link_in_the_place_of_the_download_itself_is_not_followed() {
             downloads.path().join("photos.part"),
         )
         .unwrap();
-        let made = ShareFiles::create_partial(disk(), downloads.path(), &sample.content);
+        let made =
+            ShareFiles::create_partial(disk(), &sample.path_in(downloads.path()), &sample.content);
         assert!(matches!(made, Err(StoreError::TargetExists { .. })));
         open_partial(downloads.path(), &sample).unwrap_err();
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
@@ -281,7 +284,13 @@ fn of_a_share_with_its_name_only_what_was_wanted_is_deleted() {
     write_all(&files, &sample);
     let (path, identities) = files.finish().unwrap();
     let delete = |settled: Option<&Identities>| {
-        ShareFiles::delete_named(disk(), downloads.path(), &sample.content, settled).unwrap();
+        ShareFiles::delete_named(
+            disk(),
+            &sample.path_in(downloads.path()),
+            &sample.content,
+            settled,
+        )
+        .unwrap();
     };
     let there = || {
         let files = 0..sample.content.file_count();
@@ -404,11 +413,11 @@ fn open_in_place(
 }
 
 fn open_partial(downloads: &Path, sample: &Sample) -> Result<ShareFiles, StoreError> {
-    ShareFiles::open_partial(disk(), downloads, &sample.content)
+    ShareFiles::open_partial(disk(), &sample.path_in(downloads), &sample.content)
 }
 
 fn create(downloads: &Path, sample: &Sample) -> ShareFiles {
-    ShareFiles::create_partial(disk(), downloads, &sample.content).unwrap()
+    ShareFiles::create_partial(disk(), &sample.path_in(downloads), &sample.content).unwrap()
 }
 
 fn write_all(files: &ShareFiles, sample: &Sample) {

@@ -1,7 +1,8 @@
 //! What a daemon keeps on disk: the files of shares, and what is known about them.
 //!
 //! [`files`] maps chunks to files, [`journal`] remembers which of them survived, [`db`] lists the
-//! shares, [`settings`] keeps limits, `paused` what is paused, [`register`] makes a share out of what lies on the disk. All of it blocks: call it from
+//! shares, [`settings`] keeps limits, `paused` what is paused, [`terms`] for how long shares are given, [`taken`] says what becomes
+//! of what is in the place of a download, [`register`] makes a share out of what lies on the disk. All of it blocks: call it from
 //! threads that may.
 //!
 //! Not here: which chunks to fetch (`warren_proto::transfer`), when to write and sync (`engine`).
@@ -26,6 +27,8 @@ pub mod register;
 pub mod segments;
 pub mod settings;
 pub mod sync;
+pub mod taken;
+pub mod terms;
 mod walk;
 
 #[cfg(test)]

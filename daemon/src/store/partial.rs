@@ -37,13 +37,22 @@ impl ShareFiles {
     /// [`StoreError::NoSpace`] when it does not fit. After any error nothing is left behind.
     pub fn create_partial(
         disk: Arc<dyn Disk>,
-        downloads: &Path,
+        path: &Path,
         content: &Arc<Content>,
     ) -> Result<ShareFiles, StoreError> {
-        let place = vacant_place(disk.as_ref(), downloads, content)?;
+        let place = vacant_place(disk.as_ref(), path, content)?;
+        ShareFiles::create_at(disk, place, content)
+    }
+
+    /// Makes the files in a place whose `.part` name is free.
+    pub(super) fn create_at(
+        disk: Arc<dyn Disk>,
+        place: Place,
+        content: &Arc<Content>,
+    ) -> Result<ShareFiles, StoreError> {
         let free = disk
             .free_bytes(&place.parent)
-            .map_err(StoreError::at(downloads))?;
+            .map_err(StoreError::at(&place.parent_path))?;
         if free < content.size {
             let path = place.parent_path.clone();
             return Err(StoreError::NoSpace {
@@ -76,10 +85,10 @@ impl ShareFiles {
     /// [`Self::identities_now`] for how to tell.
     pub fn open_partial(
         disk: Arc<dyn Disk>,
-        downloads: &Path,
+        path: &Path,
         content: &Arc<Content>,
     ) -> Result<ShareFiles, StoreError> {
-        let mut place = place(disk.as_ref(), downloads, content)?;
+        let mut place = place(disk.as_ref(), path, content)?;
         if !exists(disk.as_ref(), &place, &place.part_name)? {
             return Err(match exists(disk.as_ref(), &place, &place.name)? {
                 true => StoreError::AlreadyRenamed {
@@ -104,6 +113,14 @@ impl ShareFiles {
     /// [`StoreError::TargetExists`] when something has taken the name meanwhile. After any error
     /// finishing can be tried again, unless a sync failed.
     pub fn finish(&self) -> Result<(PathBuf, Identities), StoreError> {
+        self.finish_by(ShareFiles::rename)
+    }
+
+    /// The same, with what gives it the name.
+    pub(super) fn finish_by(
+        &self,
+        rename: impl FnOnce(&ShareFiles) -> Result<(), StoreError>,
+    ) -> Result<(PathBuf, Identities), StoreError> {
         if self.is_divided() {
             return Ok((self.path(), self.finish_divided()?));
         }
@@ -116,7 +133,7 @@ impl ShareFiles {
         let mut state = self.state_mut();
         if !renamed(&state) {
             self.check_writable(&state)?;
-            self.rename()?;
+            rename(self)?;
             self.open.clear();
             *state = State::Renamed;
         }
@@ -134,10 +151,10 @@ impl ShareFiles {
     /// [`StoreError::TargetExists`] when both are there, and whatever the disk says.
     pub fn take_back_name(
         disk: &dyn Disk,
-        downloads: &Path,
+        path: &Path,
         content: &Content,
     ) -> Result<(), StoreError> {
-        let place = place(disk, downloads, content)?;
+        let place = place(disk, path, content)?;
         if !exists(disk, &place, &place.name)? {
             return Ok(());
         }
@@ -159,11 +176,11 @@ impl ShareFiles {
     /// The first removal that failed; the others were tried all the same.
     pub fn delete_named(
         disk: Arc<dyn Disk>,
-        downloads: &Path,
+        path: &Path,
         content: &Arc<Content>,
         settled: Option<&Identities>,
     ) -> Result<(), StoreError> {
-        let place = place(disk.as_ref(), downloads, content)?;
+        let place = place(disk.as_ref(), path, content)?;
         let path = place.parent_path.join(&place.name);
         let mut first = Ok(());
         let mut note = |relative: &Path, removed: io::Result<()>| match removed {
@@ -468,23 +485,26 @@ impl ShareFiles {
     }
 }
 
-pub(super) fn place(
-    disk: &dyn Disk,
-    downloads: &Path,
-    content: &Content,
-) -> Result<Place, StoreError> {
-    let name = OsStr::new(content.name.as_str());
-    Place::open(disk, downloads, name, &part_name(content))
+/// The place of a share that lies at `path`, or will.
+pub(super) fn place(disk: &dyn Disk, path: &Path, content: &Content) -> Result<Place, StoreError> {
+    let name = path.file_name().unwrap_or_default();
+    Place::open(disk, folder_of(path), name, &part_name(name, content))
+}
+
+/// The folder that something lies in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }
 
 /// The place of a share about to be downloaded, where nothing has its name or its `.part` name.
 pub(super) fn vacant_place(
     disk: &dyn Disk,
-    downloads: &Path,
+    path: &Path,
     content: &Content,
 ) -> Result<Place, StoreError> {
-    std::fs::create_dir_all(downloads).map_err(StoreError::at(downloads))?;
-    let place = place(disk, downloads, content)?;
+    let folder = folder_of(path);
+    std::fs::create_dir_all(folder).map_err(StoreError::at(folder))?;
+    let place = place(disk, path, content)?;
     for name in [&place.name, &place.part_name] {
         if exists(disk, &place, name)? {
             let path = place.parent_path.join(name);
@@ -495,17 +515,18 @@ pub(super) fn vacant_place(
 }
 
 /// `<name>.part`, cut and made unique by the content id when that would be too long for a name.
-fn part_name(content: &Content) -> OsString {
-    let name = content.name.as_str();
-    if name.len() + PART_SUFFIX.len() <= limits::COMPONENT_BYTES {
-        return OsString::from(format!("{name}{PART_SUFFIX}"));
-    }
-    OsString::from(format!("{}{PART_SUFFIX}", stem(content, PART_SUFFIX.len())))
+pub(super) fn part_name(name: &OsStr, content: &Content) -> OsString {
+    let mut part = match name.len() + PART_SUFFIX.len() <= limits::COMPONENT_BYTES {
+        true => name.to_owned(),
+        false => OsString::from(stem(name, content, PART_SUFFIX.len())),
+    };
+    part.push(PART_SUFFIX);
+    part
 }
 
 /// The name, cut if need be, and part of the content id, with room for so many bytes more.
-pub(super) fn stem(content: &Content, more: usize) -> String {
-    let (name, id) = (content.name.as_str(), content.id.to_string());
+pub(super) fn stem(name: &OsStr, content: &Content, more: usize) -> String {
+    let (name, id) = (name.to_string_lossy(), content.id.to_string());
     let room = limits::COMPONENT_BYTES - more - 1 - ID_DIGITS;
     let cut = &name[..name.floor_char_boundary(room)];
     format!("{cut}~{}", &id[..ID_DIGITS])

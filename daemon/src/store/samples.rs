@@ -1,6 +1,6 @@
 //! Shares for tests, with every shape of file a layout knows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use warren_proto::content::tree::{subtree_cv, whole_hash};
@@ -124,6 +124,11 @@ impl Sample {
                 std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
             }
         }
+    }
+
+    /// Where it lies in a folder under its own name.
+    pub(crate) fn path_in(&self, folder: &Path) -> PathBuf {
+        folder.join(self.content.name.as_str())
     }
 
     /// Whether exactly these files lie at `path`.

@@ -96,7 +96,8 @@ mod tests {
     /// A whole download that goes on after failures as long as a daemon may; true when finished.
     fn download(disk: &Arc<FaultyDisk>, home: &Path, sample: &Sample) -> bool {
         let downloads = home.join("downloads");
-        let made = ShareFiles::create_partial(disk.clone(), &downloads, &sample.content);
+        let made =
+            ShareFiles::create_partial(disk.clone(), &sample.path_in(&downloads), &sample.content);
         let Ok(files) = made else {
             let nothing_left = std::fs::read_dir(&downloads).unwrap().count() == 0;
             assert!(nothing_left || !disk.recovers(), "{disk:?}");
@@ -148,7 +149,11 @@ mod tests {
         if recovered.synced.count() == 0 {
             return;
         }
-        let part = ShareFiles::open_partial(disk, &home.join("downloads"), &sample.content);
+        let part = ShareFiles::open_partial(
+            disk,
+            &sample.path_in(&home.join("downloads")),
+            &sample.content,
+        );
         match part {
             Ok(files) => {
                 for chunk in recovered.synced.iter() {
@@ -166,7 +171,8 @@ mod tests {
         let home = quick_folder();
         let disk = Arc::new(FaultyDisk::sound());
         let downloads = home.path().join("downloads");
-        let made = ShareFiles::create_partial(disk.clone(), &downloads, &sample.content);
+        let made =
+            ShareFiles::create_partial(disk.clone(), &sample.path_in(&downloads), &sample.content);
         let opened = Journal::open_on(disk.clone(), &home.path().join("j"), sample.content.id, 2);
         let share = Arc::new((made.unwrap(), Mutex::new(opened.unwrap().0)));
         let (files, journal) = &*share;
@@ -197,7 +203,11 @@ mod tests {
             let home = quick_folder();
             let disk = Arc::new(FaultyDisk::failing_at(n, Fault::Once(Errno::IO)));
             let downloads = home.path().join("downloads");
-            let made = ShareFiles::create_partial(disk.clone(), &downloads, &sample.content);
+            let made = ShareFiles::create_partial(
+                disk.clone(),
+                &sample.path_in(&downloads),
+                &sample.content,
+            );
             let Ok(files) = made else { continue };
             let id = sample.content.id;
             let Ok((journal, _)) = Journal::open_on(disk, &home.path().join("j"), id, 4) else {

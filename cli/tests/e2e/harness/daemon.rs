@@ -12,8 +12,8 @@ use std::{
 use rustix::process::Signal;
 use warren_daemon::control::{
     model::{
-        Attempt, CodeStatus, Done, DownloadRequest, Event, Peer, PortMappingState, Registered,
-        Share, Source, Tracker,
+        Attempt, CodeStatus, Done, DownloadRequest, Event, IfExists, Peer, PortMappingState,
+        Registered, Share, Source, Tracker,
     },
     wish::Wish,
 };
@@ -336,7 +336,13 @@ impl Daemon {
     #[track_caller]
     pub(crate) fn post_download(&self, source: Source) -> String {
         let wish = Wish::default();
-        let body = serde_json::to_vec(&DownloadRequest { source, wish }).unwrap();
+        let body = serde_json::to_vec(&DownloadRequest {
+            source,
+            wish,
+            to: None,
+            if_exists: IfExists::Refuse,
+        })
+        .unwrap();
         self.post("download", &body)
     }
 

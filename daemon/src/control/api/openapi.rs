@@ -22,6 +22,7 @@ use crate::control::model::{EVENT_VERSION, Event};
     paths(
         routes::register,
         routes::download,
+        routes::preview,
         routes::open,
         routes::select,
         routes::status,
@@ -34,6 +35,9 @@ use crate::control::model::{EVENT_VERSION, Event};
         routes::pause,
         routes::resume,
         routes::verify,
+        routes::relocate,
+        routes::expire,
+        routes::revoke,
         routes::link,
         routes::contents,
         routes::cancel,

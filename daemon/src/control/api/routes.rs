@@ -23,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Control;
 use crate::control::model::{
-    ApiError, DownloadRequest, Event, LimitRequest, LogLine, OpenRequest, RegisterRequest,
-    RemoveRequest, SelectRequest, ShareRequest, exit,
+    ApiError, DownloadRequest, Event, ExpireRequest, LimitRequest, LogLine, OpenRequest,
+    PreviewRequest, RegisterRequest, RelocateRequest, RemoveRequest, SelectRequest, ShareRequest,
+    exit,
 };
 
 /// Largest request body. A `.p2p` has at most 64 MiB, which base64 makes 85.4 MiB.
@@ -52,6 +53,7 @@ pub(super) fn router<C: Control>(api: Api<C>) -> Router {
     let v1 = Router::new()
         .route("/register", post(register::<C>))
         .route("/download", post(download::<C>))
+        .route("/preview", post(preview::<C>))
         .route("/open", post(open::<C>))
         .route("/select", post(select::<C>))
         .route("/status", get(status::<C>))
@@ -64,6 +66,9 @@ pub(super) fn router<C: Control>(api: Api<C>) -> Router {
         .route("/pause", post(pause::<C>))
         .route("/resume", post(resume::<C>))
         .route("/verify", post(verify::<C>))
+        .route("/relocate", post(relocate::<C>))
+        .route("/expire", post(expire::<C>))
+        .route("/revoke", post(revoke::<C>))
         .route("/link", post(link::<C>))
         .route("/contents", post(contents::<C>))
         .route("/cancel", post(cancel::<C>))
@@ -144,6 +149,25 @@ pub(super) async fn download<C: Control>(
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let events = api.control.download(parse(body)?).await?;
+    Ok(stream_events(events, api.stop))
+}
+
+/// What a download would be, without fetching any content.
+#[utoipa::path(
+    post,
+    path = "/v1/preview",
+    summary = "What a download would be, without fetching any content",
+    request_body = PreviewRequest,
+    responses(
+        (status = 200, description = "Progress, and then `preview` or `error`.", body = Event, content_type = "text/event-stream"),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn preview<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let events = api.control.preview(parse(body)?).await?;
     Ok(stream_events(events, api.stop))
 }
 
@@ -429,6 +453,65 @@ pub(super) async fn verify<C: Control>(
 ) -> Result<Response, ApiError> {
     let events = api.control.verify(parse(body)?).await?;
     Ok(stream_events(events, api.stop))
+}
+
+/// Looks for the files of a share at another path.
+#[utoipa::path(
+    post,
+    path = "/v1/relocate",
+    summary = "Looks for the files of a share at another path",
+    request_body = RelocateRequest,
+    responses(
+        (status = 200, description = "Progress, and then `done` or `error`.", body = Event, content_type = "text/event-stream"),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn relocate<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let events = api.control.relocate(parse(body)?).await?;
+    Ok(stream_events(events, api.stop))
+}
+
+/// Removes a share after a time, or never.
+#[utoipa::path(
+    post,
+    path = "/v1/expire",
+    summary = "Removes a share after a time, or never",
+    request_body = ExpireRequest,
+    responses(
+        (status = 200, description = "The share.", body = Event),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn expire<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<Json<Event>, ApiError> {
+    let request = parse(body)?;
+    let changed = carry_out(async move { api.control.expire(request).await });
+    Ok(Json(changed.await?))
+}
+
+/// Gives a share no longer until it is registered again.
+#[utoipa::path(
+    post,
+    path = "/v1/revoke",
+    summary = "Gives a share no longer until it is registered again",
+    request_body = ShareRequest,
+    responses(
+        (status = 200, description = "The share.", body = Event),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn revoke<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<Json<Event>, ApiError> {
+    let request = parse(body)?;
+    let changed = carry_out(async move { api.control.revoke(request).await });
+    Ok(Json(changed.await?))
 }
 
 /// The link of a share.

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::codes::CodeWish;
 use crate::control::wish::{Change, Wish};
+use crate::store::taken::IfExists;
+use crate::store::terms::Terms;
+
+use super::{ApiError, exit};
 
 /// Shares a file or folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -23,6 +27,64 @@ pub struct RegisterRequest {
     /// Gives it a code, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeWish>,
+    /// For how many seconds it is shared; then it is removed, and its files stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_s: Option<u64>,
+    /// After how many complete downloads by different peers it is given no longer, 1 to 10,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_downloads: Option<u32>,
+}
+
+/// Downloads that are counted at most: more is as good as no limit.
+pub const MOST_DOWNLOADS: u32 = 10_000;
+
+impl RegisterRequest {
+    /// Makes sure that there may be such terms.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 2 for a number of downloads that is none.
+    pub fn checked_terms(&self) -> Result<(), ApiError> {
+        match self.max_downloads {
+            Some(most) if !(1..=MOST_DOWNLOADS).contains(&most) => {
+                let message =
+                    format!("{most} is no number of downloads from 1 to {MOST_DOWNLOADS}");
+                let hint = "Give another number, or none for no limit.";
+                Err(ApiError::new("bad_terms", exit::USAGE, message, hint))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The terms that begin now, `now_unix_ms` after 1970.
+    pub(crate) fn terms(&self, now_unix_ms: u64) -> Terms {
+        let after = |seconds: u64| now_unix_ms.saturating_add(seconds.saturating_mul(1000));
+        Terms {
+            expires_unix_ms: self.expire_s.map(after),
+            max_downloads: self.max_downloads,
+            ..Terms::default()
+        }
+    }
+}
+
+/// Says for how long a share is shared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ExpireRequest {
+    /// Content id, the beginning of one, or the name of a share.
+    pub share: String,
+    /// For how many seconds from now; without it, for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_s: Option<u64>,
+}
+
+/// Says where the files of a share are now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RelocateRequest {
+    /// Content id, the beginning of one, or the name of a share.
+    pub share: String,
+    /// Absolute path of the file or folder.
+    #[schema(value_type = String)]
+    pub path: PathBuf,
 }
 
 /// Fetches what a `.p2p` or a link names.
@@ -33,6 +95,29 @@ pub struct DownloadRequest {
     /// Which files of it. Of a share that is present, as far as it says anything, what `select` changes.
     #[serde(flatten)]
     pub wish: Wish,
+    /// Absolute path of the folder that it goes to, instead of the daemon's own. Of a share that is present
+    /// it changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub to: Option<PathBuf>,
+    /// What to do when something has its name there.
+    #[serde(default, skip_serializing_if = "is_refuse")]
+    pub if_exists: IfExists,
+}
+
+fn is_refuse(if_exists: &IfExists) -> bool {
+    *if_exists == IfExists::Refuse
+}
+
+/// Asks what a download would be, without fetching any of its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PreviewRequest {
+    /// What would be fetched.
+    pub source: Source,
+    /// Absolute path of the folder that it would go to, instead of the daemon's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub to: Option<PathBuf>,
 }
 
 /// Wants other files of a share, or in another order.
@@ -88,15 +173,18 @@ pub struct ShareRequest {
     pub share: String,
 }
 
-mod base64 {
+pub(super) mod base64 {
     use data_encoding::BASE64;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::control::model) fn serialize<S: Serializer>(
+        bytes: &[u8],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64.encode(bytes))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::control::model) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;

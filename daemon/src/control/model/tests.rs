@@ -289,6 +289,9 @@ fn share_is_this_json() {
         }),
         up_bits_per_s: Some(64_000),
         down_bits_per_s: None,
+        expires_unix_ms: None,
+        max_downloads: None,
+        downloads: None,
         note: None,
     });
     check(
@@ -463,6 +466,8 @@ fn requests_are_this_json() {
             bytes: vec![0, 255, 1],
         },
         wish: Wish::default(),
+        to: None,
+        if_exists: IfExists::Refuse,
     };
     let link = DownloadRequest {
         source: Source::Link {
@@ -475,9 +480,12 @@ fn requests_are_this_json() {
             },
             ..Wish::default()
         },
+        to: Some("/data".into()),
+        if_exists: IfExists::Resume,
     };
     let manifest_json = r#"{"source":{"manifest":{"bytes":"AP8B"}}}"#;
-    let link_json = r#"{"source":{"link":{"text":"p2p:x"}},"only":["a/*"]}"#;
+    let link_json =
+        r#"{"source":{"link":{"text":"p2p:x"}},"only":["a/*"],"to":"/data","if_exists":"resume"}"#;
     assert_eq!(serde_json::to_string(&manifest).unwrap(), manifest_json);
     assert_eq!(serde_json::to_string(&link).unwrap(), link_json);
     assert_eq!(
@@ -507,8 +515,15 @@ fn requests_are_this_json() {
             output: None,
             skip_special: false,
             code: None,
+            expire_s: None,
+            max_downloads: None,
         }
     );
+    let none = RegisterRequest {
+        max_downloads: Some(0),
+        ..register
+    };
+    assert_eq!(none.checked_terms().unwrap_err().code, "bad_terms");
 }
 
 #[track_caller]

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use warren_proto::content::{ChunkIndex, Content, Run};
+use warren_proto::content::{ChunkIndex, Content};
 
-use super::{Depot, Opened, folder_of, with_manifest};
+use super::{Depot, Opened, with_manifest};
 use crate::control::model::ApiError;
 use crate::share::writer::{WriteError, Writer};
 use crate::store::db::{ShareRecord, ShareState};
@@ -82,43 +82,37 @@ impl Depot {
     }
 
     /// Makes a complete share a download again, of which everything is to be read first.
-    fn repair(
+    pub(super) fn repair(
         &self,
         record: ShareRecord,
         content: &Arc<Content>,
         verified_bytes: &AtomicU64,
     ) -> Result<Opened, ApiError> {
         verified_bytes.store(0, Ordering::Relaxed);
-        let record = ShareRecord {
+        let mut record = ShareRecord {
             state: ShareState::Downloading,
             ..record
         };
+        // Who removes it keeps what was there.
+        record.placing.found = true;
         self.amend(&with_manifest(&record, content))?;
-        self.forget_journal(&record.swarm())?;
-        let (mut journal, _) = self.journal(&record.swarm(), content)?;
-        let count = content.layout.chunk_count();
-        if count > 0 {
-            let noted = journal.written(Run { start: 0, count });
-            noted.map_err(|error| ApiError::from(&error))?;
-        }
-        drop(journal);
-        let downloads = folder_of(&record.path);
-        let unnamed = ShareFiles::take_back_name(self.disk.as_ref(), downloads, content);
+        self.claim_all(&record.swarm(), content)?;
+        let path = &record.path;
+        let unnamed = ShareFiles::take_back_name(self.disk.as_ref(), path, content);
         unnamed.map_err(|error| ApiError::from(&error))?;
         self.open_partial(&record, content, verified_bytes)
     }
 
     /// The same of a folder of which only some files were wanted.
-    fn verify_settled(
+    pub(super) fn verify_settled(
         &self,
         record: ShareRecord,
         content: &Arc<Content>,
         verified_bytes: &AtomicU64,
     ) -> Result<Opened, ApiError> {
-        let (disk, downloads) = (self.disk.clone(), folder_of(&record.path));
+        let (disk, path) = (self.disk.clone(), &record.path);
         let settled = record.settled.as_ref();
-        let checked =
-            settled.map(|it| ShareFiles::check_settled_files(disk, downloads, content, it));
+        let checked = settled.map(|it| ShareFiles::check_settled_files(disk, path, content, it));
         let settled = checked
             .transpose()
             .map_err(|error| ApiError::from(&error))?;
@@ -133,7 +127,7 @@ impl Depot {
 }
 
 /// Whether every chunk is what it should be.
-fn is_right(
+pub(super) fn is_right(
     files: &ShareFiles,
     content: &Content,
     verified_bytes: &AtomicU64,
