@@ -116,6 +116,8 @@ impl Daemon {
         let request = DownloadRequest {
             source,
             wish: Wish::default(),
+            to: None,
+            if_exists: Default::default(),
         };
         self.post("download", &serde_json::to_string(&request).unwrap())
             .await
@@ -128,6 +130,8 @@ impl Daemon {
             output: None,
             skip_special: false,
             code: None,
+            expire_s: None,
+            max_downloads: None,
         };
         let body = serde_json::to_string(&request).unwrap();
         let mut events = self.post("register", &body).await;

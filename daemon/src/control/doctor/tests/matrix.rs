@@ -193,6 +193,9 @@ fn share(snapshot: &mut Snapshot, state: ShareState) {
         files: None,
         up_bits_per_s: None,
         down_bits_per_s: None,
+        expires_unix_ms: None,
+        max_downloads: None,
+        downloads: None,
         note: Some("no space is left".into()),
     });
 }
