@@ -216,7 +216,7 @@ fn tone(state: ShareState) -> Tone {
     match state {
         ShareState::Seeding => Tone::Good,
         ShareState::Downloading | ShareState::Metadata | ShareState::Hashing => Tone::Busy,
-        ShareState::Waiting | ShareState::Paused => Tone::Warn,
+        ShareState::Waiting | ShareState::Paused | ShareState::Withheld => Tone::Warn,
         ShareState::Changed | ShareState::Failed => Tone::Bad,
     }
 }

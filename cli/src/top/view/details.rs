@@ -13,9 +13,6 @@ use crate::text;
 const MAP: u16 = 3;
 const GRAPH: u16 = 2;
 
-/// Cells that a short content id takes.
-const SHORT_ID: u16 = 12;
-
 /// From this width on files and peers stand side by side.
 const WIDE: u16 = 100;
 
@@ -111,11 +108,7 @@ fn draw_standing(row: &ShareRow, area: Rect, paint: &mut Paint<'_>) {
             .map(|left| format!("{} left", text::duration(left))),
     );
     words.push(text::peers(share.peers));
-    let left = Rect {
-        width: area.width.saturating_sub(SHORT_ID + 1),
-        ..area
-    };
-    paint.text(left, 2, &words.join(", "), Tone::Plain);
+    paint.text(area, 2, &words.join(", "), Tone::Plain);
     paint.right(area, 2, &text::short_id(&share.content_id), Tone::Faint);
 }
 
@@ -139,7 +132,7 @@ fn draw_files(contents: &Contents, first: usize, area: Rect, paint: &mut Paint<'
 }
 
 fn draw_file(file: &FileStanding, line: u16, area: Rect, paint: &mut Paint<'_>) {
-    const NUMBERS: u16 = 20;
+    const NUMBERS: u16 = 18;
     let numbers = Rect {
         x: area.x + area.width.saturating_sub(NUMBERS),
         width: NUMBERS.min(area.width),
@@ -156,7 +149,7 @@ fn draw_file(file: &FileStanding, line: u16, area: Rect, paint: &mut Paint<'_>) 
     paint.text(names, line, &printable(&file.path), tone);
     let hundredfold = u128::from(file.verified_bytes) * 100;
     let done = match (file.wanted, hundredfold.checked_div(file.bytes.into())) {
-        (false, _) => "left out".to_owned(),
+        (false, _) => "skipped".to_owned(),
         (true, Some(percent)) => format!("{percent} %"),
         (true, None) => "empty".to_owned(),
     };
