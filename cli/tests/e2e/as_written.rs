@@ -313,7 +313,8 @@ impl World {
             Not(why) => eprintln!("  not run: {why}"),
             Runs | Prepares => {
                 // What the line before has begun may still be at work, which says to try again.
-                let is_settled = |ran: &Ran| !format!("{ran:?}").contains("SHR-03");
+                let is_settled =
+                    |ran: &Ran| ran.code == 0 || !format!("{ran:?}").contains("SHR-03");
                 let ran = wait_for(line, || Some(self.run(&ours)).filter(is_settled));
                 ran.expect(0);
             }
