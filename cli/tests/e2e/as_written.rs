@@ -311,7 +311,13 @@ impl World {
         let ours = self.line(line);
         match step {
             Not(why) => eprintln!("  not run: {why}"),
-            Runs | Prepares => drop(self.run(&ours).expect(0)),
+            Runs | Prepares => {
+                // What the line before has begun may still be at work, which says to try again.
+                let is_settled =
+                    |ran: &Ran| ran.code == 0 || !format!("{ran:?}").contains("SHR-03");
+                let ran = wait_for(line, || Some(self.run(&ours)).filter(is_settled));
+                ran.expect(0);
+            }
             Ends(code) => drop(self.run(&ours).expect(code)),
             EndsEither(one, other) => {
                 let ran = self.run(&ours);
