@@ -49,7 +49,7 @@ impl Client {
         let standing = everything(&self.daemon).await?;
         let screen = Screen::open()?;
         for event in standing {
-            update(&mut state, Input::Told(event));
+            update(&mut state, Input::Told(Box::new(event)));
         }
         state.select(0);
         let shell = Shell::new(self.daemon, screen, state);
@@ -163,12 +163,12 @@ async fn follow_once(
             return Ok(());
         }
         for event in standing {
-            let _ = inputs.send(Input::Told(event)).await;
+            let _ = inputs.send(Input::Told(Box::new(event))).await;
         }
     }
     loop {
         let event = events.next().await?;
-        if inputs.send(Input::Told(event)).await.is_err() {
+        if inputs.send(Input::Told(Box::new(event))).await.is_err() {
             return Ok(());
         }
     }
@@ -212,7 +212,10 @@ async fn ask(daemon: &Daemon, order: Order) -> Result<Option<Input>, ApiError> {
             daemon.tell::<Vec<Event>>("limit", &request).await?;
             Some(Input::Answered(Ok("the limits are set".to_owned())))
         }
-        Order::Contents(id) => Some(Input::Told(daemon.tell("contents", &of(id)).await?)),
+        Order::Contents(id) => {
+            let event = daemon.tell("contents", &of(id)).await?;
+            Some(Input::Told(Box::new(event)))
+        }
         Order::Quit => None,
     };
     Ok(answer)

@@ -248,11 +248,11 @@ impl State {
                 self.trackers.insert(tracker.address.clone(), tracker);
             }
             Event::Limits(limits) => self.limits = limits,
-            Event::Contents(contents) => {
-                // An answer may come when another share is shown already.
-                if self.current_id().as_ref() == Some(&contents.content_id) {
-                    self.contents = Some(contents);
-                }
+            // An answer may come when another share is shown already.
+            Event::Contents(contents)
+                if self.current_id().as_ref() == Some(&contents.content_id) =>
+            {
+                self.contents = Some(contents);
             }
             Event::Gone(gone) => match gone.what.as_str() {
                 "share" => self.drop_share(&gone.id),

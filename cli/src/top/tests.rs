@@ -370,6 +370,9 @@ fn share(number: u64, name: &str, state: ShareState) -> Share {
         files: None,
         up_bits_per_s: None,
         down_bits_per_s: None,
+        expires_unix_ms: None,
+        max_downloads: None,
+        downloads: None,
         note: None,
     }
 }
@@ -412,7 +415,7 @@ fn tracker(connected: bool) -> Tracker {
 }
 
 fn tell(state: &mut State, event: Event) {
-    assert_eq!(update(state, Input::Told(event)), None);
+    assert_eq!(update(state, Input::Told(Box::new(event))), None);
 }
 
 fn gone(state: &mut State, what: &str, id: &str) {

@@ -23,7 +23,7 @@ pub(super) enum Input {
     /// A key was pressed, or a window resized, which changes nothing but the picture.
     Key(KeyEvent),
     /// The daemon has told something.
-    Told(Event),
+    Told(Box<Event>),
     /// All that the daemon has told is told anew.
     Anew,
     /// So much time has passed.
@@ -55,7 +55,7 @@ pub(super) fn update(state: &mut State, input: Input) -> Option<Order> {
         Input::Key(_) => None,
         Input::Told(event) => {
             state.gone = None;
-            state.take(event);
+            state.take(*event);
             None
         }
         Input::Anew => {

@@ -29,9 +29,12 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// Of the faults so many must be named rightly.
 const LEAST_NAMED_PERCENT: usize = 95;
 
+/// What it is called, what is made wrong, and the codes of which one is to be named.
+type Case = (&'static str, fn() -> Patient, &'static [&'static str]);
+
 /// Case, injected fault, findings that name it.
 #[rustfmt::skip]
-const MATRIX: [(&str, fn() -> Patient, &[&str]); 15] = [
+const MATRIX: [Case; 15] = [
     ("nothing", well, &[]),
     ("tracker not started", no_tracker, &["TRK-13"]),
     ("tracker silent by UDP and TCP", silent_tracker, &["TRK-01"]),

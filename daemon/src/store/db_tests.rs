@@ -113,7 +113,7 @@ fn a_database_of_the_first_version_is_kept_and_gets_what_is_new() {
     drop(db);
     for _ in 0..2 {
         let db = ShareDb::open(&path).unwrap();
-        assert_eq!(db.all().unwrap(), [old.clone()]);
+        assert_eq!(db.all().unwrap(), std::slice::from_ref(&old));
         db.upsert(&old).unwrap();
     }
 }

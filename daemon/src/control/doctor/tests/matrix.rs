@@ -13,10 +13,13 @@ const LEAST_NAMED_PERCENT: usize = 95;
 /// Longest time that one may take.
 const LONGEST: Duration = Duration::from_secs(5);
 
+/// What it is called, what is made wrong, and the codes of which one is to be named.
+type Case = (&'static str, fn(&mut Snapshot), &'static [&'static str]);
+
 /// Case, injected fault, findings that name it. Those after the first follow from the same fault: without a
 /// tracker, for one, nobody knows how the router gives out ports.
 #[rustfmt::skip]
-const MATRIX: [(&str, fn(&mut Snapshot), &[&str]); 40] = [
+const MATRIX: [Case; 40] = [
     ("tracker silent", |it| own_fault(it, TrackerFault::Silent), &["TRK-01", "NET-05"]),
     ("tracker's name unknown", |it| own_fault(it, TrackerFault::NameUnknown), &["TRK-11", "NET-05"]),
     ("tracker's key changed", |it| own_fault(it, TrackerFault::WrongKey), &["TRK-12", "NET-05"]),
@@ -61,7 +64,7 @@ const MATRIX: [(&str, fn(&mut Snapshot), &[&str]); 40] = [
 
 /// Faults beside the forty, and what is none.
 #[rustfmt::skip]
-const MORE: [(&str, fn(&mut Snapshot), &[&str]); 12] = [
+const MORE: [Case; 12] = [
     ("limit on sending", |it| it.limits.up_bits_per_s = Some(20_000_000), &["LIM-01"]),
     ("in the background", |it| it.limits.background = true, &["LIM-03"]),
     ("share with a limit", share_limited, &["LIM-04"]),
@@ -114,7 +117,7 @@ fn everything_that_is_found_can_be_injected() {
 }
 
 /// How many are named rightly, and how long the slowest took. Says which are not.
-fn run(cases: &[(&str, fn(&mut Snapshot), &[&str])]) -> (usize, Duration) {
+fn run(cases: &[Case]) -> (usize, Duration) {
     let (mut named, mut longest) = (0, Duration::ZERO);
     for (case, inject, expected) in cases {
         let mut snapshot = well();
