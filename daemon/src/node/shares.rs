@@ -16,7 +16,7 @@ use crate::control::model::{ApiError, exit};
 use crate::control::source::Parsed;
 use crate::control::wish::Wish;
 use crate::hooks::Happening;
-use crate::share::depot::{Opened, Settled, explain_sync, removed};
+use crate::share::depot::{Opened, Settled, explain_sync, removed, without_manifest};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::Offer;
 use crate::share::writer::{Writer, keep_synced};
@@ -549,13 +549,5 @@ impl Preparing {
             Preparing::Create(content) | Preparing::Reopen(content) => content.size,
             Preparing::Recall => 0,
         }
-    }
-}
-
-/// The record as it is kept in memory, where the manifest would be there twice.
-fn without_manifest(record: ShareRecord) -> ShareRecord {
-    ShareRecord {
-        manifest: None,
-        ..record
     }
 }

@@ -4,6 +4,7 @@
 mod limits;
 mod paused;
 mod verifying;
+mod versions;
 
 use std::fs;
 use std::io;
@@ -28,6 +29,8 @@ use crate::store::sync::SyncError;
 pub(crate) use limits::Limited;
 use limits::Unkept;
 use paused::Pauses;
+pub(crate) use versions::Exchanged;
+use versions::Unnoted;
 
 /// Keeps the name of a journal apart from every other use of the swarm id, which it does not tell.
 const JOURNAL_CONTEXT: &str = "warren journal name v1";
@@ -37,9 +40,12 @@ const JOURNAL_CONTEXT: &str = "warren journal name v1";
 pub(crate) struct Depot {
     db: ShareDb,
     journals: PathBuf,
+    /// Where the keys of followable shares are.
+    publishers: PathBuf,
     disk: Arc<dyn Disk>,
     unkept: Unkept,
     pauses: Pauses,
+    unnoted: Unnoted,
 }
 
 /// A share of which all that is wanted has its name.
@@ -76,10 +82,12 @@ impl Depot {
     pub(crate) fn new(db: ShareDb, journals: PathBuf) -> Depot {
         Depot {
             db,
+            publishers: journals.with_file_name("publishers"),
             journals,
             disk: Arc::new(RealDisk),
             unkept: Unkept::default(),
             pauses: Pauses::default(),
+            unnoted: Unnoted::default(),
         }
     }
 
@@ -552,6 +560,14 @@ pub(crate) fn explain_sync(error: &SyncError) -> ApiError {
         SyncError::Lost { source, .. } => source.into(),
         SyncError::Store(error) => error.into(),
         SyncError::Journal(error) => error.into(),
+    }
+}
+
+/// The record as it is kept in memory, where the manifest would be there twice.
+pub(crate) fn without_manifest(record: ShareRecord) -> ShareRecord {
+    ShareRecord {
+        manifest: None,
+        ..record
     }
 }
 

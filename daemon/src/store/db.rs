@@ -19,7 +19,7 @@ use warren_proto::id::{ContentId, Kind, Secret, SwarmId};
 
 use super::files::Identities;
 use super::open_files::lock;
-use super::{paused, settings};
+use super::{following, paused, settings};
 use crate::control::wish::Wish;
 
 /// Marks the file as ours (`application_id` of the SQLite file format): "Wrrn".
@@ -187,6 +187,7 @@ impl ShareDb {
         }
         settings::create(&connection).map_err(&at)?;
         paused::create(&connection).map_err(&at)?;
+        following::create(&connection).map_err(&at)?;
         let (connection, path) = (Mutex::new(connection), path.to_owned());
         Ok(ShareDb { connection, path })
     }
@@ -330,7 +331,7 @@ impl ShareDb {
         (!wish.is_default()).then(encode).transpose()
     }
 
-    fn corrupt(&self, source: Box<dyn Error + Send + Sync>) -> DbError {
+    pub(super) fn corrupt(&self, source: Box<dyn Error + Send + Sync>) -> DbError {
         DbError::Corrupt {
             path: self.path.clone(),
             source,

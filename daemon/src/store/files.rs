@@ -41,6 +41,13 @@ pub(super) const VERIFY_BYTES: usize = 256 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identities(pub(super) Vec<FileIdentity>);
 
+impl Identities {
+    /// One after the other.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &FileIdentity> {
+        self.0.iter()
+    }
+}
+
 /// The files of one share.
 #[derive(Debug)]
 pub struct ShareFiles {
@@ -437,6 +444,15 @@ impl ShareFiles {
     pub(super) fn identities(&self, state: &State) -> Result<Identities, StoreError> {
         let identity = |file| self.identity(state, file);
         cores::for_each(self.content.file_count(), identity).map(Identities)
+    }
+
+    /// What one file is now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::identities_now`].
+    pub(super) fn identity_now(&self, file: u32) -> Result<FileIdentity, StoreError> {
+        self.identity(&self.state(), file)
     }
 
     fn identity(&self, state: &State, file: u32) -> Result<FileIdentity, StoreError> {

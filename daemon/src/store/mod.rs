@@ -1,7 +1,7 @@
 //! What a daemon keeps on disk: the files of shares, and what is known about them.
 //!
 //! [`files`] maps chunks to files, [`journal`] remembers which of them survived, [`db`] lists the
-//! shares, [`settings`] keeps limits, `paused` what is paused, [`register`] makes a share out of what lies on the disk. All of it blocks: call it from
+//! shares, [`settings`] keeps limits, `paused` what is paused, [`following`] what is followed, [`register`] makes a share out of what lies on the disk. All of it blocks: call it from
 //! threads that may.
 //!
 //! Not here: which chunks to fetch (`warren_proto::transfer`), when to write and sync (`engine`).
@@ -13,7 +13,9 @@ pub mod disk;
 mod division;
 pub mod error;
 mod explain;
+pub(crate) mod exchange;
 pub mod files;
+pub mod following;
 mod hashing;
 pub mod journal;
 pub mod known;
@@ -23,6 +25,7 @@ mod partial;
 mod paused;
 mod record;
 pub mod register;
+pub mod reuse;
 pub mod segments;
 pub mod settings;
 pub mod sync;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded::Bounded;
 use super::code::{CodeNews, CodeRequest};
+use super::follow::{FollowNews, FollowRequest};
 use super::frame::{DecodeError, Message, check_text, decode_fields, encode_fields};
 use super::technique::{TECHNIQUES, Technique};
 use crate::id::{PublicKey, RelayId, SwarmId, base32_encode};
@@ -311,6 +312,8 @@ pub enum ToTracker {
     },
     /// About codes.
     Code(CodeRequest),
+    /// About followable shares.
+    Follow(FollowRequest),
 }
 
 /// What a tracker says to a daemon.
@@ -395,6 +398,8 @@ pub enum FromTracker {
     },
     /// About codes.
     Code(CodeNews),
+    /// About followable shares.
+    Follow(FollowNews),
 }
 
 impl Message for ToTracker {
@@ -410,6 +415,7 @@ impl Message for ToTracker {
             ToTracker::Trickle { .. } => TRICKLE,
             ToTracker::Outcome { .. } => OUTCOME,
             ToTracker::Code(request) => request.kind(),
+            ToTracker::Follow(request) => request.kind(),
         }
     }
 
@@ -438,6 +444,7 @@ impl Message for ToTracker {
                 success,
             } => encode_fields(&(id, technique, success)),
             ToTracker::Code(request) => request.encode_body(),
+            ToTracker::Follow(request) => request.encode_body(),
         }
     }
 
@@ -488,7 +495,14 @@ impl Message for ToTracker {
                     success,
                 }
             }
-            _ => return Ok(CodeRequest::decode(kind, body)?.map(ToTracker::Code)),
+            _ => {
+                let code = CodeRequest::decode(kind, body)?.map(ToTracker::Code);
+                let follow = || FollowRequest::decode(kind, body);
+                return match code {
+                    None => Ok(follow()?.map(ToTracker::Follow)),
+                    some => Ok(some),
+                };
+            }
         }))
     }
 }
@@ -507,6 +521,7 @@ impl Message for FromTracker {
             FromTracker::Trickled { .. } => TRICKLED,
             FromTracker::Advice { .. } => ADVICE,
             FromTracker::Code(news) => news.kind(),
+            FromTracker::Follow(news) => news.kind(),
         }
     }
 
@@ -551,6 +566,7 @@ impl Message for FromTracker {
             } => encode_fields(&(id, address, mapping)),
             FromTracker::Advice { id, techniques } => encode_fields(&(id, techniques)),
             FromTracker::Code(news) => news.encode_body(),
+            FromTracker::Follow(news) => news.encode_body(),
         }
     }
 
@@ -595,7 +611,14 @@ impl Message for FromTracker {
                 let (id, techniques) = decode_fields(kind, body)?;
                 FromTracker::Advice { id, techniques }
             }
-            _ => return Ok(CodeNews::decode(kind, body)?.map(FromTracker::Code)),
+            _ => {
+                let code = CodeNews::decode(kind, body)?.map(FromTracker::Code);
+                let follow = || FollowNews::decode(kind, body);
+                return match code {
+                    None => Ok(follow()?.map(FromTracker::Follow)),
+                    some => Ok(some),
+                };
+            }
         }))
     }
 }
