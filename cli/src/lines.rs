@@ -96,10 +96,27 @@ pub(crate) fn share_line(share: &Share) -> String {
         0 => String::new(),
         _ => format!("  ({})", text::peers(share.peers)),
     };
+    let version = version(share).map_or(String::new(), |text| format!("  {text}"));
     printable(&format!(
-        "{}  {state}  {amount}  {name}{files}{peers}{note}",
+        "{}  {state}  {amount}  {name}{files}{version}{peers}{note}",
         share.content_id
     ))
+}
+
+/// Which version it is, of something that is followed or can be.
+pub(crate) fn version(share: &Share) -> Option<String> {
+    if let Some(published) = &share.published {
+        return Some(format!("version {}, published", published.sequence));
+    }
+    let followed = share.followed.as_ref()?;
+    let newest = match followed.newest {
+        newest if newest > followed.sequence => format!(", {newest} is there"),
+        _ => String::new(),
+    };
+    let kept = followed.kept.as_ref();
+    let kept = kept.map(|kept| format!(", files changed here are kept in {kept}"));
+    let kept = kept.unwrap_or_default();
+    Some(format!("version {}, followed{newest}{kept}", followed.sequence))
 }
 
 fn code_line(code: &CodeStatus) -> String {
@@ -186,6 +203,8 @@ mod tests {
             files: None,
             up_bits_per_s: None,
             down_bits_per_s: None,
+            followed: None,
+            published: None,
             note: None,
         };
         assert_eq!(

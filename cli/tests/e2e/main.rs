@@ -23,6 +23,7 @@ mod control_api;
 mod disk;
 mod doctor;
 mod durability;
+mod follow;
 mod harness;
 mod life;
 mod limits;

@@ -5,6 +5,8 @@
 //! | `POST register` | [`RegisterRequest`] | server-sent events, one [`Event`] per `data:` line |
 //! | `POST download` | [`DownloadRequest`] | the same |
 //! | `GET status`, `GET peers`, `GET attempts`, `GET doctor` | | a JSON array of [`Event`]s |
+//! | `POST follow` | [`FollowRequest`] | server-sent events, as `download` |
+//! | `POST unfollow` | [`ShareRequest`] | 204 |
 //! | `POST open` | [`OpenRequest`] | the link of a code, as an [`Event`] |
 //! | `GET shares` | | the shares of these alone |
 //! | `GET events` | | server-sent events: all of `status` and `peers`, then each that is otherwise, and `gone` |
@@ -53,7 +55,7 @@ use tracing::{debug, warn};
 use crate::{home::SOCKET_PATH_BYTES, log::Log};
 
 use super::model::{
-    ApiError, DownloadRequest, Event, LimitRequest, OpenRequest, RegisterRequest, RemoveRequest,
+    ApiError, DownloadRequest, Event, FollowRequest, LimitRequest, OpenRequest, RegisterRequest, RemoveRequest,
     SelectRequest, ShareRequest,
 };
 pub use routes::BODY_BYTES;
@@ -89,6 +91,16 @@ pub trait Control: Clone + Send + Sync + 'static {
 
     /// Opens a code: answers the link that it stands for. Costs one of its guesses if it is wrong.
     fn open(&self, request: OpenRequest) -> impl Future<Output = Result<Event, ApiError>> + Send;
+
+    /// Follows a share: fetches its newest version, reporting as a download, and each that comes. Goes on when the
+    /// receiver is dropped.
+    fn follow(
+        &self,
+        request: FollowRequest,
+    ) -> impl Future<Output = Result<mpsc::Receiver<Event>, ApiError>> + Send;
+
+    /// Follows a share no longer; the version that is here stays.
+    fn unfollow(&self, request: ShareRequest) -> impl Future<Output = Result<(), ApiError>> + Send;
 
     /// Trackers, shares and codes.
     fn status(&self) -> impl Future<Output = Vec<Event>> + Send;

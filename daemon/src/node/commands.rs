@@ -8,9 +8,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use warren_proto::code::Code;
 use warren_proto::content::{Link, Manifest};
+use warren_proto::follow::FollowLink;
 use warren_proto::id::SwarmId;
 
 use super::choosing::Asker;
+use super::heads::Then;
 use super::limits::Answer as LimitAnswer;
 use super::opening::Answer;
 use super::registering::hash;
@@ -20,6 +22,7 @@ use super::{Node, NodeEvent, NodeSender, pausing};
 use crate::control::api::Control;
 use crate::control::codes::CodeWish;
 use crate::control::doctor;
+use crate::control::follow::FollowRequest;
 use crate::control::model::{
     ApiError, DownloadRequest, Event, LimitRequest, OpenRequest, Opened, RegisterRequest,
     RemoveRequest, SelectRequest, ShareLink, ShareRequest, exit,
@@ -28,6 +31,7 @@ use crate::control::source::Parsed;
 use crate::control::wish::Wish;
 use crate::hooks::Happening;
 use crate::log::Log;
+use crate::share::depot::Depot;
 use crate::share::{Found, Phase, Watcher};
 use crate::store::db::{ShareRecord, ShareState};
 
@@ -53,6 +57,10 @@ pub(crate) enum Command {
     Limit(LimitRequest, LimitAnswer),
     /// Open a code.
     Open(Code, Answer),
+    /// Follow a share.
+    Follow(FollowLink, oneshot::Sender<mpsc::Receiver<Event>>),
+    /// Follow it no longer.
+    Unfollow(ShareRequest, oneshot::Sender<Result<(), ApiError>>),
     /// Stop sharing or downloading.
     Remove(RemoveRequest, oneshot::Sender<Result<(), ApiError>>),
     /// End a download and what is there of it.
@@ -89,6 +97,8 @@ pub(crate) struct NodeControl {
     node: NodeSender,
     /// Where `.p2p` files go.
     downloads: PathBuf,
+    /// What is known of files.
+    depot: Arc<Depot>,
     log: Log,
     stop: CancellationToken,
 }
@@ -96,13 +106,14 @@ pub(crate) struct NodeControl {
 impl NodeControl {
     pub(crate) fn new(
         node: NodeSender,
-        downloads: PathBuf,
+        (downloads, depot): (PathBuf, Arc<Depot>),
         log: Log,
         stop: CancellationToken,
     ) -> NodeControl {
         NodeControl {
             node,
             downloads,
+            depot,
             log,
             stop,
         }
@@ -128,7 +139,8 @@ impl Control for NodeControl {
         request.code.map(CodeWish::checked).transpose()?;
         let (events, receiver) = mpsc::channel(EVENTS);
         let downloads = self.downloads.clone();
-        tokio::spawn(hash(request, events, downloads, self.node.clone()));
+        let places = (downloads, self.depot.clone());
+        tokio::spawn(hash(request, events, places, self.node.clone()));
         Ok(receiver)
     }
 
@@ -136,6 +148,17 @@ impl Control for NodeControl {
         let wanted = read(request).await?;
         let started = self.ask(|answer| Command::Download(wanted, answer)).await;
         started.ok_or_else(stopping)
+    }
+
+    async fn follow(&self, request: FollowRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        let link = request.parse()?;
+        let started = self.ask(|answer| Command::Follow(link, answer)).await;
+        started.ok_or_else(stopping)
+    }
+
+    async fn unfollow(&self, request: ShareRequest) -> Result<(), ApiError> {
+        self.try_ask(|answer| Command::Unfollow(request, answer))
+            .await
     }
 
     async fn status(&self) -> Vec<Event> {
@@ -253,12 +276,14 @@ impl Node {
             Command::Select(request, answer) => self.select(&request, Asker::Select(answer)),
             Command::Limit(request, answer) => self.handle_limit(&request, answer),
             Command::Open(code, answer) => self.open_code(code, answer),
-            Command::Remove(request, answer) => match self.find(&request.share) {
+            Command::Follow(link, answer) => drop(answer.send(self.follow(link, Then::Follow))),
+            Command::Unfollow(request, answer) => drop(answer.send(self.unfollow(&request.share))),
+            Command::Remove(request, answer) => match self.find_to_end(&request.share) {
                 Ok(swarm) if request.data => self.remove_share(swarm, Data::Deleted, answer),
                 Ok(swarm) => self.remove_share(swarm, Data::Kept, answer),
                 Err(error) => drop(answer.send(Err(error))),
             },
-            Command::Cancel(request, answer) => match self.find(&request.share) {
+            Command::Cancel(request, answer) => match self.find_to_end(&request.share) {
                 Ok(swarm) => self.cancel_share(swarm, answer),
                 Err(error) => drop(answer.send(Err(error))),
             },
@@ -273,30 +298,35 @@ impl Node {
 
     fn download(&mut self, wanted: Wanted) -> mpsc::Receiver<Event> {
         let Wanted { source, wish } = wanted;
+        if let Parsed::Follow(link) = source {
+            return self.follow(link, Then::Once(wish));
+        }
         let (events, receiver) = mpsc::channel(EVENTS);
-        let mut watcher = Watcher {
+        let watcher = Watcher {
             events,
             since: Instant::now(),
             found: None,
         };
+        self.start_download(source, wish, watcher);
+        receiver
+    }
+
+    /// Begins a download for somebody, or attaches them to one that is there.
+    pub(super) fn start_download(&mut self, source: Parsed, wish: Wish, mut watcher: Watcher) {
         let source = match self.with_tracker(source) {
             Ok(source) => source,
-            Err(error) => {
-                tell_last(watcher, error.into());
-                return receiver;
-            }
+            Err(error) => return tell_last(watcher, error.into()),
         };
         let swarm = match &source {
             Parsed::Manifest(manifest) => manifest.content.swarm_id(manifest.secret.as_ref()),
             Parsed::Link(link) => SwarmId::of(link.kind, &link.id, link.secret.as_ref()),
-            // It was given a tracker just now.
-            Parsed::Id { .. } => return receiver,
+            // It was given a tracker just now, or is asked for first.
+            Parsed::Id { .. } | Parsed::Follow(_) => return,
         };
         self.end_pause(swarm);
         let change = wish.as_change();
         if !change.is_empty() && self.may_choose(swarm, &source) {
-            self.choose(swarm, &change, Asker::Download(watcher));
-            return receiver;
+            return self.choose(swarm, &change, Asker::Download(watcher));
         }
         let swarm = self.attach(swarm, source, &wish);
         if let Some(share) = self.shares.get_mut(&swarm) {
@@ -307,7 +337,13 @@ impl Node {
             });
             share.watchers.push(watcher);
         }
-        receiver
+    }
+
+    /// The share that is to be removed or cancelled, which is followed no longer then.
+    fn find_to_end(&mut self, wanted: &str) -> Result<SwarmId, ApiError> {
+        let swarm = self.find(wanted)?;
+        self.end_following(&swarm);
+        Ok(swarm)
     }
 
     /// A content id alone becomes a link: of a share that is here, or by our own tracker.
@@ -371,7 +407,7 @@ impl Node {
                     let wish = before.unwrap_or_default().changed(&wish.as_change());
                     self.begin_manifest(*manifest, wish)
                 }
-                Parsed::Link(_) | Parsed::Id { .. } => swarm,
+                Parsed::Link(_) | Parsed::Id { .. } | Parsed::Follow(_) => swarm,
             },
             Some(Phase::Stopped { .. }) => self.resume(swarm, parsed),
             Some(Phase::Seeding(_)) => {
@@ -421,6 +457,8 @@ impl Node {
             Parsed::Link(link) => self.begin_link(&link, wish),
             // Never here: it was made a link.
             Parsed::Id { kind, id } => SwarmId::of(kind, &id, None),
+            // Nor here: what it leads to was asked for.
+            Parsed::Follow(_) => SwarmId([0; 32]),
         }
     }
 
@@ -507,7 +545,7 @@ fn no_tracker() -> ApiError {
     ApiError::new("tracker_unknown", exit::TRACKER_UNREACHABLE, message, hint)
 }
 
-pub(super) fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -28,7 +28,7 @@ use crate::hooks::Happening;
 use crate::share::depot::{Exchanged, Opened};
 use crate::share::{Found, Pause, Phase, Watcher};
 use crate::store::db::{ShareRecord, ShareState};
-use crate::store::following::{Exchange, Followed, Former, Held};
+use crate::store::following::{Exchange, Followed, Former, Held, Published};
 use crate::store::reuse::Source;
 
 /// Shares that may be followed at once.
@@ -78,20 +78,28 @@ impl Following {
 }
 
 impl Node {
-    /// Brings back what was followed in the last run.
-    pub(crate) fn restore_followed(&mut self, followed: Vec<Followed>) {
+    /// Brings back what was followed and published in the last run.
+    ///
+    /// [`Self::restore`] is to follow, and then [`Self::hold_superseded`].
+    pub(crate) fn restore_versions(&mut self, followed: Vec<Followed>, published: Vec<Published>) {
         for row in followed {
-            let (publisher, superseded) = (row.publisher(), row.superseded);
             self.ensure_trackers(std::slice::from_ref(&row.link.tracker));
-            let row = Followed {
-                superseded: None,
-                ..row
-            };
+            let publisher = row.publisher();
             let following = Following::new(row);
             self.follows.followed.insert(publisher, following);
-            if let Some(held) = superseded {
-                self.drop_version(&publisher, held.swarm);
+        }
+        self.restore_published(published);
+    }
+
+    /// What was not to be fetched any more is not, until it is dropped.
+    pub(crate) fn hold_superseded(&mut self) {
+        let rows = self.follows.followed.values();
+        let superseded: Vec<Held> = rows.filter_map(|it| it.row.superseded).collect();
+        for held in superseded {
+            if let Some(share) = self.shares.get_mut(&held.swarm) {
+                share.pause.get_or_insert(Pause::Asked);
             }
+            self.hold(held.swarm);
         }
     }
 

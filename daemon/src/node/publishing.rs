@@ -22,7 +22,7 @@ const MOST: usize = 100;
 
 impl Node {
     /// Brings back what was published in the last run.
-    pub(crate) fn restore_published(&mut self, published: Vec<Published>) {
+    pub(super) fn restore_published(&mut self, published: Vec<Published>) {
         let by_id = |it: Published| (it.head.publisher(), it);
         self.follows.published = published.into_iter().map(by_id).collect();
     }

@@ -172,6 +172,8 @@ impl Node {
             files: share.file_counts(),
             up_bits_per_s: limit.up_bits_per_s,
             down_bits_per_s: limit.down_bits_per_s,
+            followed: self.shown_followed(swarm),
+            published: self.shown_published(swarm),
             note: match &share.phase {
                 Phase::Stopped { .. } if share.is_paused() => None,
                 Phase::Stopped { error, .. } => Some(error.message.clone()),

@@ -10,6 +10,7 @@ use warren_proto::content::{ChunkSet, Content, Manifest};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::Event;
 
+use super::following::Formers;
 use super::report::tell_last;
 use super::{Node, ShareEvent, Stopping};
 use crate::control::model::{ApiError, exit};
@@ -22,6 +23,7 @@ use crate::share::offer::Offer;
 use crate::share::writer::{Writer, keep_synced};
 use crate::share::{Active, Epoch, Learning, Phase, Share, guarded_token};
 use crate::store::db::{ShareRecord, ShareState};
+use crate::store::reuse::Source;
 
 /// Pause before peers that could not tell what a link does not say are asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -87,11 +89,18 @@ impl Node {
             return;
         };
         let (epoch, record, depot) = (share.epoch, share.record.clone(), self.config.depot.clone());
+        let Formers { complete, partial } = self.formers(&swarm);
         self.run_disk_job(swarm, epoch, move || {
-            ShareEvent::Opened(match how {
+            let opened = match how {
                 Preparing::Create(content) => depot.create(&record, &content),
                 Preparing::Reopen(content) => depot.reopen(&record, &content, &verified_bytes),
                 Preparing::Recall => depot.recall(&record, &verified_bytes),
+            };
+            let complete = complete.and_then(|record| depot.source_of(&record));
+            let sources: Vec<Source> = complete.into_iter().chain(partial).collect();
+            ShareEvent::Opened(match sources.is_empty() {
+                true => opened,
+                false => opened.and_then(|it| depot.take_over(it, &sources, &verified_bytes)),
             })
         });
     }
@@ -143,7 +152,9 @@ impl Node {
                 if was_new {
                     self.happened(&swarm, Happening::Complete);
                 }
-                self.tell_done(swarm);
+                if !self.exchange_version(swarm) {
+                    self.tell_done(swarm);
+                }
             }
             Ok(Opened::Checked(writer)) => {
                 let have = writer.offer.have_now();
@@ -167,6 +178,7 @@ impl Node {
                     }
                 }
                 self.begin_download(swarm, writer, have);
+                self.version_opened(&swarm);
             }
             Err(error) => self.handle_unopened(swarm, error),
         }
@@ -229,7 +241,7 @@ impl Node {
     }
 
     /// Takes out a share; what is on the disk of it is the caller's to remove.
-    fn take_out(&mut self, swarm: SwarmId) -> Option<Share> {
+    pub(super) fn take_out(&mut self, swarm: SwarmId) -> Option<Share> {
         self.leave_on_all(&swarm);
         self.close_share(swarm);
         let share = self.shares.remove(&swarm)?;
@@ -311,13 +323,14 @@ impl Node {
     }
 
     fn begin_from_link(&mut self, swarm: SwarmId, content: Arc<Content>) {
-        let downloads = self.config.downloads.clone();
+        let folder = self.version_folder(&swarm);
+        let folder = folder.unwrap_or_else(|| self.config.downloads.clone());
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
         let verified_bytes = Arc::new(AtomicU64::new(0));
         share.record.name = content.name.as_str().to_owned();
-        share.record.path = downloads.join(content.name.as_str());
+        share.record.path = folder.join(content.name.as_str());
         share.phase = Phase::Preparing {
             verified_bytes: verified_bytes.clone(),
             bytes: content.size,
@@ -389,6 +402,9 @@ impl Node {
         share.kept = is_part.then_some(writer);
         self.close_if_idle(swarm);
         self.announce(swarm);
+        if self.exchange_version(swarm) {
+            return;
+        }
         self.happened(&swarm, Happening::Complete);
         self.tell_done(swarm);
         self.hold(swarm);

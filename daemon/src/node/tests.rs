@@ -197,6 +197,7 @@ fn tracker_event(id: TrackerId, is_there: bool) -> TrackerEvent {
         true => TrackerEvent::Connected {
             pin: TrackerPin([100 + id.0 as u8; 16]),
             public: None,
+            features: 0,
             stun: StunServer {
                 main: at(9),
                 other: None,
@@ -322,6 +323,7 @@ impl Scene {
             path: path.to_str().unwrap().into(),
             output: output.map(|output| output.to_str().unwrap().into()),
             skip_special: false,
+            update: false,
             code: None,
         };
         let downloads = self.node.config.downloads.clone();

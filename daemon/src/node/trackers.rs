@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use warren_proto::content::{HostPort, TrackerAddress};
 use warren_proto::id::{SwarmId, TrackerPin};
 use warren_proto::swarm::Transport;
-use warren_proto::wire::{Candidate, NatFiltering, Paths, Technique};
+use warren_proto::wire::{Candidate, FOLLOW_FEATURE, NatFiltering, Paths, Technique};
 
 use super::Node;
 use crate::control::model::{self, ApiError, exit};
@@ -60,6 +60,8 @@ pub(super) struct TrackerState {
     /// The address it wants in links.
     pub(super) public: Option<HostPort>,
     pub(super) connected: bool,
+    /// Whether it keeps the newest versions of followable shares.
+    pub(super) follows: bool,
     was_connected: bool,
     /// How it was reached last.
     way: Option<Way>,
@@ -94,6 +96,7 @@ impl Node {
             pin: config.pin,
             public: None,
             connected: false,
+            follows: false,
             was_connected: false,
             way: None,
             carrier: None,
@@ -176,7 +179,7 @@ impl Node {
             let mut pins = shares
                 .flat_map(|share| &share.record.trackers)
                 .map(|tracker| tracker.pin);
-            pins.any(|known| Some(known) == pin)
+            pins.any(|known| Some(known) == pin) || self.followed_pins().any(|it| Some(it) == pin)
         };
         let idle: Vec<TrackerId> = self
             .trackers
@@ -194,7 +197,7 @@ impl Node {
         &mut self,
         id: TrackerId,
         pin: TrackerPin,
-        public: Option<HostPort>,
+        (public, features): (Option<HostPort>, u64),
         way: Way,
     ) {
         let Some(tracker) = self.trackers.get_mut(&id) else {
@@ -204,6 +207,7 @@ impl Node {
         tracker.was_connected = true;
         tracker.pin = Some(pin);
         tracker.public = public;
+        tracker.follows = features & FOLLOW_FEATURE != 0;
         tracker.cause = None;
         tracker.way = Some(way);
         let address = tracker.address.to_string();
@@ -223,6 +227,7 @@ impl Node {
                 Transport::Tcp => Gate::Open,
             };
         }
+        self.ask_heads(id);
         // Only now is it known whose tracker this is.
         self.announce_all();
         self.seek_silent();

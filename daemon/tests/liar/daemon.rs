@@ -127,6 +127,7 @@ impl Daemon {
             path: path.to_owned(),
             output: None,
             skip_special: false,
+            update: false,
             code: None,
         };
         let body = serde_json::to_string(&request).unwrap();

@@ -22,6 +22,8 @@ use crate::control::model::{EVENT_VERSION, Event};
     paths(
         routes::register,
         routes::download,
+        routes::follow,
+        routes::unfollow,
         routes::open,
         routes::select,
         routes::status,

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Control;
 use crate::control::model::{
-    ApiError, DownloadRequest, Event, LimitRequest, LogLine, OpenRequest, RegisterRequest,
+    ApiError, DownloadRequest, Event, FollowRequest, LimitRequest, LogLine, OpenRequest, RegisterRequest,
     RemoveRequest, SelectRequest, ShareRequest, exit,
 };
 
@@ -51,6 +51,8 @@ pub(super) fn router<C: Control>(api: Api<C>) -> Router {
     let v1 = Router::new()
         .route("/register", post(register::<C>))
         .route("/download", post(download::<C>))
+        .route("/follow", post(follow::<C>))
+        .route("/unfollow", post(unfollow::<C>))
         .route("/open", post(open::<C>))
         .route("/select", post(select::<C>))
         .route("/status", get(status::<C>))
@@ -143,6 +145,45 @@ pub(super) async fn download<C: Control>(
 ) -> Result<Response, ApiError> {
     let events = api.control.download(parse(body)?).await?;
     Ok(stream_events(events, api.stop))
+}
+
+/// Follows a share: fetches its newest version and each that comes.
+#[utoipa::path(
+    post,
+    path = "/v1/follow",
+    summary = "Follows a share: fetches its newest version and each that comes",
+    request_body = FollowRequest,
+    responses(
+        (status = 200, description = "Progress of the newest version, and then `done` or `error`. Following goes on when the connection is closed.", body = Event, content_type = "text/event-stream"),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn follow<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let events = api.control.follow(parse(body)?).await?;
+    Ok(stream_events(events, api.stop))
+}
+
+/// Follows a share no longer; the version that is here stays.
+#[utoipa::path(
+    post,
+    path = "/v1/unfollow",
+    summary = "Follows a share no longer",
+    request_body = ShareRequest,
+    responses(
+        (status = 204, description = "Done."),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn unfollow<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let request = parse(body)?;
+    carry_out(async move { api.control.unfollow(request).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The link of a code. Costs one guess if it is wrong.

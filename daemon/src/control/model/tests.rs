@@ -16,6 +16,9 @@ fn registered_is_this_json() {
         warnings: Vec::new(),
         code: None,
         no_code: None,
+        publisher: None,
+        sequence: None,
+        follow_link: None,
     });
     check(
         event,
@@ -40,6 +43,9 @@ fn codes_are_this_json() {
         warnings: Vec::new(),
         code: Some(given),
         no_code: None,
+        publisher: None,
+        sequence: None,
+        follow_link: None,
     };
     check(
         Event::Registered(registered.clone()),
@@ -48,6 +54,9 @@ fn codes_are_this_json() {
     let registered = Registered {
         code: None,
         no_code: Some(ApiError::new("a", 4, "b", "c")),
+        publisher: None,
+        sequence: None,
+        follow_link: None,
         ..registered
     };
     check(
@@ -85,6 +94,9 @@ fn registered_without_a_link_says_null() {
         warnings: Vec::new(),
         code: None,
         no_code: None,
+        publisher: None,
+        sequence: None,
+        follow_link: None,
     });
     check(
         event,
@@ -266,6 +278,8 @@ fn share_is_this_json() {
         }),
         up_bits_per_s: Some(64_000),
         down_bits_per_s: None,
+        followed: None,
+        published: None,
         note: None,
     });
     check(
@@ -481,6 +495,7 @@ fn requests_are_this_json() {
             path: "/a".into(),
             output: None,
             skip_special: false,
+            update: false,
             code: None,
         }
     );
