@@ -77,6 +77,8 @@ impl Node {
         let sequence = head.sequence;
         tracing::warn!(%publisher, sequence, "a version of a share of ours is known that this daemon has not signed");
         published.head = head;
+        // Whatever is there now is another version than that.
+        published.swarm = SwarmId([0; 32]);
         let (depot, published) = (self.config.depot.clone(), published.clone());
         tokio::task::spawn_blocking(move || depot.note_published(&published));
     }

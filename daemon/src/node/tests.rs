@@ -1,5 +1,7 @@
 //! A node whose events are taken in one by one, so that what happens in between can be said.
 
+mod following;
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
@@ -326,9 +328,10 @@ impl Scene {
             update: false,
             code: None,
         };
-        let downloads = self.node.config.downloads.clone();
+        let config = &self.node.config;
+        let places = (config.downloads.clone(), config.depot.clone());
         let node = self.node.me.clone();
-        tokio::spawn(registering::hash(request, events, downloads, node));
+        tokio::spawn(registering::hash(request, events, places, node));
         loop {
             let event = self.until_told(&mut told).await;
             if event.is_final() {

@@ -49,7 +49,7 @@ impl Exchange {
 /// [`StoreError::TargetExists`] when something else has the name. The former version is where it was after any
 /// error, or is aside and the same call goes on.
 pub(crate) fn move_in(disk: &dyn Disk, plan: &Exchange) -> Result<(), StoreError> {
-    if !plan.from().symlink_metadata().is_ok() {
+    if plan.from().symlink_metadata().is_err() {
         // It is there already, or was removed.
         return match plan.to().symlink_metadata() {
             Ok(_) => Ok(()),
@@ -134,7 +134,7 @@ pub(crate) fn clear(
         }
     }
     // What is not empty stays.
-    let folders = [Some(aside.as_path()), Some(&plan.staged), plan.staged.parent()];
+    let folders = [Some(aside.as_path()), Some(plan.staged.as_path()), plan.staged.parent()];
     for folder in folders.into_iter().flatten() {
         let _ = std::fs::remove_dir(folder);
     }

@@ -128,7 +128,7 @@ impl<'a> Index<'a> {
     fn find(&self, content: &Content, at: &Extent) -> Option<(&'a ShareFiles, u32)> {
         let root = content.file_root(at.file)?;
         if let Some((source, file)) = self.by_root.get(&root) {
-            return Some((&self.sources[*source], *file));
+            return Some((&*self.sources[*source], *file));
         }
         // Of a small file another hash means that nothing of it can be used.
         let Some(Expected::Subtree { cv, .. }) = content.expected(at) else {

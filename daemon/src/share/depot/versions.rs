@@ -57,8 +57,8 @@ impl Depot {
 
     /// Says how something that is followed stands, which [`Self::keep_followed`] makes durable.
     pub(crate) fn note_followed(&self, publisher: PublisherId, followed: Option<Followed>) {
-        let mut unnoted = self.unnoted.0.lock();
-        let unnoted = unnoted.as_mut().unwrap_or_else(|error| error.get_mut());
+        let unnoted = self.unnoted.0.lock();
+        let mut unnoted = unnoted.unwrap_or_else(PoisonError::into_inner);
         unnoted.insert(publisher, followed);
     }
 
