@@ -38,6 +38,13 @@ impl Node {
         (!is_known && published.len() >= MOST).then(|| follow::too_many_published(MOST))
     }
 
+    /// The greatest number of a version of what lies there; 0 when there is none.
+    pub(super) fn published_at(&self, path: &Path) -> u64 {
+        let published = self.follows.published.values();
+        let mut its = published.filter(|it| it.path == path);
+        its.next().map_or(0, |it| it.head.sequence)
+    }
+
     /// Whether something else is shared from this path, which the next version takes the place of.
     pub(super) fn has_former(&self, path: &Path, swarm: &SwarmId) -> bool {
         self.formers_at(path, swarm).next().is_some()

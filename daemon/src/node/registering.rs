@@ -195,13 +195,14 @@ impl Node {
         if update && self.has_former(&record.path, &record.swarm()) {
             warnings.push("the version before is no longer shared, since its files have changed".to_owned());
         }
+        let seen = self.published_at(&record.path);
         let (depot, node) = (self.config.depot.clone(), self.me.clone());
         let downloads = self.config.downloads.clone();
         let code = request.code;
         tokio::task::spawn_blocking(move || {
             let output = request.output.as_deref();
             let result = depot.register(&record, &content, || {
-                let publish = || depot.publish(&record.path, &content, record.secret);
+                let publish = || depot.publish((&record.path, seen), &content, record.secret);
                 let published = update.then(publish).transpose()?;
                 let registered = describe(&record, &content, &downloads, output)?;
                 let registered = Registered {

@@ -82,9 +82,10 @@ impl Depot {
     }
 
     /// Signs what lies at a path as its next version, or finds that it is the last one. Also what opens its heads.
+    /// `seen` is the greatest number that is known to be used.
     pub(crate) fn publish(
         &self,
-        path: &Path,
+        (path, seen): (&Path, u64),
         content: &Content,
         secret: Option<Secret>,
     ) -> Result<(Published, Secret), ApiError> {
@@ -95,10 +96,11 @@ impl Depot {
             None => self.make_key()?,
         };
         let swarm = content.swarm_id(secret.as_ref());
-        if let Some(known) = known.as_ref().filter(|known| known.swarm == swarm) {
+        let is_same = |known: &&Published| known.swarm == swarm && known.head.sequence >= seen;
+        if let Some(known) = known.as_ref().filter(is_same) {
             return Ok((known.clone(), key.read()));
         }
-        let before = known.map_or(0, |known| known.head.sequence);
+        let before = known.map_or(0, |known| known.head.sequence).max(seen);
         let version = Version {
             kind: content.kind,
             id: content.id,
@@ -326,4 +328,63 @@ fn bad_key(path: &Path, error: &io::Error) -> ApiError {
         format!("cannot use the key {} of a followable share: {error}", path.display()),
         "Restore it from a backup. Without it share the path under another name: that begins anew, with another follow link.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::store::db::ShareDb;
+    use crate::store::samples::Sample;
+
+    fn depot(folder: &Path) -> Depot {
+        let db = ShareDb::open(&folder.join("state.db")).unwrap();
+        Depot::new(db, folder.join("journal"))
+    }
+
+    fn film(byte: u8) -> Arc<Content> {
+        Sample::file("film", vec![byte; 100]).content
+    }
+
+    #[test]
+    fn each_change_has_the_next_number_and_what_is_the_same_the_same_head() {
+        let folder = tempfile::tempdir().unwrap();
+        let publish = |seen, content: &Content| {
+            // As after a restart.
+            let published = depot(folder.path()).publish((Path::new("/film"), seen), content, None);
+            published.unwrap()
+        };
+        let (first, read) = publish(0, &film(1));
+        assert_eq!(first.head.sequence, 1);
+        assert_eq!(publish(0, &film(1)), (first.clone(), read));
+        let (second, again) = publish(0, &film(2));
+        assert_eq!((second.head.sequence, again), (2, read));
+        assert_eq!(second.head.publisher(), first.head.publisher());
+        assert_eq!(second.head.open(&read).unwrap().id, film(2).id);
+        // Somebody knows of more than we do.
+        assert_eq!(publish(7, &film(2)).0.head.sequence, 8);
+        let other = depot(folder.path()).publish((Path::new("/other"), 0), &film(1), None);
+        assert_ne!(other.unwrap().0.head.publisher(), first.head.publisher());
+    }
+
+    #[test]
+    fn a_key_that_is_gone_or_that_others_can_read_signs_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let depot = depot(folder.path());
+        let publish = |content: &Content| depot.publish((Path::new("/film"), 0), content, None);
+        let publisher = publish(&film(1)).unwrap().0.head.publisher();
+        let path = depot.key_path(&publisher);
+        let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o644);
+        let error = publish(&film(2)).unwrap_err();
+        assert!(error.message.contains("others can read it"), "{error}");
+        mode(0o600);
+        fs::write(&path, "aaaa").unwrap();
+        assert!(publish(&film(2)).unwrap_err().message.contains("damaged"));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(publish(&film(2)).unwrap_err().code, "publisher_key");
+        let known = depot.published().unwrap();
+        assert_eq!(known[0].head.sequence, 1, "no number is used up");
+    }
 }
