@@ -299,7 +299,10 @@ impl Client {
                 "interrupted",
                 exit::INTERRUPTED,
                 format!("interrupted; what daemon {idx} has confirmed goes on"),
-                format!("See whether it follows: client {}list {idx}", self.home_flag()),
+                format!(
+                    "See whether it follows: client {}list {idx}",
+                    self.home_flag()
+                ),
             )),
         }
     }

@@ -116,7 +116,10 @@ pub(crate) fn version(share: &Share) -> Option<String> {
     let kept = followed.kept.as_ref();
     let kept = kept.map(|kept| format!(", files changed here are kept in {kept}"));
     let kept = kept.unwrap_or_default();
-    Some(format!("version {}, followed{newest}{kept}", followed.sequence))
+    Some(format!(
+        "version {}, followed{newest}{kept}",
+        followed.sequence
+    ))
 }
 
 fn code_line(code: &CodeStatus) -> String {

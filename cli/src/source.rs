@@ -63,7 +63,9 @@ impl Named {
     pub(crate) fn name(&self) -> String {
         match &self.parsed {
             Parsed::Manifest(manifest) => manifest.content.name.as_str().to_owned(),
-            Parsed::Link(Link { id, .. }) | Parsed::Id { id, .. } => text::short_id(&id.to_string()),
+            Parsed::Link(Link { id, .. }) | Parsed::Id { id, .. } => {
+                text::short_id(&id.to_string())
+            }
             Parsed::Follow(_) => "the newest version".to_owned(),
         }
     }

@@ -60,9 +60,7 @@ fn cells_of(share: &Share) -> [String; 6] {
 
 #[cfg(test)]
 mod tests {
-    use warren_daemon::control::model::{
-        FollowedShare, PeerCounts, PublishedShare, ShareState,
-    };
+    use warren_daemon::control::model::{FollowedShare, PeerCounts, PublishedShare, ShareState};
 
     use super::*;
 

@@ -42,7 +42,10 @@ fn only_what_has_changed_is_fetched_and_the_rest_is_taken_from_the_version_befor
     assert_eq!(second.follow_link, Some(link));
     assert_eq!(second.publisher, first.publisher);
     assert!(
-        second.warnings.iter().any(|it| it.contains("the version before")),
+        second
+            .warnings
+            .iter()
+            .any(|it| it.contains("the version before")),
         "{second:?}"
     );
 
@@ -72,7 +75,10 @@ fn registering_an_update_reads_what_has_changed_and_nothing_else() {
     let first = publish(&ours, &folder);
     // What is the same cannot be read now, and need not be: root could, so it is its time that tells.
     let same = publish(&ours, &folder);
-    assert_eq!((same.sequence, &same.content_id), (Some(1), &first.content_id));
+    assert_eq!(
+        (same.sequence, &same.content_id),
+        (Some(1), &first.content_id)
+    );
     fs::write(folder.join("new"), "new").unwrap();
     let second = publish(&ours, &folder);
     assert_eq!(second.sequence, Some(2));
@@ -138,7 +144,8 @@ fn a_version_that_was_signed_before_is_not_taken_for_newer_again() {
     // It hears from the tracker that there is a version 2, so what it signs next is the third.
     wait_for("the publisher to learn what it has signed", || {
         let log = ours.process().stderr.text();
-        log.contains("that this daemon has not signed").then_some(())
+        log.contains("that this daemon has not signed")
+            .then_some(())
     });
     assert_eq!(theirs.share(&second.content_id).followed.unwrap().newest, 2);
     assert_eq!(fs::read(&path).unwrap(), fs::read(&file).unwrap());
@@ -169,12 +176,18 @@ fn what_a_follower_has_changed_or_added_is_kept_beside() {
     assert_eq!(kept, format!("{}.kept-1", path.display()));
     let kept = Path::new(&kept);
     assert_eq!(fs::read_to_string(kept.join("03")).unwrap(), "mine now");
-    assert_eq!(fs::read_to_string(kept.join("notes/own")).unwrap(), "my own");
+    assert_eq!(
+        fs::read_to_string(kept.join("notes/own")).unwrap(),
+        "my own"
+    );
     let left: Vec<_> = fs::read_dir(kept).unwrap().collect();
     assert_eq!(left.len(), 2, "{left:?}");
     assert_nothing_beside(&theirs, &["folder", "folder.kept-1"]);
     let list = theirs.client(&["list"]).expect(0).stdout;
-    assert!(list.contains("version 2, followed, files changed here are kept in"), "{list}");
+    assert!(
+        list.contains("version 2, followed, files changed here are kept in"),
+        "{list}"
+    );
 }
 
 #[test]
@@ -200,7 +213,10 @@ fn following_goes_on_after_a_restart_and_ends_when_it_is_told_to() {
     // Somebody else who follows has it; by then who does not would have it too.
     let other = swarm.daemon(3);
     follow(&other, &link);
-    assert_eq!(theirs.status().share(&third.content_id).map(|it| it.state), None);
+    assert_eq!(
+        theirs.status().share(&third.content_id).map(|it| it.state),
+        None
+    );
     assert_eq!(theirs.share(&second.content_id).state, ShareState::Seeding);
 }
 
@@ -222,7 +238,10 @@ fn a_follow_link_fetches_the_newest_version_once() {
     // What is here already is followed where it is.
     let again = follow(&theirs, &link);
     assert!(again.already);
-    assert_eq!(theirs.share(&first.content_id).followed.unwrap().sequence, 1);
+    assert_eq!(
+        theirs.share(&first.content_id).followed.unwrap().sequence,
+        1
+    );
 }
 
 #[test]
@@ -310,7 +329,10 @@ fn until_version(daemon: &Daemon, version: &Registered, sequence: u64) -> Share 
     let share = daemon.until_share(&version.content_id, "the next version", |share| {
         share.state == ShareState::Seeding
     });
-    assert_eq!(share.followed.as_ref().map(|it| it.sequence), Some(sequence));
+    assert_eq!(
+        share.followed.as_ref().map(|it| it.sequence),
+        Some(sequence)
+    );
     share
 }
 

@@ -55,8 +55,8 @@ use tracing::{debug, warn};
 use crate::{home::SOCKET_PATH_BYTES, log::Log};
 
 use super::model::{
-    ApiError, DownloadRequest, Event, FollowRequest, LimitRequest, OpenRequest, RegisterRequest, RemoveRequest,
-    SelectRequest, ShareRequest,
+    ApiError, DownloadRequest, Event, FollowRequest, LimitRequest, OpenRequest, RegisterRequest,
+    RemoveRequest, SelectRequest, ShareRequest,
 };
 pub use routes::BODY_BYTES;
 use routes::{Api, router};

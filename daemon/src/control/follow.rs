@@ -147,7 +147,9 @@ pub fn no_room(publisher: &PublisherId) -> ApiError {
     ApiError::new(
         "not_begun",
         exit::REFUSED,
-        format!("the newest version of {publisher} is not begun yet: it is a share of its own here, or there was an error"),
+        format!(
+            "the newest version of {publisher} is not begun yet: it is a share of its own here, or there was an error"
+        ),
         "It is followed. See what is there: client list IDX, and remove what is in its way.",
     )
 }

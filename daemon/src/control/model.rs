@@ -16,8 +16,8 @@ use warren_proto::swarm;
 pub use super::attempt::Attempt;
 use super::attempt::{CandidateKind, Role};
 pub use super::codes::{CodeGiven, CodeStatus, CodeWish, OpenRequest, Opened};
-pub use super::follow::{FollowRequest, FollowedShare, PublishedShare};
 pub use super::doctor::{Finding, Severity, Summary, Techniques};
+pub use super::follow::{FollowRequest, FollowedShare, PublishedShare};
 pub use super::limits::{LEAST_BITS_PER_S, LimitRequest, Limits};
 
 pub use super::standing::{ShareStanding, Standing};

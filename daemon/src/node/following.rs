@@ -423,7 +423,11 @@ impl Node {
     }
 
     fn exchange(&mut self, swarm: SwarmId, publisher: PublisherId) {
-        let row = self.follows.followed.get(&publisher).map(|it| it.row.clone());
+        let row = self
+            .follows
+            .followed
+            .get(&publisher)
+            .map(|it| it.row.clone());
         let (Some(share), Some(row)) = (self.shares.get(&swarm), row) else {
             return;
         };
@@ -476,7 +480,10 @@ impl Node {
         } = exchanged;
         if let Some(kept) = &kept {
             let kept = printable(&kept.display().to_string());
-            tracing::warn!(kept, "files of a former version that were changed here are kept");
+            tracing::warn!(
+                kept,
+                "files of a former version that were changed here are kept"
+            );
         }
         self.change_followed(publisher, |row| {
             row.current = row.fetching.take();
@@ -512,14 +519,20 @@ impl Node {
     pub(super) fn unfollow(&mut self, wanted: &str) -> Result<(), ApiError> {
         let by_id = self.follows.followed.iter();
         let mut by_id = by_id.filter(|(publisher, _)| publisher.to_string() == wanted);
-        let held = by_id.next().map(|(_, it)| it.row.current.or(it.row.fetching));
+        let held = by_id
+            .next()
+            .map(|(_, it)| it.row.current.or(it.row.fetching));
         let swarm = match held.flatten() {
             Some(held) => held.swarm,
             None => self.find(wanted)?,
         };
         let row = self.follows.followed.values();
-        let complete = row.map(|it| &it.row).find(|row| row.version(&swarm).is_some());
-        let complete = complete.ok_or_else(|| follow::not_followed(wanted))?.current;
+        let complete = row
+            .map(|it| &it.row)
+            .find(|row| row.version(&swarm).is_some());
+        let complete = complete
+            .ok_or_else(|| follow::not_followed(wanted))?
+            .current;
         match complete {
             Some(held) => drop(self.end_following(&held.swarm)),
             // Nothing of it is complete.

@@ -256,7 +256,8 @@ impl Node {
     /// Tells those who have waited too long.
     pub(super) fn watch_asked(&mut self, now: Instant) {
         let asked = &mut self.follows.asked;
-        let overdue = asked.extract_if(.., |it| it.deadline <= now || it.watcher.events.is_closed());
+        let overdue =
+            asked.extract_if(.., |it| it.deadline <= now || it.watcher.events.is_closed());
         let overdue: Vec<Asked> = overdue.collect();
         for asked in overdue {
             let pin = asked.link.tracker.pin;
@@ -292,7 +293,9 @@ fn note_given(publisher: &PublisherId, sequence: u64, result: Given) {
         Given::Kept => tracing::info!(%publisher, sequence, "the tracker knows the newest version"),
         // It says next what it knows.
         Given::Older | Given::Differs => (),
-        Given::Invalid => tracing::warn!(%publisher, sequence, "the tracker finds a signature wrong"),
+        Given::Invalid => {
+            tracing::warn!(%publisher, sequence, "the tracker finds a signature wrong")
+        }
         Given::TooMany => {
             tracing::warn!(%publisher, sequence, "the tracker has no room for another followable share");
         }

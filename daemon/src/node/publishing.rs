@@ -69,9 +69,7 @@ impl Node {
             self.remove_share(former, Data::Kept, answer);
         }
         let head = published.head.clone();
-        self.follows
-            .published
-            .insert(head.publisher(), published);
+        self.follows.published.insert(head.publisher(), published);
         self.give_head(OWN, head);
     }
 

@@ -25,8 +25,8 @@ use crate::share::depot::{Depot, Opened};
 use crate::share::{Phase, Rate};
 use crate::store::db::{ShareRecord, ShareState};
 use crate::store::disk::RealDisk;
-use crate::store::manifest_file::{check_place, write_manifest};
 use crate::store::following::Published;
+use crate::store::manifest_file::{check_place, write_manifest};
 use crate::store::register::{self, Hashing, RegisterError, Special, hash_version};
 
 /// Between two reports of hashing.
@@ -193,7 +193,9 @@ impl Node {
         warnings.extend(left_out(&hashed.skipped));
         warnings.extend(self.warnings(&record));
         if update && self.has_former(&record.path, &record.swarm()) {
-            warnings.push("the version before is no longer shared, since its files have changed".to_owned());
+            warnings.push(
+                "the version before is no longer shared, since its files have changed".to_owned(),
+            );
         }
         let seen = self.published_at(&record.path);
         let (depot, node) = (self.config.depot.clone(), self.me.clone());

@@ -134,7 +134,11 @@ pub(crate) fn clear(
         }
     }
     // What is not empty stays.
-    let folders = [Some(aside.as_path()), Some(plan.staged.as_path()), plan.staged.parent()];
+    let folders = [
+        Some(aside.as_path()),
+        Some(plan.staged.as_path()),
+        plan.staged.parent(),
+    ];
     for folder in folders.into_iter().flatten() {
         let _ = std::fs::remove_dir(folder);
     }

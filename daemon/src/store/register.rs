@@ -29,8 +29,8 @@ use super::hashing::{Files, Measured};
 use super::walk::{Found, walk};
 use crate::control::model::{ApiError, exit};
 
-pub use super::hashing::{Hashing, Known};
 use super::hashing::Unchanged;
+pub use super::hashing::{Hashing, Known};
 
 /// Bytes of a manifest beside its hashes and its listing: a name, eight trackers with host names
 /// and the fixed fields come to less.

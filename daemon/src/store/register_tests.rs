@@ -77,7 +77,11 @@ fn files_that_are_what_they_were_are_not_read_again_and_others_are() {
         hashed.unwrap().content
     };
     assert_eq!(hash(&known(i64::MAX)), *zeros.content, "nothing is read");
-    assert_eq!(hash(&known(0)), *sample.content, "all might have changed unseen");
+    assert_eq!(
+        hash(&known(0)),
+        *sample.content,
+        "all might have changed unseen"
+    );
 
     let deep = path.join("a/b/deep.bin");
     std::fs::write(&deep, noise(9, 2 * CHUNK_BYTES + 100)).unwrap();

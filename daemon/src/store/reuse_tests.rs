@@ -114,7 +114,9 @@ fn files_that_were_changed_or_removed_since_give_nothing_wrong() {
     fs::write(root.join("a/b/deep.bin"), &deep[..CHUNK_BYTES + 10]).unwrap();
     fs::remove_file(root.join("z")).unwrap();
     let files = partial(after.path(), &sample);
-    let taken = files.take_over(&nothing(&sample), &sources, |_| ()).unwrap();
+    let taken = files
+        .take_over(&nothing(&sample), &sources, |_| ())
+        .unwrap();
     let deep = [0, 1, 2].map(|number| format!("a/b/deep.bin@{}", number * CHUNK_BYTES));
     let mut missing: Vec<&str> = deep.iter().map(String::as_str).collect();
     let z = format!("z@{CHUNK_BYTES}");
@@ -132,7 +134,9 @@ fn a_download_that_is_not_complete_is_a_source_too() {
     unfinished.write_chunk(first, &bytes).unwrap();
     let files = partial(after.path(), &sample);
     let sources = [Arc::new(unfinished)];
-    let taken = files.take_over(&nothing(&sample), &sources, |_| ()).unwrap();
+    let taken = files
+        .take_over(&nothing(&sample), &sources, |_| ())
+        .unwrap();
     assert_eq!(taken, [first]);
 }
 

@@ -44,7 +44,7 @@ pub struct Head {
     /// The [`Version`], for who has the follow link.
     pub sealed: Bounded<u8, HEAD_SEALED_BYTES>,
     /// Ed25519 (RFC 8032) over all of this.
-    pub(super) signature: [[u8; 32]; 2],
+    pub signature: [[u8; 32]; 2],
 }
 
 /// The private half of a publisher, of which all else follows.

@@ -169,7 +169,9 @@ impl Heads {
         let Some(from) = self.peers.get_mut(peer) else {
             return Given::TooMany;
         };
-        let has_room = self.kept_of.has_room(from.network, HEADS, HEADS_PER_NETWORK);
+        let has_room = self
+            .kept_of
+            .has_room(from.network, HEADS, HEADS_PER_NETWORK);
         if is_new && !has_room || !from.may_look(now) {
             return Given::TooMany;
         }

@@ -187,9 +187,7 @@ fn one_network_cannot_take_all_the_room() {
     assert_eq!(world.give(2, &head(&ours, 2, 1)), Given::Kept, "known");
     let elsewhere = IpAddr::from([198, 51, 100, 1]);
     let request = FollowRequest::Give(head(&key(2), 1, 1));
-    let mail = world
-        .heads
-        .handle(world.now, (peer(9), elsewhere), request);
+    let mail = world.heads.handle(world.now, (peer(9), elsewhere), request);
     assert!(matches!(
         mail[0].1,
         FollowNews::Given {
@@ -223,7 +221,11 @@ fn one_daemon_follows_so_many_and_its_going_makes_room() {
     assert_eq!(world.heads.follows_of.total, 0);
     assert!(world.heads.followers.is_empty() && world.heads.peers.is_empty());
     let network = prefix(IpAddr::from([203, 0, 113, 1]));
-    world.heads.follows_of.of.insert(network, FOLLOWS_PER_NETWORK);
+    world
+        .heads
+        .follows_of
+        .of
+        .insert(network, FOLLOWS_PER_NETWORK);
     let mail = world.say(2, follow(0));
     assert!(matches!(mail[0].1, FollowNews::TooMany { .. }), "network");
 }

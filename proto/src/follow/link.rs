@@ -7,8 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::PublisherId;
-use crate::content::link::{FOLLOW_VERSION, Link, LinkError};
 use crate::content::TrackerAddress;
+use crate::content::link::{FOLLOW_VERSION, Link, LinkError};
 use crate::id::{ContentId, Kind, Secret};
 
 /// A share whose versions can be followed. It gives access to all of them, so it belongs in no log.

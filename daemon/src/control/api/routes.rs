@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Control;
 use crate::control::model::{
-    ApiError, DownloadRequest, Event, FollowRequest, LimitRequest, LogLine, OpenRequest, RegisterRequest,
-    RemoveRequest, SelectRequest, ShareRequest, exit,
+    ApiError, DownloadRequest, Event, FollowRequest, LimitRequest, LogLine, OpenRequest,
+    RegisterRequest, RemoveRequest, SelectRequest, ShareRequest, exit,
 };
 
 /// Largest request body. A `.p2p` has at most 64 MiB, which base64 makes 85.4 MiB.

@@ -121,8 +121,15 @@ async fn one_version_is_fetched_at_a_time_and_of_many_newer_ones_the_last_alone(
     followed.hear(followed.head(51));
     followed.scene.node.watch_followed(later);
     assert_eq!(followed.numbers(), (51, 50));
-    followed.scene.node.watch_followed(later + Duration::from_secs(11));
-    assert_eq!(followed.scene.node.shares.len(), 2, "and the one before that is gone");
+    followed
+        .scene
+        .node
+        .watch_followed(later + Duration::from_secs(11));
+    assert_eq!(
+        followed.scene.node.shares.len(),
+        2,
+        "and the one before that is gone"
+    );
 }
 
 #[tokio::test]

@@ -148,12 +148,13 @@ impl Depot {
     /// What is known of the files at a path, if they were shared before.
     pub(crate) fn known(&self, path: &Path) -> Option<Known> {
         let records = self.records().ok()?;
-        let shared = |record: &ShareRecord| {
-            record.path == path && record.state == ShareState::Registered
-        };
+        let shared =
+            |record: &ShareRecord| record.path == path && record.state == ShareState::Registered;
         let record = records.into_iter().rev().find(shared)?;
         let content = self.content_of(&record.swarm()).ok()?;
-        let added_ns = i64::try_from(record.added_unix_ms).ok()?.checked_mul(1_000_000)?;
+        let added_ns = i64::try_from(record.added_unix_ms)
+            .ok()?
+            .checked_mul(1_000_000)?;
         Some(Known {
             content,
             identities: record.identities?,
@@ -208,7 +209,11 @@ impl Depot {
 
     /// Lets the version that was fetched take the place of the one before, as `followed` plans it.
     pub(crate) fn exchange(&self, followed: &Followed) -> Result<Exchanged, ApiError> {
-        let missing = || ApiError::from(&StoreError::Missing { path: PathBuf::new() });
+        let missing = || {
+            ApiError::from(&StoreError::Missing {
+                path: PathBuf::new(),
+            })
+        };
         let plan = followed.exchange.as_ref().ok_or_else(missing)?;
         let fetched = followed.fetching.ok_or_else(missing)?;
         let records = self.records()?;
@@ -219,7 +224,10 @@ impl Depot {
         let record = self.moved(record, &content, plan.to())?;
         self.remember(&record)?;
 
-        let former = plan.former.as_ref().and_then(|former| record_of(former.held.swarm));
+        let former = plan
+            .former
+            .as_ref()
+            .and_then(|former| record_of(former.held.swarm));
         let known = former.and_then(|former| {
             let content = self.content_of(&former.swarm()).ok()?;
             Some((content, former.identities.clone()?))
@@ -317,7 +325,9 @@ fn read_private(path: &Path) -> io::Result<String> {
     let mode = fs::metadata(path)?.mode() & 0o777;
     match mode & 0o077 {
         0 => fs::read_to_string(path),
-        _ => Err(io::Error::other(format!("others can read it (mode {mode:03o})"))),
+        _ => Err(io::Error::other(format!(
+            "others can read it (mode {mode:03o})"
+        ))),
     }
 }
 
@@ -325,7 +335,10 @@ fn bad_key(path: &Path, error: &io::Error) -> ApiError {
     ApiError::new(
         "publisher_key",
         exit::DISK,
-        format!("cannot use the key {} of a followable share: {error}", path.display()),
+        format!(
+            "cannot use the key {} of a followable share: {error}",
+            path.display()
+        ),
         "Restore it from a backup. Without it share the path under another name: that begins anew, with another follow link.",
     )
 }
