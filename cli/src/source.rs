@@ -289,7 +289,7 @@ mod tests {
                 ..
             }
         ));
-        assert_eq!(named.id().to_string(), id);
+        assert_eq!(named.id().map(|it| it.to_string()).as_deref(), Some(&*id));
         let error = read(OsStr::new(&id[1..]), false).err().unwrap();
         assert_eq!(error.code, "not_found");
     }
