@@ -72,7 +72,8 @@ Examples:
   client register movie.mkv 1
   client register photos/ 1 -o /tmp/photos.p2p --skip-special
   client register movie.mkv 1 --expire 7d --max-downloads 3
-  client register movie.mkv 1 --code --expires 10m --once     and a code to say aloud")]
+  client register movie.mkv 1 --code --expires 10m --once     and a code to say aloud
+  client register photos/ 1 --update                          and a link to follow its versions")]
     Register(RegisterArgs),
     /// Fetch what a .p2p, a link, a code or a content id names; prints the path it is stored at
     #[command(before_help = "\
@@ -83,6 +84,24 @@ Examples:
   client download movie.p2p 1 --to /data/films --if-exists resume --yes
   client download p2p:dpw3... 1 --json")]
     Download(DownloadArgs),
+    /// Follow a share by its follow link: fetch its newest version, and each that comes, changed parts alone
+    #[command(before_help = "\
+Examples:
+  client follow p2p:irty... 1
+  client follow p2p:irty... 1 --json")]
+    Follow(FollowArgs),
+    /// Follow a share no longer; the version that is here stays, and is shared on
+    #[command(before_help = "\
+Examples:
+  client unfollow photos
+  client unfollow 9f86d081884c 1")]
+    Unfollow {
+        /// Content id, its beginning, or a name, as `client list` shows them
+        share: String,
+        /// Number of the daemon, 0 to 65535
+        #[arg(value_parser = daemon_number, default_value_t = FIRST)]
+        idx: u16,
+    },
     /// Choose other files of a share that is there, or another order; what is complete stays
     #[command(before_help = "\
 Examples:
@@ -292,6 +311,7 @@ impl Command {
         match self {
             Command::Register(RegisterArgs { json, .. })
             | Command::Download(DownloadArgs { json, .. })
+            | Command::Follow(FollowArgs { json, .. })
             | Command::Select(SelectArgs { json, .. })
             | Command::Status(IdxArgs { json, .. })
             | Command::Peers(IdxArgs { json, .. })
@@ -315,6 +335,7 @@ impl Command {
             Command::Daemon(_)
             | Command::Stop { .. }
             | Command::Top { .. }
+            | Command::Unfollow { .. }
             | Command::Cancel(_)
             | Command::Remove(_)
             | Command::Completions { .. }
@@ -464,6 +485,10 @@ pub(crate) struct RegisterArgs {
     /// Give it no longer once so many peers have all of it
     #[arg(long, value_name = "NUMBER", value_parser = downloads)]
     pub(crate) max_downloads: Option<u32>,
+    /// Let others follow it, by a link that is printed as well; once they do, share what it is now as its next
+    /// version. Only files that have changed since are read
+    #[arg(long)]
+    pub(crate) update: bool,
     /// Print a code as well, such as 7-film-alibi, by which others at the same tracker can fetch it while
     /// this daemon runs
     #[arg(long)]
@@ -545,6 +570,24 @@ impl DownloadArgs {
             IfExistsArg::Resume => Some(IfExists::Resume),
         }
     }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct FollowArgs {
+    /// The follow link, as `client register --update` prints it
+    pub(crate) link: String,
+    /// Number of the daemon, 0 to 65535
+    #[arg(value_parser = daemon_number, default_value_t = FIRST)]
+    pub(crate) idx: u16,
+    /// Stop watching when nothing arrives for so long; the daemon goes on
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<u64>,
+    /// Do not start the daemon when it is not running
+    #[arg(long)]
+    pub(crate) no_start: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Which files of a folder, and in which order.

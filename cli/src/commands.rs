@@ -16,8 +16,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use warren_daemon::{
     PortMapping,
     control::model::{
-        ApiError, CodeGiven, Done, DownloadRequest, Event, IfExists, OpenRequest, Phase,
-        PreviewRequest, RegisterRequest, Registered, Source, exit,
+        ApiError, CodeGiven, Done, DownloadRequest, Event, FollowRequest, IfExists, OpenRequest,
+        Phase, PreviewRequest, RegisterRequest, Registered, Source, exit,
     },
     control::source::Parsed,
     home::{is_held, socket_path},
@@ -26,7 +26,7 @@ use warren_daemon::{
 use warren_proto::{code::Code, content::address::TrackerAddress};
 
 use crate::{
-    args::{DaemonArgs, DownloadArgs, RegisterArgs},
+    args::{DaemonArgs, DownloadArgs, FollowArgs, RegisterArgs},
     ask::{self, Ask},
     control::{Daemon, Events},
     home,
@@ -132,6 +132,7 @@ impl Client {
             code: args.code_wish(),
             expire_s: args.expire.map(|time| time.as_secs()),
             max_downloads: args.max_downloads,
+            update: args.update,
         };
         let name = request.path.file_name().unwrap_or(OsStr::new("/"));
         if source::is_manifest(&request.path) {
@@ -181,10 +182,24 @@ impl Client {
                 .output
                 .message("there is no link: the tracker's key is not known yet"),
         }
+        self.show_version(registered)?;
         if let Some(given) = &registered.code {
             self.show_code(given)?;
         }
         no_code()
+    }
+
+    fn show_version(&self, registered: &Registered) -> Result<(), ApiError> {
+        let Some(sequence) = registered.sequence else {
+            return Ok(());
+        };
+        self.output.message(&format!(
+            "this is version {sequence}; whoever has the follow link gets it and those that come: client follow LINK IDX"
+        ));
+        match &registered.follow_link {
+            Some(link) => self.output.result(link),
+            None => Ok(()),
+        }
     }
 
     fn show_code(&self, given: &CodeGiven) -> Result<(), ApiError> {
@@ -213,7 +228,9 @@ impl Client {
         let patience = args.timeout.map(Duration::from_secs);
         let idx = self.daemon.idx;
         self.daemon.start_line = home::start_line(self.home.as_deref(), idx, named.tracker());
-        let id = named.id();
+        // A follow link says whose, and not what.
+        let says_what = named.id().is_some();
+        let id = named.id().map_or("NAME".to_owned(), |id| id.to_string());
         let live = Live::new(named.name(), self.output);
         let tracker = named.tracker().cloned();
         let mut request = DownloadRequest {
@@ -229,7 +246,7 @@ impl Client {
             let started = interrupt.or(self.start_if_needed(tracker.as_ref())).await;
             started.unwrap_or_else(|| Err(interrupted_before()))?;
         }
-        if !args.yes && ask::can_ask(self.output) {
+        if !args.yes && says_what && ask::can_ask(self.output) {
             let said = args.said_if_exists();
             let asking = self.ask_for(&mut request, said, patience, &mut interrupt);
             asking.await?;
@@ -297,6 +314,50 @@ impl Client {
         }
         request.source = source;
         Ok(())
+    }
+
+    /// Follows a share; stdout gets the path its newest version is stored at. The daemon goes on with those that
+    /// come.
+    ///
+    /// # Errors
+    /// As [`Self::download`].
+    pub(crate) async fn follow(mut self, args: &FollowArgs) -> Result<(), ApiError> {
+        let request = FollowRequest {
+            link: args.link.clone(),
+        };
+        let link = request.parse()?;
+        let idx = self.daemon.idx;
+        let tracker = Some(&link.tracker);
+        self.daemon.start_line = home::start_line(self.home.as_deref(), idx, tracker);
+        let live = Live::new("the newest version", self.output);
+        let patience = args.timeout.map(Duration::from_secs);
+        let following = async {
+            if !args.no_start {
+                self.start_if_needed(tracker).await?;
+            }
+            let events = self.daemon.follow("follow", &request).await?;
+            self.watch(events, live, patience).await
+        };
+        match Interrupt::listen()?.or(following).await {
+            Some(Ok(Event::Done(done))) => {
+                self.show_done(&done)?;
+                self.nothing(&format!(
+                    "newer versions are fetched as they come; to end that: client {}unfollow NAME {idx}",
+                    self.home_flag()
+                ));
+                Ok(())
+            }
+            Some(result) => unexpected(result),
+            None => Err(ApiError::new(
+                "interrupted",
+                exit::INTERRUPTED,
+                format!("interrupted; what daemon {idx} has confirmed goes on"),
+                format!(
+                    "See whether it follows: client {}list {idx}",
+                    self.home_flag()
+                ),
+            )),
+        }
     }
 
     /// Starts the daemon with this tracker when it is not running.

@@ -18,6 +18,7 @@ use warren_proto::{
         manifest::Manifest,
         path::printable,
     },
+    follow::FollowLink,
     id::{ContentId, Kind},
 };
 
@@ -35,7 +36,8 @@ pub(crate) fn run(argument: &OsStr, wish: &Wish, output: Output) -> Result<(), A
             show_manifest(&manifest, Some(&picked), output)
         }
         Parsed::Link(link) if wish.is_default() => show_link(&link, output),
-        Parsed::Link(_) | Parsed::Id { .. } => Err(ApiError::new(
+        Parsed::Follow(link) if wish.is_default() => show_follow_link(&link, output),
+        Parsed::Link(_) | Parsed::Follow(_) | Parsed::Id { .. } => Err(ApiError::new(
             "no_listing",
             exit::USAGE,
             "a link or a content id does not say which files there are",
@@ -69,6 +71,21 @@ fn show_link(link: &Link, output: Output) -> Result<(), ApiError> {
         link.secret.is_some(),
         output,
     )
+}
+
+fn show_follow_link(link: &FollowLink, output: Output) -> Result<(), ApiError> {
+    let publisher = link.publisher.to_string();
+    if output.json() {
+        let object = json!({
+            "publisher": publisher,
+            "trackers": [link.tracker.to_string()],
+        });
+        return output.object("follow_link", &object);
+    }
+    let show = |label: &str, value: &str| output.result(&field(label, value));
+    show("link to", "the versions of a share")?;
+    show("publisher", &publisher)?;
+    show_reach(std::slice::from_ref(&link.tracker), false, output)
 }
 
 fn show_manifest(

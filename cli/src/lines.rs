@@ -99,8 +99,9 @@ pub(crate) fn share_line(share: &Share) -> String {
         0 => String::new(),
         _ => format!("  ({})", text::peers(share.peers)),
     };
+    let version = version(share).map_or(String::new(), |text| format!("  {text}"));
     printable(&format!(
-        "{}  {state}  {amount}  {name}{files}{terms}{peers}{note}",
+        "{}  {state}  {amount}  {name}{files}{terms}{version}{peers}{note}",
         share.content_id
     ))
 }
@@ -124,6 +125,25 @@ pub(crate) fn terms(share: &Share) -> Option<String> {
 fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Which version it is, of something that is followed or can be.
+pub(crate) fn version(share: &Share) -> Option<String> {
+    if let Some(published) = &share.published {
+        return Some(format!("version {}, published", published.sequence));
+    }
+    let followed = share.followed.as_ref()?;
+    let newest = match followed.newest {
+        newest if newest > followed.sequence => format!(", {newest} is there"),
+        _ => String::new(),
+    };
+    let kept = followed.kept.as_ref();
+    let kept = kept.map(|kept| format!(", files changed here are kept in {kept}"));
+    let kept = kept.unwrap_or_default();
+    Some(format!(
+        "version {}, followed{newest}{kept}",
+        followed.sequence
+    ))
 }
 
 fn code_line(code: &CodeStatus) -> String {
@@ -213,6 +233,8 @@ mod tests {
             expires_unix_ms: None,
             max_downloads: None,
             downloads: None,
+            followed: None,
+            published: None,
             note: None,
         };
         assert_eq!(

@@ -131,6 +131,11 @@ fn run(args: Args, output: Output, log: Log) -> Result<(), ApiError> {
             let client = client(download.idx)?;
             on_one_thread(client.download(&download))
         }
+        Command::Follow(followed) => {
+            let client = client(followed.idx)?;
+            on_one_thread(client.follow(&followed))
+        }
+        Command::Unfollow { share, idx } => on_one_thread(client(idx)?.unfollow(share)),
         Command::Select(select) => {
             let client = client(select.idx)?;
             on_one_thread(client.select(select))

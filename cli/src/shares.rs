@@ -120,6 +120,17 @@ impl Client {
         self.output.result(&format!("{name} is removed{data}"))
     }
 
+    /// Follows a share no longer; the version that is here stays.
+    ///
+    /// # Errors
+    /// When there is no such share, or it is not followed.
+    pub(crate) async fn unfollow(self, share: String) -> Result<(), ApiError> {
+        let name = printable(&share);
+        let request = ShareRequest { share };
+        self.daemon.order("unfollow", &request).await?;
+        self.output.result(&format!("{name} is followed no longer"))
+    }
+
     /// Reads again all that is stored of a share, and fetches what is wrong or missing.
     ///
     /// # Errors

@@ -13,7 +13,12 @@ use warren_daemon::control::{
     model::{ApiError, Source, exit},
     source::Parsed,
 };
-use warren_proto::{code::Code, content::address::TrackerAddress, id::ContentId, limits};
+use warren_proto::{
+    code::Code,
+    content::{address::TrackerAddress, link::Link},
+    id::ContentId,
+    limits,
+};
 
 use crate::text;
 
@@ -34,12 +39,13 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    /// The content id.
-    pub(crate) fn id(&self) -> ContentId {
+    /// The content id, if it names one.
+    pub(crate) fn id(&self) -> Option<ContentId> {
         match &self.parsed {
-            Parsed::Manifest(manifest) => manifest.content.id,
-            Parsed::Link(link) => link.id,
-            Parsed::Id { id, .. } => *id,
+            Parsed::Manifest(manifest) => Some(manifest.content.id),
+            Parsed::Link(link) => Some(link.id),
+            Parsed::Id { id, .. } => Some(*id),
+            Parsed::Follow(_) => None,
         }
     }
 
@@ -48,6 +54,7 @@ impl Named {
         match &self.parsed {
             Parsed::Manifest(manifest) => manifest.trackers.first(),
             Parsed::Link(link) => Some(&link.tracker),
+            Parsed::Follow(link) => Some(&link.tracker),
             Parsed::Id { .. } => None,
         }
     }
@@ -56,7 +63,10 @@ impl Named {
     pub(crate) fn name(&self) -> String {
         match &self.parsed {
             Parsed::Manifest(manifest) => manifest.content.name.as_str().to_owned(),
-            Parsed::Link(_) | Parsed::Id { .. } => text::short_id(&self.id().to_string()),
+            Parsed::Link(Link { id, .. }) | Parsed::Id { id, .. } => {
+                text::short_id(&id.to_string())
+            }
+            Parsed::Follow(_) => "the newest version".to_owned(),
         }
     }
 }
@@ -279,7 +289,7 @@ mod tests {
                 ..
             }
         ));
-        assert_eq!(named.id().to_string(), id);
+        assert_eq!(named.id().map(|it| it.to_string()).as_deref(), Some(&*id));
         let error = read(OsStr::new(&id[1..]), false).err().unwrap();
         assert_eq!(error.code, "not_found");
     }

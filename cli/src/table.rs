@@ -3,7 +3,10 @@
 use warren_daemon::control::model::Share;
 use warren_proto::content::path::printable;
 
-use crate::{lines::terms, text};
+use crate::{
+    lines::{terms, version},
+    text,
+};
 
 /// The lines of the table, the first of which says what the columns are.
 pub(crate) fn rows(shares: &[Share]) -> Vec<String> {
@@ -50,6 +53,8 @@ fn cells_of(share: &Share) -> [String; 6] {
         Some(terms) => format!("{name}  ({terms})"),
         None => name,
     };
+    let version = version(share).map(|text| format!("  ({})", printable(&text)));
+    let name = name + &version.unwrap_or_default();
     [
         text::short_id(&share.content_id),
         share.state.word().to_owned(),
@@ -62,7 +67,7 @@ fn cells_of(share: &Share) -> [String; 6] {
 
 #[cfg(test)]
 mod tests {
-    use warren_daemon::control::model::{PeerCounts, ShareState};
+    use warren_daemon::control::model::{FollowedShare, PeerCounts, PublishedShare, ShareState};
 
     use super::*;
 
@@ -83,6 +88,8 @@ mod tests {
             expires_unix_ms: None,
             max_downloads: None,
             downloads: None,
+            followed: None,
+            published: None,
             note: None,
         };
         let unknown = Share {
@@ -97,6 +104,30 @@ mod tests {
             r"0123456789ab  downloading  99 %  1.0 GiB      0  film\u{a}.mkv",
             "0123456789ab  waiting         -        -      0  (not known yet)",
         ];
-        assert_eq!(rows(&[share, unknown]), expected);
+        assert_eq!(rows(&[share.clone(), unknown]), expected);
+        let followed = Share {
+            followed: Some(FollowedShare {
+                publisher: "p".into(),
+                sequence: 3,
+                newest: 4,
+                kept: Some("/d/film.kept-2".into()),
+            }),
+            ..share.clone()
+        };
+        let published = Share {
+            published: Some(PublishedShare {
+                publisher: "p".into(),
+                sequence: 7,
+            }),
+            ..share
+        };
+        let rows = rows(&[followed, published]);
+        let ends = [
+            "(version 3, followed, 4 is there, files changed here are kept in /d/film.kept-2)",
+            "(version 7, published)",
+        ];
+        for (row, end) in rows.iter().skip(1).zip(ends) {
+            assert!(row.ends_with(end), "{row}");
+        }
     }
 }

@@ -78,6 +78,9 @@ async fn a_code_is_the_third_line_and_where_there_is_none_the_rest_is_printed_al
 
     let without = Registered {
         no_code: Some(ApiError::new("none", exit::TRACKER_UNREACHABLE, "m", "h")),
+        publisher: None,
+        sequence: None,
+        follow_link: None,
         ..plain
     };
     let daemon = Daemon::start(vec![Event::Registered(without)]);
@@ -579,6 +582,9 @@ fn registered() -> Event {
         warnings: Vec::new(),
         code: None,
         no_code: None,
+        publisher: None,
+        sequence: None,
+        follow_link: None,
     })
 }
 
@@ -618,6 +624,8 @@ fn status() -> Vec<Event> {
             expires_unix_ms: None,
             max_downloads: None,
             downloads: None,
+            followed: None,
+            published: None,
             note: None,
         }),
     ]
@@ -693,6 +701,17 @@ impl Control for Script {
         let json = serde_json::to_string(&asked).unwrap();
         *self.asked.lock().unwrap() = format!("select {json}");
         Ok(status().pop().unwrap())
+    }
+
+    async fn follow(&self, asked: FollowRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        *self.asked.lock().unwrap() = "follow".to_owned();
+        asked.parse()?;
+        Ok(self.play())
+    }
+
+    async fn unfollow(&self, asked: ShareRequest) -> Result<(), ApiError> {
+        *self.asked.lock().unwrap() = format!("unfollow {}", asked.share);
+        Ok(())
     }
 
     async fn status(&self) -> Vec<Event> {

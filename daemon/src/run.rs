@@ -95,7 +95,10 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let open = |path: PathBuf| ShareDb::open(&path).map_err(|error| ApiError::from(&error));
     let db = blocking(home.db(), open).await?;
     let depot = Arc::new(Depot::new(db, home.journal_dir()));
+    blocking(depot.clone(), |depot| depot.recover_exchanges()).await?;
     let records = blocking(depot.clone(), |depot| depot.records()).await?;
+    let followed = blocking(depot.clone(), |depot| depot.followed()).await?;
+    let published = blocking(depot.clone(), |depot| depot.published()).await?;
     let paused = blocking(depot.clone(), |depot| depot.paused()).await?;
     let terms = blocking(depot.clone(), |depot| depot.terms()).await?;
     let limits = config.limits.clone();
@@ -131,7 +134,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let parts = NodeConfig {
         key: identity.public_key(),
         endpoint: endpoint.clone(),
-        depot,
+        depot: depot.clone(),
         downloads: config.downloads.clone(),
         punch: punch.clone(),
         pace: Pace::start(endpoint.socket(), &stop),
@@ -144,13 +147,15 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     };
     let mut node = Node::new(parts, sender.clone(), own);
     node.restore_limits(manners, share_limits);
+    node.restore_versions(followed, published);
     node.restore(records);
     node.restore_terms(terms);
     node.restore_pauses(paused);
+    node.hold_superseded();
     let accepting = tokio::spawn(accept(endpoint.clone(), sender.clone(), punch));
     let control = NodeControl::new(
         sender,
-        config.downloads.clone(),
+        (config.downloads.clone(), depot),
         config.log.clone(),
         stop.clone(),
     );

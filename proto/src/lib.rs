@@ -4,12 +4,13 @@
 //! so a test or a simulator can replay any run. [`content`] describes what is shared, [`wire`] what
 //! peers and trackers say to each other, [`swarm`] what a tracker decides, [`transfer`] what a
 //! downloading peer decides, [`nat`] how two peers reach each other, [`code`] the short codes by which
-//! people pass a link on.
+//! people pass a link on, [`follow`] shares of which newer versions come.
 //!
 //! Not here: sockets, TLS and QUIC (`warren-net`), files and time (`warren-daemon`).
 
 pub mod code;
 pub mod content;
+pub mod follow;
 pub mod id;
 pub mod limits;
 pub mod nat;

@@ -61,6 +61,19 @@ pub const EXCHANGES_PER_NETWORK: usize = CODE_EXCHANGES / 4;
 pub const EXCHANGES_PER_CODE: usize = 64;
 /// See [`EXCHANGES_PER_CODE`].
 pub const EXCHANGES_PER_PEER: usize = 4;
+/// Longest sealed part of what a publisher signs about a version; this version of the program writes 85 bytes.
+pub const HEAD_SEALED_BYTES: usize = 128;
+/// Most publishers of whom one tracker keeps the newest head, 250 bytes each, and of those most that came from one
+/// network, IPv4 /24 or IPv6 /56.
+pub const HEADS: usize = 65_536;
+/// See [`HEADS`].
+pub const HEADS_PER_NETWORK: usize = HEADS / 8;
+/// Most publishers that one peer may follow at one tracker.
+pub const FOLLOWS_PER_PEER: usize = 256;
+/// Most pairs of a follower and a publisher at one tracker, and of those most of one network.
+pub const FOLLOWS: usize = 262_144;
+/// See [`FOLLOWS`].
+pub const FOLLOWS_PER_NETWORK: usize = FOLLOWS / 8;
 /// Most swarms one peer may be in at one tracker.
 pub const SWARMS_PER_PEER: usize = 10_000;
 /// Most bytes the paths of one listing may have together, since front coding makes short work of

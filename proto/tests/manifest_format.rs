@@ -11,6 +11,7 @@ use warren_proto::content::{
     Content, DnsName, Entry, EntryKind, Expected, Extension, HashList, Layout, Link, Listing,
     Manifest, ShareName, SharePath, TrackerAddress,
 };
+use warren_proto::follow::{FollowLink, PublisherId};
 use warren_proto::id::{
     ContentId, Kind, PublicKey, Secret, SwarmId, TrackerPin, base32_decode, base32_encode,
 };
@@ -155,6 +156,20 @@ fn links() {
     check_link("link to a tree", Kind::Tree, folder, v6, None);
     let private = "link to a private tree";
     check_link(private, Kind::Tree, folder, named, Some(SECRET));
+}
+
+#[test]
+fn a_follow_link() {
+    let link = FollowLink {
+        publisher: PublisherId([0x11; 16]),
+        read: Secret([0x22; 16]),
+        tracker: tracker("203.0.113.7:59000", 0x22),
+    };
+    let text = vector("follow link");
+    assert_eq!(link.to_string(), text);
+    assert!(text.parse() == Ok(link));
+    let bytes = base32_decode(text.strip_prefix("p2p:").expect("a link"));
+    assert_eq!(bytes, Some(example("follow link")));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use warren_net::{Link, LinkError, LinkReader, LinkWriter, SendError};
 use warren_proto::limits;
 use warren_proto::wire::tracker::VERSION;
-use warren_proto::wire::{FromTracker, Hello, SessionName, ToTracker};
+use warren_proto::wire::{FOLLOW_FEATURE, FromTracker, Hello, SessionName, ToTracker};
 
 use crate::admission::Admission;
 use crate::echo;
@@ -140,7 +140,7 @@ async fn serve(
     writer
         .send(&FromTracker::Hello(Hello {
             version: VERSION,
-            features: 0,
+            features: FOLLOW_FEATURE,
         }))
         .await?;
     let name = rand::random();

@@ -14,14 +14,15 @@ use tokio::sync::mpsc;
 
 use warren_net::{Link, Relayed};
 use warren_proto::code::{CodeMail, Nameplates};
+use warren_proto::follow::{FollowMail, Heads};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::limits::PEERS_PER_ANSWER;
 use warren_proto::swarm::{
     IntroduceError, Introducer, News, Site, Situation, SwarmConfig, SwarmTable,
 };
 use warren_proto::wire::{
-    AddressToken, Bounded, CodeRequest, FromTracker, MemberState, NatFiltering, NatMapping, Paths,
-    Rendezvous, SessionName, ToTracker,
+    AddressToken, Bounded, CodeRequest, FollowRequest, FromTracker, MemberState, NatFiltering,
+    NatMapping, Paths, Rendezvous, SessionName, ToTracker,
 };
 
 use crate::followup::Followup;
@@ -53,6 +54,7 @@ struct Tables {
     introducer: Introducer,
     followup: Followup,
     codes: Nameplates,
+    heads: Heads,
     sessions: BTreeMap<PublicKey, Session>,
     next_session: u64,
 }
@@ -90,6 +92,7 @@ impl State {
             introducer: Introducer::new(rand::random()),
             followup: Followup::default(),
             codes: Nameplates::default(),
+            heads: Heads::default(),
             sessions: BTreeMap::new(),
             next_session: 0,
         });
@@ -218,6 +221,7 @@ impl State {
                 Vec::new()
             }
             ToTracker::Code(request) => tables.handle_code(now, peer, request),
+            ToTracker::Follow(request) => tables.handle_follow(now, peer, request),
         })
     }
 
@@ -236,6 +240,8 @@ impl State {
         tables.tell_all(news);
         let mail = tables.codes.expire(now);
         tables.deliver(mail);
+        let mail = tables.heads.expire(now);
+        tables.deliver_heads(mail);
     }
 
     /// How long a daemon should wait before it connects again after a loss, so that all of them
@@ -276,6 +282,7 @@ impl Tables {
         self.tell_all(news);
         let mail = self.codes.disconnected(Instant::now(), &peer);
         self.deliver(mail);
+        self.heads.disconnected(Instant::now(), &peer);
         Some(session)
     }
 
@@ -427,6 +434,29 @@ impl Tables {
         let answers: CodeMail = answers;
         let answers = answers.into_iter();
         answers.map(|(_, news)| FromTracker::Code(news)).collect()
+    }
+
+    /// The same about followable shares.
+    fn handle_follow(
+        &mut self,
+        now: Instant,
+        peer: PublicKey,
+        request: FollowRequest,
+    ) -> Vec<FromTracker> {
+        let Some(from) = self.sessions.get(&peer).map(|session| session.from) else {
+            return Vec::new();
+        };
+        let mail = self.heads.handle(now, (peer, from), request);
+        let (answers, others): (FollowMail, _) = mail.into_iter().partition(|(to, _)| *to == peer);
+        self.deliver_heads(others);
+        let answers = answers.into_iter();
+        answers.map(|(_, news)| FromTracker::Follow(news)).collect()
+    }
+
+    fn deliver_heads(&self, mail: FollowMail) {
+        for (peer, news) in mail {
+            self.tell(&peer, FromTracker::Follow(news));
+        }
     }
 
     fn deliver(&self, mail: CodeMail) {

@@ -373,6 +373,8 @@ fn share(number: u64, name: &str, state: ShareState) -> Share {
         expires_unix_ms: None,
         max_downloads: None,
         downloads: None,
+        followed: None,
+        published: None,
         note: None,
     }
 }

@@ -25,6 +25,7 @@ mod disk;
 mod doctor;
 mod durability;
 mod faults;
+mod follow;
 mod harness;
 mod life;
 mod limits;

@@ -150,6 +150,9 @@ fn register(daemon: &Daemon, path: &Path, options: &[&str]) -> Registered {
         warnings: Vec::new(),
         code: None,
         no_code: None,
+        publisher: None,
+        sequence: None,
+        follow_link: None,
     }
 }
 

@@ -6,6 +6,8 @@
 //! | `POST download` | [`DownloadRequest`] | the same |
 //! | `POST preview` | [`PreviewRequest`] | the same |
 //! | `GET status`, `GET peers`, `GET attempts`, `GET doctor` | | a JSON array of [`Event`]s |
+//! | `POST follow` | [`FollowRequest`] | server-sent events, as `download` |
+//! | `POST unfollow` | [`ShareRequest`] | 204 |
 //! | `POST open` | [`OpenRequest`] | the link of a code, as an [`Event`] |
 //! | `GET shares?beginning=TEXT` | | the shares of these alone; those whose name or content id begins so |
 //! | `GET events` | | server-sent events: all of `status` and `peers`, then each that is otherwise, and `gone` |
@@ -58,8 +60,8 @@ use tracing::{debug, warn};
 use crate::{home::SOCKET_PATH_BYTES, log::Log};
 
 use super::model::{
-    ApiError, DownloadRequest, Event, ExpireRequest, LimitRequest, OpenRequest, PreviewRequest,
-    RegisterRequest, RelocateRequest, RemoveRequest, SelectRequest, ShareRequest,
+    ApiError, DownloadRequest, Event, ExpireRequest, FollowRequest, LimitRequest, OpenRequest,
+    PreviewRequest, RegisterRequest, RelocateRequest, RemoveRequest, SelectRequest, ShareRequest,
 };
 pub use routes::BODY_BYTES;
 use routes::{Api, router};
@@ -101,6 +103,16 @@ pub trait Control: Clone + Send + Sync + 'static {
 
     /// Opens a code: answers the link that it stands for. Costs one of its guesses if it is wrong.
     fn open(&self, request: OpenRequest) -> impl Future<Output = Result<Event, ApiError>> + Send;
+
+    /// Follows a share: fetches its newest version, reporting as a download, and each that comes. Goes on when the
+    /// receiver is dropped.
+    fn follow(
+        &self,
+        request: FollowRequest,
+    ) -> impl Future<Output = Result<mpsc::Receiver<Event>, ApiError>> + Send;
+
+    /// Follows a share no longer; the version that is here stays.
+    fn unfollow(&self, request: ShareRequest) -> impl Future<Output = Result<(), ApiError>> + Send;
 
     /// Trackers, shares and codes.
     fn status(&self) -> impl Future<Output = Vec<Event>> + Send;

@@ -315,6 +315,9 @@ impl Control for FakeControl {
             warnings: Vec::new(),
             code: None,
             no_code: None,
+            publisher: None,
+            sequence: None,
+            follow_link: None,
         });
         events
             .send(Event::Progress(Progress::default()))
@@ -348,6 +351,16 @@ impl Control for FakeControl {
             left.cancel();
         });
         Ok(receiver)
+    }
+
+    async fn follow(&self, request: FollowRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        request.parse()?;
+        Ok(mpsc::channel(1).1)
+    }
+
+    async fn unfollow(&self, request: ShareRequest) -> Result<(), ApiError> {
+        assert_eq!(request.share, "ab");
+        Ok(())
     }
 
     async fn status(&self) -> Vec<Event> {

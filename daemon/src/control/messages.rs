@@ -23,7 +23,7 @@ const NEAR_CODES: usize = 3;
 const NEAR: f64 = 0.7;
 
 /// Areas in the order of the page: the letters before the dash, and what they stand for.
-const AREAS: [(&str, &str); 14] = [
+const AREAS: [(&str, &str); 15] = [
     ("USE", "How a command was typed"),
     ("DMN", "The daemon and the way to it"),
     ("DISK", "Files and disks"),
@@ -31,6 +31,7 @@ const AREAS: [(&str, &str); 14] = [
     ("SHR", "Shares"),
     ("REG", "Sharing files and folders"),
     ("CODE", "Codes that stand for a link"),
+    ("VER", "Shares of which newer versions come"),
     ("TRK", "Trackers"),
     ("NET", "How others see this machine"),
     ("PORT", "The port of the router"),

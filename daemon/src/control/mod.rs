@@ -11,6 +11,7 @@ pub mod api;
 pub mod attempt;
 pub mod codes;
 pub mod doctor;
+pub mod follow;
 pub mod limits;
 pub mod messages;
 pub mod model;

@@ -18,6 +18,7 @@ pub use super::attempt::Attempt;
 use super::attempt::{CandidateKind, Role};
 pub use super::codes::{CodeGiven, CodeStatus, CodeWish, OpenRequest, Opened};
 pub use super::doctor::{Finding, Severity, Summary, Techniques};
+pub use super::follow::{FollowRequest, FollowedShare, PublishedShare};
 pub use super::limits::{LEAST_BITS_PER_S, LimitRequest, Limits};
 
 pub use super::standing::{ShareStanding, Standing};
@@ -174,6 +175,15 @@ pub struct Registered {
     /// Why there is none although it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_code: Option<ApiError>,
+    /// What the publisher of a followable share is known by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<String>,
+    /// Which version of a followable share this is, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// The link by which its versions are followed, when the daemon knows a tracker to put into it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow_link: Option<String>,
 }
 
 /// How far a register or a download is.
@@ -413,6 +423,12 @@ pub struct Share {
     /// How many there were, while that is counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downloads: Option<u32>,
+    /// Which version it is of something that is followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed: Option<FollowedShare>,
+    /// Which version it is of something that others may follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<PublishedShare>,
     /// One sentence for the person, such as why it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

@@ -5,6 +5,7 @@ use warren_proto::content::{
     link::{Link, LinkError},
     manifest::{Manifest, ManifestError},
 };
+use warren_proto::follow::FollowLink;
 use warren_proto::id::{ContentId, Kind, ParseIdError};
 
 use super::model::{ApiError, Source, exit};
@@ -25,6 +26,8 @@ pub enum Parsed {
     Manifest(Box<Manifest>),
     /// A link; hashes and names come from peers.
     Link(Link),
+    /// A follow link; which version is the newest comes from its tracker.
+    Follow(FollowLink),
     /// A content id; all else comes from peers.
     Id {
         /// Of a file or of a folder's listing.
@@ -46,11 +49,7 @@ impl Source {
                 let manifest = Manifest::decode(bytes).map_err(|error| ApiError::from(&error))?;
                 Ok(Parsed::Manifest(Box::new(manifest)))
             }
-            Source::Link { text } => Ok(Parsed::Link(
-                text.trim()
-                    .parse()
-                    .map_err(|error| ApiError::from(&error))?,
-            )),
+            Source::Link { text } => read_link(text.trim()).map_err(|error| ApiError::from(&error)),
             Source::Id { id, folder } => {
                 let kind = match folder {
                     true => Kind::Tree,
@@ -60,6 +59,14 @@ impl Source {
                 Ok(Parsed::Id { kind, id })
             }
         }
+    }
+}
+
+/// Either kind of link.
+fn read_link(text: &str) -> Result<Parsed, LinkError> {
+    match text.parse() {
+        Err(LinkError::Version(_)) => text.parse().map(Parsed::Link),
+        follow => follow.map(Parsed::Follow),
     }
 }
 

@@ -8,9 +8,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use warren_proto::code::Code;
 use warren_proto::content::{Link, Manifest};
+use warren_proto::follow::FollowLink;
 use warren_proto::id::SwarmId;
 
 use super::choosing::Asker;
+use super::heads::Then;
 use super::limits::Answer as LimitAnswer;
 use super::opening::Answer;
 use super::previewing::Previewed;
@@ -21,6 +23,7 @@ use super::{Node, NodeEvent, NodeSender, pausing};
 use crate::control::api::Control;
 use crate::control::codes::CodeWish;
 use crate::control::doctor::{self, Snapshot};
+use crate::control::follow::FollowRequest;
 use crate::control::model::{
     ApiError, DownloadRequest, Event, ExpireRequest, LimitRequest, OpenRequest, Opened,
     PreviewRequest, RegisterRequest, RelocateRequest, RemoveRequest, SelectRequest, ShareLink,
@@ -31,6 +34,7 @@ use crate::control::wish::Wish;
 use crate::hooks::Happening;
 use crate::log::Log;
 use crate::run::check_target;
+use crate::share::depot::Depot;
 use crate::share::{Found, Phase, Watcher};
 use crate::store::db::{ShareRecord, ShareState};
 use crate::store::taken::{IfExists, Placing};
@@ -59,6 +63,10 @@ pub(crate) enum Command {
     Limit(LimitRequest, LimitAnswer),
     /// Open a code.
     Open(Code, Answer),
+    /// Follow a share.
+    Follow(FollowLink, oneshot::Sender<mpsc::Receiver<Event>>),
+    /// Follow it no longer.
+    Unfollow(ShareRequest, oneshot::Sender<Result<(), ApiError>>),
     /// Stop sharing or downloading.
     Remove(RemoveRequest, oneshot::Sender<Result<(), ApiError>>),
     /// End a download and what is there of it.
@@ -106,7 +114,7 @@ pub(crate) struct Wanted {
 
 /// How a download begins.
 #[derive(Clone, Debug, Default)]
-struct Way {
+pub(super) struct Way {
     /// Which files are wanted.
     wish: Wish,
     /// The folder it goes to, unless that is the daemon's own.
@@ -121,6 +129,8 @@ pub(crate) struct NodeControl {
     node: NodeSender,
     /// Where `.p2p` files go.
     downloads: PathBuf,
+    /// What is known of files.
+    depot: Arc<Depot>,
     log: Log,
     stop: CancellationToken,
 }
@@ -128,13 +138,14 @@ pub(crate) struct NodeControl {
 impl NodeControl {
     pub(crate) fn new(
         node: NodeSender,
-        downloads: PathBuf,
+        (downloads, depot): (PathBuf, Arc<Depot>),
         log: Log,
         stop: CancellationToken,
     ) -> NodeControl {
         NodeControl {
             node,
             downloads,
+            depot,
             log,
             stop,
         }
@@ -161,7 +172,8 @@ impl Control for NodeControl {
         request.checked_terms()?;
         let (events, receiver) = mpsc::channel(EVENTS);
         let downloads = self.downloads.clone();
-        tokio::spawn(hash(request, events, downloads, self.node.clone()));
+        let places = (downloads, self.depot.clone());
+        tokio::spawn(hash(request, events, places, self.node.clone()));
         Ok(receiver)
     }
 
@@ -178,6 +190,17 @@ impl Control for NodeControl {
         let asked = Box::new(Previewed { source, to });
         let begun = self.ask(|answer| Command::Preview(asked, answer)).await;
         begun.ok_or_else(stopping)
+    }
+
+    async fn follow(&self, request: FollowRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
+        let link = request.parse()?;
+        let started = self.ask(|answer| Command::Follow(link, answer)).await;
+        started.ok_or_else(stopping)
+    }
+
+    async fn unfollow(&self, request: ShareRequest) -> Result<(), ApiError> {
+        self.try_ask(|answer| Command::Unfollow(request, answer))
+            .await
     }
 
     async fn status(&self) -> Vec<Event> {
@@ -332,12 +355,14 @@ impl Node {
             Command::Select(request, answer) => self.select(&request, Asker::Select(answer)),
             Command::Limit(request, answer) => self.handle_limit(&request, answer),
             Command::Open(code, answer) => self.open_code(code, answer),
-            Command::Remove(request, answer) => match self.find(&request.share) {
+            Command::Follow(link, answer) => drop(answer.send(self.follow(link, Then::Follow))),
+            Command::Unfollow(request, answer) => drop(answer.send(self.unfollow(&request.share))),
+            Command::Remove(request, answer) => match self.find_to_end(&request.share) {
                 Ok(swarm) if request.data => self.remove_share(swarm, Data::Deleted, answer),
                 Ok(swarm) => self.remove_share(swarm, Data::Kept, answer),
                 Err(error) => drop(answer.send(Err(error))),
             },
-            Command::Cancel(request, answer) => match self.find(&request.share) {
+            Command::Cancel(request, answer) => match self.find_to_end(&request.share) {
                 Ok(swarm) => self.cancel_share(swarm, answer),
                 Err(error) => drop(answer.send(Err(error))),
             },
@@ -363,19 +388,30 @@ impl Node {
             to,
             if_exists,
         } = wanted;
+        let way = Way {
+            wish,
+            to,
+            if_exists,
+        };
+        if let Parsed::Follow(link) = source {
+            return self.follow(link, Then::Once(way));
+        }
         let (events, receiver) = mpsc::channel(EVENTS);
-        let mut watcher = Watcher {
+        let watcher = Watcher {
             events,
             since: Instant::now(),
             found: None,
             preview: None,
         };
+        self.start_download(source, way, watcher);
+        receiver
+    }
+
+    /// Begins a download for somebody, or attaches them to one that is there.
+    pub(super) fn start_download(&mut self, source: Parsed, way: Way, mut watcher: Watcher) {
         let source = match self.with_tracker(source) {
             Ok(source) => source,
-            Err(error) => {
-                tell_last(watcher, error.into());
-                return receiver;
-            }
+            Err(error) => return tell_last(watcher, error.into()),
         };
         let swarm = match &source {
             Located::Manifest(manifest) => manifest.content.swarm_id(manifest.secret.as_ref()),
@@ -383,25 +419,17 @@ impl Node {
         };
         let share = self.shares.get(&swarm);
         if let Some(error) = share.and_then(|share| share.withheld()) {
-            tell_last(watcher, error.into());
-            return receiver;
+            return tell_last(watcher, error.into());
         }
         self.end_pause(swarm);
-        let way = Way {
-            wish,
-            to,
-            if_exists,
-        };
         if let Located::Link(_) = &source
             && self.want_previewed(swarm, &way)
         {
-            self.watch_share(swarm, watcher);
-            return receiver;
+            return self.watch_share(swarm, watcher);
         }
         let change = way.wish.as_change();
         if !change.is_empty() && self.may_choose(swarm, &source) {
-            self.choose(swarm, &change, Asker::Download(watcher));
-            return receiver;
+            return self.choose(swarm, &change, Asker::Download(watcher));
         }
         let swarm = self.attach(swarm, source, way);
         if let Some(share) = self.shares.get(&swarm) {
@@ -412,7 +440,13 @@ impl Node {
             });
         }
         self.watch_share(swarm, watcher);
-        receiver
+    }
+
+    /// The share that is to be removed or cancelled, which is followed no longer then.
+    fn find_to_end(&mut self, wanted: &str) -> Result<SwarmId, ApiError> {
+        let swarm = self.find(wanted)?;
+        self.end_following(&swarm);
+        Ok(swarm)
     }
 
     fn watch_share(&mut self, swarm: SwarmId, watcher: Watcher) {
@@ -452,6 +486,7 @@ impl Node {
         let (kind, id) = match source {
             Parsed::Manifest(manifest) => return Ok(Located::Manifest(manifest)),
             Parsed::Link(link) => return Ok(Located::Link(link)),
+            Parsed::Follow(_) => return Err(which_version()),
             Parsed::Id { kind, id } => (kind, id),
         };
         let mut records = self.shares.values().map(|share| &share.record);
@@ -677,6 +712,16 @@ impl Way {
     }
 }
 
+/// A follow link names what comes, and no version.
+fn which_version() -> ApiError {
+    ApiError::new(
+        "not_learnt",
+        exit::REFUSED,
+        "a follow link does not say what its newest version is",
+        "Fetch that: client download LINK IDX; or follow it: client follow LINK IDX.",
+    )
+}
+
 /// The key of our own tracker is not known: it has never been reached.
 fn no_tracker() -> ApiError {
     let message = "the daemon's tracker has not been reached yet, so that there is no link";
@@ -684,7 +729,7 @@ fn no_tracker() -> ApiError {
     ApiError::new("tracker_unknown", exit::TRACKER_UNREACHABLE, message, hint)
 }
 
-pub(super) fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -38,6 +38,7 @@ impl Node {
             TrackerEvent::Connected {
                 pin,
                 public,
+                features,
                 stun,
                 proving,
                 way,
@@ -45,7 +46,7 @@ impl Node {
                 tunnel,
             } => {
                 self.note_carrier(id, stun.main, rtt, tunnel);
-                self.handle_tracker_connected(id, pin, public, way);
+                self.handle_tracker_connected(id, pin, (public, features), way);
                 if self.trackers.contains_key(&id) {
                     // Nobody is told of who is reached through a tracker alone.
                     let proving = proving.filter(|_| self.config.paths != Paths::RelayOnly);
@@ -110,6 +111,7 @@ impl Node {
             FromTracker::About { unix_ms, program } => self.note_about(id, unix_ms, program),
             // Codes are a matter between us and our own tracker.
             FromTracker::Code(news) if id == OWN => self.handle_code_news(news),
+            FromTracker::Follow(news) => self.handle_follow_news(id, news),
             FromTracker::Code(_) | FromTracker::Hello(_) | FromTracker::Welcome { .. } => (),
         }
     }

@@ -9,7 +9,8 @@
 //! [`shares`] how shares begin and end, [`restoring`] how they come back after a restart, [`choosing`]
 //! which files are wanted, [`scheduling`] what the engine decides, [`downloads`] fetching, [`peers`]
 //! connections, [`joins`] swarms on them, [`limits`] how fast, [`budget`] how much at once, [`paths`]
-//! what becomes of them, [`relaying`] peers that relay, [`trackers`] what trackers are told,
+//! what becomes of them, [`relaying`] peers that relay, [`following`] shares of others of which newer
+//! versions come, [`publishing`] such shares of ours, [`heads`] what trackers say of both, [`trackers`] what trackers are told,
 //! [`meeting`] what they tell and introductions, [`neighbours`] whom of a large swarm we keep,
 //! [`codes`] and [`opening`] short codes for links, ours and others', [`report`] and [`contents`] what is shown,
 //! [`naming`] which share is meant, [`pausing`] and [`verifying`] what their names say, [`previewing`] what a
@@ -23,7 +24,9 @@ pub(crate) mod commands;
 mod contents;
 mod downloads;
 mod fetching;
+mod following;
 mod happenings;
+mod heads;
 mod joins;
 mod limits;
 mod meeting;
@@ -34,6 +37,7 @@ mod paths;
 mod pausing;
 mod peers;
 mod previewing;
+mod publishing;
 mod registering;
 mod relaying;
 mod relocating;
@@ -74,7 +78,7 @@ use crate::peer::seat::PeerSeat;
 use crate::peer::session::SessionId;
 use crate::portmap::{PortNews, PortState};
 use crate::punch::{Nat, PathNews, PunchHandle};
-use crate::share::depot::{Depot, Moved, Opened, Settled};
+use crate::share::depot::{Depot, Exchanged, Moved, Opened, Settled};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::{Offer, Unserved};
 use crate::share::{Epoch, Share, Watcher};
@@ -84,7 +88,9 @@ use crate::tracker::{TrackerEvent, TrackerId};
 use choosing::{Asker, Chosen};
 use codes::Codes;
 use commands::Command;
+pub(crate) use commands::unix_ms;
 pub(crate) use fetching::Fetch;
+use heads::Follows;
 pub(crate) use limits::limited;
 use paths::Drained;
 use peers::Peer;
@@ -230,6 +236,8 @@ pub(crate) enum ShareEvent {
         /// Who wants to know.
         watcher: Watcher,
     },
+    /// It has taken the place of the version before, or could not.
+    Exchanged(Result<Box<Exchanged>, ApiError>),
     /// Other files of it are wanted now, or could not be made.
     Chosen {
         /// What is wanted.
@@ -356,6 +364,8 @@ pub(crate) struct Node {
     gate: Gate,
     /// Codes for links, of ours and of others.
     codes: Codes,
+    /// Shares of which newer versions come, ours and others.
+    follows: Follows,
     /// Registrations that wait for the tracker.
     unlinked: Vec<Hashed>,
     /// How fast we send and receive.
@@ -403,6 +413,7 @@ impl Node {
             port: PortState::default(),
             gate: Gate::Closed(None),
             codes: Codes::default(),
+            follows: Follows::default(),
             unlinked: Vec::new(),
             manners: Manners::default(),
             share_limits: BTreeMap::new(),
@@ -508,6 +519,7 @@ impl Node {
             }
             ShareEvent::Chosen { result, asker } => self.handle_chosen(swarm, result, asker),
             ShareEvent::Finished(result) => self.handle_finished(swarm, result),
+            ShareEvent::Exchanged(result) => self.handle_exchanged(swarm, result),
         }
     }
 
@@ -551,6 +563,8 @@ impl Node {
         self.seek_introductions(now);
         self.link_registrations();
         self.watch_codes(now);
+        self.watch_asked(now);
+        self.watch_followed(now);
         self.ask_again(now);
         self.end_previews();
         self.end_expired();

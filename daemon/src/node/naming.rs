@@ -33,7 +33,11 @@ impl Node {
         };
         let found = self.shares.iter();
         let found = found.filter(|(_, share)| !share.is_preview && matches(&share.record));
-        let found: Vec<_> = found.map(|(swarm, share)| (swarm, &share.record)).collect();
+        let mut found: Vec<_> = found.map(|(swarm, share)| (swarm, &share.record)).collect();
+        if found.len() > 1 {
+            // A version that is to take the place of another one goes by its id alone until then.
+            found.retain(|(swarm, _)| !self.is_coming(swarm));
+        }
         match found.as_slice() {
             [(swarm, _)] => Ok(**swarm),
             [] => Err(self.no_such(wanted)),

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use warren_proto::content::path::printable;
 use warren_proto::content::{Content, Link, Manifest};
+use warren_proto::follow::FollowLink;
+use warren_proto::id::Secret;
 
 use super::codes::Waiting;
 use super::commands::unix_ms;
@@ -19,12 +21,13 @@ use crate::control::model::{
 };
 use crate::control::wish::Wish;
 use crate::hooks::Happening;
-use crate::share::depot::Opened;
+use crate::share::depot::{Depot, Opened};
 use crate::share::{Phase, Rate};
 use crate::store::db::{ShareRecord, ShareState};
 use crate::store::disk::RealDisk;
+use crate::store::following::Published;
 use crate::store::manifest_file::{check_place, write_manifest};
-use crate::store::register::{self, Hashing, RegisterError, Special, hash_share};
+use crate::store::register::{self, Hashing, RegisterError, Special, hash_version};
 use crate::store::taken::Placing;
 use crate::store::terms::Terms;
 
@@ -55,15 +58,18 @@ pub(crate) struct Registration {
     code: Option<CodeWish>,
     terms: Terms,
     events: mpsc::Sender<Event>,
-    result: Result<(Opened, Registered), ApiError>,
+    result: Result<(Opened, Described), ApiError>,
 }
+
+/// What there is to pass on, and the version that was signed if it is to be followed.
+type Described = (Registered, Option<Published>);
 
 /// Hashes a path, reporting how far it is, and hands it to the node. Where the `.p2p` cannot be
 /// written, which goes into `downloads` unless another place was asked for, that is said before.
 pub(super) async fn hash(
     request: RegisterRequest,
     events: mpsc::Sender<Event>,
-    downloads: PathBuf,
+    (downloads, depot): (PathBuf, Arc<Depot>),
     node: NodeSender,
 ) {
     let output = request.output.clone();
@@ -71,7 +77,7 @@ pub(super) async fn hash(
     if let Ok(Err(error)) = checking.await {
         return drop(events.send(ApiError::from(&error).into()).await);
     }
-    match run_hashing(&request, &events).await {
+    match run_hashing(&request, depot, &events).await {
         Some(Ok(hashed)) => {
             let deadline = Instant::now() + TRACKER_PATIENCE;
             let hashed = Box::new(Hashed {
@@ -90,6 +96,7 @@ pub(super) async fn hash(
 /// What came of hashing; `None` once nobody listens any more, or when the daemon ends.
 async fn run_hashing(
     request: &RegisterRequest,
+    depot: Arc<Depot>,
     events: &mpsc::Sender<Event>,
 ) -> Option<Result<register::Hashed, RegisterError>> {
     let hashing = Arc::<Hashing>::default();
@@ -98,8 +105,12 @@ async fn run_hashing(
         true => Special::Skip,
         false => Special::Refuse,
     };
-    let mut work =
-        tokio::task::spawn_blocking(move || hash_share(&RealDisk, &path, special, &shared));
+    let update = request.update;
+    let mut work = tokio::task::spawn_blocking(move || {
+        // What is as it was need not be read again.
+        let known = update.then(|| depot.known(&path)).flatten();
+        hash_version(&RealDisk, &path, special, known.as_ref(), &shared)
+    });
     let mut tick = tokio::time::interval(HASHING_TICK);
     let mut rate = Rate::default();
     loop {
@@ -172,25 +183,46 @@ impl Node {
             settled: None,
             placing: Placing::default(),
         };
-        if let Some(error) = self.why_not_register(&record) {
+        let update = request.update;
+        let refused = self.why_not_register(&record);
+        let refused = refused.or_else(|| match update {
+            true => self.why_not_publish(&record.path),
+            false => None,
+        });
+        if let Some(error) = refused {
             drop(events.try_send(error.into()));
             return;
         }
         let mut warnings = hashed.warnings;
         warnings.extend(left_out(&hashed.skipped));
         warnings.extend(self.warnings(&record));
+        if update && self.has_former(&record.path, &record.swarm()) {
+            warnings.push(
+                "the version before is no longer shared, since its files have changed".to_owned(),
+            );
+        }
+        let seen = self.published_at(&record.path);
         let (depot, node) = (self.config.depot.clone(), self.me.clone());
         let downloads = self.config.downloads.clone();
         let (code, terms) = (request.code, request.terms(unix_ms()));
         tokio::task::spawn_blocking(move || {
             let output = request.output.as_deref();
             let result = depot.register(&record, &content, || {
+                let publish = || depot.publish((&record.path, seen), &content, record.secret);
+                let published = update.then(publish).transpose()?;
                 let registered = describe(&record, &content, &downloads, output)?;
                 depot.note_terms(record.swarm(), terms.clone());
                 depot.keep_terms(&record.swarm())?;
-                Ok(Registered {
+                let registered = Registered {
                     warnings,
                     ..registered
+                };
+                Ok(match published {
+                    Some((published, read)) => {
+                        let registered = followable(registered, &record, &published, read);
+                        (registered, Some(published))
+                    }
+                    None => (registered, None),
                 })
             });
             let registration = Registration {
@@ -253,7 +285,7 @@ impl Node {
             result,
         } = registration;
         let last = match result {
-            Ok((opened, registered)) => {
+            Ok((opened, (registered, published))) => {
                 let bytes = registered.bytes;
                 let verified_bytes = Arc::default();
                 let phase = Phase::Preparing {
@@ -267,6 +299,9 @@ impl Node {
                 }
                 self.happened(&swarm, Happening::Added);
                 self.handle_opened(swarm, Ok(opened));
+                if let Some(published) = published {
+                    self.handle_published(published);
+                }
                 if let Some(wish) = code {
                     let waiting = Waiting { registered, events };
                     return self.give_code(swarm, wish, waiting);
@@ -309,7 +344,31 @@ fn describe(
         warnings: Vec::new(),
         code: None,
         no_code: None,
+        publisher: None,
+        sequence: None,
+        follow_link: None,
     })
+}
+
+/// The same of a share that can be followed.
+fn followable(
+    registered: Registered,
+    record: &ShareRecord,
+    published: &Published,
+    read: Secret,
+) -> Registered {
+    let publisher = published.head.publisher();
+    let link = record.trackers.first().map(|tracker| FollowLink {
+        publisher,
+        read,
+        tracker: tracker.clone(),
+    });
+    Registered {
+        publisher: Some(publisher.to_string()),
+        sequence: Some(published.head.sequence),
+        follow_link: link.map(|link| link.to_string()),
+        ..registered
+    }
 }
 
 /// Which files of a folder were left out, the first of them by name.

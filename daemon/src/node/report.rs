@@ -191,6 +191,8 @@ impl Node {
                 .terms
                 .max_downloads
                 .map(|_| share.terms.takers.len() as u32),
+            followed: self.shown_followed(swarm),
+            published: self.shown_published(swarm),
             note: match &share.phase {
                 Phase::Stopped { .. } if share.is_paused() => None,
                 Phase::Stopped { error, .. } => Some(error.message.clone()),

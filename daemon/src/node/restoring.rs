@@ -13,6 +13,7 @@ use warren_proto::id::SwarmId;
 use super::shares::Preparing;
 use super::{Node, ShareEvent};
 use crate::control::model::ApiError;
+use crate::share::depot::without_manifest;
 use crate::share::{Epoch, Phase};
 use crate::store::db::{ShareRecord, ShareState};
 
@@ -100,12 +101,4 @@ impl Node {
 fn is_lying(record: &ShareRecord) -> bool {
     let is_whole = matches!(record.state, ShareState::Registered | ShareState::Complete);
     is_whole && record.settled.is_none()
-}
-
-/// The record as it is kept in memory, where the manifest would be there twice.
-fn without_manifest(record: ShareRecord) -> ShareRecord {
-    ShareRecord {
-        manifest: None,
-        ..record
-    }
 }

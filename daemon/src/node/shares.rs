@@ -12,6 +12,7 @@ use warren_proto::content::{ChunkSet, Content};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::Event;
 
+use super::following::Formers;
 use super::report::tell_last;
 use super::{Node, ShareEvent, Stopping};
 use crate::control::model::{ApiError, exit};
@@ -24,6 +25,7 @@ use crate::share::offer::Offer;
 use crate::share::writer::{Writer, keep_synced};
 use crate::share::{Active, Epoch, Learning, Phase, Share, guarded_token};
 use crate::store::db::{ShareRecord, ShareState};
+use crate::store::reuse::Source;
 use crate::store::taken::Placing;
 use crate::store::terms::Terms;
 
@@ -73,11 +75,18 @@ impl Node {
             return;
         };
         let (epoch, record, depot) = (share.epoch, share.record.clone(), self.config.depot.clone());
+        let Formers { complete, partial } = self.formers(&swarm);
         self.run_disk_job(swarm, epoch, move || {
-            ShareEvent::Opened(match how {
+            let opened = match how {
                 Preparing::Create(content) => depot.create(&record, &content, &verified_bytes),
                 Preparing::Reopen(content) => depot.reopen(&record, &content, &verified_bytes),
                 Preparing::Recall => depot.recall(&record, &verified_bytes),
+            };
+            let complete = complete.and_then(|record| depot.source_of(&record));
+            let sources: Vec<Source> = complete.into_iter().chain(partial).collect();
+            ShareEvent::Opened(match sources.is_empty() {
+                true => opened,
+                false => opened.and_then(|it| depot.take_over(it, &sources, &verified_bytes)),
             })
         });
     }
@@ -135,7 +144,9 @@ impl Node {
                 if was_new {
                     self.happened(&swarm, Happening::Complete);
                 }
-                self.tell_done(swarm);
+                if !self.exchange_version(swarm) {
+                    self.tell_done(swarm);
+                }
             }
             Ok(Opened::Checked(writer)) => {
                 let have = writer.offer.have_now();
@@ -162,6 +173,7 @@ impl Node {
                     }
                 }
                 self.begin_download(swarm, writer, have);
+                self.version_opened(&swarm);
             }
             Err(error) => self.handle_unopened(swarm, error),
         }
@@ -320,12 +332,14 @@ impl Node {
     }
 
     fn begin_from_link(&mut self, swarm: SwarmId, content: Arc<Content>) {
+        let folder = self.version_folder(&swarm);
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
         let verified_bytes = Arc::new(AtomicU64::new(0));
         share.record.name = content.name.as_str().to_owned();
-        share.record.path = share.record.path.join(content.name.as_str());
+        let folder = folder.unwrap_or_else(|| share.record.path.clone());
+        share.record.path = folder.join(content.name.as_str());
         share.phase = Phase::Preparing {
             verified_bytes: verified_bytes.clone(),
             bytes: content.size,
@@ -398,6 +412,9 @@ impl Node {
         share.kept = is_part.then_some(writer);
         self.close_if_idle(swarm);
         self.announce(swarm);
+        if self.exchange_version(swarm) {
+            return;
+        }
         self.happened(&swarm, Happening::Complete);
         self.tell_done(swarm);
         self.hold(swarm);

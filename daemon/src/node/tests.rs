@@ -1,5 +1,7 @@
 //! A node whose events are taken in one by one, so that what happens in between can be said.
 
+mod following;
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
@@ -280,6 +282,7 @@ fn tracker_event(id: TrackerId, is_there: bool) -> TrackerEvent {
         true => TrackerEvent::Connected {
             pin: TrackerPin([100 + id.0 as u8; 16]),
             public: None,
+            features: 0,
             stun: StunServer {
                 main: at(9),
                 other: None,
@@ -406,13 +409,15 @@ impl Scene {
             path: path.to_str().unwrap().into(),
             output: output.map(|output| output.to_str().unwrap().into()),
             skip_special: false,
+            update: false,
             code: None,
             expire_s: None,
             max_downloads: None,
         };
-        let downloads = self.node.config.downloads.clone();
+        let config = &self.node.config;
+        let places = (config.downloads.clone(), config.depot.clone());
         let node = self.node.me.clone();
-        tokio::spawn(registering::hash(request, events, downloads, node));
+        tokio::spawn(registering::hash(request, events, places, node));
         loop {
             let event = self.until_told(&mut told).await;
             if event.is_final() {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use warren_proto::content::{HostPort, TrackerAddress};
 use warren_proto::id::{SwarmId, TrackerPin};
 use warren_proto::swarm::Transport;
-use warren_proto::wire::{Candidate, NatFiltering, Paths, Technique};
+use warren_proto::wire::{Candidate, FOLLOW_FEATURE, NatFiltering, Paths, Technique};
 
 use super::Node;
 use crate::control::model::{self, ApiError, exit};
@@ -60,6 +60,8 @@ pub(super) struct TrackerState {
     /// The address it wants in links.
     pub(super) public: Option<HostPort>,
     pub(super) connected: bool,
+    /// Whether it keeps the newest versions of followable shares.
+    pub(super) follows: bool,
     was_connected: bool,
     /// How it was reached last.
     way: Option<Way>,
@@ -100,6 +102,7 @@ impl Node {
             pin: config.pin,
             public: None,
             connected: false,
+            follows: false,
             was_connected: false,
             way: None,
             carrier: None,
@@ -185,7 +188,7 @@ impl Node {
             let mut pins = shares
                 .flat_map(|share| &share.record.trackers)
                 .map(|tracker| tracker.pin);
-            pins.any(|known| Some(known) == pin)
+            pins.any(|known| Some(known) == pin) || self.followed_pins().any(|it| Some(it) == pin)
         };
         let idle: Vec<TrackerId> = self
             .trackers
@@ -203,7 +206,7 @@ impl Node {
         &mut self,
         id: TrackerId,
         pin: TrackerPin,
-        public: Option<HostPort>,
+        (public, features): (Option<HostPort>, u64),
         way: Way,
     ) {
         let Some(tracker) = self.trackers.get_mut(&id) else {
@@ -213,6 +216,7 @@ impl Node {
         tracker.was_connected = true;
         tracker.pin = Some(pin);
         tracker.public = public;
+        tracker.follows = features & FOLLOW_FEATURE != 0;
         tracker.cause = None;
         tracker.fault = None;
         tracker.way = Some(way);
@@ -233,6 +237,7 @@ impl Node {
                 Transport::Tcp => Gate::Open,
             };
         }
+        self.ask_heads(id);
         // Only now is it known whose tracker this is.
         self.announce_all();
         self.seek_silent();

@@ -7,6 +7,7 @@ mod paused;
 mod relocating;
 mod terms;
 mod verifying;
+mod versions;
 
 use std::fs;
 use std::io;
@@ -34,6 +35,8 @@ use limits::Unkept;
 use paused::Pauses;
 pub(crate) use relocating::Moved;
 use terms::Unwritten;
+pub(crate) use versions::Exchanged;
+use versions::Unnoted;
 
 /// Keeps the name of a journal apart from every other use of the swarm id, which it does not tell.
 const JOURNAL_CONTEXT: &str = "warren journal name v1";
@@ -43,10 +46,13 @@ const JOURNAL_CONTEXT: &str = "warren journal name v1";
 pub(crate) struct Depot {
     db: ShareDb,
     journals: PathBuf,
+    /// Where the keys of followable shares are.
+    publishers: PathBuf,
     disk: Arc<dyn Disk>,
     unkept: Unkept,
     pauses: Pauses,
     unwritten: Unwritten,
+    unnoted: Unnoted,
 }
 
 /// A share of which all that is wanted has its name.
@@ -85,11 +91,13 @@ impl Depot {
     pub(crate) fn new(db: ShareDb, journals: PathBuf) -> Depot {
         Depot {
             db,
+            publishers: journals.with_file_name("publishers"),
             journals,
             disk: Arc::new(RealDisk),
             unkept: Unkept::default(),
             pauses: Pauses::default(),
             unwritten: Unwritten::default(),
+            unnoted: Unnoted::default(),
         }
     }
 
@@ -583,6 +591,14 @@ pub(crate) fn explain_sync(error: &SyncError) -> ApiError {
         SyncError::Lost { source, .. } => source.into(),
         SyncError::Store(error) => error.into(),
         SyncError::Journal(error) => error.into(),
+    }
+}
+
+/// The record as it is kept in memory, where the manifest would be there twice.
+pub(crate) fn without_manifest(record: ShareRecord) -> ShareRecord {
+    ShareRecord {
+        manifest: None,
+        ..record
     }
 }
 

@@ -21,7 +21,7 @@ use warren_proto::id::{ContentId, Kind, Secret, SwarmId};
 use super::files::Identities;
 use super::open_files::lock;
 use super::taken::Placing;
-use super::{paused, settings, terms};
+use super::{following, paused, settings, terms};
 use crate::control::wish::Wish;
 
 /// Marks the file as ours (`application_id` of the SQLite file format): "Wrrn".
@@ -209,6 +209,7 @@ impl ShareDb {
         settings::create(&connection).map_err(&at)?;
         paused::create(&connection).map_err(&at)?;
         terms::create(&connection).map_err(&at)?;
+        following::create(&connection).map_err(&at)?;
         let (connection, path) = (Mutex::new(connection), path.to_owned());
         Ok(ShareDb { connection, path })
     }
@@ -356,7 +357,7 @@ impl ShareDb {
         (noted != Noted::default()).then(encode).transpose()
     }
 
-    fn corrupt(&self, source: Box<dyn Error + Send + Sync>) -> DbError {
+    pub(super) fn corrupt(&self, source: Box<dyn Error + Send + Sync>) -> DbError {
         DbError::Corrupt {
             path: self.path.clone(),
             source,

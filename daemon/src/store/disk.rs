@@ -24,6 +24,9 @@ const TMPFS_MAGIC: fs::FsWord = 0x0102_1994;
 /// How often `openat2` is asked again when a rename elsewhere made the kernel unsure (EAGAIN).
 const OPEN_TRIES: usize = 8;
 
+/// Bytes copied at once where the system does not do it.
+const COPY_BYTES: usize = 256 * 1024;
+
 /// An open folder: everything of a share is reached from one.
 #[derive(Debug)]
 pub struct Folder(OwnedFd);
@@ -97,6 +100,9 @@ pub trait Disk: Send + Sync + Debug {
     fn pread_append(&self, file: &File, buffer: &mut Vec<u8>, offset: u64) -> io::Result<usize>;
     /// Writes at an offset.
     fn pwrite(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// Copies from one file to another at the same offset, without the bytes passing through us where the system
+    /// can do that; 0 at the end of the file.
+    fn copy_range(&self, from: &File, to: &File, range: (u64, u64)) -> io::Result<u64>;
     /// Gives the file this length and reserves its blocks where the file system can, and is no memory.
     fn allocate(&self, file: &File, len: u64) -> io::Result<()>;
     /// Cuts the file.
@@ -119,6 +125,26 @@ pub trait Disk: Send + Sync + Debug {
     fn drop_cached(&self, file: &File) -> io::Result<()>;
     /// Bytes that this user may still write to the folder's file system.
     fn free_bytes(&self, folder: &Folder) -> io::Result<u64>;
+}
+
+/// Copies `len` bytes from `offset` on to the same place of another file; the end of the file before that is
+/// `UnexpectedEof`.
+pub(crate) fn copy_all(
+    disk: &dyn Disk,
+    from: &File,
+    to: &File,
+    (mut offset, len): (u64, u64),
+) -> io::Result<()> {
+    let end = offset + len;
+    while offset < end {
+        match disk.copy_range(from, to, (offset, end - offset)) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(copied) => offset += copied,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Reads exactly `buffer`; the end of the file inside it is `UnexpectedEof`.
@@ -295,6 +321,22 @@ impl Disk for RealDisk {
 
     fn pwrite(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
         file.write_at(bytes, offset)
+    }
+
+    fn copy_range(&self, from: &File, to: &File, (at, len): (u64, u64)) -> io::Result<u64> {
+        let (mut from_at, mut to_at) = (at, at);
+        let wanted = usize::try_from(len).unwrap_or(usize::MAX);
+        match fs::copy_file_range(from, Some(&mut from_at), to, Some(&mut to_at), wanted) {
+            Ok(copied) => Ok(copied as u64),
+            // From another file system, or on one that does not know the call.
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+                let mut buffer = vec![0; COPY_BYTES.min(wanted)];
+                let read = self.pread(from, &mut buffer, at)?;
+                write_all_at(self, to, &buffer[..read], at)?;
+                Ok(read as u64)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn allocate(&self, file: &File, len: u64) -> io::Result<()> {

@@ -32,7 +32,7 @@ use super::files::{Identities, ShareFiles, State, VERIFY_BYTES};
 use super::partial::{place, stem, vacant_place};
 
 /// Stands for a file that is not there. No file has inode 0.
-const ABSENT: FileIdentity = FileIdentity {
+pub(super) const ABSENT: FileIdentity = FileIdentity {
     size: 0,
     mtime_ns: 0,
     ctime_ns: 0,

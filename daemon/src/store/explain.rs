@@ -21,22 +21,22 @@ const BUG: &str = "This is a bug; please report it.";
 
 /// An error the system is the cause of.
 pub(super) fn io(error: &dyn Error, source: &io::Error) -> ApiError {
-    let (code, hint) = match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
-            NO_SPACE,
-            "Make room on the disk, then run the same command again.",
-        ),
-        io::ErrorKind::PermissionDenied => (
-            "permission_denied",
-            "Check the permissions of the file and its folders: ls -l shows them.",
-        ),
-        io::ErrorKind::ReadOnlyFilesystem => (
-            "read_only",
-            "The file system is mounted read-only: use a folder on another one.",
-        ),
-        _ => ("disk_error", "Check the disk: dmesg shows its errors."),
-    };
-    ApiError::caused(code, exit::DISK, error, hint)
+    let is_full = "Make room on the disk, then run the same command again.";
+    let is_denied = "Check the permissions of the file and its folders: ls -l shows them.";
+    let is_read_only = "The file system is mounted read-only: use a folder on another one.";
+    let is_other = "Check the disk: dmesg shows its errors.";
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ApiError::caused(NO_SPACE, exit::DISK, error, is_full)
+        }
+        io::ErrorKind::PermissionDenied => {
+            ApiError::caused("permission_denied", exit::DISK, error, is_denied)
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            ApiError::caused("read_only", exit::DISK, error, is_read_only)
+        }
+        _ => ApiError::caused("disk_error", exit::DISK, error, is_other),
+    }
 }
 
 impl From<&StoreError> for ApiError {

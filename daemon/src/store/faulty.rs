@@ -264,6 +264,16 @@ impl Disk for FaultyDisk {
         Ok(written)
     }
 
+    fn copy_range(&self, from: &File, to: &File, (at, len): (u64, u64)) -> io::Result<u64> {
+        let len = match self.call()? {
+            Verdict::Do => len,
+            Verdict::Short => len.div_ceil(2),
+        };
+        let copied = RealDisk.copy_range(from, to, (at, len))?;
+        self.note_write(to, at..at + copied);
+        Ok(copied)
+    }
+
     fn allocate(&self, file: &File, len: u64) -> io::Result<()> {
         self.call()?;
         RealDisk.allocate(file, len)

@@ -48,6 +48,11 @@ impl Identities {
         let known = |it: &FileIdentity| (it.inode, it.size, it.mtime_ns);
         self.0.iter().map(known).eq(now.0.iter().map(known))
     }
+
+    /// One after the other.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &FileIdentity> {
+        self.0.iter()
+    }
 }
 
 /// The files of one share.
@@ -448,6 +453,15 @@ impl ShareFiles {
     pub(super) fn identities(&self, state: &State) -> Result<Identities, StoreError> {
         let identity = |file| self.identity(state, file);
         cores::for_each(self.content.file_count(), identity).map(Identities)
+    }
+
+    /// What one file is now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::identities_now`].
+    pub(super) fn identity_now(&self, file: u32) -> Result<FileIdentity, StoreError> {
+        self.identity(&self.state(), file)
     }
 
     fn identity(&self, state: &State, file: u32) -> Result<FileIdentity, StoreError> {

@@ -7,16 +7,19 @@
 //! Not here: which files there are (`store::walk`), what becomes of their hashes
 //! (`store::register`).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use warren_proto::content::tree::{self, PartHasher, Position};
-use warren_proto::content::{Extent, HashList, Layout};
+use warren_proto::content::{Content, Expected, Extent, HashList, Layout};
 
 use super::cores;
 use super::disk::{Disk, FileIdentity, Folder, Open, read_exact_at};
+use super::files::Identities;
 use super::register::RegisterError;
 
 /// Bytes a worker reads at once: enough for BLAKE3's full speed, and few enough to stay in the
@@ -124,6 +127,7 @@ impl Files<'_> {
         &self,
         layout: &Layout,
         measured: &[Measured],
+        known: &Unchanged<'_>,
         hashing: &Hashing,
     ) -> Result<Hashes, RegisterError> {
         hashing.total_bytes.store(layout.total(), Ordering::Relaxed);
@@ -131,6 +135,7 @@ impl Files<'_> {
             files: self,
             layout,
             measured,
+            known,
             hashing,
         };
         let chunks = on_all_cores(layout.chunk_count(), hashing, |worker, index| {
@@ -161,11 +166,75 @@ impl Files<'_> {
     }
 }
 
+/// What was shared from the same place before, so that files that are still the same need not be hashed again.
+#[derive(Debug)]
+pub struct Known {
+    /// What it was.
+    pub content: Arc<Content>,
+    /// What its files were.
+    pub identities: Identities,
+    /// Files that were changed later than this may have been changed unseen, in nanoseconds since 1970.
+    pub until_ns: i64,
+}
+
+/// Which files are what they were when they were hashed before.
+#[derive(Debug, Default)]
+pub(super) struct Unchanged<'a> {
+    known: Option<&'a Known>,
+    /// Their numbers then, by those they have now.
+    before: BTreeMap<u32, u32>,
+}
+
+impl<'a> Unchanged<'a> {
+    /// Of these files, which are at these paths now; one file alone has none.
+    pub(super) fn find<'p>(
+        known: Option<&'a Known>,
+        paths: impl Iterator<Item = Option<&'p str>>,
+        measured: &[Measured],
+    ) -> Unchanged<'a> {
+        let Some(before) = known else {
+            return Unchanged::default();
+        };
+        let path_of = |file| before.content.file_path(file).map(|path| path.as_str());
+        let numbers: BTreeMap<Option<&str>, u32> = (0..before.content.file_count())
+            .map(|file| (path_of(file), file))
+            .collect();
+        let is_same = |file: u32, now: &Measured| {
+            let known = before.identities.0.get(file as usize);
+            known == Some(&now.identity)
+                && now.identity.ctime_ns.max(now.identity.mtime_ns) < before.until_ns
+        };
+        let files = (0..).zip(paths.zip(measured));
+        let same = files.filter_map(|(number, (path, now))| {
+            let file = *numbers.get(&path)?;
+            is_same(file, now).then_some((number, file))
+        });
+        Unchanged {
+            known,
+            before: same.collect(),
+        }
+    }
+
+    fn hash(&self, extent: &Extent, position: Position) -> Option<[u8; 32]> {
+        let content = &self.known?.content;
+        let file = *self.before.get(&extent.file)?;
+        match position {
+            Position::Whole => content.file_root(file),
+            // Of the same bytes at the same place it is the same however the rest was divided.
+            Position::Subtree { .. } => match content.expected(&Extent { file, ..*extent })? {
+                Expected::Subtree { cv, .. } => Some(cv),
+                Expected::Root(_) => None,
+            },
+        }
+    }
+}
+
 /// What all workers hash together.
 struct Job<'a> {
     files: &'a Files<'a>,
     layout: &'a Layout,
     measured: &'a [Measured],
+    known: &'a Unchanged<'a>,
     hashing: &'a Hashing,
 }
 
@@ -186,6 +255,14 @@ impl Job<'_> {
             },
             false => Position::Whole,
         }
+    }
+
+    /// The hash of an extent that is known from before.
+    fn known(&self, extent: &Extent) -> Option<[u8; 32]> {
+        let hash = self.known.hash(extent, self.position(extent))?;
+        let len = u64::from(extent.len);
+        self.hashing.hashed_bytes.fetch_add(len, Ordering::Relaxed);
+        Some(hash)
     }
 
     /// Brings the hashes of all extents, chunk by chunk, to where they belong.
@@ -220,6 +297,9 @@ struct Worker {
 
 impl Worker {
     fn hash(&mut self, job: &Job<'_>, extent: &Extent) -> Result<[u8; 32], RegisterError> {
+        if let Some(hash) = job.known(extent) {
+            return Ok(hash);
+        }
         let (files, number) = (job.files, extent.file);
         let file = match self.open.take() {
             Some((open, file)) if open == number => file,

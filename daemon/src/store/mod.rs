@@ -1,7 +1,7 @@
 //! What a daemon keeps on disk: the files of shares, and what is known about them.
 //!
 //! [`files`] maps chunks to files, [`journal`] remembers which of them survived, [`db`] lists the
-//! shares, [`settings`] keeps limits, `paused` what is paused, [`terms`] for how long shares are given, [`taken`] says what becomes
+//! shares, [`settings`] keeps limits, `paused` what is paused, [`following`] what is followed, [`terms`] for how long shares are given, [`taken`] says what becomes
 //! of what is in the place of a download, [`register`] makes a share out of what lies on the disk. All of it blocks: call it from
 //! threads that may.
 //!
@@ -13,8 +13,10 @@ pub mod db;
 pub mod disk;
 mod division;
 pub mod error;
+pub(crate) mod exchange;
 mod explain;
 pub mod files;
+pub mod following;
 mod hashing;
 pub mod journal;
 pub mod known;
@@ -24,6 +26,7 @@ mod partial;
 mod paused;
 mod record;
 pub mod register;
+pub mod reuse;
 pub mod segments;
 pub mod settings;
 pub mod sync;

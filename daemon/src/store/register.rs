@@ -29,7 +29,8 @@ use super::hashing::{Files, Measured};
 use super::walk::{Found, walk};
 use crate::control::model::{ApiError, exit};
 
-pub use super::hashing::Hashing;
+use super::hashing::Unchanged;
+pub use super::hashing::{Hashing, Known};
 
 /// Bytes of a manifest beside its hashes and its listing: a name, eight trackers with host names
 /// and the fixed fields come to less.
@@ -171,10 +172,25 @@ pub fn hash_share(
     special: Special,
     hashing: &Hashing,
 ) -> Result<Hashed, RegisterError> {
+    hash_version(disk, path, special, None, hashing)
+}
+
+/// The same, but for files that are what they were before: of these it is known what they hash to.
+///
+/// # Errors
+///
+/// As [`hash_share`].
+pub fn hash_version(
+    disk: &dyn Disk,
+    path: &Path,
+    special: Special,
+    known: Option<&Known>,
+    hashing: &Hashing,
+) -> Result<Hashed, RegisterError> {
     let place = Place::find(path)?;
     match place.is_folder {
-        true => hash_tree(disk, place, special, hashing),
-        false => hash_file(disk, place, hashing),
+        true => hash_tree(disk, place, special, known, hashing),
+        false => hash_file(disk, place, known, hashing),
     }
 }
 
@@ -225,7 +241,12 @@ fn share_name(path: &Path) -> Result<ShareName, RegisterError> {
     parsed.map_err(|source| RegisterError::Name { path: at(), source })
 }
 
-fn hash_file(disk: &dyn Disk, place: Place, hashing: &Hashing) -> Result<Hashed, RegisterError> {
+fn hash_file(
+    disk: &dyn Disk,
+    place: Place,
+    known: Option<&Known>,
+    hashing: &Hashing,
+) -> Result<Hashed, RegisterError> {
     let Place { path, name, .. } = place;
     let parent = path.parent().unwrap_or(Path::new("/"));
     let folder = disk
@@ -242,7 +263,8 @@ fn hash_file(disk: &dyn Disk, place: Place, hashing: &Hashing) -> Result<Hashed,
     let layout = Layout::file(size).map_err(|error| RegisterError::too_large(&path, error))?;
     check_manifest_len(&path, &layout, 0)?;
 
-    let hashes = files.hash(&layout, &measured, hashing)?;
+    let unchanged = Unchanged::find(known, std::iter::once(None), &measured);
+    let hashes = files.hash(&layout, &measured, &unchanged, hashing)?;
     files.check_unchanged(&measured, hashing)?;
     let list = match layout.large_files() {
         [] => hashes.roots.into_iter().collect(),
@@ -263,6 +285,7 @@ fn hash_tree(
     disk: &dyn Disk,
     place: Place,
     special: Special,
+    known: Option<&Known>,
     hashing: &Hashing,
 ) -> Result<Hashed, RegisterError> {
     let Place { path, name, .. } = place;
@@ -283,7 +306,9 @@ fn hash_tree(
     let layout = Layout::tree(&sizes).map_err(|error| RegisterError::too_large(&path, error))?;
     check_manifest_len(&path, &layout, listing_len(&path, &found, &measured)?)?;
 
-    let hashes = files.hash(&layout, &measured, hashing)?;
+    let paths = found.files.iter().map(|path| Some(path.as_str()));
+    let unchanged = Unchanged::find(known, paths, &measured);
+    let hashes = files.hash(&layout, &measured, &unchanged, hashing)?;
     files.check_unchanged(&measured, hashing)?;
     let listing = listing(&path, &found, &measured, &hashes.roots)?;
     let mut warnings = name_warnings(&name);

@@ -48,6 +48,57 @@ fn every_shape_of_share_is_what_it_was_when_laid_out() {
     }
 }
 
+/// What is known is told from what was read by being wrong.
+#[test]
+fn files_that_are_what_they_were_are_not_read_again_and_others_are() {
+    let (folder, sample) = (quick_folder(), Sample::mixed());
+    let path = folder.path().join("photos");
+    sample.lay_out(&path);
+    let before = hash(&path).unwrap();
+    let zeros = Sample::tree(
+        "photos",
+        sample
+            .files
+            .iter()
+            .zip(["a-b", "a/b/deep.bin", "a/b/small", "empty", "run.sh", "z"])
+            .map(|(bytes, path)| (path, Some(vec![0; bytes.len()])))
+            .chain([("nothing/here", None)])
+            .collect(),
+    );
+    let known = |until_ns| Known {
+        content: zeros.content.clone(),
+        identities: before.identities.clone(),
+        until_ns,
+    };
+    let hash = |known: &Known| {
+        let hashing = Hashing::default();
+        let hashed = hash_version(&RealDisk, &path, Special::Refuse, Some(known), &hashing);
+        assert_eq!(hashing.hashed_bytes(), hashing.total_bytes());
+        hashed.unwrap().content
+    };
+    assert_eq!(hash(&known(i64::MAX)), *zeros.content, "nothing is read");
+    assert_eq!(
+        hash(&known(0)),
+        *sample.content,
+        "all might have changed unseen"
+    );
+
+    let deep = path.join("a/b/deep.bin");
+    std::fs::write(&deep, noise(9, 2 * CHUNK_BYTES + 100)).unwrap();
+    std::fs::rename(path.join("z"), path.join("y")).unwrap();
+    let content = hash(&known(i64::MAX));
+    let root = |path: &str| {
+        let files = 0..content.file_count();
+        let mut files = files.filter(|it| content.file_path(*it).unwrap().as_str() == path);
+        content.file_root(files.next().unwrap()).unwrap()
+    };
+    let is_read = |path: &str, bytes: &[u8]| root(path) == *blake3::hash(bytes).as_bytes();
+    assert!(is_read("a/b/deep.bin", &noise(9, 2 * CHUNK_BYTES + 100)));
+    assert!(is_read("y", &sample.files[5]), "by its path it is new");
+    assert!(is_read("a-b", &vec![0; CHUNK_BYTES - 500]));
+    assert!(is_read("run.sh", &[0; 300]));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

@@ -62,6 +62,8 @@ pub(crate) enum TrackerEvent {
         pin: TrackerPin,
         /// The address it wants in links.
         public: Option<HostPort>,
+        /// What it can do, as in its hello.
+        features: u64,
         /// Where it answers STUN.
         stun: StunServer,
         /// Where and how to show it our address of the other IP family, if it can be shown.

@@ -17,7 +17,9 @@ use warren_proto::limits;
 use warren_proto::nat::Proven;
 use warren_proto::swarm::Transport;
 use warren_proto::wire::tracker::VERSION;
-use warren_proto::wire::{Bounded, FromTracker, Hello, MemberState, SessionName, ToTracker};
+use warren_proto::wire::{
+    Bounded, FOLLOW_FEATURE, FromTracker, Hello, MemberState, SessionName, ToTracker,
+};
 
 use super::backoff::{Backoff, jittered};
 use super::better::Better;
@@ -113,6 +115,7 @@ pub(super) struct Welcomed {
     reader: LinkReader,
     writer: LinkWriter,
     public: Option<HostPort>,
+    features: u64,
     stun_port: Option<u16>,
     alternate: Option<SocketAddr>,
     other_family: Option<SocketAddr>,
@@ -269,6 +272,7 @@ impl Session {
         self.tell(TrackerEvent::Connected {
             pin,
             public: welcomed.public.clone(),
+            features: welcomed.features,
             stun,
             proving: self.proving(welcomed),
             way,
@@ -461,11 +465,11 @@ async fn greet(way: Way, link: Link) -> Result<Welcomed, SessionError> {
     let (mut reader, mut writer) = link.control().await?;
     let hello = Hello {
         version: VERSION,
-        features: 0,
+        features: FOLLOW_FEATURE,
     };
     writer.send(&ToTracker::Hello(hello)).await?;
     reader.set_max_bytes(limits::HELLO_BYTES);
-    let Some(FromTracker::Hello(_)) = reader.recv().await? else {
+    let Some(FromTracker::Hello(Hello { features, .. })) = reader.recv().await? else {
         return Err(SessionError::NotWelcome);
     };
     reader.set_max_bytes(limits::FRAME_BYTES);
@@ -488,6 +492,7 @@ async fn greet(way: Way, link: Link) -> Result<Welcomed, SessionError> {
         reader,
         writer,
         public: public.and_then(|public| public.parse().ok()),
+        features,
         stun_port,
         alternate,
         other_family,

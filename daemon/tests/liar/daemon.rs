@@ -129,6 +129,7 @@ impl Daemon {
             path: path.to_owned(),
             output: None,
             skip_special: false,
+            update: false,
             code: None,
             expire_s: None,
             max_downloads: None,

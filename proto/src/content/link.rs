@@ -17,6 +17,8 @@ use crate::limits;
 const SCHEME: &str = "p2p:";
 /// The version this module reads and writes, in bits 7 to 5 of the first byte.
 const VERSION: u8 = 1;
+/// That of a link to a publisher, which has the same fields.
+pub(crate) const FOLLOW_VERSION: u8 = 2;
 const TREE: u8 = 1 << 4;
 const HOST_V6: u8 = 0b01 << 2;
 const HOST_NAME: u8 = 0b10 << 2;
@@ -59,7 +61,7 @@ pub enum LinkError {
 
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{SCHEME}{}", base32_encode(&self.encode()))
+        f.write_str(&self.to_text(VERSION))
     }
 }
 
@@ -73,6 +75,18 @@ impl FromStr for Link {
     type Err = LinkError;
 
     fn from_str(text: &str) -> Result<Link, LinkError> {
+        Link::from_text(text, VERSION)
+    }
+}
+
+impl Link {
+    /// As text, with this version.
+    pub(crate) fn to_text(&self, version: u8) -> String {
+        format!("{SCHEME}{}", base32_encode(&self.encode(version)))
+    }
+
+    /// Reads a text of this version.
+    pub(crate) fn from_text(text: &str, version: u8) -> Result<Link, LinkError> {
         let text = text.trim();
         if text.len() > limits::LINK_CHARS {
             return Err(LinkError::TooLong);
@@ -86,13 +100,11 @@ impl FromStr for Link {
         if *check != check_of(body) {
             return Err(LinkError::Damaged);
         }
-        Link::decode(body)
+        Link::decode(body, version)
     }
-}
 
-impl Link {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = vec![self.first_byte()];
+    fn encode(&self, version: u8) -> Vec<u8> {
+        let mut out = vec![version << 5 | self.first_bits()];
         out.extend_from_slice(&self.id.0);
         out.extend_from_slice(&self.tracker.pin.0);
         match &self.tracker.host {
@@ -112,7 +124,7 @@ impl Link {
         out
     }
 
-    fn first_byte(&self) -> u8 {
+    fn first_bits(&self) -> u8 {
         let kind = match self.kind {
             Kind::File => 0,
             Kind::Tree => TREE,
@@ -123,14 +135,14 @@ impl Link {
             Host::Name(_) => HOST_NAME,
         };
         let secret = if self.secret.is_some() { SECRET } else { 0 };
-        (VERSION << 5) | kind | host | secret
+        kind | host | secret
     }
 
     /// Reads everything but the check.
-    fn decode(bytes: &[u8]) -> Result<Link, LinkError> {
+    fn decode(bytes: &[u8], version: u8) -> Result<Link, LinkError> {
         let mut input = Input(bytes);
         let [first] = input.array()?;
-        if first >> 5 != VERSION {
+        if first >> 5 != version {
             return Err(LinkError::Version(first >> 5));
         }
         if first & RESERVED != 0 {
@@ -256,7 +268,7 @@ mod tests {
     #[test]
     fn undamaged_links_of_no_known_form_are_refused() {
         let body = |change: fn(&mut Vec<u8>)| {
-            let mut bytes = sample().encode();
+            let mut bytes = sample().encode(VERSION);
             bytes.pop();
             change(&mut bytes);
             bytes.push(check_of(&bytes));
@@ -302,9 +314,9 @@ mod tests {
         ) {
             bytes[0] = first;
             bytes[49] %= 24;
-            if let Ok(link) = Link::decode(&bytes) {
+            if let Ok(link) = Link::decode(&bytes, VERSION) {
                 bytes.push(check_of(&bytes));
-                prop_assert_eq!(link.encode(), bytes);
+                prop_assert_eq!(link.encode(VERSION), bytes);
             }
         }
     }

@@ -8,7 +8,8 @@ use super::technique::TECHNIQUES;
 use super::*;
 use crate::code::{Body, Closed, Ended, ExchangeId, Nameplate};
 use crate::content::chunks::Run;
-use crate::id::{PublicKey, RelayId, SwarmId};
+use crate::follow::{Head, PublisherId, PublisherKey, Version};
+use crate::id::{ContentId, Kind, PublicKey, RelayId, SwarmId};
 use crate::limits::{
     CANDIDATES, CODE_MESSAGE_BYTES, DATAGRAM_BYTES, FRAME_BYTES, NAME_BYTES, PEERS_PER_ANSWER,
     RUNS_PER_FRAME,
@@ -16,7 +17,7 @@ use crate::limits::{
 use crate::proof::{Proof, Side};
 
 /// Every type code in use, and a few that are not.
-const KINDS: std::ops::Range<u16> = 0..0x0080;
+const KINDS: std::ops::Range<u16> = 0..0x0090;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
@@ -402,9 +403,51 @@ fn code_news() -> impl Strategy<Value = CodeNews> {
     ]
 }
 
+fn head() -> impl Strategy<Value = Head> {
+    any::<([u8; 32], u64)>().prop_map(|(seed, sequence)| {
+        let version = Version {
+            kind: Kind::Tree,
+            id: ContentId(seed),
+            secret: None,
+            signed_unix_s: sequence,
+        };
+        PublisherKey::of(&seed).unwrap().sign(sequence, &version)
+    })
+}
+
+fn publisher() -> impl Strategy<Value = PublisherId> {
+    any::<[u8; 16]>().prop_map(PublisherId)
+}
+
+fn follow_request() -> impl Strategy<Value = FollowRequest> {
+    prop_oneof![
+        head().prop_map(FollowRequest::Give),
+        publisher().prop_map(|publisher| FollowRequest::Follow { publisher }),
+        publisher().prop_map(|publisher| FollowRequest::Unfollow { publisher }),
+    ]
+}
+
+fn follow_news() -> impl Strategy<Value = FollowNews> {
+    use Given::*;
+    let result = prop::sample::select(vec![Kept, Older, Differs, Invalid, TooMany]);
+    prop_oneof![
+        (publisher(), any::<u64>(), result).prop_map(|(publisher, sequence, result)| {
+            FollowNews::Given {
+                publisher,
+                sequence,
+                result,
+            }
+        }),
+        (publisher(), prop::option::of(head()))
+            .prop_map(|(publisher, head)| FollowNews::Newest { publisher, head }),
+        publisher().prop_map(|publisher| FollowNews::TooMany { publisher }),
+    ]
+}
+
 fn to_tracker() -> impl Strategy<Value = ToTracker> {
     prop_oneof![
         code_request().prop_map(ToTracker::Code),
+        follow_request().prop_map(ToTracker::Follow),
         hello().prop_map(ToTracker::Hello),
         (swarm(), state(), any::<u8>()).prop_map(|(swarm, state, introductions)| {
             ToTracker::Announce {
@@ -443,6 +486,7 @@ fn from_tracker() -> impl Strategy<Value = FromTracker> {
     let sample = prop::collection::vec(member(), 0..=PEERS_PER_ANSWER);
     prop_oneof![
         code_news().prop_map(FromTracker::Code),
+        follow_news().prop_map(FromTracker::Follow),
         hello().prop_map(FromTracker::Hello),
         (
             address(),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded::Bounded;
 use super::code::{CodeNews, CodeRequest};
+use super::follow::{FollowNews, FollowRequest};
 use super::frame::{DecodeError, Message, check_text, decode_fields, encode_fields};
 use super::technique::{TECHNIQUES, Technique};
 use crate::id::{PublicKey, RelayId, SwarmId, base32_encode};
@@ -315,6 +316,8 @@ pub enum ToTracker {
     },
     /// About codes.
     Code(CodeRequest),
+    /// About followable shares.
+    Follow(FollowRequest),
 }
 
 /// What a tracker says to a daemon.
@@ -406,6 +409,8 @@ pub enum FromTracker {
     },
     /// About codes.
     Code(CodeNews),
+    /// About followable shares.
+    Follow(FollowNews),
 }
 
 impl Message for ToTracker {
@@ -421,6 +426,7 @@ impl Message for ToTracker {
             ToTracker::Trickle { .. } => TRICKLE,
             ToTracker::Outcome { .. } => OUTCOME,
             ToTracker::Code(request) => request.kind(),
+            ToTracker::Follow(request) => request.kind(),
         }
     }
 
@@ -449,6 +455,7 @@ impl Message for ToTracker {
                 success,
             } => encode_fields(&(id, technique, success)),
             ToTracker::Code(request) => request.encode_body(),
+            ToTracker::Follow(request) => request.encode_body(),
         }
     }
 
@@ -499,7 +506,14 @@ impl Message for ToTracker {
                     success,
                 }
             }
-            _ => return Ok(CodeRequest::decode(kind, body)?.map(ToTracker::Code)),
+            _ => {
+                let code = CodeRequest::decode(kind, body)?.map(ToTracker::Code);
+                let follow = || FollowRequest::decode(kind, body);
+                return match code {
+                    None => Ok(follow()?.map(ToTracker::Follow)),
+                    some => Ok(some),
+                };
+            }
         }))
     }
 }
@@ -519,6 +533,7 @@ impl Message for FromTracker {
             FromTracker::Advice { .. } => ADVICE,
             FromTracker::About { .. } => ABOUT,
             FromTracker::Code(news) => news.kind(),
+            FromTracker::Follow(news) => news.kind(),
         }
     }
 
@@ -564,6 +579,7 @@ impl Message for FromTracker {
             FromTracker::Advice { id, techniques } => encode_fields(&(id, techniques)),
             FromTracker::About { unix_ms, program } => encode_fields(&(unix_ms, program)),
             FromTracker::Code(news) => news.encode_body(),
+            FromTracker::Follow(news) => news.encode_body(),
         }
     }
 
@@ -613,7 +629,14 @@ impl Message for FromTracker {
                 let program = check_text(kind, program, PROGRAM_BYTES)?;
                 FromTracker::About { unix_ms, program }
             }
-            _ => return Ok(CodeNews::decode(kind, body)?.map(FromTracker::Code)),
+            _ => {
+                let code = CodeNews::decode(kind, body)?.map(FromTracker::Code);
+                let follow = || FollowNews::decode(kind, body);
+                return match code {
+                    None => Ok(follow()?.map(FromTracker::Follow)),
+                    some => Ok(some),
+                };
+            }
         }))
     }
 }

@@ -9,6 +9,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use super::*;
 use crate::code::{Body, Closed, Ended, ExchangeId, Nameplate};
 use crate::content::chunks::Run;
+use crate::follow::{PublisherKey, Version};
 use crate::id::{ContentId, Kind, PublicKey, RelayId, Secret, SwarmId};
 use crate::proof::{self, Proof, Side};
 
@@ -114,6 +115,49 @@ fn codes() {
     from("opened", opened);
     from("passed", CodeNews::Passed { exchange, message });
     from("closed", CodeNews::Closed { exchange, reason });
+}
+
+#[test]
+fn following() {
+    let key = PublisherKey::of(&[0x66; 32]).unwrap();
+    let version = Version {
+        kind: Kind::Tree,
+        id: ContentId([0x77; 32]),
+        secret: None,
+        signed_unix_s: 1_700_000_000,
+    };
+    let head = key.sign(300, &version);
+    let publisher = key.id();
+    let to = |name, request| check(name, &ToTracker::Follow(request));
+    to("give", FollowRequest::Give(head.clone()));
+    to("follow", FollowRequest::Follow { publisher });
+    to("unfollow", FollowRequest::Unfollow { publisher });
+    let from = |name, news| check(name, &FromTracker::Follow(news));
+    from(
+        "given",
+        FollowNews::Given {
+            publisher,
+            sequence: 300,
+            result: Given::Older,
+        },
+    );
+    from(
+        "newest",
+        FollowNews::Newest {
+            publisher,
+            head: Some(head.clone()),
+        },
+    );
+    from(
+        "newest of an unknown publisher",
+        FollowNews::Newest {
+            publisher,
+            head: None,
+        },
+    );
+    from("too many follows", FollowNews::TooMany { publisher });
+    check_bytes("read secret of a publisher", &key.read().0);
+    assert_eq!(head.open(&key.read()), Some(version));
 }
 
 #[test]

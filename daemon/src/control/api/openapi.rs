@@ -23,6 +23,8 @@ use crate::control::model::{EVENT_VERSION, Event};
         routes::register,
         routes::download,
         routes::preview,
+        routes::follow,
+        routes::unfollow,
         routes::open,
         routes::select,
         routes::status,

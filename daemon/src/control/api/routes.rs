@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Control;
 use crate::control::model::{
-    ApiError, DownloadRequest, Event, ExpireRequest, LimitRequest, LogLine, OpenRequest,
-    PreviewRequest, RegisterRequest, RelocateRequest, RemoveRequest, SelectRequest, ShareRequest,
-    exit,
+    ApiError, DownloadRequest, Event, ExpireRequest, FollowRequest, LimitRequest, LogLine,
+    OpenRequest, PreviewRequest, RegisterRequest, RelocateRequest, RemoveRequest, SelectRequest,
+    ShareRequest, exit,
 };
 
 /// Largest request body. A `.p2p` has at most 64 MiB, which base64 makes 85.4 MiB.
@@ -54,6 +54,8 @@ pub(super) fn router<C: Control>(api: Api<C>) -> Router {
         .route("/register", post(register::<C>))
         .route("/download", post(download::<C>))
         .route("/preview", post(preview::<C>))
+        .route("/follow", post(follow::<C>))
+        .route("/unfollow", post(unfollow::<C>))
         .route("/open", post(open::<C>))
         .route("/select", post(select::<C>))
         .route("/status", get(status::<C>))
@@ -169,6 +171,45 @@ pub(super) async fn preview<C: Control>(
 ) -> Result<Response, ApiError> {
     let events = api.control.preview(parse(body)?).await?;
     Ok(stream_events(events, api.stop))
+}
+
+/// Follows a share: fetches its newest version and each that comes.
+#[utoipa::path(
+    post,
+    path = "/v1/follow",
+    summary = "Follows a share: fetches its newest version and each that comes",
+    request_body = FollowRequest,
+    responses(
+        (status = 200, description = "Progress of the newest version, and then `done` or `error`. Following goes on when the connection is closed.", body = Event, content_type = "text/event-stream"),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn follow<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let events = api.control.follow(parse(body)?).await?;
+    Ok(stream_events(events, api.stop))
+}
+
+/// Follows a share no longer; the version that is here stays.
+#[utoipa::path(
+    post,
+    path = "/v1/unfollow",
+    summary = "Follows a share no longer",
+    request_body = ShareRequest,
+    responses(
+        (status = 204, description = "Done."),
+        (status = "default", description = "An `error` event.", body = Event),
+    )
+)]
+pub(super) async fn unfollow<C: Control>(
+    State(api): State<Api<C>>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let request = parse(body)?;
+    carry_out(async move { api.control.unfollow(request).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The link of a code. Costs one guess if it is wrong.

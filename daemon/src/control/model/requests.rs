@@ -24,6 +24,9 @@ pub struct RegisterRequest {
     /// Leaves out symlinks and special files of a folder instead of refusing it.
     #[serde(default)]
     pub skip_special: bool,
+    /// Makes it followable, or this its next version.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub update: bool,
     /// Gives it a code, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeWish>,

@@ -16,6 +16,9 @@ fn registered_is_this_json() {
         warnings: Vec::new(),
         code: None,
         no_code: None,
+        publisher: None,
+        sequence: None,
+        follow_link: None,
     });
     check(
         event,
@@ -40,6 +43,9 @@ fn codes_are_this_json() {
         warnings: Vec::new(),
         code: Some(given),
         no_code: None,
+        publisher: None,
+        sequence: None,
+        follow_link: None,
     };
     check(
         Event::Registered(registered.clone()),
@@ -48,6 +54,9 @@ fn codes_are_this_json() {
     let registered = Registered {
         code: None,
         no_code: Some(ApiError::new("a", 4, "b", "c")),
+        publisher: None,
+        sequence: None,
+        follow_link: None,
         ..registered
     };
     check(
@@ -85,6 +94,9 @@ fn registered_without_a_link_says_null() {
         warnings: Vec::new(),
         code: None,
         no_code: None,
+        publisher: None,
+        sequence: None,
+        follow_link: None,
     });
     check(
         event,
@@ -292,6 +304,8 @@ fn share_is_this_json() {
         expires_unix_ms: None,
         max_downloads: None,
         downloads: None,
+        followed: None,
+        published: None,
         note: None,
     });
     check(
@@ -514,6 +528,7 @@ fn requests_are_this_json() {
             path: "/a".into(),
             output: None,
             skip_special: false,
+            update: false,
             code: None,
             expire_s: None,
             max_downloads: None,

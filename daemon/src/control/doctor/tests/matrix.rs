@@ -199,6 +199,8 @@ fn share(snapshot: &mut Snapshot, state: ShareState) {
         expires_unix_ms: None,
         max_downloads: None,
         downloads: None,
+        followed: None,
+        published: None,
         note: Some("no space is left".into()),
     });
 }

@@ -1,0 +1,581 @@
+//! Shares of others that we follow: what is newest, and that it is fetched and takes its place.
+//!
+//! A head that is newer than all before is noted first, so that no older one is ever believed again. One version
+//! is fetched at a time, in a folder of its own, into which goes at once what is here of the others; once it is
+//! complete it takes their place. What comes meanwhile waits a moment: only the newest counts then.
+//!
+//! Not here: what trackers say ([`super::heads`]), shares of ours ([`super::publishing`]), what is done to the
+//! disk (`share::depot`).
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use warren_proto::content::path::printable;
+use warren_proto::follow::{FollowLink, Head, PublisherId};
+use warren_proto::id::SwarmId;
+use warren_proto::wire::FollowRequest;
+
+use super::Node;
+use super::commands::unix_ms;
+use super::report::tell_last;
+use super::shares::{Data, Preparing};
+use super::{ShareEvent, Stopping, downloads};
+use crate::control::follow::{self, FollowedShare};
+use crate::control::model::ApiError;
+use crate::control::wish::Wish;
+use crate::hooks::Happening;
+use crate::share::depot::{Exchanged, Opened};
+use crate::share::{Found, Pause, Phase, Watcher};
+use crate::store::db::{ShareRecord, ShareState};
+use crate::store::following::{Exchange, Followed, Former, Held, Published};
+use crate::store::reuse::Source;
+use crate::store::taken::Placing;
+
+/// Shares that may be followed at once.
+pub(super) const MOST: usize = 100;
+
+/// From the beginning of one version until another one is begun in its place. Who publishes more often than that
+/// makes nobody fetch more.
+const BEGIN_AGAIN: Duration = Duration::from_secs(10);
+
+/// The same after a version that could not be begun.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
+
+/// Characters of a publisher in the name of the folder for its versions.
+const STAGE_CHARS: usize = 8;
+
+/// A share that is followed, as the node keeps it.
+#[derive(Debug)]
+pub(super) struct Following {
+    /// What the database holds.
+    pub(super) row: Followed,
+    /// When a version may be begun.
+    next_begin: Option<Instant>,
+    /// The record of the version whose place is being taken.
+    leaving: Option<ShareRecord>,
+    /// It was said that the newest version is a share already.
+    is_blocked: bool,
+}
+
+/// What the files of a new version may be taken from.
+#[derive(Debug, Default)]
+pub(super) struct Formers {
+    /// The version that is complete.
+    pub(super) complete: Option<ShareRecord>,
+    /// One that is not.
+    pub(super) partial: Option<Source>,
+}
+
+impl Following {
+    fn new(row: Followed) -> Following {
+        Following {
+            row,
+            next_begin: None,
+            leaving: None,
+            is_blocked: false,
+        }
+    }
+}
+
+impl Node {
+    /// Brings back what was followed and published in the last run.
+    ///
+    /// [`Self::restore`] is to follow, and then [`Self::hold_superseded`].
+    pub(crate) fn restore_versions(&mut self, followed: Vec<Followed>, published: Vec<Published>) {
+        for row in followed {
+            self.ensure_trackers(std::slice::from_ref(&row.link.tracker));
+            let publisher = row.publisher();
+            let following = Following::new(row);
+            self.follows.followed.insert(publisher, following);
+        }
+        self.restore_published(published);
+    }
+
+    /// What was not to be fetched any more is not, until it is dropped.
+    pub(crate) fn hold_superseded(&mut self) {
+        let rows = self.follows.followed.values();
+        let superseded: Vec<Held> = rows.filter_map(|it| it.row.superseded).collect();
+        for held in superseded {
+            if let Some(share) = self.shares.get_mut(&held.swarm) {
+                share.pause.get_or_insert(Pause::Asked);
+            }
+            self.hold(held.swarm);
+        }
+    }
+
+    /// Follows a share from now on, whose newest head this is.
+    pub(super) fn begin_following(&mut self, link: FollowLink, head: Head, watcher: Watcher) {
+        let publisher = link.publisher;
+        let row = Followed {
+            link,
+            head,
+            current: None,
+            fetching: None,
+            superseded: None,
+            exchange: None,
+            kept: None,
+        };
+        self.follows.followed.insert(publisher, Following::new(row));
+        self.keep_followed(publisher);
+        self.advance_followed(Instant::now(), publisher);
+        self.attach_follower(&publisher, watcher);
+    }
+
+    /// Lets somebody watch the newest version come.
+    pub(super) fn attach_follower(&mut self, publisher: &PublisherId, mut watcher: Watcher) {
+        let row = self.follows.followed.get(publisher).map(|it| &it.row);
+        let held = row.and_then(|row| row.fetching.or(row.current));
+        let swarm = held.map(|held| held.swarm);
+        let Some((swarm, share)) = swarm.and_then(|it| Some((it, self.shares.get_mut(&it)?)))
+        else {
+            return tell_last(watcher, follow::no_room(publisher).into());
+        };
+        if let Phase::Stopped { error, .. } = &share.phase {
+            return tell_last(watcher, error.clone().into());
+        }
+        let is_whole = matches!(share.phase, Phase::Seeding(_));
+        watcher.found = is_whole.then(|| Found {
+            bytes: share.bytes(None).1,
+            files: share.file_counts(),
+        });
+        share.watchers.push(watcher);
+        if is_whole {
+            self.tell_done(swarm);
+        }
+    }
+
+    /// Begins the newest versions where it is time.
+    pub(super) fn watch_followed(&mut self, now: Instant) {
+        let all: Vec<PublisherId> = self.follows.followed.keys().copied().collect();
+        for publisher in all {
+            self.advance_followed(now, publisher);
+        }
+    }
+
+    /// Takes in a newer head, which is signed.
+    pub(super) fn note_newer(&mut self, publisher: PublisherId, head: Head) {
+        let Some(following) = self.follows.followed.get_mut(&publisher) else {
+            return;
+        };
+        if head.open(&following.row.link.read).is_none() {
+            tracing::warn!(%publisher, "a newer version of a followed share is not understood");
+            return;
+        }
+        let sequence = head.sequence;
+        tracing::info!(%publisher, sequence, "there is a newer version of a followed share");
+        following.row.head = head;
+        following.is_blocked = false;
+        self.keep_followed(publisher);
+        self.advance_followed(Instant::now(), publisher);
+    }
+
+    fn advance_followed(&mut self, now: Instant, publisher: PublisherId) {
+        let Some(following) = self.follows.followed.get_mut(&publisher) else {
+            return;
+        };
+        let row = &mut following.row;
+        if following.leaving.is_some() {
+            return;
+        }
+        if let Some(held) = row.fetching
+            && !self.shares.contains_key(&held.swarm)
+        {
+            row.fetching = None;
+            following.next_begin = Some(now + TRY_AGAIN);
+            return self.keep_followed(publisher);
+        }
+        let newest = row.head.sequence;
+        let has = |held: Option<Held>| held.is_some_and(|held| held.sequence >= newest);
+        let is_early = following.next_begin.is_some_and(|at| now < at);
+        if !has(row.current) && !has(row.fetching) && !is_early {
+            following.next_begin = Some(now + BEGIN_AGAIN);
+            self.begin_version(publisher);
+        }
+    }
+
+    /// Fetches the newest version.
+    fn begin_version(&mut self, publisher: PublisherId) {
+        let Some(row) = self.follows.followed.get(&publisher).map(|it| &it.row) else {
+            return;
+        };
+        let Some(version) = row.head.open(&row.link.read) else {
+            return;
+        };
+        let swarm = SwarmId::of(version.kind, &version.id, version.secret.as_ref());
+        let sequence = row.head.sequence;
+        let held = Held { sequence, swarm };
+        let is = |other: Option<Held>| other.is_some_and(|other| other.swarm == swarm);
+        if is(row.current) {
+            return self.return_to(publisher, held);
+        }
+        if is(row.fetching) {
+            return self.change_followed(publisher, |row| row.fetching = Some(held));
+        }
+        if self.shares.contains_key(&swarm) {
+            return self.adopt(publisher, held);
+        }
+        let record = ShareRecord {
+            id: version.id,
+            kind: version.kind,
+            secret: version.secret,
+            name: String::new(),
+            path: self.stage(&publisher).join(sequence.to_string()),
+            state: ShareState::Downloading,
+            manifest: None,
+            trackers: vec![row.link.tracker.clone()],
+            identities: None,
+            added_unix_ms: unix_ms(),
+            wish: Wish::default(),
+            settled: None,
+            placing: Placing::default(),
+        };
+        let watchers = self.supersede(publisher);
+        self.remember(&record);
+        self.add_link(record);
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            share.watchers = watchers;
+        }
+        self.happened(&swarm, Happening::Added);
+        self.change_followed(publisher, |row| row.fetching = Some(held));
+    }
+
+    /// The newest version is what is here.
+    fn return_to(&mut self, publisher: PublisherId, held: Held) {
+        let watchers = self.supersede(publisher);
+        self.change_followed(publisher, |row| row.current = Some(held));
+        self.drop_superseded(publisher);
+        if let Some(share) = self.shares.get_mut(&held.swarm) {
+            share.watchers.extend(watchers);
+        }
+        self.tell_done(held.swarm);
+    }
+
+    /// The newest version is a share of its own here: the first one is followed where it is, and no other is.
+    fn adopt(&mut self, publisher: PublisherId, held: Held) {
+        let Some(share) = self.shares.get(&held.swarm) else {
+            return;
+        };
+        let (name, state) = (printable(&share.record.name), share.record.state.clone());
+        let row = self.follows.followed.get_mut(&publisher);
+        let Some(following) = row else {
+            return;
+        };
+        let is_first = following.row.current.is_none() && following.row.fetching.is_none();
+        match (is_first, state) {
+            (true, ShareState::Complete) => {
+                self.change_followed(publisher, |row| row.current = Some(held));
+            }
+            (true, ShareState::Downloading | ShareState::Paused { .. }) => {
+                self.change_followed(publisher, |row| row.fetching = Some(held));
+            }
+            _ if !following.is_blocked => {
+                following.is_blocked = true;
+                tracing::warn!(
+                    name,
+                    "the newest version of a followed share is a share of its own here; it is taken once \
+                     that is removed"
+                );
+            }
+            _ => (),
+        }
+    }
+
+    /// Stops fetching a version that is not the newest any more; who watched it watches the next one.
+    fn supersede(&mut self, publisher: PublisherId) -> Vec<Watcher> {
+        self.drop_superseded(publisher);
+        let row = self.follows.followed.get_mut(&publisher);
+        let Some(held) = row.and_then(|it| it.row.fetching.take()) else {
+            return Vec::new();
+        };
+        let mut watchers = Vec::new();
+        if let Some(share) = self.shares.get_mut(&held.swarm) {
+            watchers = std::mem::take(&mut share.watchers);
+            share.pause.get_or_insert(Pause::Asked);
+        }
+        self.hold(held.swarm);
+        self.change_followed(publisher, |row| row.superseded = Some(held));
+        watchers
+    }
+
+    fn drop_superseded(&mut self, publisher: PublisherId) {
+        let row = self.follows.followed.get_mut(&publisher);
+        if let Some(held) = row.and_then(|it| it.row.superseded.take()) {
+            self.drop_version(&publisher, held.swarm);
+            self.keep_followed(publisher);
+        }
+    }
+
+    /// Takes out a version that was not complete, with all that is there of it.
+    fn drop_version(&mut self, publisher: &PublisherId, swarm: SwarmId) {
+        let path = self.shares.get(&swarm).map(|it| it.record.path.clone());
+        let Some(path) = path.filter(|path| self.is_staged(publisher, path)) else {
+            return;
+        };
+        let (answer, answered) = oneshot::channel();
+        self.remove_share(swarm, Data::Deleted, answer);
+        let depot = self.config.depot.clone();
+        tokio::spawn(async move {
+            // What could not be removed was said, or stays in the folder.
+            let _ = answered.await;
+            let _ = tokio::task::spawn_blocking(move || depot.clear_stage(&path)).await;
+        });
+    }
+
+    /// The folder for versions that are being fetched.
+    fn stage(&self, publisher: &PublisherId) -> PathBuf {
+        let publisher: String = publisher.to_string().chars().take(STAGE_CHARS).collect();
+        let name = format!(".warren-follow-{publisher}");
+        self.config.downloads.join(name)
+    }
+
+    fn is_staged(&self, publisher: &PublisherId, path: &Path) -> bool {
+        path.starts_with(self.stage(publisher))
+    }
+
+    /// The publisher of whose versions this share is the one that is being fetched.
+    fn fetching_of(&self, swarm: &SwarmId) -> Option<PublisherId> {
+        let mut followed = self.follows.followed.iter();
+        let is_it = |row: &Followed| row.fetching.is_some_and(|held| held.swarm == *swarm);
+        followed
+            .find(|(_, following)| is_it(&following.row))
+            .map(|(publisher, _)| *publisher)
+    }
+
+    /// Where the files of a version go at first that a link has begun.
+    pub(super) fn version_folder(&self, swarm: &SwarmId) -> Option<PathBuf> {
+        let publisher = self.fetching_of(swarm)?;
+        let folder = &self.shares.get(swarm)?.record.path;
+        self.is_staged(&publisher, folder).then(|| folder.clone())
+    }
+
+    /// What the files of a share may be taken from, if it is a version of something.
+    pub(super) fn formers(&self, swarm: &SwarmId) -> Formers {
+        let row = self.fetching_of(swarm);
+        let row = row.and_then(|publisher| self.follows.followed.get(&publisher));
+        let Some(row) = row.map(|it| &it.row) else {
+            return Formers::default();
+        };
+        let share = |held: Option<Held>| self.shares.get(&held?.swarm);
+        let writer = share(row.superseded).and_then(downloads::writer_of);
+        Formers {
+            complete: share(row.current).map(|share| share.record.clone()),
+            partial: writer.map(|writer| writer.offer.files.clone()),
+        }
+    }
+
+    /// What there was of other versions was taken over.
+    pub(super) fn version_opened(&mut self, swarm: &SwarmId) {
+        if let Some(publisher) = self.fetching_of(swarm) {
+            self.drop_superseded(publisher);
+        }
+    }
+
+    /// Whether a share is a newer version of one that goes by the same name.
+    pub(super) fn is_coming(&self, swarm: &SwarmId) -> bool {
+        let row = self.fetching_of(swarm);
+        let row = row.and_then(|publisher| self.follows.followed.get(&publisher));
+        row.is_some_and(|it| it.row.current.is_some())
+    }
+
+    /// Lets a version that is complete take its place; false for every other share.
+    pub(super) fn exchange_version(&mut self, swarm: SwarmId) -> bool {
+        let Some(publisher) = self.fetching_of(&swarm) else {
+            return false;
+        };
+        let Some(path) = self.shares.get(&swarm).map(|it| it.record.path.clone()) else {
+            return false;
+        };
+        let (true, Some(plan)) = (
+            self.is_staged(&publisher, &path),
+            self.plan(&publisher, &path),
+        ) else {
+            // One that was a share before it was followed is in its place.
+            self.change_followed(publisher, |row| row.current = row.fetching.take());
+            return false;
+        };
+        let leaving = plan.former.as_ref().map(|former| former.held.swarm);
+        let record = leaving.and_then(|swarm| self.shares.get(&swarm));
+        let record = record.map(|share| share.record.clone());
+        if let Some(leaving) = leaving {
+            self.take_out(leaving);
+        }
+        self.change_followed(publisher, |row| row.exchange = Some(plan));
+        let Some(following) = self.follows.followed.get_mut(&publisher) else {
+            return false;
+        };
+        following.leaving = record;
+        self.exchange(swarm, publisher);
+        true
+    }
+
+    fn plan(&self, publisher: &PublisherId, path: &Path) -> Option<Exchange> {
+        let row = &self.follows.followed.get(publisher)?.row;
+        let former = row.current.and_then(|held| {
+            let path = self.shares.get(&held.swarm)?.record.path.clone();
+            Some(Former { held, path })
+        });
+        let folder = former.as_ref().and_then(|former| former.path.parent());
+        Some(Exchange {
+            staged: path.parent()?.to_owned(),
+            name: path.file_name()?.to_str()?.to_owned(),
+            folder: folder.unwrap_or(&self.config.downloads).to_owned(),
+            former,
+        })
+    }
+
+    fn exchange(&mut self, swarm: SwarmId, publisher: PublisherId) {
+        let row = self
+            .follows
+            .followed
+            .get(&publisher)
+            .map(|it| it.row.clone());
+        let (Some(share), Some(row)) = (self.shares.get(&swarm), row) else {
+            return;
+        };
+        let (epoch, bytes) = (share.epoch, share.bytes(None).1);
+        // Meanwhile nothing can be read where it is.
+        let phase = Phase::Preparing {
+            verified_bytes: std::sync::Arc::new(bytes.into()),
+            bytes,
+            is_new: false,
+        };
+        self.close_share(swarm);
+        self.set_phase(swarm, phase);
+        let depot = self.config.depot.clone();
+        self.run_disk_job(swarm, epoch, move || {
+            // A start after a cut goes on with it.
+            let noted = depot.keep_followed(&publisher);
+            let result = noted.and_then(|()| depot.exchange(&row));
+            ShareEvent::Exchanged(result.map(Box::new))
+        });
+    }
+
+    /// A version has taken its place, or could not.
+    pub(super) fn handle_exchanged(
+        &mut self,
+        swarm: SwarmId,
+        result: Result<Box<Exchanged>, ApiError>,
+    ) {
+        let Some(publisher) = self.fetching_of(&swarm) else {
+            return;
+        };
+        let following = self.follows.followed.get_mut(&publisher);
+        let leaving = following.and_then(|it| it.leaving.take());
+        match result {
+            Ok(exchanged) => self.handle_in_place(swarm, publisher, *exchanged),
+            Err(error) => {
+                self.change_followed(publisher, |row| row.exchange = None);
+                if let Some(record) = leaving {
+                    self.add_preparing(record, Preparing::Recall);
+                }
+                self.stop_share(swarm, error, Stopping::Paused);
+            }
+        }
+    }
+
+    fn handle_in_place(&mut self, swarm: SwarmId, publisher: PublisherId, exchanged: Exchanged) {
+        let Exchanged {
+            files,
+            record,
+            kept,
+        } = exchanged;
+        if let Some(kept) = &kept {
+            let kept = printable(&kept.display().to_string());
+            tracing::warn!(
+                kept,
+                "files of a former version that were changed here are kept"
+            );
+        }
+        self.change_followed(publisher, |row| {
+            row.current = row.fetching.take();
+            row.exchange = None;
+            row.kept = kept;
+        });
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            share.record = record;
+        }
+        self.handle_opened(swarm, Ok(Opened::Whole(files)));
+        self.happened(&swarm, Happening::Complete);
+    }
+
+    /// Follows the versions no more of which this share is one; others that are being fetched go.
+    pub(super) fn end_following(&mut self, swarm: &SwarmId) -> Option<PublisherId> {
+        let followed = self.follows.followed.iter();
+        let mut its = followed.filter(|(_, it)| it.row.version(swarm).is_some());
+        let publisher = its.next().map(|(publisher, _)| *publisher)?;
+        let following = self.follows.followed.remove(&publisher)?;
+        self.keep_followed(publisher);
+        let pin = following.row.link.tracker.pin;
+        self.say_of_heads(pin, || FollowRequest::Unfollow { publisher });
+        let row = following.row;
+        for held in [row.fetching, row.superseded].into_iter().flatten() {
+            if held.swarm != *swarm {
+                self.drop_version(&publisher, held.swarm);
+            }
+        }
+        Some(publisher)
+    }
+
+    /// Ends following by the name of a share.
+    pub(super) fn unfollow(&mut self, wanted: &str) -> Result<(), ApiError> {
+        let by_id = self.follows.followed.iter();
+        let mut by_id = by_id.filter(|(publisher, _)| publisher.to_string() == wanted);
+        let held = by_id
+            .next()
+            .map(|(_, it)| it.row.current.or(it.row.fetching));
+        let swarm = match held.flatten() {
+            Some(held) => held.swarm,
+            None => self.find(wanted)?,
+        };
+        let row = self.follows.followed.values();
+        let complete = row
+            .map(|it| &it.row)
+            .find(|row| row.version(&swarm).is_some());
+        let complete = complete
+            .ok_or_else(|| follow::not_followed(wanted))?
+            .current;
+        match complete {
+            Some(held) => drop(self.end_following(&held.swarm)),
+            // Nothing of it is complete.
+            None => {
+                if let Some(publisher) = self.end_following(&swarm) {
+                    self.drop_version(&publisher, swarm);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How a share is shown that is a version of something.
+    pub(super) fn shown_followed(&self, swarm: &SwarmId) -> Option<FollowedShare> {
+        let mut rows = self.follows.followed.values().map(|it| &it.row);
+        let (row, held) = rows.find_map(|row| Some((row, row.version(swarm)?)))?;
+        let kept = row.kept.as_ref().filter(|_| row.current == Some(held));
+        Some(FollowedShare {
+            publisher: row.publisher().to_string(),
+            sequence: held.sequence,
+            newest: row.head.sequence,
+            kept: kept.map(|path| path.display().to_string()),
+        })
+    }
+
+    fn change_followed(&mut self, publisher: PublisherId, change: impl FnOnce(&mut Followed)) {
+        if let Some(following) = self.follows.followed.get_mut(&publisher) {
+            change(&mut following.row);
+        }
+        self.keep_followed(publisher);
+    }
+
+    /// Notes how it stands.
+    fn keep_followed(&self, publisher: PublisherId) {
+        let row = self.follows.followed.get(&publisher);
+        let depot = self.config.depot.clone();
+        depot.note_followed(publisher, row.map(|it| it.row.clone()));
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = depot.keep_followed(&publisher) {
+                tracing::warn!(%error, "it is not noted which version of a share is followed");
+            }
+        });
+    }
+}

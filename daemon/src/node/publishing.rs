@@ -1,0 +1,100 @@
+//! Shares of ours that others may follow: what is signed is given to our tracker, and what it replaces goes.
+//!
+//! Not here: keys and signatures (`share::depot`), how a path comes to be shared ([`super::registering`]).
+
+use std::path::Path;
+
+use tokio::sync::oneshot;
+use warren_proto::follow::{Head, PublisherId};
+use warren_proto::id::SwarmId;
+
+use super::Node;
+use super::shares::Data;
+use super::trackers::OWN;
+use crate::control::follow::{self, PublishedShare};
+use crate::control::model::ApiError;
+use crate::share::Share;
+use crate::store::db::ShareState;
+use crate::store::following::Published;
+
+/// Shares of ours that may be followable: our tracker is asked about each whenever it is reached.
+const MOST: usize = 100;
+
+impl Node {
+    /// Brings back what was published in the last run.
+    pub(super) fn restore_published(&mut self, published: Vec<Published>) {
+        let by_id = |it: Published| (it.head.publisher(), it);
+        self.follows.published = published.into_iter().map(by_id).collect();
+    }
+
+    /// Why a path is not made followable, or its next version not signed.
+    pub(super) fn why_not_publish(&self, path: &Path) -> Option<ApiError> {
+        let own = self.trackers.get(&OWN).filter(|own| own.connected);
+        if own.is_some_and(|own| !own.follows) {
+            return Some(follow::tracker_too_old(&self.own_name()));
+        }
+        let published = &self.follows.published;
+        let is_known = published.values().any(|it| it.path == path);
+        (!is_known && published.len() >= MOST).then(|| follow::too_many_published(MOST))
+    }
+
+    /// The greatest number of a version of what lies there; 0 when there is none.
+    pub(super) fn published_at(&self, path: &Path) -> u64 {
+        let published = self.follows.published.values();
+        let mut its = published.filter(|it| it.path == path);
+        its.next().map_or(0, |it| it.head.sequence)
+    }
+
+    /// Whether something else is shared from this path, which the next version takes the place of.
+    pub(super) fn has_former(&self, path: &Path, swarm: &SwarmId) -> bool {
+        self.formers_at(path, swarm).next().is_some()
+    }
+
+    fn formers_at(&self, path: &Path, swarm: &SwarmId) -> impl Iterator<Item = SwarmId> {
+        let is_former = move |(other, share): &(&SwarmId, &Share)| {
+            let record = &share.record;
+            *other != swarm && record.path == path && record.state == ShareState::Registered
+        };
+        let shares = self.shares.iter().filter(is_former);
+        shares.map(|(swarm, _)| *swarm)
+    }
+
+    /// Tells the tracker of a version that was signed, and shares the one before no longer: its files have
+    /// changed.
+    pub(super) fn handle_published(&mut self, published: Published) {
+        let (path, swarm) = (published.path.clone(), published.swarm);
+        let former: Vec<SwarmId> = self.formers_at(&path, &swarm).collect();
+        for former in former {
+            let (answer, _) = oneshot::channel();
+            self.remove_share(former, Data::Kept, answer);
+        }
+        let head = published.head.clone();
+        self.follows.published.insert(head.publisher(), published);
+        self.give_head(OWN, head);
+    }
+
+    /// Somebody has signed a version with the key of a share of ours: a daemon that was restored from a backup has
+    /// signed less than it did. The next number is above that one.
+    pub(super) fn note_published_elsewhere(&mut self, publisher: PublisherId, head: Head) {
+        let Some(published) = self.follows.published.get_mut(&publisher) else {
+            return;
+        };
+        let sequence = head.sequence;
+        tracing::warn!(%publisher, sequence, "a version of a share of ours is known that this daemon has not signed");
+        published.head = head;
+        // Whatever is there now is another version than that.
+        published.swarm = SwarmId([0; 32]);
+        let (depot, published) = (self.config.depot.clone(), published.clone());
+        tokio::task::spawn_blocking(move || depot.note_published(&published));
+    }
+
+    /// How a share of ours is shown that can be followed.
+    pub(super) fn shown_published(&self, swarm: &SwarmId) -> Option<PublishedShare> {
+        let mut published = self.follows.published.values();
+        let published = published.find(|it| it.swarm == *swarm)?;
+        Some(PublishedShare {
+            publisher: published.head.publisher().to_string(),
+            sequence: published.head.sequence,
+        })
+    }
+}
