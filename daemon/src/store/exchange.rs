@@ -150,7 +150,6 @@ fn delete_unchanged(disk: &Arc<dyn Disk>, path: &Path, content: &Arc<Content>, k
     let Ok(files) = ShareFiles::open_as_source(disk.clone(), path, content) else {
         return;
     };
-    let folder = path.parent().unwrap_or(Path::new("/"));
     let identities = known.0.iter().zip(0..content.file_count());
     let unchanged = identities.map(|(known, file)| {
         let now = files.identity_now(file).ok();
@@ -161,7 +160,7 @@ fn delete_unchanged(disk: &Arc<dyn Disk>, path: &Path, content: &Arc<Content>, k
     let deletes = content.kind == Kind::Tree || unchanged.has(0);
     drop(files);
     if deletes {
-        let deleted = ShareFiles::delete_named(disk.clone(), folder, content, Some(&unchanged));
+        let deleted = ShareFiles::delete_named(disk.clone(), path, content, Some(&unchanged));
         if let Err(error) = deleted {
             tracing::debug!(%error, "something of a former version is kept");
         }

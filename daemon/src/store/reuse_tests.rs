@@ -44,7 +44,8 @@ fn source(folder: &Path, sample: &Sample) -> Source {
 }
 
 fn partial(folder: &Path, sample: &Sample) -> ShareFiles {
-    ShareFiles::create_partial(Arc::new(RealDisk), folder, &sample.content).unwrap()
+    ShareFiles::create_partial(Arc::new(RealDisk), &sample.path_in(folder), &sample.content)
+        .unwrap()
 }
 
 fn nothing(sample: &Sample) -> ChunkSet {
@@ -150,7 +151,11 @@ fn a_disk_that_fails_while_it_copies_costs_what_was_copied_then() {
         let (before, after) = (quick_folder(), quick_folder());
         let sources = [source(before.path(), &sample)];
         let disk = Arc::new(FaultyDisk::failing_at(call, Fault::Short(Errno::IO)));
-        let made = ShareFiles::create_partial(disk.clone(), after.path(), &sample.content);
+        let made = ShareFiles::create_partial(
+            disk.clone(),
+            &sample.path_in(after.path()),
+            &sample.content,
+        );
         let Ok(files) = made else {
             continue;
         };

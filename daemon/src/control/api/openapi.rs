@@ -129,6 +129,6 @@ mod tests {
             words.contains("port_mapping") && words.contains("done"),
             "{words:?}"
         );
-        assert_eq!(words.len(), 18);
+        assert_eq!(words.len(), 19);
     }
 }
