@@ -62,6 +62,8 @@ const PLAN: &[(&str, Step)] = &[
     ("client inspect", Not(NAME)),
     ("client remove", Not(NAME)),
     ("client daemon", Not(NAME)),
+    ("client download", Not(NAME)),
+    ("client revoke", Not(NAME)),
     ("client verify", Not(NAME)),
     // Daemons.
     (
@@ -129,6 +131,28 @@ const PLAN: &[(&str, Step)] = &[
     ("client remove film.mkv 1", Runs),
     ("client register film.mkv 1", Runs),
     ("client register film.mkv 1 --code", Runs),
+    // For a while, for a few, and elsewhere.
+    ("client expire film.mkv 7d", Runs),
+    ("client relocate film.mkv /data/film.mkv", Runs),
+    ("client revoke film.mkv", Runs),
+    (
+        "client register movie.mkv 1 --expire 7d --max-downloads 3",
+        Runs,
+    ),
+    ("client expire movie.mkv 7d", Runs),
+    ("mkdir films && mv movie.mkv films/", Prepares),
+    ("client relocate movie.mkv /data/films/movie.mkv", Runs),
+    ("client revoke movie.mkv", Runs),
+    ("client remove movie.mkv 1", Prepares),
+    ("rm -r films", Prepares),
+    (
+        "client download movie.p2p 1 --to /data/films --if-exists resume --yes",
+        Runs,
+    ),
+    ("client expire 9f86d081884c never 1", Runs),
+    // That is a folder of other things.
+    ("client relocate 9f86d081884c ../photos 1", Ends(6)),
+    ("client revoke 9f86d081884c 1 --json", Runs),
     // A folder.
     ("client inspect photos.p2p --only '2024/*.jpg'", Runs),
     (
@@ -153,6 +177,23 @@ const PLAN: &[(&str, Step)] = &[
         "client register photos/ 1 -o /tmp/photos.p2p --skip-special",
         Runs,
     ),
+    // One that changes: ours, and then that of others.
+    ("client register photos/ 1 --update", Runs),
+    ("touch photos/f.jpg", Prepares),
+    ("client register photos 1 --update", Runs),
+    ("client remove photos 1", Prepares),
+    ("rm -r downloads/daemon-1/photos", Prepares),
+    ("client follow p2p:irty... 1", Runs),
+    ("client unfollow photos", Runs),
+    ("client follow p2p:irty... 1 --json", Runs),
+    ("client unfollow photos 1", Runs),
+    ("client follow p2p:irtyv3s2... 1", Runs),
+    ("client follow LINK 1", Runs),
+    // That is no share which is followed.
+    ("client unfollow 9f86d081884c 1", Ends(9)),
+    // Where there is no terminal there is no screen.
+    ("client top", Ends(2)),
+    ("client top 1", Ends(2)),
     // What no daemon is asked for.
     ("client explain", Runs),
     ("client explain DISK-01", Runs),
@@ -216,6 +257,8 @@ struct World {
     swarm: Swarm,
     theirs: Daemon,
     link: String,
+    /// Of their photos, which others can follow.
+    follow_link: String,
     id: String,
     /// Daemons that commands have started.
     running: Vec<Process>,
@@ -259,7 +302,9 @@ impl World {
             fs::copy(&registered.manifest, swarm.path(stem.to_str().unwrap())).unwrap();
             registered
         });
+        let photos = theirs.try_register(&swarm.path("theirs/photos"), &["--update"]);
         World {
+            follow_link: photos.expect(0).stdout.lines().last().unwrap().to_owned(),
             link: movie.link.unwrap(),
             id: movie.content_id,
             swarm,
@@ -286,6 +331,9 @@ impl World {
             ("daemon 1 ...", &format!("daemon 1 {contact}")),
             ("daemon ...", &format!("daemon 1 {contact}")),
             ("p2p:dpw3...", &self.link),
+            ("p2p:irtyv3s2...", &self.follow_link),
+            ("p2p:irty...", &self.follow_link),
+            ("LINK", &self.follow_link),
             ("9f86d081884c", &self.id[..12]),
             ("/srv/warren", &format!("{folder}/h")),
             ("/data/", &format!("{folder}/")),

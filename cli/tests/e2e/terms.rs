@@ -72,7 +72,7 @@ fn what_is_revoked_is_not_given_until_it_is_registered_again() {
     check_not_given(&theirs, &registered);
     ours.client(&["resume", "film.mkv"]).expect(0);
     let error = ours.download(&registered.manifest).failed(exit::REFUSED);
-    assert_eq!(error.message_code, "SHR-13");
+    assert_eq!(error.message_code, "SHR-18");
     ours.stop();
     ours.restart();
     ours.until_connected();

@@ -167,7 +167,7 @@ fn a_download_from_an_open_site_survives_the_reboot_of_a_router() {
 fn a_slow_and_lossy_way_is_a_way() {
     Cell::new("open", "open")
         .with(&["--delay", "25", "--loss", "5", "--hops", "2,4"])
-        .meets("direct");
+        .comes_to_meet("checks");
 }
 
 // More than two.
