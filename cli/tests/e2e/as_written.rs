@@ -337,6 +337,7 @@ impl World {
             ("9f86d081884c", &self.id[..12]),
             ("/srv/warren", &format!("{folder}/h")),
             ("/data/", &format!("{folder}/")),
+            ("../photos", "photos"),
             ("GLOB", "'*.jpg'"),
             ("DIR", "pages"),
         ] {

@@ -152,6 +152,22 @@ async fn what_is_being_verified_is_not_removed_without_its_data() {
 }
 
 #[tokio::test]
+async fn what_lies_in_the_place_of_another_share_is_not_repaired() {
+    let mut scene = Scene::new();
+    let (ours, _watched) = scene.download(&Sample::mixed()).await;
+    let file = Sample::file("film", vec![7; 1000]);
+    let (theirs, _watched) = scene.download(&file).await;
+    let id = scene.node.shares[&ours].record.id.to_string();
+    let path = scene.node.shares[&ours].record.path.clone();
+    scene.node.shares.get_mut(&theirs).unwrap().record.path = path;
+    let error = scene.node.verify(&id).unwrap_err();
+    assert_eq!(error.code, "target_exists");
+    let removed = scene.node.take_out(theirs);
+    assert!(removed.is_some());
+    scene.node.verify(&id).unwrap();
+}
+
+#[tokio::test]
 async fn whoever_shares_something_is_told_that_the_tracker_does_not_answer() {
     let mut scene = Scene::new();
     let path = scene.folder.path().join("film.mkv");

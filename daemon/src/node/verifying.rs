@@ -27,10 +27,13 @@ impl Node {
     /// Begins to verify a share, which ends like a download of it.
     pub(super) fn verify(&mut self, wanted: &str) -> Result<mpsc::Receiver<Event>, ApiError> {
         let swarm = self.find(wanted)?;
+        let stored = stored(self.shares.get(&swarm).ok_or_else(busy)?)?;
+        if let Some(other) = self.other_at(&swarm) {
+            return Err(theirs(&other));
+        }
         let Some(share) = self.shares.get_mut(&swarm) else {
             return Err(busy());
         };
-        let stored = stored(share)?;
         let (events, receiver) = mpsc::channel(EVENTS);
         let since = Instant::now();
         share.watchers.push(Watcher {
@@ -55,6 +58,17 @@ impl Node {
         self.active.insert(swarm);
         self.start_verifying(swarm, stored, verified_bytes);
         Ok(receiver)
+    }
+
+    /// The name of another share that has taken this one's path: to repair this one would undo that.
+    fn other_at(&self, swarm: &SwarmId) -> Option<String> {
+        let path = &self.shares.get(swarm)?.record.path;
+        let mut others = self.shares.iter().filter(|(other, _)| *other != swarm);
+        let (_, other) = others.find(|(_, other)| {
+            let is_there = !matches!(other.phase, Phase::Stopped { .. } | Phase::Metadata(_));
+            is_there && !other.is_preview && other.record.path == *path
+        })?;
+        Some(other.record.id.to_string())
     }
 
     fn start_verifying(&self, swarm: SwarmId, stored: Stored, verified_bytes: Arc<AtomicU64>) {
@@ -88,6 +102,15 @@ fn stored(share: &Share) -> Result<Stored, ApiError> {
         Phase::Stopped { .. } if name.is_empty() => Err(nothing_stored()),
         Phase::Seeding(_) | Phase::Stopped { .. } => Ok(Stored::Noted),
     }
+}
+
+fn theirs(other: &str) -> ApiError {
+    ApiError::new(
+        "target_exists",
+        exit::REFUSED,
+        format!("another share has its place: {other}"),
+        "What is there belongs to that one now. Remove this one: client remove ID IDX.",
+    )
 }
 
 fn nothing_stored() -> ApiError {

@@ -24,6 +24,7 @@ pub(super) fn io(error: &dyn Error, source: &io::Error) -> ApiError {
     let is_full = "Make room on the disk, then run the same command again.";
     let is_denied = "Check the permissions of the file and its folders: ls -l shows them.";
     let is_read_only = "The file system is mounted read-only: use a folder on another one.";
+    let is_gone = "See whether the path is right, and its folders are there: ls -ld shows them.";
     let is_other = "Check the disk: dmesg shows its errors.";
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -34,6 +35,9 @@ pub(super) fn io(error: &dyn Error, source: &io::Error) -> ApiError {
         }
         io::ErrorKind::ReadOnlyFilesystem => {
             ApiError::caused("read_only", exit::DISK, error, is_read_only)
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            ApiError::caused("disk_error", exit::DISK, error, is_gone)
         }
         _ => ApiError::caused("disk_error", exit::DISK, error, is_other),
     }
