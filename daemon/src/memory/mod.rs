@@ -16,6 +16,7 @@
 //! on for others, what QUIC itself needs for a connection, and 4 MiB at most that are kept for the next
 //! pieces ([`Buffers`]).
 
+pub(crate) mod aligned;
 mod buffers;
 mod division;
 mod pieces;

@@ -30,6 +30,7 @@ use super::disk::{Disk, FileIdentity, Folder, Open};
 use super::error::StoreError;
 use super::files::{Identities, ShareFiles, State, VERIFY_BYTES};
 use super::partial::{place, stem, vacant_place};
+use crate::memory::aligned;
 
 /// Stands for a file that is not there. No file has inode 0.
 pub(super) const ABSENT: FileIdentity = FileIdentity {
@@ -424,7 +425,7 @@ impl ShareFiles {
         let identity = self.disk.identity(&opened);
         let identity = identity.map_err(StoreError::at(&path))?;
         let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; VERIFY_BYTES];
+        let mut buffer = aligned::zeros(VERIFY_BYTES);
         let mut offset = 0;
         if Some(identity.size) != self.content.file_size(file) {
             return Ok(Home::Absent);

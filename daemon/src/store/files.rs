@@ -30,6 +30,7 @@ use super::division::{Division, Home};
 use super::error::StoreError;
 use super::open_files::{OpenFile, OpenFiles, lock};
 use super::segments::Segments;
+use crate::memory::aligned;
 
 /// Above this many changed files one sync of the whole file system is quicker than one of each.
 const SYNC_EACH: usize = 64;
@@ -621,7 +622,7 @@ impl StoreError {
 }
 
 fn feed(disk: &dyn Disk, file: &File, at: &Extent, verifier: &mut Verifier) -> io::Result<()> {
-    let mut buffer = vec![0; VERIFY_BYTES.min(at.len as usize)];
+    let mut buffer = aligned::zeros(VERIFY_BYTES.min(at.len as usize));
     let end = at.offset + u64::from(at.len);
     let mut offset = at.offset;
     while offset < end {

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bytes::BytesMut;
 use warren_proto::content::tree::{self, PartHasher, Position};
 use warren_proto::content::{Content, Expected, Extent, HashList, Layout};
 
@@ -21,6 +22,7 @@ use super::cores;
 use super::disk::{Disk, FileIdentity, Folder, Open, read_exact_at};
 use super::files::Identities;
 use super::register::RegisterError;
+use crate::memory::aligned;
 
 /// Bytes a worker reads at once: enough for BLAKE3's full speed, and few enough to stay in the
 /// core's own cache between being read and being hashed.
@@ -290,7 +292,7 @@ impl Job<'_> {
 /// What each thread has for itself.
 #[derive(Default)]
 struct Worker {
-    buffer: Vec<u8>,
+    buffer: BytesMut,
     /// The file it read last, most often the next one too.
     open: Option<(u32, File)>,
 }
@@ -323,7 +325,9 @@ impl Worker {
         extent: &Extent,
     ) -> Result<[u8; 32], RegisterError> {
         let buffer_bytes = BUFFER_BYTES.min(job.layout.chunk_bytes() as usize);
-        self.buffer.resize(buffer_bytes, 0);
+        if self.buffer.len() != buffer_bytes {
+            self.buffer = aligned::zeros(buffer_bytes);
+        }
         let mut hasher = PartHasher::new(job.position(extent));
         let (mut offset, end) = (extent.offset, extent.offset + u64::from(extent.len));
         while offset < end {
