@@ -376,6 +376,7 @@ impl Control for FakeControl {
             hairpinning: None,
             fault: None,
             program: None,
+            relays: None,
         })]
     }
 
