@@ -17,7 +17,7 @@ use warren_daemon::{
     PortMapping,
     control::model::{
         ApiError, CodeGiven, Done, DownloadRequest, Event, FollowRequest, IfExists, OpenRequest,
-        Phase, PreviewRequest, RegisterRequest, Registered, Source, exit,
+        PeerPath, Phase, PreviewRequest, RegisterRequest, Registered, Source, exit,
     },
     control::source::Parsed,
     home::{is_held, socket_path},
