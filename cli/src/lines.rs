@@ -228,17 +228,8 @@ mod tests {
                 relay: 1,
                 ..PeerCounts::default()
             },
-            direct_bytes: 0,
             relayed_bytes: 1024,
-            files: None,
-            up_bits_per_s: None,
-            down_bits_per_s: None,
-            expires_unix_ms: None,
-            max_downloads: None,
-            downloads: None,
-            followed: None,
-            published: None,
-            note: None,
+            ..Share::default()
         };
         assert_eq!(
             share_line(&share),

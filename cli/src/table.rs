@@ -72,9 +72,7 @@ fn cells_of(share: &Share) -> [String; 6] {
 
 #[cfg(test)]
 mod tests {
-    use warren_daemon::control::model::{
-        FileCounts, FollowedShare, PeerCounts, PublishedShare, ShareState,
-    };
+    use warren_daemon::control::model::{FileCounts, FollowedShare, PublishedShare, ShareState};
 
     use super::*;
 
@@ -86,18 +84,7 @@ mod tests {
             bytes: 1 << 30,
             verified_bytes: (1 << 30) - 1,
             state: ShareState::Downloading,
-            peers: PeerCounts::default(),
-            direct_bytes: 0,
-            relayed_bytes: 0,
-            files: None,
-            up_bits_per_s: None,
-            down_bits_per_s: None,
-            expires_unix_ms: None,
-            max_downloads: None,
-            downloads: None,
-            followed: None,
-            published: None,
-            note: None,
+            ..Share::default()
         };
         let part = Share {
             name: "photos".into(),

@@ -579,12 +579,7 @@ fn registered() -> Event {
         content_id: "00ff".into(),
         bytes: 3072,
         files: 1,
-        warnings: Vec::new(),
-        code: None,
-        no_code: None,
-        publisher: None,
-        sequence: None,
-        follow_link: None,
+        ..Registered::default()
     })
 }
 
@@ -616,18 +611,7 @@ fn status() -> Vec<Event> {
             bytes: 5,
             verified_bytes: 5,
             state: ShareState::Seeding,
-            peers: warren_daemon::control::model::PeerCounts::default(),
-            direct_bytes: 0,
-            relayed_bytes: 0,
-            files: None,
-            up_bits_per_s: None,
-            down_bits_per_s: None,
-            expires_unix_ms: None,
-            max_downloads: None,
-            downloads: None,
-            followed: None,
-            published: None,
-            note: None,
+            ..Share::default()
         }),
     ]
 }

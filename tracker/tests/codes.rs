@@ -8,11 +8,10 @@
 use warren_net::Identity;
 use warren_proto::code::{Body, Closed, ExchangeId, Nameplate};
 use warren_proto::wire::{Claimed, CodeNews, CodeRequest, FromTracker, ToTracker};
-use warren_tracker::{Config, Tracker};
 
 mod common;
 
-use common::{Session, any, within};
+use common::{Session, join, start, within};
 
 const EXCHANGE: ExchangeId = ExchangeId([8; 8]);
 const PLATE: Nameplate = Nameplate(1);
@@ -73,21 +72,6 @@ async fn a_number_goes_over_to_the_next_connection_of_its_daemon() {
     let mut receiver = join(&tracker).await;
     open(&mut receiver).await;
     assert!(matches!(hear(&mut again).await, CodeNews::Opened { .. }));
-}
-
-/// A tracker, and the folder with its key.
-fn start() -> (Tracker, tempfile::TempDir) {
-    let home = tempfile::tempdir().unwrap();
-    let config = Config {
-        listen: vec![any()],
-        stun_listen: vec![any()],
-        ..Config::new(home.path().to_path_buf())
-    };
-    (Tracker::start(config).unwrap(), home)
-}
-
-async fn join(tracker: &Tracker) -> Session {
-    Session::connect(tracker, &Identity::generate().unwrap()).await
 }
 
 async fn say(session: &mut Session, request: CodeRequest) {

@@ -5,15 +5,13 @@
     reason = "helpers of tests; a panic is a failed test"
 )]
 
-use warren_net::Identity;
 use warren_proto::follow::{Head, PublisherKey, Version};
 use warren_proto::id::{ContentId, Kind};
 use warren_proto::wire::{FollowNews, FollowRequest, FromTracker, Given, ToTracker};
-use warren_tracker::{Config, Tracker};
 
 mod common;
 
-use common::{Session, any, within};
+use common::{Session, join, start, within};
 
 #[tokio::test]
 async fn a_head_reaches_followers_and_outlives_the_connection_of_who_gave_it() {
@@ -66,21 +64,6 @@ async fn a_forged_head_is_kept_from_everybody() {
         head: None,
     };
     assert_eq!(hear(&mut stranger).await, none);
-}
-
-/// A tracker, and the folder with its key.
-fn start() -> (Tracker, tempfile::TempDir) {
-    let home = tempfile::tempdir().unwrap();
-    let config = Config {
-        listen: vec![any()],
-        stun_listen: vec![any()],
-        ..Config::new(home.path().to_path_buf())
-    };
-    (Tracker::start(config).unwrap(), home)
-}
-
-async fn join(tracker: &Tracker) -> Session {
-    Session::connect(tracker, &Identity::generate().unwrap()).await
 }
 
 async fn say(session: &mut Session, request: FollowRequest) {

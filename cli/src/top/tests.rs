@@ -406,18 +406,7 @@ fn share(number: u64, name: &str, state: ShareState) -> Share {
         bytes: 1400 << 20,
         verified_bytes: 1400 << 20,
         state,
-        peers: PeerCounts::default(),
-        direct_bytes: 0,
-        relayed_bytes: 0,
-        files: None,
-        up_bits_per_s: None,
-        down_bits_per_s: None,
-        expires_unix_ms: None,
-        max_downloads: None,
-        downloads: None,
-        followed: None,
-        published: None,
-        note: None,
+        ..Share::default()
     }
 }
 

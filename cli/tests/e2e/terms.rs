@@ -143,16 +143,10 @@ fn register(daemon: &Daemon, path: &Path, options: &[&str]) -> Registered {
     Registered {
         path: path.display().to_string(),
         manifest: daemon.downloads().join("film.p2p").display().to_string(),
-        link: None,
         content_id: share.content_id.clone(),
         bytes: share.bytes,
         files: 1,
-        warnings: Vec::new(),
-        code: None,
-        no_code: None,
-        publisher: None,
-        sequence: None,
-        follow_link: None,
+        ..Registered::default()
     }
 }
 

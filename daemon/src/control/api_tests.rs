@@ -308,16 +308,10 @@ impl Control for FakeControl {
         let registered = Event::Registered(Registered {
             path: request.path.display().to_string(),
             manifest: "/film.p2p".into(),
-            link: None,
             content_id: "00".into(),
             bytes: 1,
             files: 1,
-            warnings: Vec::new(),
-            code: None,
-            no_code: None,
-            publisher: None,
-            sequence: None,
-            follow_link: None,
+            ..Registered::default()
         });
         events
             .send(Event::Progress(Progress::default()))

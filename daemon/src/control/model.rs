@@ -152,7 +152,7 @@ impl From<ApiError> for Event {
 }
 
 /// A path that is now shared.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Registered {
     /// Absolute path of the file or folder that is shared.
     pub path: String,
@@ -390,7 +390,7 @@ impl PeerPath {
 }
 
 /// One share of a daemon.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Share {
     /// Content id, lower-case hex.
     pub content_id: String,
@@ -441,12 +441,13 @@ pub struct Share {
 }
 
 /// What a share is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ShareState {
     /// Reading and hashing what is on disk.
     Hashing,
     /// Incomplete, and no connected peer has anything to give.
+    #[default]
     Waiting,
     /// Fetching the hashes or the listing.
     Metadata,

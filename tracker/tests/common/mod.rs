@@ -20,7 +20,7 @@ use warren_net::{
     Profile, Protocol,
 };
 use warren_proto::wire::{FromTracker, Hello, ToTracker};
-use warren_tracker::Tracker;
+use warren_tracker::{Config, Tracker};
 
 /// What takes longer has failed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,6 +34,22 @@ const HELLO: Hello = Hello {
 /// A free port of the loopback.
 pub fn any() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
+}
+
+/// A tracker, and the folder with its key.
+pub fn start() -> (Tracker, tempfile::TempDir) {
+    let home = tempfile::tempdir().unwrap();
+    let config = Config {
+        listen: vec![any()],
+        stun_listen: vec![any()],
+        ..Config::new(home.path().to_path_buf())
+    };
+    (Tracker::start(config).unwrap(), home)
+}
+
+/// A daemon that it has not seen before.
+pub async fn join(tracker: &Tracker) -> Session {
+    Session::connect(tracker, &Identity::generate().unwrap()).await
 }
 
 /// What comes of `future`, in time.

@@ -13,12 +13,7 @@ fn registered_is_this_json() {
         content_id: "00ff".into(),
         bytes: 7,
         files: 1,
-        warnings: Vec::new(),
-        code: None,
-        no_code: None,
-        publisher: None,
-        sequence: None,
-        follow_link: None,
+        ..Registered::default()
     });
     check(
         event,
@@ -36,16 +31,11 @@ fn codes_are_this_json() {
     let registered = Registered {
         path: "/d".into(),
         manifest: "/d.p2p".into(),
-        link: None,
         content_id: "00".into(),
         bytes: 0,
         files: 0,
-        warnings: Vec::new(),
         code: Some(given),
-        no_code: None,
-        publisher: None,
-        sequence: None,
-        follow_link: None,
+        ..Registered::default()
     };
     check(
         Event::Registered(registered.clone()),
@@ -87,16 +77,10 @@ fn registered_without_a_link_says_null() {
     let event = Event::Registered(Registered {
         path: "/d".into(),
         manifest: "/d.p2p".into(),
-        link: None,
         content_id: "00".into(),
         bytes: 0,
         files: 0,
-        warnings: Vec::new(),
-        code: None,
-        no_code: None,
-        publisher: None,
-        sequence: None,
-        follow_link: None,
+        ..Registered::default()
     });
     check(
         event,
@@ -301,13 +285,7 @@ fn share_is_this_json() {
             of: 12,
         }),
         up_bits_per_s: Some(64_000),
-        down_bits_per_s: None,
-        expires_unix_ms: None,
-        max_downloads: None,
-        downloads: None,
-        followed: None,
-        published: None,
-        note: None,
+        ..Share::default()
     });
     check(
         event,

@@ -151,18 +151,8 @@ pub(super) fn named_share(name: &str, digit: char, state: ShareState) -> Share {
         bytes: 1000,
         verified_bytes: 500,
         state,
-        peers: Default::default(),
-        direct_bytes: 0,
-        relayed_bytes: 0,
-        files: None,
-        up_bits_per_s: None,
-        down_bits_per_s: None,
-        expires_unix_ms: None,
-        max_downloads: None,
-        downloads: None,
-        followed: None,
-        published: None,
         note: Some("no space is left".into()),
+        ..Share::default()
     }
 }
 
