@@ -17,8 +17,9 @@ use warren_daemon::home::started_path;
 
 use crate::home::quoted;
 
-/// Variables that set something for a daemon begin so.
+/// Variables that set something for a daemon begin so; those that begin as the second are the tracker's.
 const PREFIX: &str = "WARREN_";
+const OF_TRACKERS: &str = "WARREN_TRACKER_";
 
 /// A command line, and where it was typed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +37,8 @@ impl Started {
     pub(crate) fn now() -> Option<Started> {
         let text = |word: OsString| word.into_string().ok();
         let variables = env::vars_os().filter_map(|(name, value)| Some((text(name)?, value)));
-        let variables = variables.filter(|(name, _)| name.starts_with(PREFIX));
+        let variables = variables
+            .filter(|(name, _)| name.starts_with(PREFIX) && !name.starts_with(OF_TRACKERS));
         let words = env::args_os().skip(1).map(text);
         let words: Option<Vec<String>> = words.collect();
         Some(Started {

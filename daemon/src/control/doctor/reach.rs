@@ -203,7 +203,13 @@ impl Reach {
         };
         let found = techniques(snapshot);
         for (peer, (fate, last)) in fates(snapshot) {
-            reach.add(fate, last);
+            let obstacle = match fate {
+                Fate::Relayed if is_by_choice(snapshot, peer) => {
+                    Some(Obstacle::Told(Reason::RelayOnly))
+                }
+                _ => last.map(Obstacle::of),
+            };
+            reach.add(fate, obstacle, last);
             if let (Fate::Direct, Some(technique)) = (fate, found.get(peer)) {
                 reach.techniques.add(*technique);
             }
@@ -212,8 +218,7 @@ impl Reach {
     }
 
     /// `last` is the attempt that shows why the peer was not reached, or not directly.
-    fn add(&mut self, fate: Fate, last: Option<&Attempt>) {
-        let obstacle = last.map(Obstacle::of);
+    fn add(&mut self, fate: Fate, obstacle: Option<Obstacle>, last: Option<&Attempt>) {
         match fate {
             Fate::UnderWay => self.under_way += 1,
             Fate::Direct => self.direct += 1,
@@ -376,6 +381,13 @@ impl Reach {
             "Ask those behind such a router to switch UPnP or NAT-PMP on there.".to_owned()
         })
     }
+}
+
+/// Whether a peer that is relayed is so because one of us was started for that.
+fn is_by_choice(snapshot: &Snapshot, peer: &str) -> bool {
+    let mut peers = snapshot.peers.iter();
+    let is_told = peers.any(|it| it.peer == peer && it.why_relayed.is_some());
+    is_told || snapshot.paths == Paths::RelayOnly
 }
 
 /// What is known of peers that were not reached directly.

@@ -13,8 +13,17 @@ fn that_peers_are_relayed_by_choice_is_told_with_whose_choice_it_was() {
     let theirs = "Direct with 0 of 1 peer, through the tracker with 1; it was started with --relay-only, \
                   so no direct path is allowed.";
     says(relayed, "PEER-02", theirs, "");
+    // The attempt has ended with a connection, and says no more.
+    let connected = |it: &mut Snapshot| {
+        relayed(it);
+        it.attempts[0].reason = None;
+        it.peers.push(peer("b", PeerPath::Relay));
+        it.peers[0].why_relayed = Some("the peer was started with --relay-only".into());
+    };
+    says(connected, "PEER-02", theirs, "");
     let by_us = |it: &mut Snapshot| {
         relayed(it);
+        it.attempts[0].reason = None;
         it.paths = Paths::RelayOnly;
     };
     let ours = "Direct with 0 of 1 peer, through the tracker with 1; with it no direct path is allowed, \
