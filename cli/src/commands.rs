@@ -17,7 +17,7 @@ use warren_daemon::{
     PortMapping,
     control::model::{
         ApiError, CodeGiven, Done, DownloadRequest, Event, FollowRequest, IfExists, OpenRequest,
-        Phase, PreviewRequest, RegisterRequest, Registered, Source, exit,
+        PeerPath, Phase, PreviewRequest, RegisterRequest, Registered, Source, exit,
     },
     control::source::Parsed,
     home::{is_held, socket_path},
@@ -35,8 +35,10 @@ use crate::{
     output::Output,
     progress::Live,
     select::counts,
-    source::{self, Named},
-    start, text,
+    source::{self, Named, Typed},
+    start,
+    started::Started,
+    text,
 };
 
 /// How long a stopping daemon may take to let go of its socket: it has 2 s for open connections
@@ -84,6 +86,7 @@ pub(crate) async fn daemon(
         },
         memory_mib: args.memory,
         log,
+        started: Started::now().and_then(|started| started.kept()),
     })
     .await
 }
@@ -109,11 +112,14 @@ impl Client {
             ApiError::caused("home_path", exit::USAGE, &error, hint)
         })?;
         let start_line = home::start_line(home.as_deref(), idx, None);
+        let flag = |home: &PathBuf| format!("--home {} ", home::quoted(home));
+        let home_flag = home.as_ref().map_or(String::new(), flag);
         Ok(Client {
             daemon: Daemon {
                 idx,
                 socket,
                 start_line,
+                home_flag,
             },
             home,
             output,
@@ -221,15 +227,13 @@ impl Client {
     /// When the source is malformed, the daemon fails or refuses, or Ctrl-C ends the watching; the
     /// download itself goes on then.
     pub(crate) async fn download(mut self, args: &DownloadArgs) -> Result<(), ApiError> {
-        let named = match source::code(&args.source)? {
-            Some(code) => self.open(&code).await?,
-            None => source::read(&args.source, args.folder)?,
+        let named = match source::typed(&args.source, args.folder)? {
+            Typed::Code(code) => self.open(&code).await?,
+            Typed::Source(named) => *named,
         };
         let patience = args.timeout.map(Duration::from_secs);
         let idx = self.daemon.idx;
         self.daemon.start_line = home::start_line(self.home.as_deref(), idx, named.tracker());
-        // A follow link says whose, and not what.
-        let says_what = named.id().is_some();
         let id = named.id().map_or("NAME".to_owned(), |id| id.to_string());
         let live = Live::new(named.name(), self.output);
         let tracker = named.tracker().cloned();
@@ -246,7 +250,7 @@ impl Client {
             let started = interrupt.or(self.start_if_needed(tracker.as_ref())).await;
             started.unwrap_or_else(|| Err(interrupted_before()))?;
         }
-        if !args.yes && says_what && ask::can_ask(self.output) {
+        if !args.yes && ask::can_ask(self.output) {
             let said = args.said_if_exists();
             let asking = self.ask_for(&mut request, said, patience, &mut interrupt);
             asking.await?;
@@ -305,9 +309,12 @@ impl Client {
         let Parsed::Manifest(manifest) = source.parse()? else {
             return Ok(());
         };
-        if !preview.present {
-            let output = self.output;
-            let mut ask = Ask { interrupt, output };
+        let output = self.output;
+        let mut ask = Ask { interrupt, output };
+        if preview.present {
+            self.ask_for_more(request, &manifest, (&preview, &mut ask))
+                .await?;
+        } else {
             let wanted = (request.wish.clone(), said);
             let agreed = ask.agree(&manifest, &preview, wanted).await?;
             (request.wish, request.if_exists) = (agreed.wish, agreed.if_exists);
@@ -451,7 +458,17 @@ impl Client {
         if events.is_empty() {
             self.nothing("no peer is connected");
         }
-        self.show(&events, line)
+        self.show(&events, line)?;
+        let is_relayed =
+            |event: &Event| matches!(event, Event::Peer(peer) if peer.path == PeerPath::Relay);
+        if events.iter().any(is_relayed) {
+            self.nothing(&format!(
+                "why some are relayed, and what to do: client {}doctor {}",
+                self.home_flag(),
+                self.daemon.idx
+            ));
+        }
+        Ok(())
     }
 
     /// Says to people that there is nothing.
@@ -570,9 +587,8 @@ impl Client {
     }
 
     /// `--home DIR ` when it was typed, for commands that the person is told to type.
-    pub(crate) fn home_flag(&self) -> String {
-        let flag = |home: &PathBuf| format!("--home {} ", home::quoted(home));
-        self.home.as_ref().map_or(String::new(), flag)
+    pub(crate) fn home_flag(&self) -> &str {
+        &self.daemon.home_flag
     }
 }
 

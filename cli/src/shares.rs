@@ -41,11 +41,12 @@ impl Client {
     pub(crate) fn say_nothing_is_shared(&self) {
         let idx = self.daemon.idx;
         self.nothing(&format!(
-            "nothing is shared; share a file with: client register PATH {idx}"
+            "nothing is shared; share a file with: client {}register PATH {idx}",
+            self.home_flag()
         ));
     }
 
-    async fn all_shares(&self) -> Result<Vec<Share>, ApiError> {
+    pub(crate) async fn all_shares(&self) -> Result<Vec<Share>, ApiError> {
         let events = self.daemon.list("shares").await?.into_iter();
         let share = |event| match event {
             Event::Share(share) => Some(share),
@@ -153,7 +154,10 @@ impl Client {
                 "interrupted",
                 exit::INTERRUPTED,
                 format!("interrupted; the verification goes on in daemon {idx}"),
-                format!("See how it stands with: client list {idx}"),
+                format!(
+                    "See how it stands with: client {}list {idx}",
+                    self.home_flag()
+                ),
             )),
         }
     }

@@ -15,6 +15,7 @@ use warren_proto::content::Content;
 use warren_proto::limits;
 use warren_proto::transfer::{self, Priority, Selection};
 
+use super::doctor::count;
 use super::model::{ApiError, exit};
 
 /// Patterns in one wish: more than anybody types, and few enough to try on a million files.
@@ -282,8 +283,8 @@ fn no_match(content: &Content, pattern: &str) -> ApiError {
     let hint = match near.as_str() {
         "" => "It has no files.".to_owned(),
         near => format!(
-            "Among its {} files: {near}. See all with: client inspect FILE.p2p",
-            content.file_count()
+            "Among its {}: {near}. See all with: client inspect FILE.p2p",
+            count(content.file_count() as usize, "file")
         ),
     };
     ApiError::new("no_match", exit::USAGE, message, hint)

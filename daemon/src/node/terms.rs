@@ -17,6 +17,7 @@ use super::Node;
 use super::commands::unix_ms;
 use super::pausing::Answer;
 use super::shares::Data;
+use crate::control::doctor::count;
 use crate::control::model::{ApiError, Event, exit};
 use crate::share::{Phase, Share};
 use crate::store::db::ShareState;
@@ -258,8 +259,8 @@ impl Share {
         let message = match &self.terms {
             terms if terms.revoked => format!("{name} was revoked"),
             terms if terms.is_used_up() => format!(
-                "{name} was downloaded {} times, as often as it was to be",
-                terms.takers.len()
+                "{name} was downloaded {}, as often as it was to be",
+                count(terms.takers.len(), "time")
             ),
             _ => return None,
         };

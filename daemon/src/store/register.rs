@@ -112,7 +112,7 @@ pub enum RegisterError {
     },
     /// The folder has entries that are neither files nor folders.
     #[error(
-        "{} has {total} symbolic links or special files in it: {}{}", path.display(),
+        "{} has {} in it: {}{}", path.display(), special(*total),
         paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "),
         if *total > paths.len() { ", ..." } else { "" }
     )]
@@ -374,6 +374,14 @@ fn check_manifest_len(path: &Path, layout: &Layout, listing: usize) -> Result<()
 
 fn identities(measured: Vec<Measured>) -> Identities {
     Identities(measured.into_iter().map(|file| file.identity).collect())
+}
+
+/// How many there are of what cannot be shared.
+fn special(total: usize) -> String {
+    match total {
+        1 => "a symbolic link or special file".to_owned(),
+        _ => format!("{total} symbolic links or special files"),
+    }
 }
 
 fn name_warnings(name: &ShareName) -> Vec<String> {
