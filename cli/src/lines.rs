@@ -261,6 +261,7 @@ mod tests {
             side: Role::Client,
             kind: Some(CandidateKind::ServerReflexive),
             relayed_by: None,
+            why_relayed: None,
             reached_ms: Some(104),
             unlimited: false,
             standing: Standing::Good,

@@ -597,6 +597,7 @@ fn status() -> Vec<Event> {
             hairpinning: None,
             fault: None,
             program: None,
+            relays: None,
         }),
         Event::PortMapping(PortMapping {
             state: PortMappingState::Open,

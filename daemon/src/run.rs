@@ -132,6 +132,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         .map(|bits_per_s| start_relay(bits_per_s, &endpoint, stop.clone()));
     let (hooks, hooks_running) = Hooks::start(config.hooks.clone(), stop.clone());
     let parts = NodeConfig {
+        idx: config.idx,
         key: identity.public_key(),
         endpoint: endpoint.clone(),
         depot: depot.clone(),

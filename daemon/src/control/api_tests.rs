@@ -370,6 +370,7 @@ impl Control for FakeControl {
             hairpinning: None,
             fault: None,
             program: None,
+            relays: None,
         })]
     }
 

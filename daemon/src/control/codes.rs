@@ -114,7 +114,7 @@ impl CodeWish {
                 "bad_expiry",
                 exit::USAGE,
                 "a code is good for at least a second and at most 7 days",
-                "For example: --expires 10m",
+                "For example: --code-expires 10m",
             )),
         }
     }
@@ -137,7 +137,7 @@ impl From<&CodeError> for ApiError {
 
 /// Why a code was not opened at this tracker.
 pub fn not_opened(nameplate: Nameplate, tracker: &str, why: Closed) -> ApiError {
-    let new = "Ask whoever gave it to you for a new one: client register PATH IDX --code";
+    let new = "Ask whoever gave it to you for a new one: client register PATH --code";
     let (code, exit, message, hint) = match why {
         Closed::Unknown => (
             "no_such_code",
@@ -174,7 +174,7 @@ pub fn not_opened(nameplate: Nameplate, tracker: &str, why: Closed) -> ApiError 
             "sharer_absent",
             exit::NO_SOURCE,
             format!("the daemon that gave code {nameplate} is not connected to tracker {tracker}"),
-            "Try again in a moment. If it stays so, its owner sees why: client doctor IDX",
+            "Try again in a moment. If it stays so, its owner sees why with client doctor.",
         ),
         Closed::Busy => (
             "codes_busy",

@@ -23,6 +23,7 @@ use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use warren_proto::wire::Paths;
 
 use super::attempt::{Attempt, Technique};
 use super::model::{Event, Limits, Peer, PortMapping, Share, Tracker, exit};
@@ -54,8 +55,12 @@ pub(crate) struct Snapshot {
     pub(crate) narrow_bytes: Vec<u16>,
     /// How far our clock is ahead of a tracker's.
     pub(crate) clock_ahead_ms: Option<i64>,
-    /// Whether peers may reach us through a tracker alone, as we were started.
-    pub(crate) is_relay_only: bool,
+    /// Our number, for commands that are advised.
+    pub(crate) idx: u16,
+    /// By which paths peers may reach us, as we were started.
+    pub(crate) paths: Paths,
+    /// Why peers that we know have no path in common with us, as all were started; empty when none is such.
+    pub(crate) why_forbidden: String,
     /// How fast we may send and receive.
     pub(crate) limits: Limits,
     /// All shares.
@@ -230,7 +235,7 @@ fn exit_code(snapshot: &Snapshot, findings: &[Finding]) -> u8 {
 }
 
 /// A number of things: `1 peer`, `2 peers`.
-fn count(number: usize, noun: &str) -> String {
+pub(crate) fn count(number: usize, noun: &str) -> String {
     match number {
         1 => format!("1 {noun}"),
         _ => format!("{number} {noun}s"),

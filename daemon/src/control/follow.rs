@@ -57,7 +57,7 @@ fn not_a_follow_link() -> ApiError {
         "not_a_follow_link",
         exit::USAGE,
         "this link names one version, which never changes",
-        "Ask for the follow link: client register PATH IDX --update prints it. To fetch this version: \
+        "Ask for the follow link, which client register --update prints. To fetch this version: \
          client download LINK IDX",
     )
 }

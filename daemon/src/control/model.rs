@@ -293,6 +293,9 @@ pub struct Preview {
     /// Bytes that may still be written there, where the system says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_bytes: Option<u64>,
+    /// Whose version it is, of a follow link: its publisher has signed that. Nobody has signed anything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<PublishedShare>,
 }
 
 /// The link of a share, which gives access to it.
@@ -346,6 +349,9 @@ pub struct Peer {
     /// name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relayed_by: Option<String>,
+    /// Why it is reached through a relay, where one of the two was started so; a sentence for the person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why_relayed: Option<String>,
     /// Milliseconds from the introduction to the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reached_ms: Option<u64>,
@@ -497,6 +503,9 @@ pub struct Tracker {
     /// Name and version of its program, if it has told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
+    /// Whether it relays what peers send each other, as the last introduction has shown, if one has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relays: Option<bool>,
     /// How our NAT picks outside ports, in one word.
     pub mapping: String,
     /// What of a destination that depends on, where it was shown: `nothing`, `address` or

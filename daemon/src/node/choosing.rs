@@ -233,6 +233,6 @@ pub(super) fn busy() -> ApiError {
         "busy",
         exit::OTHER,
         "the files of the share are just being made, read or named",
-        "Try again in a moment; client status shows how the share stands.",
+        "Try again in a moment; client status IDX shows how the share stands.",
     )
 }

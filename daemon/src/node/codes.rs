@@ -19,6 +19,7 @@ use warren_proto::id::{SwarmId, TrackerPin};
 use warren_proto::wire::{Claimed, CodeNews, CodeRequest, ToTracker};
 
 use super::Node;
+use super::commands::unix_ms;
 use super::opening::Openings;
 use super::trackers::{OWN, TrackerState};
 use crate::control::codes::{self, CodeGiven, CodeState, CodeStatus, CodeWish};
@@ -110,15 +111,26 @@ impl Node {
             return waiting.refuse(codes::no_tracker(&self.own_name()));
         };
         let ticket = self.next_number() as u32;
+        let expires_s = wish.expires_s.min(self.seconds_left(&swarm));
         let asked = Asked {
             swarm,
             link,
-            wish,
+            wish: CodeWish { expires_s, ..wish },
             waiting,
             deadline: Instant::now() + CLAIM_TIME,
         };
         self.say_of_codes(asked.claim(ticket));
         self.codes.asked.insert(ticket, asked);
+    }
+
+    /// How long a share is still there; a code for it is good no longer. A second at the least.
+    fn seconds_left(&self, swarm: &SwarmId) -> u32 {
+        let share = self.shares.get(swarm);
+        let Some(expires) = share.and_then(|share| share.terms.expires_unix_ms) else {
+            return u32::MAX;
+        };
+        let left = expires.saturating_sub(unix_ms()).div_ceil(1000);
+        u32::try_from(left).unwrap_or(u32::MAX).max(1)
     }
 
     /// Says this to our own tracker. What does not get there costs the exchange that it is part of, which

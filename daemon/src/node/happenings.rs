@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use warren_proto::id::SwarmId;
 
 use super::Node;
+use crate::control::doctor::count;
 use crate::control::model::ShareState;
 use crate::hooks::{Happened, Happening};
 use crate::share::{Phase, Share};
@@ -42,9 +43,10 @@ impl Node {
         }
         let states = states
             .iter()
-            .map(|(word, count)| format!(", {count} {word}"));
+            .map(|(word, number)| format!(", {number} {word}"));
         let states: String = states.collect();
         let (shares, peers) = (self.shares.len(), self.peers.len());
-        format!("tracker {tracker}; {shares} shares{states}; {peers} peers")
+        let (shares, peers) = (count(shares, "share"), count(peers, "peer"));
+        format!("tracker {tracker}; {shares}{states}; {peers}")
     }
 }

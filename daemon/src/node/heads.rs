@@ -20,7 +20,7 @@ use super::following::{Following, MOST};
 use super::report::tell_last;
 use super::trackers::{OWN, TrackerState};
 use crate::control::follow;
-use crate::control::model::{ApiError, Event};
+use crate::control::model::{ApiError, Event, PublishedShare};
 use crate::control::source::Parsed;
 use crate::share::Watcher;
 use crate::store::following::Published;
@@ -56,6 +56,8 @@ struct Asked {
 pub(super) enum Then {
     /// To be fetched, and no later one.
     Once(Way),
+    /// To be shown, and not fetched.
+    Preview,
     /// To be followed.
     Follow,
 }
@@ -71,6 +73,12 @@ impl Node {
             found: None,
             preview: None,
         };
+        self.ask_newest(link, then, watcher);
+        receiver
+    }
+
+    /// Asks the tracker of a link which version is the newest.
+    pub(super) fn ask_newest(&mut self, link: FollowLink, then: Then, watcher: Watcher) {
         let (publisher, pin) = (link.publisher, link.tracker.pin);
         let is_followed = self.follows.followed.contains_key(&publisher);
         if is_followed && matches!(then, Then::Follow) {
@@ -79,7 +87,7 @@ impl Node {
             tell_last(watcher, error.into());
         } else {
             self.ensure_trackers(std::slice::from_ref(&link.tracker));
-            let deadline = since + PATIENCE;
+            let deadline = watcher.since + PATIENCE;
             self.follows.asked.push(Asked {
                 link,
                 then,
@@ -89,7 +97,6 @@ impl Node {
             self.refuse_old_trackers();
             self.say_of_heads(pin, || FollowRequest::Follow { publisher });
         }
-        receiver
     }
 
     fn why_not_follow(&self, publisher: &PublisherId) -> Option<ApiError> {
@@ -231,24 +238,23 @@ impl Node {
                 tell_last(watcher, follow::not_readable().into());
                 continue;
             };
+            let pin = link.tracker.pin;
+            let newest = Link {
+                kind: version.kind,
+                id: version.id,
+                tracker: link.tracker.clone(),
+                secret: version.secret,
+            };
             match then {
                 Then::Follow if self.follows.followed.contains_key(&publisher) => {
                     self.attach_follower(&publisher, watcher);
                 }
                 Then::Follow => self.begin_following(link, head.clone(), watcher),
-                Then::Once(way) => {
-                    let pin = link.tracker.pin;
-                    let newest = Link {
-                        kind: version.kind,
-                        id: version.id,
-                        tracker: link.tracker,
-                        secret: version.secret,
-                    };
-                    self.start_download(Parsed::Link(newest), way, watcher);
-                    if !self.follows.followed.contains_key(&publisher) {
-                        self.say_of_heads(pin, || FollowRequest::Unfollow { publisher });
-                    }
-                }
+                Then::Once(way) => self.start_download(Parsed::Link(newest), way, watcher),
+                Then::Preview => self.preview_signed(&newest, signed_by(head), watcher),
+            }
+            if !self.follows.followed.contains_key(&publisher) {
+                self.say_of_heads(pin, || FollowRequest::Unfollow { publisher });
             }
         }
     }
@@ -277,6 +283,13 @@ impl Node {
         let rows = follows.followed.values().map(|it| &it.row.link);
         let asked = follows.asked.iter().map(|asked| &asked.link);
         rows.chain(asked).map(|link| link.tracker.pin)
+    }
+}
+
+fn signed_by(head: &Head) -> PublishedShare {
+    PublishedShare {
+        publisher: head.publisher().to_string(),
+        sequence: head.sequence,
     }
 }
 

@@ -308,6 +308,8 @@ impl NodeSender {
 /// What a node is made of.
 #[derive(Debug)]
 pub(crate) struct NodeConfig {
+    /// Our number.
+    pub(crate) idx: u16,
     /// Our key.
     pub(crate) key: PublicKey,
     /// Our socket.

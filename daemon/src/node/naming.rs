@@ -59,7 +59,7 @@ impl Node {
             .map(|(_, record)| printable(&record.name))
             .collect();
         let all =
-            "See its shares with client list; a share is named by its name or its content id.";
+            "See its shares with client list IDX; a share is named by its name or its content id.";
         let hint = match near.join(", ") {
             near if near.is_empty() => all.to_owned(),
             near => format!("Is it {near}? {all}"),

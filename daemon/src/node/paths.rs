@@ -245,6 +245,12 @@ impl Node {
             (_, Paths::RelayOnly) if !has_relay => Some(Obstacle::NoRelayForThem(id)),
             _ => None,
         };
+        // Two that want none are offered none by any tracker.
+        if self.config.paths.may_relay(*paths)
+            && let Some(tracker) = self.trackers.get_mut(&id)
+        {
+            tracker.relays = Some(rendezvous.relay.is_some());
+        }
         let share = self.shares.get_mut(swarm);
         if let Some(known) = share.and_then(|share| share.members.get_mut(peer)) {
             known.paths = *paths;

@@ -9,16 +9,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use warren_proto::content::{Content, Manifest};
+use warren_proto::content::{Content, Link, Manifest};
 use warren_proto::id::SwarmId;
 
 use super::Node;
 use super::commands::EVENTS;
+use super::heads::Then;
 use super::report::tell_last;
-use crate::control::model::{ApiError, Event, Preview, Taken, exit};
+use crate::control::model::{ApiError, Event, Preview, PublishedShare, Taken, exit};
 use crate::control::source::{Located, Parsed};
 use crate::share::depot::Depot;
-use crate::share::{Phase, Share, Watcher};
+use crate::share::{Phase, Previewing, Share, Watcher};
 use crate::store::db::ShareRecord;
 
 /// What somebody wants to know.
@@ -39,24 +40,45 @@ impl Node {
             events,
             since: Instant::now(),
             found: None,
-            preview: Some(folder),
+            preview: Some(Previewing {
+                folder,
+                signed: None,
+            }),
         };
-        match self.with_tracker(asked.source) {
-            Ok(Located::Manifest(manifest)) => self.preview_known(*manifest, watcher),
-            Ok(Located::Link(link)) => {
-                let swarm = SwarmId::of(link.kind, &link.id, link.secret.as_ref());
-                if !self.shares.contains_key(&swarm) {
-                    let record = self.link_record(&link);
-                    self.add_link(record);
-                    if let Some(share) = self.shares.get_mut(&swarm) {
-                        share.is_preview = true;
-                    }
-                }
-                self.preview_share(swarm, watcher);
-            }
-            Err(error) => tell_last(watcher, error.into()),
+        match asked.source {
+            Parsed::Follow(link) => self.ask_newest(link, Then::Preview, watcher),
+            source => match self.with_tracker(source) {
+                Ok(Located::Manifest(manifest)) => self.preview_known(*manifest, watcher),
+                Ok(Located::Link(link)) => self.preview_link(&link, watcher),
+                Err(error) => tell_last(watcher, error.into()),
+            },
         }
         receiver
+    }
+
+    /// The same of a version that its publisher has signed.
+    pub(super) fn preview_signed(
+        &mut self,
+        link: &Link,
+        signed: PublishedShare,
+        mut watcher: Watcher,
+    ) {
+        if let Some(preview) = &mut watcher.preview {
+            preview.signed = Some(signed);
+        }
+        self.preview_link(link, watcher);
+    }
+
+    fn preview_link(&mut self, link: &Link, watcher: Watcher) {
+        let swarm = SwarmId::of(link.kind, &link.id, link.secret.as_ref());
+        if !self.shares.contains_key(&swarm) {
+            let record = self.link_record(link);
+            self.add_link(record);
+            if let Some(share) = self.shares.get_mut(&swarm) {
+                share.is_preview = true;
+            }
+        }
+        self.preview_share(swarm, watcher);
     }
 
     fn preview_known(&self, manifest: Manifest, watcher: Watcher) {
@@ -121,8 +143,10 @@ impl Node {
     ) {
         let depot = self.config.depot.clone();
         tokio::task::spawn_blocking(move || {
-            let folder = watcher.preview.clone().unwrap_or_default();
-            let looked = look(&depot, &folder);
+            let Some(Previewing { folder, signed }) = watcher.preview.clone() else {
+                return;
+            };
+            let looked = look(&depot, &folder).map(|preview| Preview { signed, ..preview });
             tell_last(watcher, looked.map_or_else(Event::Error, Event::Preview));
         });
     }
@@ -143,11 +167,12 @@ fn preview(depot: &Depot, manifest: &Manifest, folder: &Path, at: Option<PathBuf
         path: path.display().to_string(),
         taken: Some(taken).filter(|taken| !present && *taken != Taken::Free),
         free_bytes,
+        signed: None,
     }
 }
 
 fn not_learnt() -> ApiError {
-    let hint = "Go on with it, and it is learnt when a peer has it: client resume ID.";
+    let hint = "Go on with it, and it is learnt when a peer has it: client resume ID IDX";
     let message = "what the link does not say is not known yet, and its download is stopped";
     ApiError::new("not_learnt", exit::REFUSED, message, hint)
 }

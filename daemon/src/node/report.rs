@@ -211,6 +211,7 @@ impl Node {
             note: tracker.cause.clone(),
             fault: tracker.fault,
             program: tracker.program.clone(),
+            relays: tracker.relays,
             mapping: mapping_word(self.nat.mapping).to_owned(),
             mapping_depends_on: self.nat.dependence.map(|it| dependence_word(it).to_owned()),
             filtering: filtering_word(self.nat.filtering).to_owned(),
@@ -251,6 +252,7 @@ impl Node {
                 side: peer.connection.side().into(),
                 reached_ms: made.as_ref().and_then(Attempt::reached_ms),
                 relayed_by: self.relayer_of(key, peer),
+                why_relayed: self.why_relayed(key, peer),
                 rtt_ms: peer.connection.rtt().as_secs_f64() * 1000.0,
                 down_bytes: peer.common.down_bytes.load(Ordering::Relaxed),
                 up_bytes: peer.common.up_bytes.load(Ordering::Relaxed),
@@ -263,6 +265,31 @@ impl Node {
                 standings,
             }
         })
+    }
+
+    /// Why a peer is reached through a relay, where one of us was started so.
+    fn why_relayed(&self, key: &PublicKey, peer: &Peer) -> Option<String> {
+        let mut shares = self.shares.values();
+        let wants_relay = |share: &Share| {
+            let known = share.members.get(key);
+            known.is_some_and(|known| known.paths == Paths::RelayOnly)
+        };
+        let who = match peer.path() {
+            PeerPath::Lan | PeerPath::Direct => return None,
+            PeerPath::Relay if self.config.paths == Paths::RelayOnly => "this daemon",
+            PeerPath::Relay if shares.any(wants_relay) => "the peer",
+            PeerPath::Relay => return None,
+        };
+        Some(format!("{who} was started with --relay-only"))
+    }
+
+    /// Why peers that we know have no path in common with us; empty when none is such.
+    fn why_forbidden(&self) -> String {
+        let members = self
+            .shares
+            .values()
+            .flat_map(|share| share.members.values());
+        self.why_unreachable(members.filter_map(|known| known.obstacle))
     }
 
     /// What the downloads think of a peer that are not content with it.
@@ -298,7 +325,9 @@ impl Node {
                 .trackers
                 .values()
                 .find_map(TrackerState::clock_ahead_ms),
-            is_relay_only: self.config.paths == Paths::RelayOnly,
+            idx: self.config.idx,
+            paths: self.config.paths,
+            why_forbidden: self.why_forbidden(),
             limits: self.limits(),
             shares: self
                 .shares

@@ -542,7 +542,7 @@ pub(super) enum Data {
 
 fn not_a_download(name: &str) -> ApiError {
     let message = format!("{name} is complete; there is no download to cancel");
-    let hint = "To stop sharing it: client remove NAME; --data deletes what was downloaded.";
+    let hint = "To stop sharing it: client remove NAME IDX; --data deletes what was downloaded.";
     ApiError::new("not_a_download", exit::REFUSED, message, hint)
 }
 
@@ -552,7 +552,7 @@ fn being_verified(name: &str) -> ApiError {
         printable(name)
     );
     let hint =
-        "Wait until that has ended; or delete what is there of it: client remove NAME --data.";
+        "Wait until that has ended; or delete what is there of it: client remove NAME IDX --data";
     ApiError::new("being_verified", exit::REFUSED, message, hint)
 }
 

@@ -359,6 +359,7 @@ impl Scene {
         let journals = folder.path().join("journals");
         std::fs::create_dir(&journals).unwrap();
         let config = NodeConfig {
+            idx: 1,
             key: identity.public_key(),
             pace: Pace::start(endpoint.socket(), &stop),
             memory: Arc::new(Memory::new(DEFAULT_MIB)),

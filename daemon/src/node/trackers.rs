@@ -79,6 +79,8 @@ pub(super) struct TrackerState {
     pub(super) fault: Option<TrackerFault>,
     /// Name and version of its program, if it has told.
     pub(super) program: Option<String>,
+    /// Whether it offered a relay at the last introduction of two that may use one.
+    pub(super) relays: Option<bool>,
     /// What its clock said, and when.
     clock: Option<(u64, Instant)>,
     pub(super) handle: TrackerHandle,
@@ -112,6 +114,7 @@ impl Node {
             cause: None,
             fault: None,
             program: None,
+            relays: None,
             clock: None,
             handle: tracker::start(
                 self.config.endpoint.clone(),

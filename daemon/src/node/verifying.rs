@@ -118,6 +118,6 @@ fn nothing_stored() -> ApiError {
         "nothing_stored",
         exit::REFUSED,
         "nothing of the share is here yet",
-        "Wait until its download has begun; client status shows how it stands.",
+        "Wait until its download has begun; client status IDX shows how it stands.",
     )
 }

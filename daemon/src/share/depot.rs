@@ -512,7 +512,7 @@ impl Depot {
             .into_iter()
             .find(|known| known.swarm() == *swarm);
         let manifest = record.and_then(|record| record.manifest).ok_or_else(|| {
-            let hint = "Remove it with client remove and download it again.";
+            let hint = "Remove it and download it again: client remove NAME IDX";
             ApiError::new(
                 "unknown_content",
                 exit::OTHER,

@@ -24,7 +24,7 @@ use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::{BanList, Download, Reach, RequestId};
 use warren_proto::wire::{MemberState, Paths};
 
-use crate::control::model::{ApiError, Event, FileCounts, ShareState};
+use crate::control::model::{ApiError, Event, FileCounts, PublishedShare, ShareState};
 use crate::control::wish::Picked;
 use crate::node::{Fetch, Receiver};
 use crate::store::db::{self, ShareRecord};
@@ -225,8 +225,17 @@ pub(crate) struct Watcher {
     pub(crate) since: Instant,
     /// What they asked for was complete already.
     pub(crate) found: Option<Found>,
-    /// They want to know what it is, and no more: how things are in this folder, to which it would go.
-    pub(crate) preview: Option<PathBuf>,
+    /// They want to know what it is, and no more.
+    pub(crate) preview: Option<Previewing>,
+}
+
+/// What is known before of something that somebody wants to know of.
+#[derive(Clone, Debug)]
+pub(crate) struct Previewing {
+    /// The folder to which it would go.
+    pub(crate) folder: PathBuf,
+    /// Whose version it is, where its publisher has signed that.
+    pub(crate) signed: Option<PublishedShare>,
 }
 
 /// What somebody wanted of a share that was complete.

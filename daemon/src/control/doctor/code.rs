@@ -2,125 +2,89 @@
 
 use super::{Finding, Severity};
 
-/// All findings there are. The words are stable; a new finding gets a new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Code {
-    OwnTrackerUnreached,
-    TrackerBeingTried,
-    OtherTrackerUnreached,
-    TrackerReached,
-    TrackerByTcp,
-    SamePort,
-    RandomPorts,
-    CountedPorts,
-    OtherPorts,
-    PortsUnknown,
-    EarlyPacketsClash,
-    ListensLocally,
-    TrackerIsHere,
-    NoAddress,
-    NoIpv6,
-    Hairpin,
-    PortOpen,
-    PortNotKnown,
-    RouterSilent,
-    RouterRefuses,
-    RouterBehindNat,
-    PortShut,
-    PortMappingOff,
-    NoRouter,
-    AllDirect,
-    SomeRelayed,
-    SomeFailed,
-    NoneReached,
-    NoneTried,
-    AllWell,
-    TrackerNameUnknown,
-    TrackerKeyDiffers,
-    NobodyListens,
-    NoRoute,
-    NotATracker,
-    TrackerOfAnotherVersion,
-    NarrowPath,
-    RelayOnly,
-    DiskFull,
-    FolderShut,
-    DiskHangs,
-    ClockDiffers,
-    FewFiles,
-    FilesUsedUp,
-    ShareStopped,
-    ShareChanged,
-    SharePaused,
-    NobodyHasIt,
-    NobodyHasTheRest,
-    SendsSlowly,
-    ReceivesSlowly,
-    InBackground,
-    ShareIsLimited,
-    PeersLie,
+/// Makes of one list the findings, the words and [`Code::ALL`].
+macro_rules! codes {
+    ($($name:ident = $word:literal,)*) => {
+        /// All findings there are. The words are stable; a new finding gets a new one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub(super) enum Code {
+            $($name,)*
+        }
+
+        impl Code {
+            /// Each of them.
+            #[cfg(test)]
+            pub(super) const ALL: &[Code] = &[$(Code::$name,)*];
+
+            pub(super) fn word(self) -> &'static str {
+                match self {
+                    $(Code::$name => $word,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    OwnTrackerUnreached = "TRK-01",
+    TrackerBeingTried = "TRK-02",
+    OtherTrackerUnreached = "TRK-03",
+    TrackerReached = "TRK-04",
+    TrackerByTcp = "TRK-05",
+    SamePort = "NET-01",
+    RandomPorts = "NET-02",
+    CountedPorts = "NET-03",
+    OtherPorts = "NET-04",
+    PortsUnknown = "NET-05",
+    EarlyPacketsClash = "NET-06",
+    ListensLocally = "NET-07",
+    TrackerIsHere = "NET-08",
+    NoAddress = "NET-09",
+    NoIpv6 = "NET-10",
+    Hairpin = "NET-11",
+    PortOpen = "PORT-01",
+    PortNotKnown = "PORT-02",
+    RouterSilent = "PORT-03",
+    RouterRefuses = "PORT-04",
+    RouterBehindNat = "PORT-05",
+    PortShut = "PORT-06",
+    PortMappingOff = "PORT-07",
+    NoRouter = "PORT-08",
+    AllDirect = "PEER-01",
+    SomeRelayed = "PEER-02",
+    SomeFailed = "PEER-03",
+    NoneReached = "PEER-04",
+    NoneTried = "PEER-05",
+    AllWell = "PEER-06",
+    TrackerNameUnknown = "TRK-11",
+    TrackerKeyDiffers = "TRK-12",
+    NobodyListens = "TRK-13",
+    NoRoute = "TRK-14",
+    NotATracker = "TRK-15",
+    TrackerOfAnotherVersion = "TRK-16",
+    NarrowPath = "NET-12",
+    RelayOnly = "NET-13",
+    DirectOnly = "NET-14",
+    RelaysNothing = "NET-15",
+    DiskFull = "DISK-24",
+    FolderShut = "DISK-25",
+    DiskHangs = "DISK-26",
+    ClockDiffers = "HOST-01",
+    FewFiles = "HOST-02",
+    FilesUsedUp = "HOST-03",
+    ShareStopped = "SHR-12",
+    ShareChanged = "SHR-13",
+    SharePaused = "SHR-14",
+    NobodyHasIt = "SHR-15",
+    NobodyHasTheRest = "SHR-16",
+    SendsSlowly = "LIM-01",
+    ReceivesSlowly = "LIM-02",
+    InBackground = "LIM-03",
+    ShareIsLimited = "LIM-04",
+    PeersLie = "PEER-08",
 }
 
 impl Code {
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Code::OwnTrackerUnreached => "TRK-01",
-            Code::TrackerBeingTried => "TRK-02",
-            Code::OtherTrackerUnreached => "TRK-03",
-            Code::TrackerReached => "TRK-04",
-            Code::TrackerByTcp => "TRK-05",
-            Code::SamePort => "NET-01",
-            Code::RandomPorts => "NET-02",
-            Code::CountedPorts => "NET-03",
-            Code::OtherPorts => "NET-04",
-            Code::PortsUnknown => "NET-05",
-            Code::EarlyPacketsClash => "NET-06",
-            Code::ListensLocally => "NET-07",
-            Code::TrackerIsHere => "NET-08",
-            Code::NoAddress => "NET-09",
-            Code::NoIpv6 => "NET-10",
-            Code::Hairpin => "NET-11",
-            Code::PortOpen => "PORT-01",
-            Code::PortNotKnown => "PORT-02",
-            Code::RouterSilent => "PORT-03",
-            Code::RouterRefuses => "PORT-04",
-            Code::RouterBehindNat => "PORT-05",
-            Code::PortShut => "PORT-06",
-            Code::PortMappingOff => "PORT-07",
-            Code::NoRouter => "PORT-08",
-            Code::AllDirect => "PEER-01",
-            Code::SomeRelayed => "PEER-02",
-            Code::SomeFailed => "PEER-03",
-            Code::NoneReached => "PEER-04",
-            Code::NoneTried => "PEER-05",
-            Code::AllWell => "PEER-06",
-            Code::TrackerNameUnknown => "TRK-11",
-            Code::TrackerKeyDiffers => "TRK-12",
-            Code::NobodyListens => "TRK-13",
-            Code::NoRoute => "TRK-14",
-            Code::NotATracker => "TRK-15",
-            Code::TrackerOfAnotherVersion => "TRK-16",
-            Code::NarrowPath => "NET-12",
-            Code::RelayOnly => "NET-13",
-            Code::DiskFull => "DISK-24",
-            Code::FolderShut => "DISK-25",
-            Code::DiskHangs => "DISK-26",
-            Code::ClockDiffers => "HOST-01",
-            Code::FewFiles => "HOST-02",
-            Code::FilesUsedUp => "HOST-03",
-            Code::ShareStopped => "SHR-12",
-            Code::ShareChanged => "SHR-13",
-            Code::SharePaused => "SHR-14",
-            Code::NobodyHasIt => "SHR-15",
-            Code::NobodyHasTheRest => "SHR-16",
-            Code::SendsSlowly => "LIM-01",
-            Code::ReceivesSlowly => "LIM-02",
-            Code::InBackground => "LIM-03",
-            Code::ShareIsLimited => "LIM-04",
-            Code::PeersLie => "PEER-08",
-        }
-    }
-
     /// Without anything to do about it.
     pub(super) fn says(self, severity: Severity, text: impl Into<String>) -> Finding {
         Finding {

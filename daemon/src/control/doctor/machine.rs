@@ -81,13 +81,13 @@ fn open_files() -> Option<(u64, u64)> {
 
 pub(super) fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     let machine = &snapshot.machine;
-    let mut findings = folder(machine);
+    let mut findings = folder(machine, snapshot.idx);
     findings.extend(files(machine));
     findings.extend(snapshot.clock_ahead_ms.and_then(clock));
     findings
 }
 
-fn folder(machine: &Machine) -> Vec<Finding> {
+fn folder(machine: &Machine, idx: u16) -> Vec<Finding> {
     let place = machine.downloads.display();
     let Some(folder) = &machine.folder else {
         let text = format!(
@@ -111,10 +111,11 @@ fn folder(machine: &Machine) -> Vec<Finding> {
             "The disk of {place}, where downloads go, is full: {} are free.",
             bytes(free)
         );
-        let action =
-            "Make room there, then: client resume NAME, for each download that has stopped.";
+        let action = format!(
+            "Make room there, then: client resume NAME {idx}, for each download that has stopped."
+        );
         let finding = Code::DiskFull.says(Severity::Error, text);
-        findings.push(finding.with(Some(action.to_owned())));
+        findings.push(finding.with(Some(action)));
     }
     findings
 }

@@ -5,12 +5,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use warren_proto::wire::Paths;
+
 use super::trackers::is_by_udp;
 use super::{Code, Finding, Severity, Snapshot};
 use crate::control::model::{PortMapping, PortMappingState, Tracker};
 
 pub(super) fn findings(snapshot: &Snapshot) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = relay_only(snapshot).into_iter().collect();
+    let mut findings: Vec<Finding> = by_choice(snapshot).into_iter().collect();
+    findings.extend(relays_nothing(snapshot));
     findings.extend(narrow(&snapshot.narrow_bytes));
     if snapshot.listening.ip().is_loopback() {
         findings.push(listens_locally());
@@ -28,14 +31,39 @@ pub(super) fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     findings
 }
 
-fn relay_only(snapshot: &Snapshot) -> Option<Finding> {
-    let text = "This daemon reaches peers only through its tracker, as it was started, so all of them share \
-                what the tracker passes on.";
-    let action = "Start it without --relay-only, if peers may learn the address of this machine.";
-    let finding = Code::RelayOnly.says(Severity::Note, text);
-    snapshot
-        .is_relay_only
-        .then(|| finding.with(Some(action.to_owned())))
+/// What whoever started the daemon has ruled out.
+fn by_choice(snapshot: &Snapshot) -> Option<Finding> {
+    let (code, text, action) = match snapshot.paths {
+        Paths::Any => return None,
+        Paths::RelayOnly => (
+            Code::RelayOnly,
+            "This daemon was started with --relay-only: it reaches peers through its tracker alone, so \
+             all of them share what the tracker passes on.",
+            "Start it without --relay-only, if peers may learn the address of this machine.",
+        ),
+        Paths::DirectOnly => (
+            Code::DirectOnly,
+            "This daemon was started with --no-relay: peers to which there is no direct path are not \
+             reached.",
+            "Start it without --no-relay, if the tracker may pass on, unreadably, what goes to such peers.",
+        ),
+    };
+    let finding = code.says(Severity::Note, text);
+    Some(finding.with(Some(action.to_owned())))
+}
+
+/// A tracker that offers no way where there is no direct one.
+fn relays_nothing(snapshot: &Snapshot) -> Option<Finding> {
+    let mut trackers = snapshot.trackers.iter();
+    let tracker = trackers.find(|tracker| tracker.relays == Some(false))?;
+    let text = format!(
+        "The tracker {} offers no relay: peers to which there is no direct path are not reached.",
+        tracker.address
+    );
+    let action =
+        "Ask who runs the tracker to start it with --relay RATE, if some peers are not reached.";
+    let finding = Code::RelaysNothing.says(Severity::Note, text);
+    Some(finding.with(Some(action.to_owned())))
 }
 
 /// A path that takes no packets of the usual size (RFC 8899): each packet costs the same, however small.

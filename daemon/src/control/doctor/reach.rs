@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use warren_proto::wire::Paths;
+
 use super::network::Mapping;
 use super::{Code, Finding, Severity, Snapshot, Summary, Techniques, count};
 use crate::control::attempt::{Attempt, Outcome, Reason, Technique};
@@ -19,10 +21,12 @@ pub(super) fn liars(snapshot: &Snapshot) -> Option<Finding> {
         _ => format!("{banned} peers have sent wrong bytes and are"),
     };
     let text = format!("{who} not asked any more.");
-    let action =
-        "Nothing is lost; if it is a peer of yours (client peers), have its share verified there.";
+    let action = format!(
+        "Nothing is lost; if it is a peer of yours (client peers {}), have its share verified there.",
+        snapshot.idx
+    );
     let finding = Code::PeersLie.says(Severity::Warning, text);
-    Some(finding.with(Some(action.to_owned())))
+    Some(finding.with(Some(action)))
 }
 
 /// How far we came with a peer, best last.
@@ -84,10 +88,10 @@ impl Obstacle {
 
     /// What is said of `number` peers out of `all`, none of which was reached directly. `too` follows what
     /// may be true of our own router.
-    fn words(self, number: usize, all: Among, too: &str) -> String {
+    fn words(self, number: usize, all: Among, too: &str, snapshot: &Snapshot) -> String {
         let who = all.who(number);
         match self {
-            Obstacle::Told(reason) => told(reason, &who, number),
+            Obstacle::Told(reason) => told(reason, &who, number, snapshot),
             Obstacle::ByDestination => {
                 let is = is(number);
                 format!(
@@ -110,14 +114,26 @@ impl Obstacle {
     }
 }
 
-fn told(reason: Reason, who: &str, number: usize) -> String {
+fn told(reason: Reason, who: &str, number: usize, snapshot: &Snapshot) -> String {
     let is = is(number);
     match reason {
-        Reason::Forbidden => {
+        Reason::Forbidden if snapshot.why_forbidden.is_empty() => {
             format!("; with {who} no path is allowed, as the two and their tracker were started")
         }
+        Reason::Forbidden => {
+            format!(
+                "; with {who} no path is allowed: {}",
+                snapshot.why_forbidden
+            )
+        }
+        Reason::RelayOnly if snapshot.paths == Paths::RelayOnly => {
+            format!(
+                "; with {who} no direct path is allowed, as this daemon was started with --relay-only"
+            )
+        }
         Reason::RelayOnly => {
-            format!("; with {who} no direct path is allowed, as one of the two was started")
+            let was = was(number);
+            format!("; {who} {was} started with --relay-only, so no direct path is allowed")
         }
         Reason::NoCandidates => format!("; no address was told of {who}"),
         Reason::Budget => {
@@ -370,7 +386,7 @@ fn words(obstacles: &BTreeMap<Obstacle, usize>, all: Among, snapshot: &Snapshot)
     };
     let words = obstacles
         .iter()
-        .map(|(obstacle, &number)| obstacle.words(number, all, too));
+        .map(|(obstacle, &number)| obstacle.words(number, all, too, snapshot));
     words.collect()
 }
 

@@ -7,6 +7,9 @@ use warren_proto::content::path::printable;
 /// Shares that are named one by one; a number stands for the others.
 const NAMED: usize = 3;
 
+/// As many digits of a content id as tell shares apart.
+const ID_DIGITS: usize = 12;
+
 /// A limit below this explains by itself that something takes long, in bits per second.
 const SLOW_BITS_PER_S: u64 = 1_000_000;
 
@@ -31,17 +34,18 @@ fn stopped(snapshot: &Snapshot) -> Vec<Finding> {
     let stopped = in_state(snapshot, ShareState::Failed);
     let finding = |share: &&Share| {
         let cause = share.note.as_deref().unwrap_or("it does not say why");
-        let name = name(share);
-        let text = format!("{name} is stopped by an error: {cause}.");
-        let action = format!("Mend that, then: client resume {name}");
+        let text = format!("{} is stopped by an error: {cause}.", name(snapshot, share));
+        let (which, idx) = (argument(snapshot, share), snapshot.idx);
+        let action = format!("Mend that, then: client resume {which} {idx}");
         Code::ShareStopped
             .says(Severity::Error, text)
             .with(Some(action))
     };
     let mut findings: Vec<Finding> = stopped.iter().take(NAMED).map(finding).collect();
     if let more @ 1.. = stopped.len().saturating_sub(NAMED) {
-        let text = format!("{more} more are stopped by errors.");
-        let action = "See them all: client list".to_owned();
+        let are = if more == 1 { "is" } else { "are" };
+        let text = format!("{more} more {are} stopped by errors.");
+        let action = format!("See them all: client list {}", snapshot.idx);
         let finding = Code::ShareStopped.says(Severity::Error, text);
         findings.push(finding.with(Some(action)));
     }
@@ -50,21 +54,29 @@ fn stopped(snapshot: &Snapshot) -> Vec<Finding> {
 
 fn changed(snapshot: &Snapshot) -> Option<Finding> {
     let changed = in_state(snapshot, ShareState::Changed);
-    let (names, is) = named(&changed)?;
+    let (names, is) = named(snapshot, &changed)?;
     let text = format!("{names} {is} not what was shared any more, so nobody gets it.");
-    let action = "Put the files back, or fetch what is wrong again: client verify NAME; what is new is \
-                  shared by client register.";
+    let (which, idx) = (arguments(snapshot, &changed), snapshot.idx);
+    let action = format!(
+        "Put the files back, or fetch what is wrong again: client verify {which} {idx}; what is new is \
+         shared by client register PATH {idx}"
+    );
     let finding = Code::ShareChanged.says(Severity::Warning, text);
-    Some(finding.with(Some(action.to_owned())))
+    Some(finding.with(Some(action)))
 }
 
 fn paused(snapshot: &Snapshot) -> Option<Finding> {
     let paused = in_state(snapshot, ShareState::Paused);
-    let (names, is) = named(&paused)?;
-    let text = format!("{names} {is} paused, so nothing of it is fetched or given.");
-    let action = "Go on with it: client resume NAME";
+    let (names, is) = named(snapshot, &paused)?;
+    let (it, each) = match paused.len() {
+        1 => ("it", "it"),
+        _ => ("them", "each"),
+    };
+    let text = format!("{names} {is} paused, so nothing of {it} is fetched or given.");
+    let (which, idx) = (arguments(snapshot, &paused), snapshot.idx);
+    let action = format!("Go on with {each}: client resume {which} {idx}");
     let finding = Code::SharePaused.says(Severity::Note, text);
-    Some(finding.with(Some(action.to_owned())))
+    Some(finding.with(Some(action)))
 }
 
 /// Where no tracker is there to name peers, or peers were named and not reached, that is what is told.
@@ -79,18 +91,21 @@ fn alone(snapshot: &Snapshot) -> Option<Finding> {
     }
     let waiting = waiting(snapshot);
     let alone: Vec<&Share> = waiting.filter(|share| share.peers.total() == 0).collect();
-    let (names, is) = named(&alone)?;
+    let (names, is) = named(snapshot, &alone)?;
     let text = format!("{names} {is} waiting: nobody who has it is online.");
-    let action = "Ask whoever shared it to start their daemon, and whether it announces to the same tracker \
-                  (client link NAME shows which).";
+    let mut trackers = snapshot.trackers.iter().map(|it| it.address.as_str());
+    let ours = trackers.next().unwrap_or("yours");
+    let action = format!(
+        "Ask whoever shared it to start their daemon, and whether it announces to the same tracker ({ours})."
+    );
     let finding = Code::NobodyHasIt.says(Severity::Warning, text);
-    Some(finding.with(Some(action.to_owned())))
+    Some(finding.with(Some(action)))
 }
 
 fn lacking(snapshot: &Snapshot) -> Option<Finding> {
     let waiting = waiting(snapshot);
     let lacking: Vec<&Share> = waiting.filter(|share| share.peers.total() > 0).collect();
-    let (names, is) = named(&lacking)?;
+    let (names, is) = named(snapshot, &lacking)?;
     let text = format!("{names} {is} waiting: no connected peer has what is missing.");
     let action = "Wait for a peer that has all of it, or ask whoever shared it to come back.";
     let finding = Code::NobodyHasTheRest.says(Severity::Warning, text);
@@ -120,12 +135,17 @@ fn limits(snapshot: &Snapshot) -> Vec<Finding> {
             rate(limit)
         );
         let finding = code.says(severity(limit), text);
-        findings.push(finding.with(Some(format!("Lift the limit: client limit --{option} off"))));
+        let action = format!(
+            "Lift the limit: client limit {} --{option} off",
+            snapshot.idx
+        );
+        findings.push(finding.with(Some(action)));
     }
     if limits.background {
         let text = "This daemon leaves links to whatever else is on them, as it was told.";
         let finding = Code::InBackground.says(Severity::Note, text);
-        let action = "Have it take its part: client limit --background off".to_owned();
+        let idx = snapshot.idx;
+        let action = format!("Have it take its part: client limit {idx} --background off");
         findings.push(finding.with(Some(action)));
     }
     findings
@@ -143,14 +163,15 @@ fn limited_shares(snapshot: &Snapshot) -> Option<Finding> {
     let shares = snapshot.shares.iter();
     let limited: Vec<&Share> = shares.filter(|share| least(share).is_some()).collect();
     let slowest = limited.iter().filter_map(|share| least(share)).min()?;
-    let (names, is) = named(&limited)?;
+    let (names, is) = named(snapshot, &limited)?;
     let text = format!(
         "{names} {is} limited by itself, to {} at the least.",
         rate(slowest)
     );
-    let action = "Lift the limit: client limit --share NAME --up off --down off";
+    let (which, idx) = (arguments(snapshot, &limited), snapshot.idx);
+    let action = format!("Lift the limit: client limit {idx} --share {which} --up off --down off");
     let finding = Code::ShareIsLimited.says(severity(slowest), text);
-    Some(finding.with(Some(action.to_owned())))
+    Some(finding.with(Some(action)))
 }
 
 fn severity(bits_per_s: u64) -> Severity {
@@ -171,24 +192,57 @@ fn rate(bits_per_s: u64) -> String {
 }
 
 /// The names of some shares, and whether that *is* or *are*; nothing of none.
-fn named(shares: &[&Share]) -> Option<(String, &'static str)> {
+fn named(snapshot: &Snapshot, shares: &[&Share]) -> Option<(String, &'static str)> {
     let (last, before) = shares.split_last()?;
     if shares.len() > NAMED {
         return Some((count(shares.len(), "share"), "are"));
     }
     if before.is_empty() {
-        return Some((name(last), "is"));
+        return Some((name(snapshot, last), "is"));
     }
-    let before: Vec<String> = before.iter().map(|share| name(share)).collect();
-    Some((format!("{} and {}", before.join(", "), name(last)), "are"))
+    let before: Vec<String> = before.iter().map(|share| name(snapshot, share)).collect();
+    let last = name(snapshot, last);
+    Some((format!("{} and {last}", before.join(", ")), "are"))
 }
 
-/// As a person calls it; a link may not have brought its name yet. On one line, whatever it holds.
-fn name(share: &Share) -> String {
-    match share.name.is_empty() {
-        true => share.content_id.chars().take(12).collect(),
-        false => printable(&share.name).to_string(),
+/// As a person calls it, on one line, whatever the name holds. Its id says which it is where that is not
+/// enough; a link may not have brought its name yet.
+fn name(snapshot: &Snapshot, share: &Share) -> String {
+    let id = short_id(share);
+    match (share.name.is_empty(), is_alone(snapshot, share)) {
+        (true, _) => id,
+        (false, true) => printable(&share.name).to_string(),
+        (false, false) => format!("{} ({id})", printable(&share.name)),
     }
+}
+
+/// What a command is given that is about these shares: of one, what means it and no other.
+fn arguments(snapshot: &Snapshot, shares: &[&Share]) -> String {
+    match shares {
+        [share] => argument(snapshot, share),
+        _ => "NAME".to_owned(),
+    }
+}
+
+/// Its name where a shell takes that as it is and no other share has it, else the beginning of its id.
+fn argument(snapshot: &Snapshot, share: &Share) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-+@".contains(letter);
+    let is_word = !share.name.is_empty() && !share.name.starts_with('-');
+    let is_safe = is_word && share.name.chars().all(is_plain);
+    match is_safe && is_alone(snapshot, share) {
+        true => share.name.clone(),
+        false => short_id(share),
+    }
+}
+
+/// Whether no other share has its name.
+fn is_alone(snapshot: &Snapshot, share: &Share) -> bool {
+    let mut others = snapshot.shares.iter();
+    !others.any(|other| other.name == share.name && other.content_id != share.content_id)
+}
+
+fn short_id(share: &Share) -> String {
+    share.content_id.chars().take(ID_DIGITS).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Snapshots and what is found in them: which findings ([`table`]), whether faults are named ([`matrix`]),
-//! and in which words. [`scene`] makes them.
+//! and in which words, of which [`advice`] has those about what was chosen and what to type. [`scene`] makes
+//! snapshots.
 
+mod advice;
 mod matrix;
 mod scene;
 mod table;
@@ -203,6 +205,19 @@ fn of_peers_that_were_not_reached_is_told_what_is_known() {
         "",
     );
     says(
+        |it| {
+            it.attempts = vec![failed("x", "unknown")];
+            it.attempts[0].outcome = Outcome::Forbidden;
+            it.attempts[0].reason = Some(Reason::Forbidden);
+            it.why_forbidden =
+                "this daemon was started with --relay-only, and a peer with --no-relay".into();
+        },
+        "PEER-04",
+        "The one peer that was tried was not reached; with it no path is allowed: this daemon was \
+         started with --relay-only, and a peer with --no-relay.",
+        "",
+    );
+    says(
         |it| it.attempts = vec![failed("x", "unknown")],
         "PEER-04",
         "The one peer that was tried was not reached; how its router works is not known.",
@@ -239,7 +254,7 @@ fn each_reason_of_an_attempt_is_told_in_words() {
     of(Reason::Superseded, "it did not answer");
     of(
         Reason::RelayOnly,
-        "with it no direct path is allowed, as one of the two was started",
+        "it was started with --relay-only, so no direct path is allowed",
     );
     of(Reason::NoCandidates, "no address was told of it");
     of(
@@ -561,7 +576,7 @@ fn every_finding_is_explained_and_every_explained_one_exists() {
     let explained = messages::ALL.iter().filter(|it| it.word.is_empty());
     let mut explained: Vec<&str> = explained.map(|it| it.code).collect();
     explained.sort_unstable();
-    let mut codes = ALL.map(Code::word);
+    let mut codes: Vec<&str> = Code::ALL.iter().map(|code| code.word()).collect();
     codes.sort_unstable();
     assert_eq!(explained, codes);
 }

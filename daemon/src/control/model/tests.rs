@@ -248,6 +248,7 @@ fn peer_is_this_json() {
         side: Role::Client,
         kind: Some(CandidateKind::Host),
         relayed_by: None,
+        why_relayed: None,
         reached_ms: Some(7),
         unlimited: true,
         standing: Standing::Busy,
@@ -323,6 +324,7 @@ fn tracker_is_this_json() {
         filtering: "port-dependent".into(),
         fault: None,
         program: None,
+        relays: None,
         hairpinning: Some(false),
     });
     check(

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::control::model::{Share, ShareState, Standing, TrackerFault};
+use crate::control::model::{ShareState, Standing, TrackerFault};
 
 /// Of the faults so many must be named rightly.
 const LEAST_NAMED_PERCENT: usize = 95;
@@ -40,7 +40,7 @@ const MATRIX: [Case; 40] = [
     ("no IPv6", |it| it.addresses = vec![ip("192.168.1.9")], &["NET-10"]),
     ("no hairpinning", |it| it.trackers[0].hairpinning = Some(false), &["NET-11"]),
     ("MTU of 1280", |it| it.narrow_bytes = vec![1232], &["NET-12"]),
-    ("relay only", |it| it.is_relay_only = true, &["NET-13"]),
+    ("relay only", |it| it.paths = Paths::RelayOnly, &["NET-13"]),
     ("router silent", |it| it.port.state = PortMappingState::Silent, &["PORT-03"]),
     ("router refuses", |it| it.port.state = PortMappingState::Refused, &["PORT-04"]),
     ("two routers", |it| it.port.state = PortMappingState::BehindNat, &["PORT-05"]),
@@ -64,7 +64,9 @@ const MATRIX: [Case; 40] = [
 
 /// Faults beside the forty, and what is none.
 #[rustfmt::skip]
-const MORE: [Case; 12] = [
+const MORE: [Case; 14] = [
+    ("no relay", |it| it.paths = Paths::DirectOnly, &["NET-14"]),
+    ("tracker without relay", |it| it.trackers[0].relays = Some(false), &["NET-15"]),
     ("limit on sending", |it| it.limits.up_bits_per_s = Some(20_000_000), &["LIM-01"]),
     ("in the background", |it| it.limits.background = true, &["LIM-03"]),
     ("share with a limit", share_limited, &["LIM-04"]),
@@ -184,15 +186,7 @@ fn folder(snapshot: &mut Snapshot) -> &mut machine::Folder {
 }
 
 fn share(snapshot: &mut Snapshot, state: ShareState) {
-    snapshot.shares.push(Share {
-        content_id: "9f86d081".repeat(8),
-        name: "film.mkv".into(),
-        bytes: 1000,
-        verified_bytes: 500,
-        state,
-        note: Some("no space is left".into()),
-        ..Share::default()
-    });
+    snapshot.shares.push(named_share("film.mkv", '9', state));
 }
 
 fn share_limited(snapshot: &mut Snapshot) {

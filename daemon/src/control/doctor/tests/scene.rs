@@ -1,66 +1,7 @@
 //! A daemon that is well, and what may be otherwise with it.
 
 use super::*;
-
-pub(super) const ALL: [Code; 54] = {
-    use Code::*;
-    [
-        OwnTrackerUnreached,
-        TrackerBeingTried,
-        OtherTrackerUnreached,
-        TrackerReached,
-        TrackerByTcp,
-        SamePort,
-        RandomPorts,
-        CountedPorts,
-        OtherPorts,
-        PortsUnknown,
-        EarlyPacketsClash,
-        ListensLocally,
-        TrackerIsHere,
-        NoAddress,
-        NoIpv6,
-        Hairpin,
-        PortOpen,
-        PortNotKnown,
-        RouterSilent,
-        RouterRefuses,
-        RouterBehindNat,
-        PortShut,
-        PortMappingOff,
-        NoRouter,
-        AllDirect,
-        SomeRelayed,
-        SomeFailed,
-        NoneReached,
-        NoneTried,
-        AllWell,
-        TrackerNameUnknown,
-        TrackerKeyDiffers,
-        NobodyListens,
-        NoRoute,
-        NotATracker,
-        TrackerOfAnotherVersion,
-        NarrowPath,
-        RelayOnly,
-        DiskFull,
-        FolderShut,
-        DiskHangs,
-        ClockDiffers,
-        FewFiles,
-        FilesUsedUp,
-        ShareStopped,
-        ShareChanged,
-        SharePaused,
-        NobodyHasIt,
-        NobodyHasTheRest,
-        SendsSlowly,
-        ReceivesSlowly,
-        InBackground,
-        ShareIsLimited,
-        PeersLie,
-    ]
-};
+use crate::control::model::ShareState;
 
 #[track_caller]
 pub(super) fn says(change: impl FnOnce(&mut Snapshot), code: &str, text: &str, action: &str) {
@@ -95,7 +36,9 @@ pub(super) fn healthy() -> Snapshot {
         peers: Vec::new(),
         narrow_bytes: Vec::new(),
         clock_ahead_ms: Some(200),
-        is_relay_only: false,
+        idx: 1,
+        paths: Paths::Any,
+        why_forbidden: String::new(),
         limits: Limits::default(),
         shares: Vec::new(),
         machine: Machine {
@@ -125,6 +68,7 @@ pub(super) fn tracker() -> Tracker {
         hairpinning: None,
         fault: None,
         program: Some(concat!("warren ", env!("CARGO_PKG_VERSION")).into()),
+        relays: None,
     }
 }
 
@@ -191,10 +135,24 @@ pub(super) fn peer(name: &str, path: PeerPath) -> Peer {
         side: Role::Server,
         kind: None,
         relayed_by: None,
+        why_relayed: None,
         reached_ms: None,
         unlimited: false,
         standing: Default::default(),
         standings: Vec::new(),
+    }
+}
+
+/// One that is half there; its content id is this digit again and again.
+pub(super) fn named_share(name: &str, digit: char, state: ShareState) -> Share {
+    Share {
+        content_id: digit.to_string().repeat(64),
+        name: name.into(),
+        bytes: 1000,
+        verified_bytes: 500,
+        state,
+        note: Some("no space is left".into()),
+        ..Share::default()
     }
 }
 
