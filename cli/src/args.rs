@@ -73,8 +73,8 @@ Examples:
   client register movie.mkv 1
   client register photos/ 1 -o /tmp/photos.p2p --skip-special
   client register movie.mkv 1 --expire 7d --max-downloads 3
-  client register movie.mkv 1 --code --expires 10m --once     and a code to say aloud
-  client register photos/ 1 --update                          and a link to follow its versions")]
+  client register movie.mkv 1 --code --code-expires 10m --once     and a code to say aloud
+  client register photos/ 1 --update                               and a link to follow its versions")]
     Register(RegisterArgs),
     /// Fetch what a .p2p, a link, a code or a content id names; prints the path it is stored at
     #[command(before_help = "\

@@ -76,23 +76,63 @@ impl Ask<'_> {
         Ok(Agreed { wish, if_exists })
     }
 
+    /// Of a share of which a part is here, has somebody pick what is to come too; `None` when that is nothing.
+    ///
+    /// # Errors
+    /// When Ctrl-C or the end of the input ends the questions.
+    pub(crate) async fn more(
+        &mut self,
+        manifest: &Manifest,
+        wish: &Wish,
+    ) -> Result<Option<Wish>, ApiError> {
+        let question =
+            "Fetch more of it? [y/N, or numbers as 1,3-5, or globs as '*.jpg', l lists all files] ";
+        let files = match self
+            .choose(manifest, wish, (question, Choice::Nothing))
+            .await?
+        {
+            Choice::Some(files) => files,
+            Choice::All => offer::everything(),
+            Choice::Nothing | Choice::List => return Ok(None),
+        };
+        let wish = wish.clone();
+        Ok(Some(Wish { files, ..wish }))
+    }
+
     async fn pick(&mut self, manifest: &Manifest, wish: Wish) -> Result<Wish, ApiError> {
+        let question =
+            "Fetch all? [Y/n, or numbers as 1,3-5, or globs as '*.jpg', l lists all files] ";
+        match self
+            .choose(manifest, &wish, (question, Choice::All))
+            .await?
+        {
+            Choice::Some(files) => Ok(Wish { files, ..wish }),
+            Choice::All => Ok(wish),
+            Choice::Nothing | Choice::List => Err(nothing_begun()),
+        }
+    }
+
+    /// Shows the files and asks until the answer means something; the second of the pair is what none means.
+    async fn choose(
+        &mut self,
+        manifest: &Manifest,
+        wish: &Wish,
+        (question, none): (&str, Choice),
+    ) -> Result<Choice, ApiError> {
         let content = &manifest.content;
         let mut rows = offer::rows(content);
         self.show_rows(&rows).await?;
         loop {
-            let question =
-                "Fetch all? [Y/n, or numbers as 1,3-5, or globs as '*.jpg', l lists all files] ";
             let answer = self.answer(question).await?;
             let files = match offer::choice(&answer, &rows) {
-                Ok(Choice::All) => return Ok(wish),
-                Ok(Choice::Nothing) => return Err(nothing_begun()),
+                _ if answer.trim().is_empty() => return Ok(none),
                 Ok(Choice::List) => {
                     rows = offer::all_files(content);
                     self.show_rows(&rows).await?;
                     continue;
                 }
                 Ok(Choice::Some(files)) => files,
+                Ok(choice) => return Ok(choice),
                 Err(error) => {
                     self.output.error(&error);
                     continue;
@@ -104,7 +144,9 @@ impl Ask<'_> {
             };
             match self.show_picked(manifest, &picked) {
                 Err(error) => self.output.error(&error),
-                Ok(()) if self.is_yes("Fetch these? [Y/n] ").await? => return Ok(picked),
+                Ok(()) if self.is_yes("Fetch these? [Y/n] ").await? => {
+                    return Ok(Choice::Some(picked.files));
+                }
                 Ok(()) => (),
             }
         }

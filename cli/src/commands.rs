@@ -17,7 +17,7 @@ use warren_daemon::{
     PortMapping,
     control::model::{
         ApiError, CodeGiven, Done, DownloadRequest, Event, FollowRequest, IfExists, OpenRequest,
-        Phase, PreviewRequest, RegisterRequest, Registered, Source, exit,
+        PeerPath, Phase, PreviewRequest, RegisterRequest, Registered, Source, exit,
     },
     control::source::Parsed,
     home::{is_held, socket_path},
@@ -35,8 +35,10 @@ use crate::{
     output::Output,
     progress::Live,
     select::counts,
-    source::{self, Named},
-    start, text,
+    source::{self, Named, Typed},
+    start,
+    started::Started,
+    text,
 };
 
 /// How long a stopping daemon may take to let go of its socket: it has 2 s for open connections
@@ -84,6 +86,7 @@ pub(crate) async fn daemon(
         },
         memory_mib: args.memory,
         log,
+        started: Started::now().and_then(|started| started.kept()),
     })
     .await
 }
@@ -109,11 +112,14 @@ impl Client {
             ApiError::caused("home_path", exit::USAGE, &error, hint)
         })?;
         let start_line = home::start_line(home.as_deref(), idx, None);
+        let flag = |home: &PathBuf| format!("--home {} ", home::quoted(home));
+        let home_flag = home.as_ref().map_or(String::new(), flag);
         Ok(Client {
             daemon: Daemon {
                 idx,
                 socket,
                 start_line,
+                home_flag,
             },
             home,
             output,
@@ -136,9 +142,10 @@ impl Client {
         };
         let name = request.path.file_name().unwrap_or(OsStr::new("/"));
         if source::is_manifest(&request.path) {
-            let (name, idx) = (name.to_string_lossy(), self.daemon.idx);
+            let (name, path) = (name.to_string_lossy(), home::quoted(&args.path));
+            let idx = self.daemon.idx;
             self.output.message(&format!(
-                "note: {name} is shared as a file; to fetch what it names: client {}download {name} {idx}",
+                "note: {name} is shared as a file; to fetch what it names: client {}download {path} {idx}",
                 self.home_flag()
             ));
         }
@@ -182,6 +189,14 @@ impl Client {
                 .output
                 .message("there is no link: the tracker's key is not known yet"),
         }
+        if let Some(read) = registered.read_bytes
+            && read < registered.bytes
+        {
+            self.output.message(&format!(
+                "{} of it were read; the rest is as it was in the version before",
+                text::bytes(read)
+            ));
+        }
         self.show_version(registered)?;
         if let Some(given) = &registered.code {
             self.show_code(given)?;
@@ -221,15 +236,13 @@ impl Client {
     /// When the source is malformed, the daemon fails or refuses, or Ctrl-C ends the watching; the
     /// download itself goes on then.
     pub(crate) async fn download(mut self, args: &DownloadArgs) -> Result<(), ApiError> {
-        let named = match source::code(&args.source)? {
-            Some(code) => self.open(&code).await?,
-            None => source::read(&args.source, args.folder)?,
+        let named = match source::typed(&args.source, args.folder)? {
+            Typed::Code(code) => self.open(&code).await?,
+            Typed::Source(named) => *named,
         };
         let patience = args.timeout.map(Duration::from_secs);
         let idx = self.daemon.idx;
         self.daemon.start_line = home::start_line(self.home.as_deref(), idx, named.tracker());
-        // A follow link says whose, and not what.
-        let says_what = named.id().is_some();
         let id = named.id().map_or("NAME".to_owned(), |id| id.to_string());
         let live = Live::new(named.name(), self.output);
         let tracker = named.tracker().cloned();
@@ -246,9 +259,10 @@ impl Client {
             let started = interrupt.or(self.start_if_needed(tracker.as_ref())).await;
             started.unwrap_or_else(|| Err(interrupted_before()))?;
         }
-        if !args.yes && says_what && ask::can_ask(self.output) {
+        if !args.yes && ask::can_ask(self.output) {
             let said = args.said_if_exists();
-            let asking = self.ask_for(&mut request, said, patience, &mut interrupt);
+            let asking = (&mut request, named.parsed);
+            let asking = self.ask_for(asking, said, patience, &mut interrupt);
             asking.await?;
         }
         let starting = self.daemon.follow("download", &request);
@@ -279,7 +293,7 @@ impl Client {
     /// already is not asked about.
     async fn ask_for(
         &self,
-        request: &mut DownloadRequest,
+        (request, parsed): (&mut DownloadRequest, Parsed),
         said: Option<IfExists>,
         patience: Option<Duration>,
         interrupt: &mut Interrupt,
@@ -295,24 +309,32 @@ impl Client {
             let watched = tokio::time::timeout(patience.unwrap_or(Duration::MAX), watching);
             watched.await.unwrap_or_else(|_| Err(not_told()))
         };
-        let preview = match interrupt.or(looking).await {
+        let mut preview = match interrupt.or(looking).await {
             Some(Ok(Event::Preview(preview))) => preview,
             Some(result) => return unexpected(result),
             None => return Err(interrupted_before()),
         };
-        let bytes = preview.manifest.clone();
-        let source = Source::Manifest { bytes };
-        let Parsed::Manifest(manifest) = source.parse()? else {
+        let parsed = match preview.manifest.take() {
+            // What a link does not say, with which the download begins at once.
+            Some(bytes) => {
+                request.source = Source::Manifest { bytes };
+                request.source.parse()?
+            }
+            None => parsed,
+        };
+        let Parsed::Manifest(manifest) = parsed else {
             return Ok(());
         };
-        if !preview.present {
-            let output = self.output;
-            let mut ask = Ask { interrupt, output };
+        let output = self.output;
+        let mut ask = Ask { interrupt, output };
+        if preview.present {
+            self.ask_for_more(request, &manifest, (&preview, &mut ask))
+                .await?;
+        } else {
             let wanted = (request.wish.clone(), said);
             let agreed = ask.agree(&manifest, &preview, wanted).await?;
             (request.wish, request.if_exists) = (agreed.wish, agreed.if_exists);
         }
-        request.source = source;
         Ok(())
     }
 
@@ -451,7 +473,17 @@ impl Client {
         if events.is_empty() {
             self.nothing("no peer is connected");
         }
-        self.show(&events, line)
+        self.show(&events, line)?;
+        let is_relayed =
+            |event: &Event| matches!(event, Event::Peer(peer) if peer.path == PeerPath::Relay);
+        if events.iter().any(is_relayed) {
+            self.nothing(&format!(
+                "why some are relayed, and what to do: client {}doctor {}",
+                self.home_flag(),
+                self.daemon.idx
+            ));
+        }
+        Ok(())
     }
 
     /// Says to people that there is nothing.
@@ -570,9 +602,8 @@ impl Client {
     }
 
     /// `--home DIR ` when it was typed, for commands that the person is told to type.
-    pub(crate) fn home_flag(&self) -> String {
-        let flag = |home: &PathBuf| format!("--home {} ", home::quoted(home));
-        self.home.as_ref().map_or(String::new(), flag)
+    pub(crate) fn home_flag(&self) -> &str {
+        &self.daemon.home_flag
     }
 }
 

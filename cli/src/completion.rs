@@ -177,6 +177,7 @@ async fn ask(home: PathBuf, idx: u16, route: String) -> Vec<Share> {
         idx,
         socket,
         start_line: String::new(),
+        home_flag: String::new(),
     };
     let events = daemon.list(&route).await.unwrap_or_default();
     let shares = events.into_iter().filter_map(|event| match event {

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::CommandFactory;
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, Response,
@@ -21,6 +22,8 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 use warren_daemon::control::model::{ApiError, Event, exit};
+
+use crate::args::Args;
 
 /// Longest line of an event stream, above any event: a preview holds a `.p2p`, which has at most 64 MiB and
 /// takes a third more as base64.
@@ -41,6 +44,8 @@ pub(crate) struct Daemon {
     pub(crate) socket: PathBuf,
     /// What to type to start it.
     pub(crate) start_line: String,
+    /// `--home DIR ` when it was typed, for commands that the person is told to type.
+    pub(crate) home_flag: String,
 }
 
 impl Daemon {
@@ -158,7 +163,7 @@ impl Daemon {
             return Ok(answer);
         }
         match self.read(answer).await? {
-            Event::Error(error) => Err(error),
+            Event::Error(error) => Err(self.for_person(error)),
             _ => Err(self.incomprehensible()),
         }
     }
@@ -207,9 +212,34 @@ impl Daemon {
         }
     }
 
+    /// Advice of the daemon as it can be typed here: its number in the place of `IDX`, and with the folder of
+    /// its state where that was typed.
+    pub(crate) fn addressed(&self, advice: &str) -> String {
+        let mut addressed = Vec::new();
+        let mut words = advice.split(' ').peekable();
+        while let Some(word) = words.next() {
+            addressed.push(match word.strip_prefix("IDX") {
+                Some(sign) if is_sign(sign) => format!("{}{sign}", self.idx),
+                _ => word.to_owned(),
+            });
+            let is_program = word.trim_start_matches('(') == "client";
+            let is_typed = is_program && words.peek().is_some_and(|next| is_command(next));
+            if is_typed && !self.home_flag.is_empty() {
+                addressed.push(self.home_flag.trim_end().to_owned());
+            }
+        }
+        addressed.join(" ")
+    }
+
+    /// An error of the daemon with a hint that can be typed here.
+    fn for_person(&self, error: ApiError) -> ApiError {
+        let hint = self.addressed(&error.hint);
+        ApiError { hint, ..error }
+    }
+
     fn broken(&self, error: &dyn std::error::Error) -> ApiError {
         let message = format!("the connection to daemon {} broke", self.idx);
-        let hint = format!("See whether it still runs: client status {}", self.idx);
+        let hint = self.addressed("See whether it still runs: client status IDX");
         let cause = ApiError::caused("connection_broke", exit::OTHER, error, hint);
         ApiError {
             message: format!("{message}: {}", cause.message),
@@ -237,12 +267,20 @@ impl Daemon {
                 "daemon {} gave an answer this program does not understand",
                 self.idx
             ),
-            format!(
-                "Its version may differ; stop it and start it again: client stop {}",
-                self.idx
-            ),
+            self.addressed("Its version may differ; stop it, and start it again: client stop IDX"),
         )
     }
+}
+
+/// Whether this may follow a word directly.
+fn is_sign(text: &str) -> bool {
+    text.chars().all(|it| it.is_ascii_punctuation())
+}
+
+/// Whether a word is a subcommand, perhaps at the end of a sentence.
+fn is_command(word: &str) -> bool {
+    let word = word.trim_end_matches(|it: char| it.is_ascii_punctuation());
+    Args::command().find_subcommand(word).is_some()
 }
 
 fn encode(body: &impl Serialize) -> Result<Bytes, ApiError> {
@@ -277,8 +315,10 @@ impl Events {
     /// May be dropped and called again; nothing is lost.
     pub(crate) async fn next(&mut self) -> Result<Event, ApiError> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Ok(event);
+            match self.ready.pop_front() {
+                Some(Event::Error(error)) => return Ok(self.daemon.for_person(error).into()),
+                Some(event) => return Ok(event),
+                None => (),
             }
             // A daemon that is killed breaks the connection, one that is stopped ends the body.
             let frame = match self.body.frame().await {
@@ -334,6 +374,27 @@ mod tests {
             events.extend(take_events(&mut buffer).unwrap());
             assert_eq!(events, [event.clone(), event.clone()], "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn advice_of_the_daemon_can_be_typed_here() {
+        let mut daemon = Daemon {
+            idx: 7,
+            socket: PathBuf::new(),
+            start_line: String::new(),
+            home_flag: String::new(),
+        };
+        let advice = "See it (client list IDX), with the client of now: client resume NAME IDX.";
+        assert_eq!(
+            daemon.addressed(advice),
+            "See it (client list 7), with the client of now: client resume NAME 7."
+        );
+        daemon.home_flag = "--home 'a b' ".to_owned();
+        assert_eq!(
+            daemon.addressed(advice),
+            "See it (client --home 'a b' list 7), with the client of now: \
+             client --home 'a b' resume NAME 7."
+        );
     }
 
     #[test]

@@ -11,6 +11,8 @@ use etcetera::BaseStrategy;
 use warren_daemon::control::model::{ApiError, exit};
 use warren_proto::content::address::TrackerAddress;
 
+use crate::started::Started;
+
 /// The state folder as an absolute path: `--home`, else `$WARREN_HOME`, else the XDG state folder.
 ///
 /// # Errors
@@ -45,13 +47,21 @@ fn xdg_folder() -> Result<PathBuf, ApiError> {
         })
 }
 
-/// The line that starts daemon `idx`, with the tracker if we know which one is wanted. `home` is
-/// `--home` as it was typed; `$WARREN_HOME` needs no repeating.
+/// The line that starts daemon `idx`: as it was started the last time, else with the tracker if we know which
+/// one is wanted. `home` is `--home` as it was typed; `$WARREN_HOME` needs no repeating.
 pub(crate) fn start_line(
     home: Option<&Path>,
     idx: u16,
     tracker: Option<&TrackerAddress>,
 ) -> String {
+    let last = folder(home).ok().and_then(|home| Started::last(&home, idx));
+    match last {
+        Some(started) => started.line(env::current_dir().ok().as_deref()),
+        None => first_line(home, idx, tracker),
+    }
+}
+
+fn first_line(home: Option<&Path>, idx: u16, tracker: Option<&TrackerAddress>) -> String {
     let home = home.map_or(String::new(), |home| format!("--home {} ", quoted(home)));
     let tracker = tracker.map_or("TRACKER:PORT".to_owned(), TrackerAddress::to_string);
     format!("client {home}daemon {idx} {tracker}")
@@ -60,8 +70,9 @@ pub(crate) fn start_line(
 /// A path as a shell reads it back.
 pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
+    // A # begins a comment only where a word begins.
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=#".contains(c);
+    if !text.is_empty() && !text.starts_with('#') && text.chars().all(plain) {
         text
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
@@ -76,9 +87,9 @@ mod tests {
     fn the_start_line_can_be_typed() {
         let pin = warren_proto::id::TrackerPin([0; 16]);
         let tracker: TrackerAddress = format!("203.0.113.7:59000#{pin}").parse().unwrap();
-        assert_eq!(start_line(None, 1, None), "client daemon 1 TRACKER:PORT");
+        assert_eq!(first_line(None, 1, None), "client daemon 1 TRACKER:PORT");
         assert_eq!(
-            start_line(Some(Path::new("/a b/it's")), 2, Some(&tracker)),
+            first_line(Some(Path::new("/a b/it's")), 2, Some(&tracker)),
             format!(r"client --home '/a b/it'\''s' daemon 2 {tracker}")
         );
     }

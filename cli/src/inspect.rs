@@ -78,13 +78,14 @@ fn show_follow_link(link: &FollowLink, output: Output) -> Result<(), ApiError> {
     if output.json() {
         let object = json!({
             "publisher": publisher,
+            "signed": true,
             "trackers": [link.tracker.to_string()],
         });
         return output.object("follow_link", &object);
     }
     let show = |label: &str, value: &str| output.result(&field(label, value));
     show("link to", "the versions of a share")?;
-    show("publisher", &publisher)?;
+    show("publisher", &format!("{publisher} (signs each version)"))?;
     show_reach(std::slice::from_ref(&link.tracker), false, output)
 }
 

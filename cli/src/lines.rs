@@ -161,7 +161,7 @@ fn code_line(code: &CodeStatus) -> String {
         code.number,
         code.name,
         times(code.opened),
-        text::count(code.wrong.into(), "wrong guess").replace("guesss", "guesses"),
+        text::count(code.wrong.into(), "wrong guess"),
     ))
 }
 
@@ -179,9 +179,11 @@ fn peer_line(peer: &Peer) -> String {
         Standing::Good => String::new(),
         worse => format!(", {}", worse.word()),
     };
+    let why = peer.why_relayed.as_ref();
+    let why = why.map(|why| format!(", since {why}"));
     let reached = peer.reached_ms.map(|ms| format!(", reached in {ms} ms"));
     printable(&format!(
-        "{}  {}  {}  {:.1} ms  down {}  up {}  ({}{}{}{}{standing})",
+        "{}  {}  {}  {:.1} ms  down {}  up {}  ({}{}{}{}{}{standing})",
         peer.peer,
         peer.path.word(),
         peer.address,
@@ -195,6 +197,7 @@ fn peer_line(peer: &Peer) -> String {
         kind.unwrap_or_default(),
         reached.unwrap_or_default(),
         by.unwrap_or_default(),
+        why.unwrap_or_default(),
     ))
 }
 
@@ -277,5 +280,11 @@ mod tests {
             ..peer
         };
         assert!(peer_line(&relayed).ends_with(", reached in 104 ms, relayed by peer wxyz)"));
+        let by_choice = Peer {
+            why_relayed: Some("the peer was started with --relay-only".into()),
+            ..relayed
+        };
+        let end = ", relayed by peer wxyz, since the peer was started with --relay-only)";
+        assert!(peer_line(&by_choice).ends_with(end));
     }
 }

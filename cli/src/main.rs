@@ -29,6 +29,7 @@ mod settings;
 mod shares;
 mod source;
 mod start;
+mod started;
 mod table;
 mod terms;
 mod text;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use warren_daemon::control::{
-    model::{ApiError, Preview, Taken, exit},
+    model::{ApiError, Preview, PublishedShare, Taken, exit},
     wish::{Files, exactly},
 };
 use warren_proto::content::{Content, Manifest, path::printable};
@@ -54,7 +54,13 @@ pub(crate) fn summary(manifest: &Manifest, preview: &Preview) -> Vec<String> {
             text::bytes(content.size)
         ),
         format!("id         {}", content.id),
-        "publisher  not signed: trust it as far as whoever gave you this".to_owned(),
+        match &preview.signed {
+            Some(PublishedShare {
+                publisher,
+                sequence,
+            }) => format!("publisher  {publisher} (signed version {sequence})"),
+            None => "publisher  not signed: trust it as far as whoever gave you this".to_owned(),
+        },
     ];
     let trackers: Vec<String> = manifest
         .trackers
@@ -181,6 +187,14 @@ pub(crate) fn choice(answer: &str, rows: &[Row]) -> Result<Choice, ApiError> {
     Ok(Choice::Some(Files { only, except }))
 }
 
+/// All files, said so that it counts also where a part was picked before.
+pub(crate) fn everything() -> Files {
+    Files {
+        only: vec!["**".to_owned()],
+        except: Vec::new(),
+    }
+}
+
 /// `3`, or `3-5`.
 fn range(word: &str) -> Option<(usize, usize)> {
     let (first, last) = word.split_once('-').unwrap_or((word, word));
@@ -256,17 +270,37 @@ mod tests {
         let content = folder(&["a", "b"]);
         let manifest = Manifest::new(content, Vec::new(), None);
         let preview = Preview {
-            manifest: Vec::new(),
+            manifest: None,
             present: false,
             path: "/downloads/things".into(),
             taken: None,
             free_bytes: Some(1024),
+            signed: None,
         };
         let lines = summary(&manifest, &preview);
         assert_eq!(lines[0], "things  1.9 KiB, folder, 2 files");
         assert!(lines[2].contains("not signed"));
         assert_eq!(lines[3], "goes to    /downloads/things");
         assert_eq!(lines[4], "free       1.0 KiB, too little for all of it");
+        let signed = Preview {
+            signed: Some(PublishedShare {
+                publisher: "abc".into(),
+                sequence: 7,
+            }),
+            ..preview
+        };
+        let lines = summary(&manifest, &signed);
+        assert_eq!(lines[2], "publisher  abc (signed version 7)");
+    }
+
+    #[test]
+    fn everything_means_every_file_wherever_it_lies() {
+        let content = folder(&["a/b/c", "a/.hidden", "top"]);
+        let wish = warren_daemon::control::wish::Wish {
+            files: everything(),
+            ..Default::default()
+        };
+        assert!(wish.pick(&content, |_| false).unwrap().is_everything());
     }
 
     #[track_caller]

@@ -3,14 +3,19 @@
 //! Not here: what patterns mean (`warren_daemon::control::wish`).
 
 use warren_daemon::control::{
-    model::{ApiError, Event, FileCounts, SelectRequest, exit},
+    model::{
+        ApiError, DownloadRequest, Event, FileCounts, Preview, SelectRequest, ShareState, exit,
+    },
     wish::{Change, Files, Order, Wish},
 };
+use warren_proto::content::{Manifest, path::printable};
 
 use crate::{
     args::{PickArgs, SelectArgs},
+    ask::Ask,
     commands::Client,
     lines::share_line,
+    text,
 };
 
 impl PickArgs {
@@ -65,7 +70,41 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Of a part that is here and complete, lets a person pick what is to come too. Otherwise nothing is
+    /// asked: all is here or on its way, or it was said what of it is wanted.
+    ///
+    /// # Errors
+    /// When the daemon does not answer, or Ctrl-C ends the questions.
+    pub(crate) async fn ask_for_more(
+        &self,
+        request: &mut DownloadRequest,
+        manifest: &Manifest,
+        (preview, ask): (&Preview, &mut Ask<'_>),
+    ) -> Result<(), ApiError> {
+        if request.wish.files != Files::default() {
+            return Ok(());
+        }
+        let id = manifest.content.id.to_string();
+        let shares = self.all_shares().await?.into_iter();
+        let mut its = shares.filter(|it| it.content_id == id && it.state == ShareState::Seeding);
+        let Some(counts) = its.next().and_then(|share| share.files) else {
+            return Ok(());
+        };
+        let name = printable(manifest.content.name.as_str());
+        let path = &preview.path;
+        self.output.message(&format!(
+            "{name}  {} are here: {path}",
+            self::counts(counts)
+        ));
+        if let Some(wish) = ask.more(manifest, &request.wish).await? {
+            request.wish = wish;
+        }
+        Ok(())
+    }
+}
+
 /// `3 of 12 files`.
 pub(crate) fn counts(files: FileCounts) -> String {
-    format!("{} of {} files", files.selected, files.of)
+    format!("{} of {}", files.selected, text::count(files.of, "file"))
 }

@@ -3,7 +3,7 @@
 //! Not here: which of its files are wanted ([`crate::select`]), how fast it may be ([`crate::limit`]).
 
 use warren_daemon::control::model::{
-    ApiError, Done, Event, RemoveRequest, Share, ShareRequest, exit,
+    ApiError, Done, Event, LEAST_ID_DIGITS, RemoveRequest, Share, ShareRequest, exit,
 };
 use warren_proto::content::path::printable;
 
@@ -38,11 +38,12 @@ impl Client {
     pub(crate) fn say_nothing_is_shared(&self) {
         let idx = self.daemon.idx;
         self.nothing(&format!(
-            "nothing is shared; share a file with: client register PATH {idx}"
+            "nothing is shared; share a file with: client {}register PATH {idx}",
+            self.home_flag()
         ));
     }
 
-    async fn all_shares(&self) -> Result<Vec<Share>, ApiError> {
+    pub(crate) async fn all_shares(&self) -> Result<Vec<Share>, ApiError> {
         let events = self.daemon.list("shares").await?.into_iter();
         let share = |event| match event {
             Event::Share(share) => Some(share),
@@ -83,7 +84,8 @@ impl Client {
     async fn stored_of(&self, wanted: &str) -> Result<String, ApiError> {
         let shares = self.all_shares().await?;
         let id = wanted.to_ascii_lowercase();
-        let is_id = |share: &Share| id.len() >= LEAST_ID_DIGITS && share.content_id.starts_with(&id);
+        let is_id =
+            |share: &Share| id.len() >= LEAST_ID_DIGITS && share.content_id.starts_with(&id);
         let is_it = |share: &&Share| share.name == wanted || is_id(share);
         let found: Vec<&Share> = shares.iter().filter(is_it).collect();
         // Where several could be meant the daemon refuses.
@@ -150,7 +152,10 @@ impl Client {
                 "interrupted",
                 exit::INTERRUPTED,
                 format!("interrupted; the verification goes on in daemon {idx}"),
-                format!("See how it stands with: client list {idx}"),
+                format!(
+                    "See how it stands with: client {}list {idx}",
+                    self.home_flag()
+                ),
             )),
         }
     }

@@ -71,64 +71,89 @@ impl Named {
     }
 }
 
-/// Reads a `.p2p` file, a link or a content id with whatever blanks were copied along, or `-`, which is one of
-/// these on stdin. `folder` says what a content id is of.
+/// What a person has named.
+pub(crate) enum Typed {
+    /// What says by itself what is meant.
+    Source(Box<Named>),
+    /// A code, which a daemon has to open.
+    Code(Code),
+}
+
+/// Reads a `.p2p` file, a link, a code or a content id with whatever blanks were copied along, or `-`, which is
+/// one of these on stdin. `folder` says what a content id is of.
 ///
 /// # Errors
-/// Exit code 2 for a folder, 6 for a damaged link or `.p2p`, 7 for a file that cannot be
-/// read, 9 for one that does not exist.
-pub(crate) fn read(argument: &OsStr, folder: bool) -> Result<Named, ApiError> {
+/// Exit code 2 for a folder or for a word that no code has, 6 for a damaged link or `.p2p`, 7 for a file that
+/// cannot be read, 9 for one that does not exist.
+pub(crate) fn typed(argument: &OsStr, folder: bool) -> Result<Typed, ApiError> {
     if argument == "-" {
         return read_stdin(folder);
     }
-    if let Some(named) = argument.to_str().and_then(|text| read_text(text, folder)) {
-        return named;
+    let path = Path::new(argument);
+    // A file of that name is meant, whatever else it looks like; links have names that no file has.
+    let text = argument.to_str();
+    let text = text.filter(|text| is_link(text.trim()) || !path.exists());
+    if let Some(typed) = text.and_then(|text| read_text(text, folder)) {
+        return typed;
     }
-    if let Some(code) = code(argument)? {
-        return Err(ApiError::new(
+    of_manifest(read_file(path)?, &path.display().to_string())
+}
+
+/// The same of what says something by itself.
+///
+/// # Errors
+/// As [`typed`], and exit code 2 for a code.
+pub(crate) fn read(argument: &OsStr, folder: bool) -> Result<Named, ApiError> {
+    match typed(argument, folder)? {
+        Typed::Source(named) => Ok(*named),
+        Typed::Code(code) => Err(ApiError::new(
             "code_unopened",
             exit::USAGE,
             format!("code {} says nothing by itself", code.nameplate),
             "A daemon opens it: client download CODE IDX",
-        ));
+        )),
     }
-    let path = Path::new(argument);
-    let bytes = read_file(path)?;
-    named(Source::Manifest { bytes }).map_err(|error| ApiError {
-        message: format!("{}: {}", path.display(), error.message),
-        ..error
-    })
 }
 
-/// A link or a content id; `None` when it is neither.
-fn read_text(text: &str, folder: bool) -> Option<Result<Named, ApiError>> {
+fn of_manifest(bytes: Vec<u8>, place: &str) -> Result<Typed, ApiError> {
+    let named = named(Source::Manifest { bytes }).map_err(|error| ApiError {
+        message: format!("{place}: {}", error.message),
+        ..error
+    })?;
+    Ok(Typed::Source(Box::new(named)))
+}
+
+/// A link, a content id or a code; `None` when it is none of them.
+fn read_text(text: &str, folder: bool) -> Option<Result<Typed, ApiError>> {
     let text = text.trim().to_owned();
     let is_id = text.len() == ID_DIGITS && text.bytes().all(|it| it.is_ascii_hexdigit());
+    let source = |source| named(source).map(|named| Typed::Source(Box::new(named)));
     if is_link(&text) {
-        return Some(named(Source::Link { text }));
+        return Some(source(Source::Link { text }));
     }
-    // A file of that name is meant all the same.
-    let is_id = is_id && !Path::new(&text).exists();
-    is_id.then(|| named(Source::Id { id: text, folder }))
+    match Code::is_like(&text) {
+        true => {
+            let code = text.parse().map(Typed::Code);
+            Some(code.map_err(|error| ApiError::from(&error)))
+        }
+        false => is_id.then(|| source(Source::Id { id: text, folder })),
+    }
 }
 
-fn read_stdin(folder: bool) -> Result<Named, ApiError> {
+fn read_stdin(folder: bool) -> Result<Typed, ApiError> {
     let name = Path::new("standard input");
     let mut bytes = Vec::new();
     let read = io::stdin().lock().take(CAP).read_to_end(&mut bytes);
     read.map_err(|error| unreadable(name, &error))?;
     if let Ok(text) = str::from_utf8(&bytes)
-        && let Some(named) = read_text(text, folder)
+        && let Some(typed) = read_text(text, folder)
     {
-        return named;
+        return typed;
     }
     if bytes.len() as u64 >= CAP {
         return Err(too_large(name));
     }
-    named(Source::Manifest { bytes }).map_err(|error| ApiError {
-        message: format!("standard input: {}", error.message),
-        ..error
-    })
+    of_manifest(bytes, "standard input")
 }
 
 fn named(source: Source) -> Result<Named, ApiError> {
@@ -148,21 +173,6 @@ fn named(source: Source) -> Result<Named, ApiError> {
 pub(crate) fn link(text: &str) -> Result<Named, ApiError> {
     let text = text.to_owned();
     named(Source::Link { text })
-}
-
-/// A code, if what was typed looks like one and is not the name of a file.
-///
-/// # Errors
-/// Exit code 2 for a word that no code has.
-pub(crate) fn code(argument: &OsStr) -> Result<Option<Code>, ApiError> {
-    let text = argument.to_str().filter(|text| Code::is_like(text));
-    match text.filter(|_| !Path::new(argument).exists()) {
-        Some(text) => text
-            .parse()
-            .map(Some)
-            .map_err(|error| ApiError::from(&error)),
-        None => Ok(None),
-    }
 }
 
 fn is_link(text: &str) -> bool {
@@ -296,10 +306,15 @@ mod tests {
 
     #[test]
     fn codes_are_known_by_their_form_unless_a_file_has_that_name() {
-        let code = |text| super::code(OsStr::new(text)).map(|it| it.map(|it| it.to_string()));
-        assert_eq!(code("7 Film ali"), Ok(Some("7-film-alibi".to_owned())));
-        assert_eq!(code("film.p2p"), Ok(None));
-        let error = code("7-flim-alibi").unwrap_err();
+        for text in ["7 Film ali", " 7-film-alibi\n"] {
+            match typed(OsStr::new(text), false) {
+                Ok(Typed::Code(code)) => assert_eq!(code.to_string(), "7-film-alibi"),
+                _ => panic!("{text}"),
+            }
+        }
+        let error = read(OsStr::new("film.p2p"), false).err().unwrap();
+        assert_eq!(error.code, "not_found");
+        let error = read(OsStr::new("7-flim-alibi"), false).err().unwrap();
         assert_eq!(
             (error.code.as_str(), error.exit),
             ("malformed_code", exit::USAGE)
@@ -307,7 +322,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("7-film-alibi");
         std::fs::write(&path, b"x").unwrap();
-        assert!(matches!(super::code(path.as_os_str()), Ok(None)));
+        let error = read(path.as_os_str(), false).err().unwrap();
+        assert_eq!(error.code, "not_a_manifest");
         let error = read(OsStr::new("7-film-alibi"), false).err().unwrap();
         assert_eq!(
             (error.code.as_str(), error.exit),

@@ -14,7 +14,7 @@ use std::{
 use warren_daemon::control::model::{ApiError, exit};
 use warren_proto::content::address::TrackerAddress;
 
-use crate::control::Daemon;
+use crate::{control::Daemon, started::Started};
 
 /// How long a daemon may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,14 +22,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Gap between two looks whether it does.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Says where the state is, unless the command line does.
+const HOME_VARIABLE: &str = "WARREN_HOME";
+
 /// What it said before it answered, in its state folder.
 const SAID: &str = "start.log";
 
 /// Longest part of that which is shown, in bytes.
 const SAID_BYTES: usize = 2000;
 
-/// Starts daemon `daemon.idx` with its state below `home`, and waits until it answers. Its downloads go below
-/// the current folder, as if the person had started it there.
+/// Starts daemon `daemon.idx` with its state below `home`, and waits until it answers: as it was started the
+/// last time, so that it is no less private or slow; or for the first time with this tracker, and its downloads
+/// go below the current folder, as if the person had started it there.
 ///
 /// # Errors
 /// When it ends, or does not answer in time.
@@ -40,7 +44,8 @@ pub(crate) async fn in_background(
 ) -> Result<(), ApiError> {
     let folder = daemon.socket.parent().unwrap_or(home);
     let said = folder.join(SAID);
-    let spawned = spawn(daemon.idx, home, tracker, &said);
+    let last = Started::last(home, daemon.idx);
+    let spawned = spawn(daemon.idx, home, (tracker, last.as_ref()), &said);
     let mut child = spawned.map_err(|error| not_started(daemon, &error.to_string()))?;
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
@@ -55,14 +60,28 @@ pub(crate) async fn in_background(
     Err(not_started(daemon, "it does not answer"))
 }
 
-fn spawn(idx: u16, home: &Path, tracker: &TrackerAddress, said: &Path) -> io::Result<Child> {
+fn spawn(
+    idx: u16,
+    home: &Path,
+    (tracker, last): (&TrackerAddress, Option<&Started>),
+    said: &Path,
+) -> io::Result<Child> {
     if let Some(folder) = said.parent() {
         fs::create_dir_all(folder)?;
     }
-    Command::new(std::env::current_exe()?)
-        .arg("--home")
-        .arg(home)
-        .args(["daemon", &idx.to_string(), &tracker.to_string(), "--quiet"])
+    let mut command = Command::new(std::env::current_exe()?);
+    match last {
+        Some(started) => {
+            started.applied_to(&mut command);
+            command.env(HOME_VARIABLE, home);
+        }
+        None => {
+            command.arg("--home").arg(home);
+            command.args(["daemon", &idx.to_string(), &tracker.to_string()]);
+        }
+    }
+    command
+        .arg("--quiet")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(File::create(said)?)

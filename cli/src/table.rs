@@ -5,6 +5,7 @@ use warren_proto::content::path::printable;
 
 use crate::{
     lines::{terms, version},
+    select::counts,
     text,
 };
 
@@ -49,6 +50,10 @@ fn cells_of(share: &Share) -> [String; 6] {
         "" => "(not known yet)".to_owned(),
         name => printable(name),
     };
+    let name = match share.files {
+        Some(files) => format!("{name}  ({})", counts(files)),
+        None => name,
+    };
     let name = match terms(share) {
         Some(terms) => format!("{name}  ({terms})"),
         None => name,
@@ -67,7 +72,7 @@ fn cells_of(share: &Share) -> [String; 6] {
 
 #[cfg(test)]
 mod tests {
-    use warren_daemon::control::model::{FollowedShare, PublishedShare, ShareState};
+    use warren_daemon::control::model::{FileCounts, FollowedShare, PublishedShare, ShareState};
 
     use super::*;
 
@@ -81,6 +86,13 @@ mod tests {
             state: ShareState::Downloading,
             ..Share::default()
         };
+        let part = Share {
+            name: "photos".into(),
+            files: Some(FileCounts { selected: 5, of: 9 }),
+            ..share.clone()
+        };
+        let shown = &rows(&[part])[1];
+        assert!(shown.ends_with("  photos  (5 of 9 files)"), "{shown}");
         let unknown = Share {
             name: String::new(),
             bytes: 0,

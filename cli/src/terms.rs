@@ -74,7 +74,11 @@ impl Client {
                 "interrupted",
                 exit::INTERRUPTED,
                 "interrupted; the daemon looks on, and takes the files if they are the ones",
-                format!("See where it is with: client list {}", self.daemon.idx),
+                format!(
+                    "See where it is with: client {}list {}",
+                    self.home_flag(),
+                    self.daemon.idx
+                ),
             )),
         }
     }

@@ -43,7 +43,11 @@ pub(crate) fn short_id(id: &str) -> String {
 
 /// A number and its noun: `1 file`, `2 files`.
 pub(crate) fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
+    let plural = match noun {
+        _ if number == 1 => "",
+        noun if noun.ends_with('s') => "es",
+        _ => "s",
+    };
     format!("{number} {noun}{plural}")
 }
 
@@ -145,6 +149,19 @@ mod tests {
             (u64::MAX, "15.9 EiB"),
         ] {
             assert_eq!(bytes(count), expected);
+        }
+    }
+
+    #[test]
+    fn one_of_a_thing_is_not_many() {
+        for (number, noun, expected) in [
+            (0, "file", "0 files"),
+            (1, "file", "1 file"),
+            (2, "file", "2 files"),
+            (1, "wrong guess", "1 wrong guess"),
+            (2, "wrong guess", "2 wrong guesses"),
+        ] {
+            assert_eq!(count(number, noun), expected);
         }
     }
 

@@ -26,6 +26,9 @@ use crate::store::known::{KnownError, KnownTrackers};
 /// Longest path of a Unix socket: `sun_path` has 108 bytes and the last one is a NUL (unix(7)).
 pub const SOCKET_PATH_BYTES: usize = 107;
 
+/// File of the state folder that says how the daemon was started.
+const STARTED: &str = "started.json";
+
 /// How often a taken lock is tried again, and the pause between.
 const LOCK_TRIES: usize = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -110,6 +113,22 @@ impl DaemonHome {
         self.folder.join("journal")
     }
 
+    /// Keeps how the daemon was started, in whatever words; no words remove what was kept.
+    ///
+    /// # Errors
+    ///
+    /// When the file system refuses.
+    pub fn keep_started(&self, words: Option<&str>) -> io::Result<()> {
+        let path = self.folder.join(STARTED);
+        match words {
+            Some(words) => fs::write(path, words),
+            None => match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        }
+    }
+
     /// The Unix socket of the control API.
     pub fn socket(&self) -> &Path {
         &self.socket
@@ -128,6 +147,11 @@ pub fn socket_path(home: &Path, idx: u16) -> Result<PathBuf, HomeError> {
         return Err(HomeError::SocketPath { path, bytes });
     }
     Ok(path)
+}
+
+/// Where it is kept how daemon `idx` was started the last time; nothing is created.
+pub fn started_path(home: &Path, idx: u16) -> PathBuf {
+    home.join(format!("daemon-{idx}")).join(STARTED)
 }
 
 /// Whether a daemon holds the state folder, from before it answers until after it has ended.

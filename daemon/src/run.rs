@@ -75,6 +75,8 @@ pub struct Config {
     pub memory_mib: u32,
     /// Where the program writes its log too, for `client logs`.
     pub log: Log,
+    /// How it was started, in words of the command line's own, kept for who starts it again.
+    pub started: Option<String>,
 }
 
 /// Runs a daemon until it is stopped by SIGINT, SIGTERM or its control API.
@@ -106,6 +108,10 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         blocking(depot.clone(), move |depot| keep_limits(&depot, &limits)).await?;
     let endpoint = bind(&identity, config.listen)?;
     let listener = api::bind(home.socket()).map_err(|error| socket_error(home.socket(), &error))?;
+
+    if let Err(error) = home.keep_started(config.started.as_deref()) {
+        tracing::warn!(%error, "it is not noted how this daemon was started");
+    }
 
     let (sender, events) = node::channel();
     let candidates = host_candidates(endpoint.local_addr());

@@ -24,7 +24,8 @@ pub(crate) struct RegisterArgs {
     /// Leave out symlinks and special files instead of refusing the folder
     #[arg(long)]
     pub(crate) skip_special: bool,
-    /// Remove the share after this time; its files stay: 90s, 10m, 2h, 7d
+    /// End the share after this time; its files stay: 90s, 10m, 2h, 7d. How long a code is good says
+    /// --code-expires
     #[arg(long, value_name = "DURATION", value_parser = share_time)]
     pub(crate) expire: Option<Duration>,
     /// Give it no longer once so many peers have all of it
@@ -41,16 +42,17 @@ pub(crate) struct RegisterArgs {
     /// Let only the first in who types the code
     #[arg(long, requires = "code")]
     pub(crate) once: bool,
-    /// For how long the code is good: 90s, 10m, 2h, 7d at most
-    #[arg(long, value_name = "DURATION", value_parser = code_time, requires = "code", default_value = "1h")]
-    pub(crate) expires: Duration,
+    /// End the code after this time, and the share not: 90s, 10m, 2h, 7d at most. It ends with the share in any
+    /// case
+    #[arg(long, alias = "expires", value_name = "DURATION", value_parser = code_time, requires = "code", default_value = "1h")]
+    pub(crate) code_expires: Duration,
 }
 
 impl RegisterArgs {
     /// The code that is wanted.
     pub(crate) fn code_wish(&self) -> Option<CodeWish> {
         self.code.then_some(CodeWish {
-            expires_s: u32::try_from(self.expires.as_secs()).unwrap_or(MAX_EXPIRES_S),
+            expires_s: u32::try_from(self.code_expires.as_secs()).unwrap_or(MAX_EXPIRES_S),
             once: self.once,
         })
     }
@@ -58,7 +60,7 @@ impl RegisterArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DownloadArgs {
-    /// A .p2p file, a link, a code, a content id, or - to read one of these but a code from stdin
+    /// A .p2p file, a link, a code, a content id, or - to read one of these from stdin
     #[arg(value_name = "FILE.p2p|LINK|CODE|ID|-")]
     pub(crate) source: OsString,
     /// Number of the daemon, 0 to 65535

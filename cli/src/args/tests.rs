@@ -29,7 +29,9 @@ fn every_form_scripts_rely_on_is_read() {
         "register film.mkv 1",
         "register film.mkv 1 -o film.p2p --json --skip-special",
         "register film.mkv 1 --code",
-        "register film.mkv 1 --code --once --expires 10m --json",
+        "register film.mkv 1 --code --once --code-expires 10m --json",
+        // As it was called first.
+        "register film.mkv 1 --code --expires 10m",
         "download 7-film-alibi 1",
         "download film.p2p 1",
         "download p2p:abc 1 --json",

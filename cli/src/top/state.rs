@@ -91,6 +91,8 @@ pub(super) struct Note {
 pub(super) struct ShareRow {
     pub(super) share: Share,
     down: Rate,
+    /// Of what is read of the disk and found to be right.
+    read: Rate,
     /// Bytes a second received, oldest first.
     pub(super) history: VecDeque<u64>,
 }
@@ -135,14 +137,38 @@ impl ShareRow {
     fn new(share: Share) -> ShareRow {
         ShareRow {
             down: Rate::new(received(&share)),
+            read: Rate::new(share.verified_bytes),
             share,
             history: VecDeque::new(),
         }
     }
 
-    /// Bytes a second received.
+    /// Bytes a second received; none where nothing is fetched, whatever came a moment ago.
     pub(super) fn down(&self) -> u64 {
-        self.down.bytes_per_s()
+        match self.share.state {
+            ShareState::Downloading | ShareState::Metadata | ShareState::Waiting => {
+                self.down.bytes_per_s()
+            }
+            _ => 0,
+        }
+    }
+
+    /// Bytes a second read and verified of what is here.
+    pub(super) fn read(&self) -> u64 {
+        match self.share.state {
+            ShareState::Hashing => self.read.bytes_per_s(),
+            _ => 0,
+        }
+    }
+
+    /// A rate that has ended leaves nothing behind for when it goes on.
+    fn settle(&mut self) {
+        if self.down() == 0 {
+            self.down.per_s = 0.0;
+        }
+        if self.read() == 0 {
+            self.read.per_s = 0.0;
+        }
     }
 
     /// Part of it that is here, 0 to 1; none while its size is not known.
@@ -162,7 +188,8 @@ impl ShareRow {
     /// Seconds until it is complete, as fast as it comes now.
     pub(super) fn left_s(&self) -> Option<u64> {
         let left = self.share.bytes.saturating_sub(self.share.verified_bytes);
-        left.checked_div(self.down()).filter(|_| left > 0)
+        left.checked_div(self.down().max(self.read()))
+            .filter(|_| left > 0)
     }
 }
 
@@ -335,6 +362,8 @@ impl State {
     pub(super) fn sample(&mut self, elapsed: Duration) {
         for row in self.shares.values_mut() {
             row.down.sample(received(&row.share), elapsed);
+            row.read.sample(row.share.verified_bytes, elapsed);
+            row.settle();
             let down = row.down();
             // Of a share at rest nothing need be remembered.
             if down > 0 || !row.history.is_empty() {

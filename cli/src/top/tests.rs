@@ -48,6 +48,48 @@ fn nothing_shared_and_a_daemon_that_is_gone_look_like_this() {
 }
 
 #[test]
+fn a_paused_share_is_at_rest_at_once_and_one_that_is_verified_moves() {
+    let mut state = busy();
+    assert!(state.current().unwrap().down() > 0);
+    let mut film = share(0, "film.mkv", ShareState::Paused);
+    film.verified_bytes = film.bytes * 5 / 8;
+    tell(&mut state, Event::Share(film.clone()));
+    let paused = state.current().unwrap();
+    assert_eq!((paused.down(), paused.left_s()), (0, None));
+    // Nor does it go on with what it had.
+    update(&mut state, Input::Tick(SECOND));
+    film.state = ShareState::Downloading;
+    tell(&mut state, Event::Share(film.clone()));
+    assert_eq!(state.current().unwrap().down(), 0);
+
+    film.state = ShareState::Hashing;
+    for second in 0..20 {
+        film.verified_bytes = second * (30 << 20);
+        tell(&mut state, Event::Share(film.clone()));
+        update(&mut state, Input::Tick(SECOND));
+    }
+    let read = state.current().unwrap();
+    let rate = read.read() >> 20;
+    assert!((29..=30).contains(&rate), "{rate} MiB/s");
+    let left = film.bytes - film.verified_bytes;
+    assert_eq!(read.left_s(), Some(left / read.read()));
+    for (width, height) in [(80, 24), (120, 40)] {
+        shows(
+            &state,
+            (width, height),
+            &format!("verifying-{width}x{height}"),
+        );
+    }
+    press(&mut state, "\n");
+    shows(&state, (80, 24), "verifying-details-80x24");
+    film.state = ShareState::Paused;
+    tell(&mut state, Event::Share(film));
+    press(&mut state, "\u{1b}");
+    shows(&state, (80, 24), "paused-80x24");
+    shows(&state, (120, 40), "paused-120x40");
+}
+
+#[test]
 fn questions_look_like_this() {
     let mut state = busy();
     press(&mut state, "r");

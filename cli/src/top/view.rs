@@ -27,7 +27,7 @@ const FOOT: u16 = 2;
 /// Columns of the list, from the right: what they are called and how wide they are.
 const COLUMNS: [(&str, u16); 5] = [
     ("PEERS", 5),
-    ("DOWN", 11),
+    ("RATE", 11),
     ("SIZE", 10),
     ("DONE", 5),
     ("STATE", 11),
@@ -177,7 +177,7 @@ fn draw_row(row: &ShareRow, line: Rect, columns: &Columns, paint: &mut Paint<'_>
     if let Some(bar) = columns.bar {
         paint.bar(at(line, bar), row.done().unwrap_or(0.0), tone(share.state));
     }
-    let [peers, down, size, done, state] = columns.others.map(|column| at(line, column));
+    let [peers, rate_column, size, done, state] = columns.others.map(|column| at(line, column));
     paint.text(state, 0, share.state.word(), tone(share.state));
     paint.right(done, 0, &percent(row), Tone::Plain);
     let known = |bytes: u64| match bytes {
@@ -185,13 +185,11 @@ fn draw_row(row: &ShareRow, line: Rect, columns: &Columns, paint: &mut Paint<'_>
         bytes => text::bytes(bytes),
     };
     paint.right(size, 0, &known(share.bytes), Tone::Plain);
-    if row.down() > 0 {
-        paint.right(
-            down,
-            0,
-            &format!("{}/s", text::bytes(row.down())),
-            Tone::Plain,
-        );
+    // Of one that is read, how fast that goes; its state says which of the two it is.
+    let rate = row.down().max(row.read());
+    if rate > 0 {
+        let rate = format!("{}/s", text::bytes(rate));
+        paint.right(rate_column, 0, &rate, Tone::Plain);
     }
     paint.right(peers, 0, &share.peers.total().to_string(), Tone::Plain);
 }

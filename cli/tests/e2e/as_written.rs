@@ -117,7 +117,7 @@ const PLAN: &[(&str, Step)] = &[
     ("client remove movie.mkv 1", Runs),
     ("client register movie.mkv 1", Runs),
     (
-        "client register movie.mkv 1 --code --expires 10m --once",
+        "client register movie.mkv 1 --code --code-expires 10m --once",
         Runs,
     ),
     // One that was said.
@@ -534,7 +534,23 @@ fn a_new_user_who_knows_only_help_gets_everything_done_in_one_or_two_commands() 
     let file = swarm.file("film.mkv", MIB, 9);
     let link = ours.register(&file).link.unwrap();
     client(&format!("download {link} 4"));
-    assert!(client("peers 4").contains("  relay  "));
+    let shown = client("peers 4");
+    assert!(shown.contains("  relay  "), "{shown}");
+    let ours_is = "since this daemon was started with --relay-only";
+    assert!(shown.contains(ours_is), "{shown}");
     let why = client("doctor 4");
-    assert!(why.contains("through the tracker with 1"), "{why}");
+    for part in [
+        "through the tracker with 1; with it no direct path is allowed, as this daemon was started with \
+         --relay-only.",
+        "do: Start it without --relay-only, if peers may learn the address of this machine.",
+    ] {
+        assert!(why.contains(part), "{why}");
+    }
+    // The same on the other side.
+    let shown = client("peers 5");
+    let theirs_is = "since the peer was started with --relay-only";
+    assert!(shown.contains(theirs_is), "{shown}");
+    let why = client("doctor 5");
+    let theirs_is = "; it was started with --relay-only, so no direct path is allowed.";
+    assert!(why.contains(theirs_is), "{why}");
 }

@@ -87,7 +87,11 @@ fn a_code_for_one_lets_the_first_in_and_tells_the_second_why_it_is_not() {
 fn a_code_whose_time_is_up_says_so() {
     let swarm = Swarm::start();
     let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
-    let code = register(&ours, &swarm.file("film.mkv", MIB, 4), &["--expires", "1s"]);
+    let code = register(
+        &ours,
+        &swarm.file("film.mkv", MIB, 4),
+        &["--code-expires", "1s"],
+    );
     wait_for("the code to expire", || {
         (only_code(&ours).state == CodeState::Expired).then_some(())
     });

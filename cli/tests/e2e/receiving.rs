@@ -224,8 +224,64 @@ fn at_a_terminal_what_comes_is_shown_and_picked_and_what_is_in_the_way_asked_abo
         assert_same_file(&folder.join(name), &there.join(name));
     }
     assert!(!there.join("b").exists() && there.join("mine").exists());
-    // What is here is not asked about again.
+    // Of a part that is here more can be picked, and nothing is fetched unasked.
+    let shown = theirs.client(&["list"]).expect(0).stdout;
+    assert!(shown.contains("things  (2 of 3 files)"), "{shown}");
+    let said = at_terminal(&swarm, &theirs, &link, "\n", exit::OK);
+    assert!(said.contains("2 of 3 files are here"), "{said}");
+    assert!(!there.join("b").exists());
+    let said = at_terminal(&swarm, &theirs, &link, "2\ny\n", exit::OK);
+    assert!(said.contains("1 of 3 files, 1000 B"), "{said}");
+    for name in ["a/one", "b", "c [1].txt"] {
+        assert_same_file(&folder.join(name), &there.join(name));
+    }
+    // All of it is here, which is not asked about again.
     at_terminal(&swarm, &theirs, &link, "", exit::OK);
+}
+
+#[test]
+fn at_a_terminal_all_that_is_left_out_of_a_part_can_be_added() {
+    if !succeeds(Command::new("script").args(["-qec", "true", "/dev/null"])) {
+        eprintln!("SKIPPED: there is no script to make a terminal with");
+        return;
+    }
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let folder = swarm.path("things");
+    for name in ["a/one", "b", ".hidden"] {
+        random_file(&folder.join(name), 1000, 1);
+    }
+    let registered = ours.register(&folder);
+    let done = theirs
+        .download_with(&registered.manifest, &["--only", "b"])
+        .done();
+    at_terminal(&swarm, &theirs, &registered.manifest, "y\n", exit::OK);
+    assert_eq!(tree(Path::new(&done.path)), tree(&folder));
+}
+
+#[test]
+fn at_a_terminal_a_follow_link_shows_whose_version_it_is_before_anything_is_fetched() {
+    if !succeeds(Command::new("script").args(["-qec", "true", "/dev/null"])) {
+        eprintln!("SKIPPED: there is no script to make a terminal with");
+        return;
+    }
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let file = swarm.file("film.mkv", MIB, 1);
+    let printed = ours.try_register(&file, &["--update"]).expect(0).stdout;
+    let link = printed.lines().last().unwrap();
+    let inspected = swarm.client(&["inspect", link, "--json"]).expect(0).stdout;
+    let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+    let publisher = inspected["publisher"].as_str().unwrap();
+    let said = at_terminal(&swarm, &theirs, link, "n\n", exit::REFUSED);
+    let signed = format!("publisher  {publisher} (signed version 1)");
+    assert!(said.contains(&signed), "{said}");
+    assert!(theirs.status().shares.is_empty());
+    at_terminal(&swarm, &theirs, link, "y\n", exit::OK);
+    assert_same_file(&file, &theirs.downloads().join("film.mkv"));
+    let shown = swarm.client(&["inspect", link]).expect(0).stdout;
+    let signs = format!("publisher   {publisher} (signs each version)");
+    assert!(shown.contains(&signs), "{shown}");
 }
 
 /// Runs a download at a terminal at which somebody types `typed`; returns what was shown.

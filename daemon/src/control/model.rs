@@ -28,8 +28,8 @@ pub use crate::tracker::TrackerFault;
 pub use contents::{Contents, FILES, FileStanding, MAP_PARTS};
 pub use error::ApiError;
 pub use requests::{
-    DownloadRequest, ExpireRequest, LEAST_ID_DIGITS, MOST_DOWNLOADS, PreviewRequest, RegisterRequest,
-    RelocateRequest, RemoveRequest, SelectRequest, ShareRequest, Source,
+    DownloadRequest, ExpireRequest, LEAST_ID_DIGITS, MOST_DOWNLOADS, PreviewRequest,
+    RegisterRequest, RelocateRequest, RemoveRequest, SelectRequest, ShareRequest, Source,
 };
 
 /// The version every event carries as `"v"`.

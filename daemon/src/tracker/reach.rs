@@ -242,9 +242,7 @@ async fn resolve(address: &HostPort) -> Result<Vec<SocketAddr>, ReachError> {
 }
 
 /// A name may have none: that is an answer, and no error, of the name server.
-fn at_least_one(
-    addrs: Vec<SocketAddr>,
-) -> Result<Vec<SocketAddr>, Box<dyn Error + Send + Sync>> {
+fn at_least_one(addrs: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Box<dyn Error + Send + Sync>> {
     match addrs.is_empty() {
         true => Err("it has no address".into()),
         false => Ok(addrs),

@@ -85,6 +85,7 @@ impl Daemon {
             hooks: Default::default(),
             watch: None,
             memory_mib: warren_daemon::memory::LEAST_MIB,
+            started: None,
         }));
         let socket = socket_path(&home, idx).unwrap();
         until("the daemon to answer", || {

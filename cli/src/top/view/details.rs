@@ -103,6 +103,9 @@ fn draw_standing(row: &ShareRow, area: Rect, paint: &mut Paint<'_>) {
     if row.down() > 0 {
         words.push(format!("{}/s", text::bytes(row.down())));
     }
+    if row.read() > 0 {
+        words.push(format!("{}/s read", text::bytes(row.read())));
+    }
     words.extend(
         row.left_s()
             .map(|left| format!("{} left", text::duration(left))),

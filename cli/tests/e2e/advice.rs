@@ -1,0 +1,156 @@
+//! What people are told to type: it names the daemon, one share, and all that a daemon was started with.
+
+use std::{fs::File, process::Command};
+
+use warren_daemon::control::model::PeerPath;
+
+use crate::{
+    content::MIB,
+    harness::{DaemonOptions, Swarm, run},
+};
+
+#[test]
+fn the_line_that_starts_a_daemon_again_has_all_that_it_was_started_with() {
+    let swarm = Swarm::start();
+    let options = DaemonOptions {
+        downloads: Some(swarm.path("my films")),
+        ..DaemonOptions::of(&["--relay-only"])
+    };
+    let mut daemon = swarm.daemon_with(2, options);
+    daemon.stop();
+    let home = swarm.place().home();
+    let line = format!(
+        "client --home {} daemon 2 {} --listen 127.0.0.1:0 --relay-only --downloads '{}'",
+        home.display(),
+        swarm.tracker.address,
+        swarm.path("my films").display()
+    );
+    let here = format!("hint: Start it with: {line}\n");
+    let ran = daemon.client(&["list"]).expect(3);
+    assert!(ran.stderr.ends_with(&here), "{ran:?}");
+    // Elsewhere its relative paths would mean something else.
+    let folder = swarm.path("");
+    let folder = folder.to_str().unwrap().trim_end_matches('/');
+    let mut client = swarm.place().client();
+    let ran = run(client.args(["list", "2"]).current_dir("/")).expect(3);
+    let there = format!("hint: Start it with: cd {folder} && {line}\n");
+    assert!(ran.stderr.ends_with(&there), "{ran:?}");
+    // It is what starts it.
+    let line = line.replacen("client", env!("CARGO_BIN_EXE_client"), 1);
+    let mut again = swarm.place().command("sh");
+    again.args(["-c", &format!("exec {line}")]);
+    let again = crate::harness::Process::spawn("daemon 2 again", &mut again);
+    assert!(
+        again
+            .stdout
+            .wait_line(0)
+            .is_some_and(|said| said.contains("my films"))
+    );
+    daemon.client(&["stop"]).expect(0);
+    assert_eq!(again.wait(), 0);
+    daemon.restart();
+}
+
+#[test]
+fn a_daemon_that_a_link_starts_again_is_as_private_as_before() {
+    let swarm = Swarm::start();
+    let ours = swarm.daemon(1);
+    let link = ours.register(&swarm.file("film.mkv", MIB, 1)).link.unwrap();
+    let hidden = swarm.daemon_with(2, DaemonOptions::of(&["--relay-only"]));
+    hidden.stop();
+    let ran = hidden.client(&["download", &link]).expect(0);
+    assert!(
+        ran.stderr.contains("daemon 2 is started in the background"),
+        "{ran:?}"
+    );
+    let peers = hidden.peers();
+    assert!(
+        peers.iter().all(|peer| peer.path == PeerPath::Relay),
+        "{peers:?}"
+    );
+    assert_eq!(peers.len(), 1);
+    let findings = hidden.client(&["doctor"]).expect(0).stdout;
+    assert!(findings.contains("NET-13"), "{findings}");
+    hidden.client(&["stop"]).expect(0);
+}
+
+#[test]
+fn what_the_doctor_and_errors_tell_to_type_does_what_it_says() {
+    let swarm = Swarm::start();
+    let daemon = swarm.daemon(2);
+    for (folder, seed) in [("a", 1), ("b", 2)] {
+        std::fs::create_dir_all(swarm.path(folder)).unwrap();
+        daemon.register(&swarm.file(&format!("{folder}/film.mkv"), MIB, seed));
+    }
+    let ids: Vec<String> = daemon
+        .status()
+        .shares
+        .into_iter()
+        .map(|it| it.content_id)
+        .collect();
+    daemon.client(&["pause", &ids[0]]).expect(0);
+    let said = daemon.client(&["doctor"]).expect(0).stdout;
+    let home = swarm.place().home();
+    let (client, id) = (format!("client --home {}", home.display()), &ids[0][..12]);
+    let advice = format!("do: Go on with it: {client} resume {id} 2\n");
+    assert!(said.contains(&advice), "{said}");
+    swarm.client(&["resume", id, "2"]).expect(0);
+    assert!(
+        !daemon
+            .client(&["doctor"])
+            .expect(0)
+            .stdout
+            .contains("SHR-14")
+    );
+    let ran = daemon.client(&["pause", "flim.mkv"]).expect(9);
+    assert!(
+        ran.stderr
+            .contains(&format!("See its shares with {client} list 2;")),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn a_download_reads_links_ids_and_codes_from_standard_input() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let file = swarm.file("film.mkv", MIB, 1);
+    let printed = ours.try_register(&file, &["--code"]).expect(0).stdout;
+    let lines: Vec<&str> = printed.lines().collect();
+    let id = ours.status().shares[0].content_id.clone();
+    for said in [lines[2], lines[1], &id] {
+        let input = swarm.path("input");
+        std::fs::write(&input, format!(" {said}\n")).unwrap();
+        let mut client: Command = swarm.place().client();
+        client
+            .args(["download", "-", "2"])
+            .stdin(File::open(&input).unwrap());
+        let output = client.output().unwrap();
+        assert!(output.status.success(), "{said}: {output:?}");
+        let path = String::from_utf8(output.stdout).unwrap();
+        crate::content::assert_same_file(&file, path.trim().as_ref());
+        theirs
+            .client(&["remove", "film.mkv", "--data", "--yes"])
+            .expect(0);
+    }
+}
+
+#[test]
+fn a_code_is_not_said_to_be_good_for_longer_than_its_share() {
+    let swarm = Swarm::start();
+    let ours = swarm.daemon(1);
+    let file = swarm.file("film.mkv", MIB, 1);
+    let ran = ours
+        .try_register(&file, &["--expire", "10m", "--code"])
+        .expect(0);
+    let is_shorter = ["for 10 min 0 s and while", "for 9 min 5"];
+    assert!(
+        is_shorter.iter().any(|it| ran.stderr.contains(it)),
+        "{ran:?}"
+    );
+    let status = ours.client(&["status"]).expect(0).stdout;
+    assert!(
+        status.contains("open for 9 min ") || status.contains("open for 10 min "),
+        "{status}"
+    );
+}
