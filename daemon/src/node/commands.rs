@@ -20,6 +20,7 @@ use super::registering::hash;
 use super::report::tell_last;
 use super::shares::{Data, Preparing};
 use super::{Node, NodeEvent, NodeSender, pausing};
+use crate::clock::unix_ms;
 use crate::control::api::Control;
 use crate::control::codes::CodeWish;
 use crate::control::doctor::{self, Looks, Snapshot};
