@@ -142,9 +142,10 @@ impl Client {
         };
         let name = request.path.file_name().unwrap_or(OsStr::new("/"));
         if source::is_manifest(&request.path) {
-            let (name, idx) = (name.to_string_lossy(), self.daemon.idx);
+            let (name, path) = (name.to_string_lossy(), home::quoted(&args.path));
+            let idx = self.daemon.idx;
             self.output.message(&format!(
-                "note: {name} is shared as a file; to fetch what it names: client {}download {name} {idx}",
+                "note: {name} is shared as a file; to fetch what it names: client {}download {path} {idx}",
                 self.home_flag()
             ));
         }
@@ -187,6 +188,14 @@ impl Client {
             None => self
                 .output
                 .message("there is no link: the tracker's key is not known yet"),
+        }
+        if let Some(read) = registered.read_bytes
+            && read < registered.bytes
+        {
+            self.output.message(&format!(
+                "{} of it were read; the rest is as it was in the version before",
+                text::bytes(read)
+            ));
         }
         self.show_version(registered)?;
         if let Some(given) = &registered.code {
@@ -252,7 +261,8 @@ impl Client {
         }
         if !args.yes && ask::can_ask(self.output) {
             let said = args.said_if_exists();
-            let asking = self.ask_for(&mut request, said, patience, &mut interrupt);
+            let asking = (&mut request, named.parsed);
+            let asking = self.ask_for(asking, said, patience, &mut interrupt);
             asking.await?;
         }
         let starting = self.daemon.follow("download", &request);
@@ -283,7 +293,7 @@ impl Client {
     /// already is not asked about.
     async fn ask_for(
         &self,
-        request: &mut DownloadRequest,
+        (request, parsed): (&mut DownloadRequest, Parsed),
         said: Option<IfExists>,
         patience: Option<Duration>,
         interrupt: &mut Interrupt,
@@ -299,14 +309,20 @@ impl Client {
             let watched = tokio::time::timeout(patience.unwrap_or(Duration::MAX), watching);
             watched.await.unwrap_or_else(|_| Err(not_told()))
         };
-        let preview = match interrupt.or(looking).await {
+        let mut preview = match interrupt.or(looking).await {
             Some(Ok(Event::Preview(preview))) => preview,
             Some(result) => return unexpected(result),
             None => return Err(interrupted_before()),
         };
-        let bytes = preview.manifest.clone();
-        let source = Source::Manifest { bytes };
-        let Parsed::Manifest(manifest) = source.parse()? else {
+        let parsed = match preview.manifest.take() {
+            // What a link does not say, with which the download begins at once.
+            Some(bytes) => {
+                request.source = Source::Manifest { bytes };
+                request.source.parse()?
+            }
+            None => parsed,
+        };
+        let Parsed::Manifest(manifest) = parsed else {
             return Ok(());
         };
         let output = self.output;
@@ -319,7 +335,6 @@ impl Client {
             let agreed = ask.agree(&manifest, &preview, wanted).await?;
             (request.wish, request.if_exists) = (agreed.wish, agreed.if_exists);
         }
-        request.source = source;
         Ok(())
     }
 

@@ -2,8 +2,7 @@
 //!
 //! Not here: limits ([`crate::limit`]), what `doctor` finds ([`crate::doctor`]).
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use warren_daemon::clock::unix_ms;
 use warren_daemon::control::{
     attempt::Role,
     codes::{CodeState, CodeStatus},
@@ -120,11 +119,6 @@ pub(crate) fn terms(share: &Share) -> Option<String> {
     });
     let terms: Vec<String> = expires.into_iter().chain(downloads).collect();
     (!terms.is_empty()).then(|| terms.join(", "))
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Which version it is, of something that is followed or can be.

@@ -270,7 +270,7 @@ mod tests {
         let content = folder(&["a", "b"]);
         let manifest = Manifest::new(content, Vec::new(), None);
         let preview = Preview {
-            manifest: Vec::new(),
+            manifest: None,
             present: false,
             path: "/downloads/things".into(),
             taken: None,

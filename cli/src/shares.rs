@@ -3,7 +3,7 @@
 //! Not here: which of its files are wanted ([`crate::select`]), how fast it may be ([`crate::limit`]).
 
 use warren_daemon::control::model::{
-    ApiError, Done, Event, RemoveRequest, Share, ShareRequest, exit,
+    ApiError, Done, Event, LEAST_ID_DIGITS, RemoveRequest, Share, ShareRequest, exit,
 };
 use warren_proto::content::path::printable;
 
@@ -15,9 +15,6 @@ use crate::{
     progress::Live,
     table, text,
 };
-
-/// Of a content id so many digits name a share at least, as for the daemon.
-const LEAST_DIGITS: usize = 4;
 
 impl Client {
     /// Lists the shares, a line each.
@@ -87,7 +84,8 @@ impl Client {
     async fn stored_of(&self, wanted: &str) -> Result<String, ApiError> {
         let shares = self.all_shares().await?;
         let id = wanted.to_ascii_lowercase();
-        let is_id = |share: &Share| id.len() >= LEAST_DIGITS && share.content_id.starts_with(&id);
+        let is_id =
+            |share: &Share| id.len() >= LEAST_ID_DIGITS && share.content_id.starts_with(&id);
         let is_it = |share: &&Share| share.name == wanted || is_id(share);
         let found: Vec<&Share> = shares.iter().filter(is_it).collect();
         // Where several could be meant the daemon refuses.

@@ -4,9 +4,10 @@
 //! [`peer`] talk to others for it, [`punch`] finds the paths to them, [`pace`] keeps to limits, [`memory`] divides what may be kept
 //! in memory because of peers, [`hands`] are the threads that read and
 //! write bytes for peers, [`share`] and [`store`] hold what is shared, [`control`] is how
-//! the person reaches it, [`log`] keeps the last lines of what it says of itself,
+//! the person reaches it, [`clock`] tells the time, [`log`] keeps the last lines of what it says of itself,
 //! [`watch`] and [`hooks`] are how files and commands of theirs take part.
 
+pub mod clock;
 pub mod control;
 mod hands;
 pub mod home;

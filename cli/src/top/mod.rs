@@ -20,7 +20,7 @@ use warren_daemon::control::model::{ApiError, Event, ShareRequest, exit};
 use warren_proto::content::path::printable;
 
 use crate::commands::Client;
-use crate::control::Daemon;
+use crate::control::{Daemon, Events};
 use crate::output::may_colour;
 use state::State;
 use terminal::{Screen, Told};
@@ -45,16 +45,12 @@ impl Client {
         let mut interrupt = listen(SignalKind::interrupt())?;
         let mut hang_up = listen(SignalKind::hangup())?;
         let mut state = State::new(self.daemon.idx, may_colour());
-        // What stands is told at once; the stream of a daemon with many shares takes its time.
-        let standing = everything(&self.daemon).await?;
+        let (events, standing) = begin(&self.daemon).await?;
+        update(&mut state, Input::Anew(standing));
         let screen = Screen::open()?;
-        for event in standing {
-            update(&mut state, Input::Told(Box::new(event)));
-        }
-        state.select(0);
         let shell = Shell::new(self.daemon, screen, state);
         tokio::select! {
-            ended = shell.run() => ended,
+            ended = shell.run(events) => ended,
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
             _ = hang_up.recv() => Ok(()),
@@ -69,10 +65,13 @@ fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, ApiError> {
     })
 }
 
-async fn everything(daemon: &Daemon) -> Result<Vec<Event>, ApiError> {
-    let mut events = daemon.list("status").await?;
-    events.extend(daemon.list("peers").await?);
-    Ok(events)
+/// The stream of events, and how everything stands, which the stream of a daemon with many shares would take
+/// its time to tell. The stream is opened first: it tells of everything that ends after that.
+async fn begin(daemon: &Daemon) -> Result<(Events, Vec<Event>), ApiError> {
+    let events = daemon.watch("events").await?;
+    let mut standing = daemon.list("status").await?;
+    standing.extend(daemon.list("peers").await?);
+    Ok((events, standing))
 }
 
 struct Shell {
@@ -95,8 +94,8 @@ impl Shell {
         }
     }
 
-    async fn run(mut self) -> Result<(), ApiError> {
-        tokio::spawn(follow(self.daemon.clone(), self.sender.clone()));
+    async fn run(mut self, events: Events) -> Result<(), ApiError> {
+        tokio::spawn(follow(self.daemon.clone(), events, self.sender.clone()));
         let mut seconds = interval(SECOND);
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sampled = Instant::now();
@@ -135,37 +134,29 @@ impl Shell {
     }
 }
 
-/// Passes on what the daemon tells, and looks for it when it is gone.
-async fn follow(daemon: Daemon, inputs: mpsc::Sender<Input>) {
-    let mut is_first = true;
-    loop {
-        let Err(error) = follow_once(&daemon, &inputs, is_first).await else {
-            return;
-        };
-        is_first = false;
-        if inputs.send(Input::Gone(error.message)).await.is_err() {
-            return;
+/// Passes on what the daemon tells until nobody looks any more, and looks for it when it is gone.
+async fn follow(daemon: Daemon, mut events: Events, inputs: mpsc::Sender<Input>) {
+    while let Err(mut error) = pass_on(&mut events, &inputs).await {
+        loop {
+            if inputs.send(Input::Gone(error.message)).await.is_err() {
+                return;
+            }
+            sleep(SECOND).await;
+            match begin(&daemon).await {
+                Ok((anew, standing)) => {
+                    events = anew;
+                    // Who has gone is noticed at the next event.
+                    let _ = inputs.send(Input::Anew(standing)).await;
+                    break;
+                }
+                Err(refused) => error = refused,
+            }
         }
-        sleep(SECOND).await;
     }
 }
 
 /// Until the daemon is gone; no error when nobody looks any more.
-async fn follow_once(
-    daemon: &Daemon,
-    inputs: &mpsc::Sender<Input>,
-    is_first: bool,
-) -> Result<(), ApiError> {
-    let mut events = daemon.watch("events").await?;
-    if !is_first {
-        let standing = everything(daemon).await?;
-        if inputs.send(Input::Anew).await.is_err() {
-            return Ok(());
-        }
-        for event in standing {
-            let _ = inputs.send(Input::Told(Box::new(event))).await;
-        }
-    }
+async fn pass_on(events: &mut Events, inputs: &mpsc::Sender<Input>) -> Result<(), ApiError> {
     loop {
         let event = events.next().await?;
         if inputs.send(Input::Told(Box::new(event))).await.is_err() {
@@ -176,9 +167,12 @@ async fn follow_once(
 
 /// Asks the daemon for it, and says what came of it.
 async fn carry_out(daemon: Daemon, order: Order, inputs: mpsc::Sender<Input>) {
+    // Asked for each second, and refused only where the share has just gone.
+    let is_silent = matches!(order, Order::Contents(_));
     let answer = match ask(&daemon, order).await {
         Ok(Some(input)) => input,
         Ok(None) => return,
+        Err(_) if is_silent => Input::NoContents,
         Err(error) => Input::Answered(Err(told(&error))),
     };
     // Who asked may have gone.

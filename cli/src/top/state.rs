@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) dialog: Dialog,
     /// Files and map of the share whose details are shown.
     pub(super) contents: Option<Contents>,
+    /// Whether they were asked for and the answer has not come.
+    pub(super) asking_contents: bool,
     /// The first file that is shown of it.
     pub(super) first_file: usize,
     /// What came of the last thing that was asked for.
@@ -226,6 +228,7 @@ impl State {
             screen: Screen::List,
             dialog: Dialog::None,
             contents: None,
+            asking_contents: false,
             first_file: 0,
             note: None,
             gone: None,
@@ -239,14 +242,14 @@ impl State {
         found.unwrap_or_default()
     }
 
-    /// Content id of the share that keys are about: the selected one, or the first if that is not there.
+    /// Content id of the selected share, which is what keys are about.
     pub(super) fn current_id(&self) -> Option<String> {
-        self.order.get(self.position()).cloned()
+        self.current().map(|row| row.share.content_id.clone())
     }
 
-    /// The share that keys are about.
+    /// The selected share.
     pub(super) fn current(&self) -> Option<&ShareRow> {
-        self.shares.get(self.order.get(self.position())?)
+        self.shares.get(self.selected.as_ref()?)
     }
 
     /// The share at this place, or the last.
@@ -255,12 +258,28 @@ impl State {
         self.selected = self.order.get(position.min(last)).cloned();
     }
 
-    /// Forgets what was told, since whoever told it is gone or tells all of it anew.
-    pub(super) fn forget(&mut self) {
+    /// Forgets what was told, and takes in how everything stands. The person stays where they are as long as
+    /// that is there.
+    pub(super) fn begin_anew(&mut self, standing: Vec<Event>) {
         self.shares.clear();
         self.order.clear();
         self.peers.clear();
         self.trackers.clear();
+        let selected = self.selected.take();
+        standing.into_iter().for_each(|event| self.take(event));
+        match selected {
+            Some(id) if self.shares.contains_key(&id) => self.selected = Some(id),
+            _ => {
+                self.select(0);
+                self.screen = Screen::List;
+                self.contents = None;
+            }
+        }
+        if let Dialog::Remove(id) = &self.dialog
+            && !self.shares.contains_key(id)
+        {
+            self.dialog = Dialog::None;
+        }
     }
 
     /// Takes in what the daemon has told.
@@ -275,11 +294,12 @@ impl State {
                 self.trackers.insert(tracker.address.clone(), tracker);
             }
             Event::Limits(limits) => self.limits = limits,
-            // An answer may come when another share is shown already.
-            Event::Contents(contents)
-                if self.current_id().as_ref() == Some(&contents.content_id) =>
-            {
-                self.contents = Some(contents);
+            Event::Contents(contents) => {
+                self.asking_contents = false;
+                // An answer may come when another share is shown already.
+                if self.current_id().as_ref() == Some(&contents.content_id) {
+                    self.contents = Some(contents);
+                }
             }
             Event::Gone(gone) => match gone.what.as_str() {
                 "share" => self.drop_share(&gone.id),

@@ -205,9 +205,21 @@ fn keys_go_through_the_list_and_back() {
     let order = press(&mut state, "\n");
     assert_eq!(order, Some(Order::Contents(id(0))));
     assert_eq!(state.screen, Screen::Details);
-    // Asked for anew each second, while it is shown.
-    let order = update(&mut state, Input::Tick(SECOND));
-    assert_eq!(order, Some(Order::Contents(id(0))));
+    // Asked for anew each second, while it is shown and who was asked has answered.
+    let shown = contents(&state);
+    let answers: [fn(Contents) -> Input; 3] = [
+        |contents| Input::Told(Box::new(Event::Contents(contents))),
+        |_| Input::NoContents,
+        |_| Input::Gone("it stopped".into()),
+    ];
+    for answer in answers {
+        assert_eq!(update(&mut state, Input::Tick(SECOND)), None);
+        assert_eq!(update(&mut state, answer(shown.clone())), None);
+        assert_eq!(state.note, None);
+        state.gone = None;
+        let order = update(&mut state, Input::Tick(SECOND));
+        assert_eq!(order, Some(Order::Contents(id(0))));
+    }
     press(&mut state, "\u{1b}");
     assert_eq!(update(&mut state, Input::Tick(SECOND)), None);
     assert_eq!(press(&mut state, "q"), Some(Order::Quit));
@@ -305,16 +317,56 @@ fn what_is_renamed_moves_and_what_is_gone_goes() {
     gone(&mut state, "tracker", "tracker.example:59000");
     assert_eq!((state.order.len(), state.peers.len()), (3, 1));
     assert!(state.trackers.is_empty());
-    // Who comes back tells everything anew.
+}
+
+#[test]
+fn who_comes_back_tells_everything_anew_and_no_key_falls_on_another_share() {
+    let standing = |numbers: &[u64]| {
+        let share = |number| share(number, &format!("share {number}"), ShareState::Seeding);
+        let shares = numbers.iter().map(|number| Event::Share(share(*number)));
+        Input::Anew(shares.collect())
+    };
+    let mut state = in_details();
     update(&mut state, Input::Gone("it stopped".into()));
-    update(&mut state, Input::Anew);
-    assert!(state.order.is_empty() && state.gone.is_none());
-    tell(
-        &mut state,
-        Event::Share(share(1, "photos", ShareState::Seeding)),
-    );
-    assert_eq!(state.order, [id(1)]);
+    update(&mut state, standing(&[2, 1, 0]));
+    assert!(state.gone.is_none() && state.peers.is_empty());
+    assert_eq!(state.order, [id(0), id(1), id(2)]);
+    assert_eq!(state.screen, Screen::Details);
+    assert!(state.contents.is_some());
+    assert_eq!(press(&mut state, "v"), Some(Order::Verify(id(0))));
+
+    // What has ended while nobody could tell is neither shown nor asked about.
+    press(&mut state, "r");
+    update(&mut state, standing(&[2, 1]));
+    assert_eq!((state.screen, &state.dialog), (Screen::List, &Dialog::None));
+    assert!(state.contents.is_none());
     assert_eq!(press(&mut state, "v"), Some(Order::Verify(id(1))));
+    update(&mut state, standing(&[]));
+    assert_eq!(press(&mut state, "v"), None);
+    update(&mut state, standing(&[2]));
+    assert_eq!(press(&mut state, "v"), Some(Order::Verify(id(2))));
+}
+
+#[test]
+fn why_no_files_are_shown_is_told_as_it_is() {
+    for (standing, text) in [
+        (ShareState::Metadata, "FILES  not known yet"),
+        (ShareState::Paused, "FILES  not told now"),
+        (ShareState::Hashing, "FILES  not told now"),
+        (ShareState::Seeding, "FILES  none"),
+    ] {
+        let mut state = in_details();
+        tell(&mut state, Event::Share(share(0, "film.mkv", standing)));
+        let (files, more_files) = (Vec::new(), 0);
+        let contents = Contents {
+            files,
+            more_files,
+            ..contents(&state)
+        };
+        tell(&mut state, Event::Contents(contents));
+        let picture = picture(&state, 80, 24);
+        assert!(picture.contains(text), "{standing:?}: {picture}");
+    }
 }
 
 /// Four shares, two peers, a limit; what came in the last minute.

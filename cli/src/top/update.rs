@@ -24,12 +24,14 @@ pub(super) enum Input {
     Key(KeyEvent),
     /// The daemon has told something.
     Told(Box<Event>),
-    /// All that the daemon has told is told anew.
-    Anew,
+    /// How everything stands: whatever the daemon has told before is void.
+    Anew(Vec<Event>),
     /// So much time has passed.
     Tick(Duration),
     /// What was asked of the daemon is done, or was refused.
     Answered(Result<String, String>),
+    /// Contents were asked for and not told.
+    NoContents,
     /// The daemon does not answer any more.
     Gone(String),
 }
@@ -58,9 +60,9 @@ pub(super) fn update(state: &mut State, input: Input) -> Option<Order> {
             state.take(*event);
             None
         }
-        Input::Anew => {
+        Input::Anew(events) => {
             state.gone = None;
-            state.forget();
+            state.begin_anew(events);
             None
         }
         Input::Tick(elapsed) => {
@@ -74,17 +76,31 @@ pub(super) fn update(state: &mut State, input: Input) -> Option<Order> {
             });
             None
         }
+        Input::NoContents => {
+            state.asking_contents = false;
+            None
+        }
         Input::Gone(why) => {
+            state.asking_contents = false;
             state.gone = Some(why);
             None
         }
     }
 }
 
-/// Where details are shown they are asked for.
-fn contents_order(state: &State) -> Option<Order> {
+/// Where details are shown they are asked for, but for one who was asked and has not answered.
+fn contents_order(state: &mut State) -> Option<Order> {
+    let is_due = state.screen == Screen::Details && state.gone.is_none();
+    match is_due && !state.asking_contents {
+        true => ask_contents(state),
+        false => None,
+    }
+}
+
+fn ask_contents(state: &mut State) -> Option<Order> {
     let shown = state.current_id()?;
-    (state.screen == Screen::Details && state.gone.is_none()).then_some(Order::Contents(shown))
+    state.asking_contents = true;
+    Some(Order::Contents(shown))
 }
 
 fn on_key(state: &mut State, key: KeyEvent) -> Option<Order> {
@@ -123,11 +139,11 @@ fn on_plain_key(state: &mut State, key: KeyCode) -> Option<Order> {
 }
 
 fn open(state: &mut State) -> Option<Order> {
-    let selected = state.current_id()?;
+    state.current()?;
     if state.screen == Screen::List {
         (state.screen, state.contents, state.first_file) = (Screen::Details, None, 0);
     }
-    Some(Order::Contents(selected))
+    ask_contents(state)
 }
 
 /// In the list from share to share, in the details through the files.

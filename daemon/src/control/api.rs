@@ -37,6 +37,8 @@
 //! Not here: what each route does ([`routes`]), the events and requests ([`super::model`]), who may run a
 //! daemon in a folder.
 
+mod body;
+mod logs;
 mod openapi;
 mod routes;
 
@@ -63,7 +65,7 @@ use super::model::{
     ApiError, DownloadRequest, Event, ExpireRequest, FollowRequest, LimitRequest, OpenRequest,
     PreviewRequest, RegisterRequest, RelocateRequest, RemoveRequest, SelectRequest, ShareRequest,
 };
-pub use routes::BODY_BYTES;
+pub use body::BODY_BYTES;
 use routes::{Api, router};
 
 /// How long open connections may take to end once the daemon is stopping.

@@ -28,7 +28,7 @@ use warren_proto::wire::Paths;
 use super::attempt::{Attempt, Technique};
 use super::model::{Event, Limits, Peer, PortMapping, Share, Tracker, exit};
 use code::Code;
-pub(crate) use machine::{Machine, look};
+pub(crate) use machine::{Looks, Machine};
 use reach::Reach;
 
 /// What is known at one moment.
@@ -201,7 +201,7 @@ pub(crate) fn examine(snapshot: &Snapshot) -> (Vec<Finding>, Summary) {
     let mut findings = trackers::findings(snapshot);
     findings.extend(network::findings(snapshot));
     findings.extend(machine::findings(snapshot));
-    findings.extend(shares::findings(snapshot));
+    findings.extend(shares::findings(snapshot, &reach));
     findings.extend(reach::liars(snapshot));
     findings.push(reach.finding(snapshot));
     let is_answered = snapshot.trackers.iter().all(|tracker| tracker.connected);

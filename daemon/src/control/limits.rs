@@ -1,4 +1,4 @@
-//! How fast a daemon may send and receive: what is asked, and what is shown.
+//! How fast a daemon may send and receive: what is asked, what is shown, and in which words.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,4 +43,41 @@ pub struct Limits {
     /// Connected peers that are.
     #[serde(default)]
     pub exempt_peers: u32,
+}
+
+/// As people write it: `20 Mbit/s`.
+pub fn rate(bits_per_s: u64) -> String {
+    let units = [
+        (1_000_000_000, "Gbit/s"),
+        (1_000_000, "Mbit/s"),
+        (1_000, "kbit/s"),
+    ];
+    let unit = units.iter().find(|(unit, _)| bits_per_s >= *unit);
+    match unit {
+        // At most three digits after the point, and none that are 0.
+        Some((unit, name)) => {
+            let of_unit = bits_per_s as f64 / *unit as f64;
+            format!("{} {name}", (of_unit * 1e3).round() / 1e3)
+        }
+        None => format!("{bits_per_s} bit/s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_as_people_write_them() {
+        for (bits, expected) in [
+            (20_000_000, "20 Mbit/s"),
+            (1_500_000, "1.5 Mbit/s"),
+            (2_500_000_000, "2.5 Gbit/s"),
+            (64_000, "64 kbit/s"),
+            (1_234_567, "1.235 Mbit/s"),
+            (9, "9 bit/s"),
+        ] {
+            assert_eq!(rate(bits), expected);
+        }
+    }
 }

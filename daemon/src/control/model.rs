@@ -28,8 +28,8 @@ pub use crate::tracker::TrackerFault;
 pub use contents::{Contents, FILES, FileStanding, MAP_PARTS};
 pub use error::ApiError;
 pub use requests::{
-    DownloadRequest, ExpireRequest, MOST_DOWNLOADS, PreviewRequest, RegisterRequest,
-    RelocateRequest, RemoveRequest, SelectRequest, ShareRequest, Source,
+    DownloadRequest, ExpireRequest, LEAST_ID_DIGITS, MOST_DOWNLOADS, PreviewRequest,
+    RegisterRequest, RelocateRequest, RemoveRequest, SelectRequest, ShareRequest, Source,
 };
 
 /// The version every event carries as `"v"`.
@@ -184,6 +184,9 @@ pub struct Registered {
     /// The link by which its versions are followed, when the daemon knows a tracker to put into it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follow_link: Option<String>,
+    /// Of an update, bytes that were read; of the others it was known from the version before what they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_bytes: Option<u64>,
 }
 
 /// How far a register or a download is.
@@ -279,10 +282,15 @@ pub struct Done {
 /// What a download would be, of which no content was fetched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Preview {
-    /// The bytes of a `.p2p` of it, in JSON as base64: what a download can be started from.
-    #[serde(with = "requests::base64")]
-    #[schema(value_type = String, format = Byte)]
-    pub manifest: Vec<u8>,
+    /// The bytes of a `.p2p` of it, in JSON as base64: what a download can be started from. None of a `.p2p`,
+    /// which whoever asked has.
+    #[serde(
+        default,
+        with = "requests::base64_if_any",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(value_type = Option<String>, format = Byte)]
+    pub manifest: Option<Vec<u8>>,
     /// Whether the daemon has this share, complete or not.
     pub present: bool,
     /// Absolute path at which it would lie, or lies.

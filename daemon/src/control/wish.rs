@@ -264,8 +264,8 @@ fn name_of(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Of a share that is one file, its name.
-fn path_of(content: &Content, file: u32) -> &str {
+/// The path of a file in its share; of a share that is one file, its name.
+pub(crate) fn path_of(content: &Content, file: u32) -> &str {
     let path = content.file_path(file);
     path.map_or(content.name.as_str(), |path| path.as_str())
 }

@@ -19,9 +19,9 @@ use warren_proto::id::{SwarmId, TrackerPin};
 use warren_proto::wire::{Claimed, CodeNews, CodeRequest, ToTracker};
 
 use super::Node;
-use super::commands::unix_ms;
 use super::opening::Openings;
 use super::trackers::{OWN, TrackerState};
+use crate::clock::unix_ms;
 use crate::control::codes::{self, CodeGiven, CodeState, CodeStatus, CodeWish};
 use crate::control::model::{ApiError, Event, Registered, exit};
 

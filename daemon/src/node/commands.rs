@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -20,9 +20,10 @@ use super::registering::hash;
 use super::report::tell_last;
 use super::shares::{Data, Preparing};
 use super::{Node, NodeEvent, NodeSender, pausing};
+use crate::clock::unix_ms;
 use crate::control::api::Control;
 use crate::control::codes::CodeWish;
-use crate::control::doctor::{self, Snapshot};
+use crate::control::doctor::{self, Looks, Snapshot};
 use crate::control::follow::FollowRequest;
 use crate::control::model::{
     ApiError, DownloadRequest, Event, ExpireRequest, LimitRequest, OpenRequest, Opened,
@@ -131,6 +132,8 @@ pub(crate) struct NodeControl {
     downloads: PathBuf,
     /// What is known of files.
     depot: Arc<Depot>,
+    /// Looks at the disk.
+    looks: Looks,
     log: Log,
     stop: CancellationToken,
 }
@@ -146,6 +149,7 @@ impl NodeControl {
             node,
             downloads,
             depot,
+            looks: Looks::default(),
             log,
             stop,
         }
@@ -219,7 +223,7 @@ impl Control for NodeControl {
         let Some(mut snapshot) = self.ask(Command::Doctor).await else {
             return Vec::new();
         };
-        snapshot.machine = doctor::look(self.downloads.clone()).await;
+        snapshot.machine = self.looks.look(self.downloads.clone()).await;
         doctor::shown(&snapshot)
     }
 
@@ -727,11 +731,4 @@ fn no_tracker() -> ApiError {
     let message = "the daemon's tracker has not been reached yet, so that there is no link";
     let hint = "See what it says with client doctor, and try again once it is reached.";
     ApiError::new("tracker_unknown", exit::TRACKER_UNREACHABLE, message, hint)
-}
-
-pub(crate) fn unix_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

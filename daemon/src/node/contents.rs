@@ -7,6 +7,7 @@ use warren_proto::id::SwarmId;
 
 use super::Node;
 use crate::control::model::{ApiError, Contents, Event, FILES, FileStanding, MAP_PARTS};
+use crate::control::wish::path_of;
 use crate::share::{Phase, Share};
 
 impl Node {
@@ -55,7 +56,7 @@ fn describe(contents: &mut Contents, content: &Content, have: &ChunkSet) {
     let told = FILES.min(content.file_count() as usize);
     contents.files = (0..told as u32)
         .map(|file| FileStanding {
-            path: path_of(content, file),
+            path: path_of(content, file).to_owned(),
             bytes: content.file_size(file).unwrap_or_default(),
             verified_bytes: 0,
             wanted: true,
@@ -68,13 +69,6 @@ fn describe(contents: &mut Contents, content: &Content, have: &ChunkSet) {
                 file.verified_bytes += u64::from(extent.len);
             }
         }
-    }
-}
-
-fn path_of(content: &Content, file: u32) -> String {
-    match content.file_path(file) {
-        Some(path) => path.to_string(),
-        None => content.name.to_string(),
     }
 }
 

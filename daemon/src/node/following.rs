@@ -17,10 +17,10 @@ use warren_proto::id::SwarmId;
 use warren_proto::wire::FollowRequest;
 
 use super::Node;
-use super::commands::unix_ms;
 use super::report::tell_last;
 use super::shares::{Data, Preparing};
 use super::{ShareEvent, Stopping, downloads};
+use crate::clock::unix_ms;
 use crate::control::follow::{self, FollowedShare};
 use crate::control::model::ApiError;
 use crate::control::wish::Wish;

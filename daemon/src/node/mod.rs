@@ -88,7 +88,6 @@ use crate::tracker::{TrackerEvent, TrackerId};
 use choosing::{Asker, Chosen};
 use codes::Codes;
 use commands::Command;
-pub(crate) use commands::unix_ms;
 pub(crate) use fetching::Fetch;
 use heads::Follows;
 pub(crate) use limits::limited;

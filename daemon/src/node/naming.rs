@@ -4,11 +4,8 @@ use warren_proto::content::path::printable;
 use warren_proto::id::SwarmId;
 
 use super::Node;
-use crate::control::model::{ApiError, exit};
+use crate::control::model::{ApiError, LEAST_ID_DIGITS, exit};
 use crate::store::db::ShareRecord;
-
-/// Fewest digits of a content id that name a share.
-const ID_DIGITS: usize = 4;
 
 /// Shares that are offered in the place of one that is not there or not clear.
 const CANDIDATES: usize = 5;
@@ -27,7 +24,7 @@ impl Node {
     /// When there is none, with names that are like it, or more than one, with their ids.
     pub(super) fn find(&self, wanted: &str) -> Result<SwarmId, ApiError> {
         let id = wanted.to_ascii_lowercase();
-        let by_id = id.len() >= ID_DIGITS;
+        let by_id = id.len() >= LEAST_ID_DIGITS;
         let matches = |record: &ShareRecord| {
             record.name == wanted || by_id && record.id.to_string().starts_with(&id)
         };

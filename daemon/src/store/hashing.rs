@@ -32,6 +32,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub struct Hashing {
     hashed_bytes: AtomicU64,
+    read_bytes: AtomicU64,
     total_bytes: AtomicU64,
     cancelled: AtomicBool,
 }
@@ -40,6 +41,11 @@ impl Hashing {
     /// Bytes hashed so far.
     pub fn hashed_bytes(&self) -> u64 {
         self.hashed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Of these, bytes that were read: of the others it was known what they hash to.
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes to be hashed; 0 until the share is measured.
@@ -338,6 +344,7 @@ impl Worker {
                 .map_err(job.files.at(extent.file))?;
             hasher.update(piece);
             job.hashing.hashed_bytes.fetch_add(len, Ordering::Relaxed);
+            job.hashing.read_bytes.fetch_add(len, Ordering::Relaxed);
             offset += len;
         }
         Ok(hasher

@@ -59,6 +59,8 @@ pub struct Hashed {
     pub skipped: Vec<PathBuf>,
     /// What would keep the share from being stored on other systems, a sentence each.
     pub warnings: Vec<String>,
+    /// Bytes that were read for it.
+    pub read_bytes: u64,
 }
 
 /// Why something could not be shared.
@@ -278,6 +280,7 @@ fn hash_file(
         path,
         skipped: Vec::new(),
         warnings,
+        read_bytes: hashing.read_bytes(),
     })
 }
 
@@ -322,6 +325,7 @@ fn hash_tree(
         path,
         skipped: found.special,
         warnings,
+        read_bytes: hashing.read_bytes(),
     })
 }
 

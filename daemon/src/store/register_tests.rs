@@ -74,19 +74,20 @@ fn files_that_are_what_they_were_are_not_read_again_and_others_are() {
         let hashing = Hashing::default();
         let hashed = hash_version(&RealDisk, &path, Special::Refuse, Some(known), &hashing);
         assert_eq!(hashing.hashed_bytes(), hashing.total_bytes());
-        hashed.unwrap().content
+        let hashed = hashed.unwrap();
+        (hashed.content, hashed.read_bytes)
     };
-    assert_eq!(hash(&known(i64::MAX)), *zeros.content, "nothing is read");
-    assert_eq!(
-        hash(&known(0)),
-        *sample.content,
-        "all might have changed unseen"
-    );
+    let nothing = ((*zeros.content).clone(), 0);
+    assert_eq!(hash(&known(i64::MAX)), nothing, "nothing is read");
+    let all = ((*sample.content).clone(), sample.content.size);
+    assert_eq!(hash(&known(0)), all, "all might have changed unseen");
 
     let deep = path.join("a/b/deep.bin");
     std::fs::write(&deep, noise(9, 2 * CHUNK_BYTES + 100)).unwrap();
     std::fs::rename(path.join("z"), path.join("y")).unwrap();
-    let content = hash(&known(i64::MAX));
+    let (content, read_bytes) = hash(&known(i64::MAX));
+    let z = sample.files[5].len() as u64;
+    assert_eq!(read_bytes, 2 * CHUNK_BYTES as u64 + 100 + z);
     let root = |path: &str| {
         let files = 0..content.file_count();
         let mut files = files.filter(|it| content.file_path(*it).unwrap().as_str() == path);

@@ -45,7 +45,6 @@ impl SessionError {
 fn of_dialling(NotReached { told, by_tcp }: &NotReached) -> TrackerFault {
     match told {
         ConnectError::KeyMismatch { .. } => TrackerFault::WrongKey,
-        ConnectError::Refused { addr, .. } if addr.port() == 0 => TrackerFault::NameUnknown,
         ConnectError::Refused { source, .. } if source.is::<quinn::ConnectionError>() => {
             TrackerFault::NotATracker
         }

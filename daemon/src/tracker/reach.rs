@@ -233,11 +233,19 @@ async fn resolve(address: &HostPort) -> Result<Vec<SocketAddr>, ReachError> {
         Host::Name(name) => {
             let name = (name.to_string(), port);
             match timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(name)).await {
-                Ok(Ok(addrs)) => Ok(addrs.collect()),
+                Ok(Ok(addrs)) => at_least_one(addrs.collect()).map_err(failed),
                 Ok(Err(error)) => Err(failed(error.into())),
                 Err(_) => Err(failed("the name server does not answer".into())),
             }
         }
+    }
+}
+
+/// A name may have none: that is an answer, and no error, of the name server.
+fn at_least_one(addrs: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Box<dyn Error + Send + Sync>> {
+    match addrs.is_empty() {
+        true => Err("it has no address".into()),
+        false => Ok(addrs),
     }
 }
 
@@ -249,12 +257,24 @@ mod tests {
     use warren_proto::id::PublicKey;
 
     use super::*;
+    use crate::tracker::fault::TrackerFault;
+    use crate::tracker::session::SessionError;
 
     const NAMED: u16 = 59000;
     const NAMED_UDP: Way = way(Transport::Udp, NAMED);
     const WEB_UDP: Way = way(Transport::Udp, 443);
     const NAMED_TCP: Way = way(Transport::Tcp, NAMED);
     const WEB_TCP: Way = way(Transport::Tcp, 443);
+
+    #[test]
+    fn a_name_without_an_address_is_not_found() {
+        let error = at_least_one(Vec::new()).unwrap_err();
+        let address = "t.example:59000".parse().unwrap();
+        let fault = SessionError::from(ReachError::Resolve(address, error)).fault();
+        assert_eq!(fault, TrackerFault::NameUnknown);
+        let addrs = vec![SocketAddr::from(([203, 0, 113, 1], 59000))];
+        assert_eq!(at_least_one(addrs.clone()).unwrap(), addrs);
+    }
 
     #[test]
     fn udp_comes_first_and_the_named_port_before_the_other() {

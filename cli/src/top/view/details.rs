@@ -1,7 +1,7 @@
 //! One share: how far it is, which parts are here, its files, who is connected, how fast it came.
 
 use ratatui::layout::Rect;
-use warren_daemon::control::model::{Contents, FileStanding, PeerPath};
+use warren_daemon::control::model::{Contents, FileStanding, PeerPath, ShareState};
 use warren_proto::content::path::printable;
 
 use super::super::state::{PeerRow, ShareRow, State};
@@ -39,7 +39,7 @@ pub(super) fn draw(state: &State, area: Rect, paint: &mut Paint<'_>) {
         paint.graph(take(&mut rest, GRAPH), &samples, Tone::Busy);
     }
     let (files, peers) = halves(rest, contents.peers.len());
-    draw_files(contents, state.first_file, files, paint);
+    draw_files(row, contents, state.first_file, files, paint);
     draw_peers(state, contents, peers, paint);
 }
 
@@ -115,10 +115,16 @@ fn draw_standing(row: &ShareRow, area: Rect, paint: &mut Paint<'_>) {
     paint.right(area, 2, &text::short_id(&share.content_id), Tone::Faint);
 }
 
-fn draw_files(contents: &Contents, first: usize, area: Rect, paint: &mut Paint<'_>) {
+fn draw_files(
+    row: &ShareRow,
+    contents: &Contents,
+    first: usize,
+    area: Rect,
+    paint: &mut Paint<'_>,
+) {
     let all = contents.files.len() as u64 + contents.more_files;
     if all == 0 {
-        paint.text(area, 0, "FILES  not known yet", Tone::Faint);
+        paint.text(area, 0, no_files(row.share.state, contents), Tone::Faint);
         return;
     }
     paint.text(
@@ -131,6 +137,22 @@ fn draw_files(contents: &Contents, first: usize, area: Rect, paint: &mut Paint<'
     let shown = contents.files.iter().skip(first).take(rows.into());
     for (line, file) in (1..).zip(shown) {
         draw_file(file, line, area, paint);
+    }
+}
+
+/// Why no files are told. Of what is stopped, or still being read, the daemon holds no list.
+fn no_files(state: ShareState, contents: &Contents) -> &'static str {
+    match state {
+        ShareState::Seeding if !contents.content_id.is_empty() => "FILES  none",
+        ShareState::Seeding
+        | ShareState::Waiting
+        | ShareState::Metadata
+        | ShareState::Downloading => "FILES  not known yet",
+        ShareState::Hashing
+        | ShareState::Changed
+        | ShareState::Failed
+        | ShareState::Paused
+        | ShareState::Withheld => "FILES  not told now",
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
-use super::routes;
+use super::{logs, routes};
 use crate::control::model::{EVENT_VERSION, Event};
 
 #[derive(OpenApi)]
@@ -33,7 +33,7 @@ use crate::control::model::{EVENT_VERSION, Event};
         routes::doctor,
         routes::shares,
         routes::events,
-        routes::logs,
+        logs::logs,
         routes::pause,
         routes::resume,
         routes::verify,

@@ -1,45 +1,29 @@
 //! What each route of the control API does with a request: reads it, asks [`Control`], writes the answer.
+//!
+//! Not here: the bodies of both ([`super::body`]), the log ([`super::logs`]).
 
-use std::{
-    convert::Infallible,
-    future::{Future, ready},
-    time::Duration,
-};
+use std::future::Future;
 
 use axum::{
     Json, Router,
-    body::{Body, Bytes, HttpBody},
-    extract::{DefaultBodyLimit, Request, State},
+    body::Bytes,
+    extract::{DefaultBodyLimit, State},
     http::{StatusCode, Uri, header},
-    middleware::{self, Next},
-    response::{IntoResponse, Response, Sse, sse},
+    middleware,
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
-use futures_util::{Stream, StreamExt, stream};
 use percent_encoding::percent_decode_str;
-use serde::de::DeserializeOwned;
-use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::Control;
+use super::body::{malformed, parse, read_body, stream_events};
+use super::logs::logs;
 use crate::control::model::{
-    ApiError, DownloadRequest, Event, ExpireRequest, FollowRequest, LimitRequest, LogLine,
-    OpenRequest, PreviewRequest, RegisterRequest, RelocateRequest, RemoveRequest, SelectRequest,
-    ShareRequest, exit,
+    ApiError, DownloadRequest, Event, ExpireRequest, FollowRequest, LimitRequest, OpenRequest,
+    PreviewRequest, RegisterRequest, RelocateRequest, RemoveRequest, SelectRequest, ShareRequest,
+    exit,
 };
-
-/// Largest request body. A `.p2p` has at most 64 MiB, which base64 makes 85.4 MiB.
-pub const BODY_BYTES: usize = 96 * 1024 * 1024;
-
-/// How long the rest of a body over [`BODY_BYTES`] is read and dropped before it is refused. Closed
-/// while it sends, a client would report a broken connection instead of the reason.
-const DRAIN: Duration = Duration::from_secs(5);
-
-/// Lines of the log that are told unless another number is asked for.
-const LOG_LINES: usize = 200;
-
-/// Lines that may wait for a client that follows the log.
-const LOG_EVENTS: usize = 64;
 
 /// What every route has at hand.
 #[derive(Clone)]
@@ -84,36 +68,6 @@ pub(super) fn router<C: Control>(api: Api<C>) -> Router {
         .layer(middleware::from_fn(read_body))
         .layer(DefaultBodyLimit::disable())
         .with_state(api)
-}
-
-/// Reads the body of every request, so that routes get at most [`BODY_BYTES`] of it, at once.
-async fn read_body(request: Request, next: Next) -> Response {
-    let (head, body) = request.into_parts();
-    let too_large = body.size_hint().lower() > BODY_BYTES as u64;
-    if too_large && head.headers.contains_key(header::EXPECT) {
-        // It waits for a word before it sends (RFC 9110 §10.1.1), and gets this one.
-        return over_the_cap().into_response();
-    }
-    match collect(body).await {
-        Ok(body) => next.run(Request::from_parts(head, body.into())).await,
-        Err(error) => error.into_response(),
-    }
-}
-
-async fn collect(body: Body) -> Result<Vec<u8>, ApiError> {
-    let mut collected = Vec::new();
-    let mut parts = body.into_data_stream();
-    while let Some(part) = parts.next().await {
-        let part = part.map_err(|error| malformed(error.to_string()))?;
-        if part.len() > BODY_BYTES - collected.len() {
-            drop(collected);
-            // Whether it ends in time or not, the answer is the same.
-            let _ = tokio::time::timeout(DRAIN, parts.for_each(|_| ready(()))).await;
-            return Err(over_the_cap());
-        }
-        collected.extend_from_slice(&part);
-    }
-    Ok(collected)
 }
 
 /// Shares a file or folder where it lies.
@@ -353,88 +307,6 @@ fn beginning(query: &str) -> Result<String, ApiError> {
 pub(super) async fn events<C: Control>(State(api): State<Api<C>>) -> Result<Response, ApiError> {
     let events = api.control.events().await?;
     Ok(stream_events(events, api.stop))
-}
-
-/// The last lines of the log.
-#[utoipa::path(
-    get,
-    path = "/v1/logs",
-    summary = "The last lines of the log",
-    params(
-        ("lines" = Option<usize>, Query, description = "How many lines that are there already"),
-        ("follow" = Option<bool>, Query, description = "Whether also those that come"),
-    ),
-    responses(
-        (status = 200, description = "`log` events; with `follow` server-sent ones, which do not end.", body = Vec<Event>),
-        (status = "default", description = "An `error` event.", body = Event),
-    )
-)]
-pub(super) async fn logs<C: Control>(
-    State(api): State<Api<C>>,
-    uri: Uri,
-) -> Result<Response, ApiError> {
-    let LogsQuery { lines, follow } = LogsQuery::parse(uri.query().unwrap_or_default())?;
-    if !follow {
-        let lines = api.control.log().last(lines);
-        let events: Vec<Event> = lines.iter().map(|line| logged(line)).collect();
-        return Ok(Json(events).into_response());
-    }
-    let (events, receiver) = mpsc::channel(LOG_EVENTS);
-    let (before, mut news) = api.control.log().follow(lines);
-    tokio::spawn(async move {
-        for line in before {
-            if events.send(logged(&line)).await.is_err() {
-                return;
-            }
-        }
-        loop {
-            let line = tokio::select! {
-                line = news.recv() => line,
-                () = events.closed() => return,
-            };
-            let sent = match line {
-                Ok(line) => events.send(logged(&line)).await,
-                // The oldest are gone, the others come.
-                Err(broadcast::error::RecvError::Lagged(_)) => Ok(()),
-                Err(broadcast::error::RecvError::Closed) => return,
-            };
-            if sent.is_err() {
-                return;
-            }
-        }
-    });
-    Ok(stream_events(receiver, api.stop))
-}
-
-fn logged(line: &str) -> Event {
-    let line = line.to_owned();
-    Event::Log(LogLine { line })
-}
-
-/// Which lines of the log are wanted.
-struct LogsQuery {
-    /// How many that are there already.
-    lines: usize,
-    /// Whether also those that come.
-    follow: bool,
-}
-
-impl LogsQuery {
-    fn parse(query: &str) -> Result<LogsQuery, ApiError> {
-        let (mut lines, mut follow) = (LOG_LINES, false);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            match name {
-                "lines" => {
-                    let number = value.parse();
-                    lines = number.map_err(|_| malformed("lines is no number".to_owned()))?;
-                }
-                "follow" => follow = value != "false",
-                _ => return Err(malformed(format!("there is no parameter {name}"))),
-            }
-        }
-        Ok(LogsQuery { lines, follow })
-    }
 }
 
 /// Neither fetches nor gives a share from now on.
@@ -710,58 +582,4 @@ async fn no_such_route() -> ApiError {
         "the daemon has no such route",
         "Use the client program of the daemon's version.",
     )
-}
-
-/// Reads a request whatever its `Content-Type` says: `curl -d` sends the wrong one.
-fn parse<T: DeserializeOwned>(body: Bytes) -> Result<T, ApiError> {
-    serde_json::from_slice(&body).map_err(|error| malformed(error.to_string()))
-}
-
-fn over_the_cap() -> ApiError {
-    ApiError::new(
-        "request_too_large",
-        exit::USAGE,
-        format!("the request is larger than {} MiB", BODY_BYTES >> 20),
-        "Name the .p2p file, not the content: none is this large.",
-    )
-}
-
-fn malformed(cause: String) -> ApiError {
-    ApiError::new(
-        "bad_request",
-        exit::USAGE,
-        format!("the request is malformed: {cause}"),
-        "Use the client program of the daemon's version.",
-    )
-}
-
-fn stream_events(events: mpsc::Receiver<Event>, stop: CancellationToken) -> Response {
-    Sse::new(until_final(events).take_until(stop.cancelled_owned())).into_response()
-}
-
-fn until_final(
-    events: mpsc::Receiver<Event>,
-) -> impl Stream<Item = Result<sse::Event, Infallible>> {
-    stream::unfold(Some(events), |events| async {
-        let mut events = events?;
-        let event = events.recv().await?;
-        let rest = (!event.is_final()).then_some(events);
-        Some((Ok(sse::Event::default().data(event.to_json())), rest))
-    })
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let status = match self.exit {
-            exit::USAGE => StatusCode::BAD_REQUEST,
-            exit::TRACKER_UNREACHABLE => StatusCode::BAD_GATEWAY,
-            exit::NO_SOURCE => StatusCode::GATEWAY_TIMEOUT,
-            exit::VERIFICATION_FAILED => StatusCode::UNPROCESSABLE_ENTITY,
-            exit::DISK => StatusCode::INSUFFICIENT_STORAGE,
-            exit::REFUSED => StatusCode::FORBIDDEN,
-            exit::NOT_FOUND => StatusCode::NOT_FOUND,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        (status, Json(Event::from(self))).into_response()
-    }
 }

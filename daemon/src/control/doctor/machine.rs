@@ -1,14 +1,17 @@
 //! This machine: where downloads go, its clock, how many files it allows.
 //!
-//! [`look`] asks the system, and may wait for a disk that does not answer, so it is asked apart from
+//! [`Looks`] ask the system, and may wait for a disk that does not answer, so it is asked apart from
 //! everything else; the rest is told of what it saw.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use rustix::fs::statvfs;
 use rustix::process::{Resource, getrlimit};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::{Code, Finding, Severity, Snapshot, bytes};
@@ -47,15 +50,46 @@ pub(crate) struct Folder {
     pub(crate) free_bytes: Option<u64>,
 }
 
-/// Looks at the machine; returns after [`PATIENCE`] at the latest.
-pub(crate) async fn look(downloads: PathBuf) -> Machine {
-    let folder = downloads.clone();
-    let looking = tokio::task::spawn_blocking(move || look_at(&folder));
-    let folder = timeout(PATIENCE, looking).await.ok().and_then(Result::ok);
-    Machine {
-        downloads,
-        folder,
-        open_files: open_files(),
+/// Looks at the machine. What is asked of a disk that hangs comes back when that does, if ever, so one at a
+/// time asks, in a thread that nobody waits for when the daemon ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Looks(Arc<Semaphore>);
+
+impl Default for Looks {
+    fn default() -> Self {
+        Looks(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Looks {
+    /// Returns after [`PATIENCE`] at the latest.
+    pub(crate) async fn look(&self, downloads: PathBuf) -> Machine {
+        let folder = downloads.clone();
+        Machine {
+            downloads,
+            folder: self.ask(move || look_at(&folder)).await,
+            open_files: open_files(),
+        }
+    }
+
+    /// What `question` comes to; none when it, or the one before it, takes longer than [`PATIENCE`].
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let turn = Arc::clone(&self.0).acquire_owned();
+        let asking = async {
+            let turn = turn.await.ok()?;
+            let (answer, answered) = oneshot::channel();
+            let work = move || {
+                // Who asked may have gone.
+                let _ = answer.send(question());
+                drop(turn);
+            };
+            thread::Builder::new().spawn(work).ok()?;
+            answered.await.ok()
+        };
+        timeout(PATIENCE, asking).await.ok().flatten()
     }
 }
 
@@ -172,10 +206,44 @@ fn duration(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+
     use super::*;
+
+    /// Time that passes only here, so that nobody waits.
+    #[test]
+    fn a_disk_that_hangs_is_asked_once_and_holds_nobody_up() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        let looks = Looks::default();
+        let (release, hang) = mpsc::channel::<()>();
+        let hangs = looks.ask(move || hang.recv().is_ok());
+        assert_eq!(runtime.block_on(hangs), None);
+        let asked = Arc::new(AtomicBool::new(false));
+        let note = Arc::clone(&asked);
+        let again = looks.ask(move || note.store(true, Ordering::Relaxed));
+        assert_eq!(runtime.block_on(again), None);
+        assert!(!asked.load(Ordering::Relaxed));
+        // It would not end as long as a thread of its own does not.
+        drop(runtime);
+        drop(release);
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_is_back_is_asked_again() {
+        let looks = Looks::default();
+        let (release, hang) = mpsc::channel::<()>();
+        let (first, second) = tokio::join!(looks.ask(move || hang.recv()), async {
+            drop(release);
+            looks.ask(|| 7).await
+        });
+        assert_eq!((first, second), (Some(Err(mpsc::RecvError)), Some(7)));
+    }
 
     #[tokio::test]
     async fn a_folder_that_is_there_or_can_be_made_is_well_and_a_file_is_not() {
+        let look = |downloads| async move { Looks::default().look(downloads).await };
         let place = tempfile::tempdir().unwrap();
         let seen = look(place.path().join("a/b")).await;
         let folder = seen.folder.unwrap();

@@ -1,7 +1,9 @@
 //! What keeps single shares from going on, or makes them slow: errors, pauses, limits, missing peers.
 
+use super::reach::Reach;
 use super::{Code, Finding, Severity, Snapshot, count};
-use crate::control::model::{Share, ShareState};
+use crate::control::limits::rate;
+use crate::control::model::{Share, ShareState, exit};
 use warren_proto::content::path::printable;
 
 /// Shares that are named one by one; a number stands for the others.
@@ -13,11 +15,11 @@ const ID_DIGITS: usize = 12;
 /// A limit below this explains by itself that something takes long, in bits per second.
 const SLOW_BITS_PER_S: u64 = 1_000_000;
 
-pub(super) fn findings(snapshot: &Snapshot) -> Vec<Finding> {
+pub(super) fn findings(snapshot: &Snapshot, reach: &Reach) -> Vec<Finding> {
     let mut findings = stopped(snapshot);
     findings.extend(changed(snapshot));
     findings.extend(paused(snapshot));
-    findings.extend(alone(snapshot));
+    findings.extend(alone(snapshot, reach));
     findings.extend(lacking(snapshot));
     findings.extend(limits(snapshot));
     findings.extend(limited_shares(snapshot));
@@ -80,12 +82,9 @@ fn paused(snapshot: &Snapshot) -> Option<Finding> {
 }
 
 /// Where no tracker is there to name peers, or peers were named and not reached, that is what is told.
-fn alone(snapshot: &Snapshot) -> Option<Finding> {
+fn alone(snapshot: &Snapshot, reach: &Reach) -> Option<Finding> {
     let has_tracker = snapshot.trackers.iter().any(|tracker| tracker.connected);
-    let has_failed = snapshot
-        .attempts
-        .iter()
-        .any(|it| it.connected_unix_ms.is_none());
+    let has_failed = reach.summary(exit::OK).failed > 0;
     if !has_tracker || has_failed || !snapshot.under_way.is_empty() {
         return None;
     }
@@ -113,8 +112,8 @@ fn lacking(snapshot: &Snapshot) -> Option<Finding> {
 }
 
 fn waiting(snapshot: &Snapshot) -> impl Iterator<Item = &Share> {
-    let is_waiting = |it: &&Share| matches!(it.state, ShareState::Waiting | ShareState::Metadata);
-    snapshot.shares.iter().filter(is_waiting)
+    let shares = snapshot.shares.iter();
+    shares.filter(|share| share.state == ShareState::Waiting)
 }
 
 fn limits(snapshot: &Snapshot) -> Vec<Finding> {
@@ -181,16 +180,6 @@ fn severity(bits_per_s: u64) -> Severity {
     }
 }
 
-/// `20 Mbit/s`.
-fn rate(bits_per_s: u64) -> String {
-    match bits_per_s {
-        1_000_000_000.. => format!("{:.1} Gbit/s", bits_per_s as f64 / 1e9),
-        10_000_000.. => format!("{} Mbit/s", bits_per_s / 1_000_000),
-        1_000_000.. => format!("{:.1} Mbit/s", bits_per_s as f64 / 1e6),
-        _ => format!("{} kbit/s", bits_per_s / 1_000),
-    }
-}
-
 /// The names of some shares, and whether that *is* or *are*; nothing of none.
 fn named(snapshot: &Snapshot, shares: &[&Share]) -> Option<(String, &'static str)> {
     let (last, before) = shares.split_last()?;
@@ -243,21 +232,4 @@ fn is_alone(snapshot: &Snapshot, share: &Share) -> bool {
 
 fn short_id(share: &Share) -> String {
     share.content_id.chars().take(ID_DIGITS).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rates_are_told_in_a_unit_that_fits() {
-        for (bits, text) in [
-            (64_000, "64 kbit/s"),
-            (1_500_000, "1.5 Mbit/s"),
-            (20_000_000, "20 Mbit/s"),
-            (2_500_000_000, "2.5 Gbit/s"),
-        ] {
-            assert_eq!(rate(bits), text);
-        }
-    }
 }

@@ -169,10 +169,13 @@ pub struct RemoveRequest {
     pub data: bool,
 }
 
+/// Fewest digits of a content id that name a share.
+pub const LEAST_ID_DIGITS: usize = 4;
+
 /// Names one share: to pause, resume, cancel or verify it, or to tell its link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ShareRequest {
-    /// Content id, the beginning of one, or the name of a share.
+    /// Content id, the beginning of one of at least [`LEAST_ID_DIGITS`], or the name of a share.
     pub share: String,
 }
 
@@ -192,5 +195,30 @@ pub(super) mod base64 {
     ) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
         BASE64.decode(text.as_bytes()).map_err(D::Error::custom)
+    }
+}
+
+pub(super) mod base64_if_any {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    struct Bytes(#[serde(deserialize_with = "super::base64::deserialize")] Vec<u8>);
+
+    #[expect(clippy::ref_option, reason = "serde passes a reference")]
+    pub(in crate::control::model) fn serialize<S: Serializer>(
+        bytes: &Option<Vec<u8>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match bytes {
+            Some(bytes) => super::base64::serialize(bytes, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(in crate::control::model) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Vec<u8>>, D::Error> {
+        let bytes = Option::<Bytes>::deserialize(deserializer)?;
+        Ok(bytes.map(|Bytes(bytes)| bytes))
     }
 }

@@ -526,3 +526,26 @@ fn check(event: Event, json: &str) {
     assert_eq!(event.to_json(), json);
     assert_eq!(serde_json::from_str::<Event>(json).unwrap(), event);
 }
+
+#[test]
+fn previews_are_this_json_and_send_no_p2p_back() {
+    let preview = Preview {
+        manifest: Some(b"p2p".to_vec()),
+        present: false,
+        path: "/d".into(),
+        taken: None,
+        free_bytes: None,
+        signed: None,
+    };
+    let learnt = r#"{"v":1,"type":"preview","manifest":"cDJw","present":false,"path":"/d"}"#;
+    check(Event::Preview(preview.clone()), learnt);
+    let manifest = None;
+    let of_p2p = r#"{"v":1,"type":"preview","present":false,"path":"/d"}"#;
+    check(
+        Event::Preview(Preview {
+            manifest,
+            ..preview
+        }),
+        of_p2p,
+    );
+}

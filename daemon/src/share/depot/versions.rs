@@ -15,6 +15,7 @@ use warren_proto::follow::{PublisherId, PublisherKey, Version};
 use warren_proto::id::{Kind, Secret, SwarmId, base32_decode, base32_encode};
 
 use super::{Depot, Opened, folder_of, with_manifest};
+use crate::clock::unix_ms;
 use crate::control::model::{ApiError, exit};
 use crate::store::atomic::create_private;
 use crate::store::db::{ShareRecord, ShareState};
@@ -105,7 +106,7 @@ impl Depot {
             kind: content.kind,
             id: content.id,
             secret,
-            signed_unix_s: crate::node::unix_ms() / 1000,
+            signed_unix_s: unix_ms() / 1000,
         };
         let published = Published {
             path: path.to_owned(),
