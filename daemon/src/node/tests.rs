@@ -1,6 +1,7 @@
 //! A node whose events are taken in one by one, so that what happens in between can be said.
 
 mod following;
+mod publishing;
 mod withholding;
 
 use std::net::Ipv4Addr;
