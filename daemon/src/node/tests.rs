@@ -2,6 +2,7 @@
 
 mod following;
 mod publishing;
+mod showing;
 mod withholding;
 
 use std::net::Ipv4Addr;
