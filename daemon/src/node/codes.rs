@@ -311,11 +311,7 @@ impl Node {
         }
         let shares = &self.shares;
         let gone = self.codes.given.iter_mut();
-        let is_gone = |swarm: &SwarmId| {
-            shares
-                .get(swarm)
-                .is_none_or(|share| share.withheld().is_some())
-        };
+        let is_gone = |swarm: &SwarmId| shares.get(swarm).is_none_or(|share| share.is_withheld());
         let gone = gone.filter(|it| is_gone(&it.swarm));
         gone.for_each(|it| it.code.end(Ended::Withdrawn));
         self.note_ended(now);

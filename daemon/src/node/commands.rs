@@ -377,7 +377,7 @@ impl Node {
             Command::Expire(request, answer) => self.expire(&request.share, request.in_s, answer),
             Command::Revoke(request, answer) => self.revoke(&request.share, answer),
             Command::Link(request, answer) => drop(answer.send(self.link(&request.share))),
-            Command::Contents(request, answer) => drop(answer.send(self.contents(&request.share))),
+            Command::Contents(request, answer) => self.contents(&request.share, answer),
             Command::Shares(beginning, answer) => {
                 drop(answer.send(self.shown_shares(&beginning)));
             }

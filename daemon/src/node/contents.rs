@@ -6,28 +6,45 @@ use warren_proto::content::{ChunkSet, Content};
 use warren_proto::id::SwarmId;
 
 use super::Node;
-use crate::control::model::{ApiError, Contents, Event, FILES, FileStanding, MAP_PARTS};
-use crate::control::wish::path_of;
-use crate::share::{Phase, Share};
+use super::pausing::Answer;
+use crate::control::model::{Contents, Event, FILES, FileStanding, MAP_PARTS};
+use crate::control::wish::{Picked, path_of};
+use crate::share::offer::Offer;
 
 impl Node {
-    /// The contents of the share that a person names.
-    pub(super) fn contents(&self, share: &str) -> Result<Event, ApiError> {
-        let swarm = self.find(share)?;
-        let contents = self.shares.get(&swarm).map(|share| {
-            let mut contents = Contents {
-                content_id: share.record.id.to_string(),
-                peers: self.joined_peers(&swarm),
-                ..Contents::default()
-            };
-            if let Some(offer) = share.offer() {
-                let have = self.have_of(&swarm, share, &offer.content);
-                describe(&mut contents, &offer.content, &have);
-                mark_wanted(&mut contents.files, share);
+    /// The contents of the share that a person names. There may be millions of chunks to look at, which a task
+    /// does.
+    pub(super) fn contents(&self, wanted: &str, answer: Answer) {
+        match self.find(wanted) {
+            Ok(swarm) => {
+                let describe = self.contents_of(&swarm);
+                let described = || Event::Contents(describe());
+                // Who asked may have gone.
+                tokio::task::spawn_blocking(|| drop(answer.send(Ok(described()))));
+            }
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    fn contents_of(&self, swarm: &SwarmId) -> impl FnOnce() -> Contents + Send + use<> {
+        let share = self.shares.get(swarm);
+        let mut contents = Contents {
+            content_id: share.map_or(String::new(), |share| share.record.id.to_string()),
+            peers: self.joined_peers(swarm),
+            ..Contents::default()
+        };
+        let known = share.and_then(|share| {
+            let offer = share.offer()?;
+            let have = self.have_of(swarm, offer);
+            Some((offer.content.clone(), have, share.picked.clone()))
+        });
+        move || {
+            if let Some((content, have, picked)) = known {
+                describe(&mut contents, &content, &have);
+                mark_wanted(&mut contents.files, picked.as_deref());
             }
             contents
-        });
-        Ok(Event::Contents(contents.unwrap_or_default()))
+        }
     }
 
     fn joined_peers(&self, swarm: &SwarmId) -> Vec<String> {
@@ -39,12 +56,10 @@ impl Node {
     }
 
     /// Which chunks are here.
-    fn have_of(&self, swarm: &SwarmId, share: &Share, content: &Content) -> ChunkSet {
-        let count = content.layout.chunk_count();
-        match (&share.phase, self.download_of(swarm)) {
-            (_, Some(download)) => download.have().clone(),
-            (Phase::Seeding(_) | Phase::Finishing(_), None) => ChunkSet::full(count),
-            _ => ChunkSet::empty(count),
+    fn have_of(&self, swarm: &SwarmId, offer: &Offer) -> ChunkSet {
+        match self.download_of(swarm) {
+            Some(download) => download.have().clone(),
+            None => offer.have_now(),
         }
     }
 }
@@ -63,6 +78,10 @@ fn describe(contents: &mut Contents, content: &Content, have: &ChunkSet) {
         })
         .collect();
     contents.more_files = u64::from(content.file_count()) - told as u64;
+    if have.is_full() {
+        let files = contents.files.iter_mut();
+        return files.for_each(|file| file.verified_bytes = file.bytes);
+    }
     for chunk in have.iter() {
         for extent in content.layout.extents(chunk) {
             if let Some(file) = contents.files.get_mut(extent.file as usize) {
@@ -72,8 +91,8 @@ fn describe(contents: &mut Contents, content: &Content, have: &ChunkSet) {
     }
 }
 
-fn mark_wanted(files: &mut [FileStanding], share: &Share) {
-    let Some(picked) = &share.picked else { return };
+fn mark_wanted(files: &mut [FileStanding], picked: Option<&Picked>) {
+    let Some(picked) = picked else { return };
     for (file, wanted) in files.iter_mut().zip(&picked.chosen) {
         file.wanted = *wanted;
     }

@@ -14,7 +14,6 @@ use tokio::sync::oneshot;
 use warren_proto::content::path::printable;
 use warren_proto::follow::{FollowLink, Head, PublisherId};
 use warren_proto::id::SwarmId;
-use warren_proto::wire::FollowRequest;
 
 use super::Node;
 use super::report::tell_last;
@@ -309,7 +308,7 @@ impl Node {
     /// Takes out a version that was not complete, with all that is there of it.
     fn drop_version(&mut self, publisher: &PublisherId, swarm: SwarmId) {
         let path = self.shares.get(&swarm).map(|it| it.record.path.clone());
-        let Some(path) = path.filter(|path| self.is_staged(publisher, path)) else {
+        let Some(path) = path.filter(|path| is_staged(publisher, path)) else {
             return;
         };
         let (answer, answered) = oneshot::channel();
@@ -324,13 +323,7 @@ impl Node {
 
     /// The folder for versions that are being fetched.
     fn stage(&self, publisher: &PublisherId) -> PathBuf {
-        let publisher: String = publisher.to_string().chars().take(STAGE_CHARS).collect();
-        let name = format!(".warren-follow-{publisher}");
-        self.config.downloads.join(name)
-    }
-
-    fn is_staged(&self, publisher: &PublisherId, path: &Path) -> bool {
-        path.starts_with(self.stage(publisher))
+        self.config.downloads.join(stage_name(publisher))
     }
 
     /// The publisher of whose versions this share is the one that is being fetched.
@@ -346,7 +339,7 @@ impl Node {
     pub(super) fn version_folder(&self, swarm: &SwarmId) -> Option<PathBuf> {
         let publisher = self.fetching_of(swarm)?;
         let folder = &self.shares.get(swarm)?.record.path;
-        self.is_staged(&publisher, folder).then(|| folder.clone())
+        is_staged(&publisher, folder).then(|| folder.clone())
     }
 
     /// What the files of a share may be taken from, if it is a version of something.
@@ -386,10 +379,8 @@ impl Node {
         let Some(path) = self.shares.get(&swarm).map(|it| it.record.path.clone()) else {
             return false;
         };
-        let (true, Some(plan)) = (
-            self.is_staged(&publisher, &path),
-            self.plan(&publisher, &path),
-        ) else {
+        let (true, Some(plan)) = (is_staged(&publisher, &path), self.plan(&publisher, &path))
+        else {
             // One that was a share before it was followed is in its place.
             self.change_followed(publisher, |row| row.current = row.fetching.take());
             return false;
@@ -504,47 +495,43 @@ impl Node {
         let followed = self.follows.followed.iter();
         let mut its = followed.filter(|(_, it)| it.row.version(swarm).is_some());
         let publisher = its.next().map(|(publisher, _)| *publisher)?;
-        let following = self.follows.followed.remove(&publisher)?;
-        self.keep_followed(publisher);
-        let pin = following.row.link.tracker.pin;
-        self.say_of_heads(pin, || FollowRequest::Unfollow { publisher });
-        let row = following.row;
-        for held in [row.fetching, row.superseded].into_iter().flatten() {
-            if held.swarm != *swarm {
-                self.drop_version(&publisher, held.swarm);
-            }
-        }
+        self.end_following_of(publisher, Some(*swarm));
         Some(publisher)
     }
 
-    /// Ends following by the name of a share.
-    pub(super) fn unfollow(&mut self, wanted: &str) -> Result<(), ApiError> {
-        let by_id = self.follows.followed.iter();
-        let mut by_id = by_id.filter(|(publisher, _)| publisher.to_string() == wanted);
-        let held = by_id
-            .next()
-            .map(|(_, it)| it.row.current.or(it.row.fetching));
-        let swarm = match held.flatten() {
-            Some(held) => held.swarm,
-            None => self.find(wanted)?,
+    /// Follows a publisher no more; versions that are being fetched go, but for the one that is to be `kept`.
+    fn end_following_of(&mut self, publisher: PublisherId, kept: Option<SwarmId>) {
+        let Some(Following { row, .. }) = self.follows.followed.remove(&publisher) else {
+            return;
         };
-        let row = self.follows.followed.values();
-        let complete = row
-            .map(|it| &it.row)
-            .find(|row| row.version(&swarm).is_some());
-        let complete = complete
-            .ok_or_else(|| follow::not_followed(wanted))?
-            .current;
-        match complete {
-            Some(held) => drop(self.end_following(&held.swarm)),
-            // Nothing of it is complete.
-            None => {
-                if let Some(publisher) = self.end_following(&swarm) {
-                    self.drop_version(&publisher, swarm);
-                }
+        self.keep_followed(publisher);
+        self.stop_hearing(publisher, row.link.tracker.pin);
+        for held in [row.fetching, row.superseded].into_iter().flatten() {
+            if kept != Some(held.swarm) {
+                self.drop_version(&publisher, held.swarm);
             }
         }
+    }
+
+    /// Ends following by the name of a share, or by the publisher.
+    pub(super) fn unfollow(&mut self, wanted: &str) -> Result<(), ApiError> {
+        let publisher = self.find_followed(wanted)?;
+        let row = self.follows.followed.get(&publisher).map(|it| &it.row);
+        let complete = row.and_then(|row| row.current);
+        self.end_following_of(publisher, complete.map(|held| held.swarm));
         Ok(())
+    }
+
+    fn find_followed(&self, wanted: &str) -> Result<PublisherId, ApiError> {
+        let mut ids = self.follows.followed.keys();
+        if let Some(publisher) = ids.find(|publisher| publisher.to_string() == wanted) {
+            return Ok(*publisher);
+        }
+        let swarm = self.find(wanted)?;
+        let mut rows = self.follows.followed.values().map(|it| &it.row);
+        let row = rows.find(|row| row.version(&swarm).is_some());
+        let row = row.ok_or_else(|| follow::not_followed(wanted))?;
+        Ok(row.publisher())
     }
 
     /// How a share is shown that is a version of something.
@@ -578,4 +565,15 @@ impl Node {
             }
         });
     }
+}
+
+fn stage_name(publisher: &PublisherId) -> String {
+    let publisher: String = publisher.to_string().chars().take(STAGE_CHARS).collect();
+    format!(".warren-follow-{publisher}")
+}
+
+/// Whether this is where a version is fetched, also if downloads went elsewhere when that began.
+fn is_staged(publisher: &PublisherId, path: &Path) -> bool {
+    let name = stage_name(publisher);
+    path.iter().any(|part| part == name.as_str())
 }

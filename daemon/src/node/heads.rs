@@ -5,7 +5,7 @@
 //!
 //! Not here: what becomes of a newer version ([`super::following`]), how ours are made ([`super::publishing`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -149,9 +149,23 @@ impl Node {
             let mut its = trackers.values().filter(|it| it.connected);
             its.any(|it| it.pin == Some(asked.link.tracker.pin) && !it.follows)
         };
-        for asked in self.follows.asked.extract_if(.., is_old) {
+        let refused: Vec<Asked> = self.follows.asked.extract_if(.., is_old).collect();
+        for asked in refused {
             let tracker = asked.link.tracker.host_port().to_string();
             tell_last(asked.watcher, follow::tracker_too_old(&tracker).into());
+            self.stop_hearing(asked.link.publisher, asked.link.tracker.pin);
+        }
+    }
+
+    /// Lets trackers tell us no more of a publisher, unless somebody here still wants to hear of it.
+    pub(super) fn stop_hearing(&self, publisher: PublisherId, pin: TrackerPin) {
+        let follows = &self.follows;
+        let is_asked = |asked: &Asked| asked.link.publisher == publisher;
+        let is_wanted = follows.followed.contains_key(&publisher)
+            || follows.published.contains_key(&publisher)
+            || follows.asked.iter().any(is_asked);
+        if !is_wanted {
+            self.say_of_heads(pin, || FollowRequest::Unfollow { publisher });
         }
     }
 
@@ -227,6 +241,7 @@ impl Node {
         let asked = &mut self.follows.asked;
         let its = asked.extract_if(.., |asked| asked.link.publisher == publisher);
         let its: Vec<Asked> = its.collect();
+        let pins: BTreeSet<TrackerPin> = its.iter().map(|asked| asked.link.tracker.pin).collect();
         for Asked {
             link,
             then,
@@ -238,7 +253,6 @@ impl Node {
                 tell_last(watcher, follow::not_readable().into());
                 continue;
             };
-            let pin = link.tracker.pin;
             let newest = Link {
                 kind: version.kind,
                 id: version.id,
@@ -253,9 +267,9 @@ impl Node {
                 Then::Once(way) => self.start_download(Parsed::Link(newest), way, watcher),
                 Then::Preview => self.preview_signed(&newest, signed_by(head), watcher),
             }
-            if !self.follows.followed.contains_key(&publisher) {
-                self.say_of_heads(pin, || FollowRequest::Unfollow { publisher });
-            }
+        }
+        for pin in pins {
+            self.stop_hearing(publisher, pin);
         }
     }
 
@@ -274,6 +288,7 @@ impl Node {
                 false => follow::no_tracker(&tracker),
             };
             tell_last(asked.watcher, error.into());
+            self.stop_hearing(asked.link.publisher, pin);
         }
     }
 

@@ -61,9 +61,13 @@ impl Node {
     /// The shares that were paused in the last run.
     pub(crate) fn restore_pauses(&mut self, paused: Vec<SwarmId>) {
         for swarm in paused {
-            if let Some(share) = self.shares.get_mut(&swarm) {
-                share.pause = Some(Pause::Asked);
-                self.hold(swarm);
+            match self.shares.get_mut(&swarm) {
+                Some(share) => {
+                    share.pause = Some(Pause::Asked);
+                    self.hold(swarm);
+                }
+                // Its share is gone.
+                None => self.forget_pause(swarm),
             }
         }
     }

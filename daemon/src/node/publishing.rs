@@ -61,7 +61,16 @@ impl Node {
 
     /// Tells the tracker of a version that was signed, and shares the one before no longer: its files have
     /// changed.
+    ///
+    /// Of two that were signed at once the newer one may come first; the other is shared no longer, then.
     pub(super) fn handle_published(&mut self, published: Published) {
+        let known = self.follows.published.get(&published.head.publisher());
+        let newer = known.filter(|known| known.head.sequence > published.head.sequence);
+        if newer.is_some_and(|newer| !self.shares.contains_key(&newer.swarm)) {
+            // Somebody else has signed it: what is here is a version of nothing, until it is signed anew.
+            return;
+        }
+        let published = newer.cloned().unwrap_or(published);
         let (path, swarm) = (published.path.clone(), published.swarm);
         let former: Vec<SwarmId> = self.formers_at(&path, &swarm).collect();
         for former in former {

@@ -46,6 +46,8 @@ const SKIPPED_SHOWN: usize = 20;
 pub(crate) struct Hashed {
     request: RegisterRequest,
     hashed: register::Hashed,
+    /// When hashing began, in milliseconds since 1970: what is changed after that is not what was hashed.
+    began_unix_ms: u64,
     events: mpsc::Sender<Event>,
     /// Until when the tracker may be waited for.
     deadline: Instant,
@@ -77,12 +79,14 @@ pub(super) async fn hash(
     if let Ok(Err(error)) = checking.await {
         return drop(events.send(ApiError::from(&error).into()).await);
     }
+    let began_unix_ms = unix_ms();
     match run_hashing(&request, depot, &events).await {
         Some(Ok(hashed)) => {
             let deadline = Instant::now() + TRACKER_PATIENCE;
             let hashed = Box::new(Hashed {
                 request,
                 hashed,
+                began_unix_ms,
                 events,
                 deadline,
             });
@@ -164,6 +168,7 @@ impl Node {
         let Hashed {
             request,
             hashed,
+            began_unix_ms,
             events,
             ..
         } = hashed;
@@ -178,7 +183,7 @@ impl Node {
             manifest: None,
             trackers: self.own_address().into_iter().collect(),
             identities: Some(hashed.identities),
-            added_unix_ms: unix_ms(),
+            added_unix_ms: began_unix_ms,
             wish: Wish::default(),
             settled: None,
             placing: Placing::default(),

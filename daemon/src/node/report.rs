@@ -331,8 +331,9 @@ impl Node {
             limits: self.limits(),
             shares: self
                 .shares
-                .keys()
-                .filter_map(|swarm| self.shown_share(swarm))
+                .iter()
+                .filter(|(_, share)| !share.is_preview)
+                .filter_map(|(swarm, _)| self.shown_share(swarm))
                 .collect(),
             machine: Machine::default(),
         }

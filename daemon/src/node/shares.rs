@@ -131,8 +131,15 @@ impl Node {
                 let have = ChunkSet::full(files.content().layout.chunk_count());
                 let offer = Arc::new(Offer::new(swarm, files, have));
                 self.close_share(swarm);
+                if let Some(share) = self.shares.get_mut(&swarm)
+                    && !share.is_complete()
+                {
+                    // It had got its name just before a former process ended.
+                    share.record.state = ShareState::Complete;
+                    share.record.placing = Placing::default();
+                }
                 let share = self.shares.get(&swarm);
-                if share.is_some_and(|share| share.withheld().is_some()) {
+                if share.is_some_and(Share::is_withheld) {
                     if let Some(share) = self.shares.get_mut(&swarm) {
                         share.phase = Phase::Seeding(offer);
                     }
@@ -255,14 +262,19 @@ impl Node {
         Some(share)
     }
 
-    /// Fetches what is wanted of a share and not in `have`.
+    /// Fetches what is wanted of a share and not in `have`, unless the share is not to be given: then it stops.
     pub(super) fn begin_download(&mut self, swarm: SwarmId, writer: Arc<Writer>, have: ChunkSet) {
         let Some(share) = self.shares.get(&swarm) else {
             return;
         };
         let (epoch, node) = (share.epoch, self.me.clone());
         let expected = share.expected;
+        let wanted = share.picked.as_ref().map(|picked| picked.selection.bytes());
+        let bytes = wanted.unwrap_or(writer.offer.content.size);
         self.open_share(swarm, writer.offer.content.clone(), have);
+        if self.refuse_fetching(swarm, bytes) {
+            return;
+        }
         if let Some(until) = expected {
             self.tell_download(swarm, Event::Expected { until });
         }
@@ -418,6 +430,7 @@ impl Node {
         self.happened(&swarm, Happening::Complete);
         self.tell_done(swarm);
         self.hold(swarm);
+        self.withhold(swarm);
     }
 
     /// Ends fetching and giving; what is on the disk stays.
@@ -489,9 +502,11 @@ impl Node {
         {
             return drop(answer.send(Err(not_downloaded(&share.record.path))));
         }
-        // It may have been complete, which without being asked nobody deletes.
+        // It may have been complete, which without being asked nobody deletes; of what was shared where it lies
+        // nothing is deleted anyway.
         if !deletes
             && let Some(share) = self.shares.get(&swarm)
+            && share.record.state != ShareState::Registered
             && share.verifying.is_some()
         {
             return drop(answer.send(Err(being_verified(&share.record.name))));

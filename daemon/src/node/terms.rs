@@ -4,7 +4,9 @@
 //! this daemon has given it some of the bytes, or 30 s after it was given as many bytes as the share has,
 //! whatever it says. What others gave it is not seen. So a stranger who has the link can use up downloads with keys
 //! made for that, a chunk each; and who gets some of it elsewhere and does not say that it has all is not
-//! counted. What is counted bounds what this daemon gives, and nothing else: who has a share may give it on.
+//! counted. What is counted bounds what this daemon gives, and nothing else: who has a share may give it on. Nor
+//! does it bound the bytes that are given: a peer that takes some and never all is not counted, with as many keys
+//! as it likes, and beyond [`RECEIVERS`] of them who was given least is forgotten.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,19 +15,31 @@ use tokio::sync::oneshot;
 use warren_proto::content::path::printable;
 use warren_proto::content::{ChunkSet, Run};
 use warren_proto::id::{PublicKey, SwarmId};
+use warren_proto::transfer::Download;
 
 use super::Node;
 use super::pausing::Answer;
 use super::shares::Data;
-use crate::control::doctor::count;
 use crate::clock::unix_ms;
+use crate::control::doctor::count;
 use crate::control::model::{ApiError, Event, exit};
 use crate::share::{Phase, Share};
 use crate::store::db::ShareState;
 use crate::store::terms::Terms;
 
-/// Peers of which it is known how much they were given of one share; beyond them the first is forgotten.
+/// Peers of which it is known how much they were given of one share, at most; beyond them the one that was given
+/// least is forgotten. A stranger chooses its key, but has to take more than others to stay.
 const RECEIVERS: usize = 4096;
+
+/// What may be in memory about them for one share. The largest share has a bit for each of two million chunks,
+/// 256 KiB: that leaves 64 of its peers.
+const RECEIVERS_BYTES: usize = 16 << 20;
+
+/// Peers that are known of however many chunks a share has.
+const LEAST_RECEIVERS: usize = 64;
+
+/// What one takes beside its chunks: its key, its counters, its place in the map.
+const RECEIVER_BYTES: usize = 128;
 
 /// How long after its last byte a peer may take to say that it has everything, before it is counted anyway.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -119,10 +133,32 @@ impl Node {
         let Some(error) = share.withheld().filter(|_| is_idle) else {
             return;
         };
+        let bytes = match share.is_paused() {
+            true => share.paused_bytes,
+            false => share.bytes(None),
+        };
+        self.stop_giving(swarm, error, bytes);
+    }
+
+    /// Stops a share instead of fetching what is missing of it, if it is not to be given; true then. It has so many
+    /// bytes in all.
+    pub(super) fn refuse_fetching(&mut self, swarm: SwarmId, bytes: u64) -> bool {
+        let share = self.shares.get(&swarm);
+        let Some(error) = share.and_then(Share::withheld) else {
+            return false;
+        };
+        let verified_bytes = self.download_of(&swarm).map_or(0, Download::verified_bytes);
+        self.stop_giving(swarm, error, (verified_bytes, bytes));
+        true
+    }
+
+    fn stop_giving(&mut self, swarm: SwarmId, error: ApiError, bytes: (u64, u64)) {
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
         let was_paused = share.pause.take().is_some();
-        if !was_paused {
-            share.paused_bytes = share.bytes(None);
-        }
+        share.paused_bytes = bytes;
+        share.verifying = None;
         share.kept = None;
         share.receivers.clear();
         share.phase = Phase::Stopped {
@@ -143,7 +179,9 @@ impl Node {
         let now = unix_ms();
         let is_over = |share: &&Share| {
             let expires = share.terms.expires_unix_ms;
-            share.is_complete() && expires.is_some_and(|expires| expires <= now)
+            let is_over = expires.is_some_and(|expires| expires <= now);
+            // Whatever verifying it makes of it comes first.
+            is_over && share.is_complete() && share.verifying.is_none()
         };
         let over = self.shares.values().filter(is_over);
         let over: Vec<_> = over
@@ -213,8 +251,8 @@ impl Node {
         if share.terms.takers.contains(&peer) {
             return None;
         }
-        if share.receivers.len() >= RECEIVERS && !share.receivers.contains_key(&peer) {
-            share.receivers.pop_first();
+        if !share.receivers.contains_key(&peer) && share.receivers.len() >= most_receivers(chunks) {
+            share.forget_receiver();
         }
         let new = || Receiver {
             given_bytes: 0,
@@ -247,23 +285,45 @@ impl Node {
     }
 }
 
+/// Peers of a share of so many chunks that may be known.
+pub(super) fn most_receivers(chunks: u32) -> usize {
+    let each = chunks as usize / 8 + RECEIVER_BYTES;
+    (RECEIVERS_BYTES / each).clamp(LEAST_RECEIVERS, RECEIVERS)
+}
+
 impl Share {
+    /// Makes room for another peer.
+    fn forget_receiver(&mut self) {
+        let receivers = self.receivers.iter();
+        let least = receivers.min_by_key(|(_, receiver)| receiver.given_bytes);
+        if let Some(peer) = least.map(|(peer, _)| *peer) {
+            self.receivers.remove(&peer);
+        }
+    }
+
     /// Whether all that is wanted of it is there, whatever it is doing.
     pub(crate) fn is_complete(&self) -> bool {
         let state = &self.record.state;
         matches!(state, ShareState::Registered | ShareState::Complete)
     }
 
+    /// Whether it is not to be given any more.
+    pub(crate) fn is_withheld(&self) -> bool {
+        self.terms.revoked || self.terms.is_used_up()
+    }
+
     /// Why it is not given any more, if it is not to be.
     pub(crate) fn withheld(&self) -> Option<ApiError> {
+        if !self.is_withheld() {
+            return None;
+        }
         let name = printable(&self.record.name);
-        let message = match &self.terms {
-            terms if terms.revoked => format!("{name} was revoked"),
-            terms if terms.is_used_up() => format!(
+        let message = match self.terms.revoked {
+            true => format!("{name} was revoked"),
+            false => format!(
                 "{name} was downloaded {}, as often as it was to be",
-                count(terms.takers.len(), "time")
+                count(self.terms.takers.len(), "time")
             ),
-            _ => return None,
         };
         let path = typed(&self.record.path);
         let hint = format!("To give it again: client register {path} IDX");

@@ -1,6 +1,9 @@
 //! A node whose events are taken in one by one, so that what happens in between can be said.
 
 mod following;
+mod publishing;
+mod showing;
+mod withholding;
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -329,6 +332,18 @@ async fn until(mut is_so: impl FnMut() -> bool) {
     timeout(DEADLINE, waiting).await.unwrap();
 }
 
+fn register_request(path: &Path, output: Option<&Path>) -> RegisterRequest {
+    RegisterRequest {
+        path: path.to_str().unwrap().into(),
+        output: output.map(|output| output.to_str().unwrap().into()),
+        skip_special: false,
+        update: false,
+        code: None,
+        expire_s: None,
+        max_downloads: None,
+    }
+}
+
 /// A node without peers, whose tracker does not answer.
 struct Scene {
     node: Node,
@@ -339,7 +354,21 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
-        let folder = tempfile::tempdir().unwrap();
+        Scene::of(tempfile::tempdir().unwrap())
+    }
+
+    /// The next run of the same daemon.
+    fn restarted(self) -> Scene {
+        let Scene { node, folder, .. } = self;
+        drop(node);
+        let mut scene = Scene::of(folder);
+        let depot = scene.node.config.depot.clone();
+        scene.node.restore(depot.records().unwrap());
+        scene.node.restore_terms(depot.terms().unwrap());
+        scene
+    }
+
+    fn of(folder: tempfile::TempDir) -> Scene {
         let identity = Identity::generate().unwrap();
         let any = (Ipv4Addr::LOCALHOST, 0).into();
         let endpoint = Endpoint::bind(any, &identity, &[Protocol::Peer], Profile::Daemon).unwrap();
@@ -357,7 +386,7 @@ impl Scene {
         );
         let db = ShareDb::open(&folder.path().join("state.db")).unwrap();
         let journals = folder.path().join("journals");
-        std::fs::create_dir(&journals).unwrap();
+        std::fs::create_dir_all(&journals).unwrap();
         let config = NodeConfig {
             idx: 1,
             key: identity.public_key(),
@@ -422,15 +451,7 @@ impl Scene {
     /// The same, with the `.p2p` at `output`; what is said last.
     async fn try_register(&mut self, path: &Path, output: Option<&Path>) -> Event {
         let (events, mut told) = mpsc::channel(16);
-        let request = RegisterRequest {
-            path: path.to_str().unwrap().into(),
-            output: output.map(|output| output.to_str().unwrap().into()),
-            skip_special: false,
-            update: false,
-            code: None,
-            expire_s: None,
-            max_downloads: None,
-        };
+        let request = register_request(path, output);
         let config = &self.node.config;
         let places = (config.downloads.clone(), config.depot.clone());
         let node = self.node.me.clone();
@@ -467,14 +488,33 @@ impl Scene {
         (swarm, watched)
     }
 
+    /// Downloads the file alone that has no bytes: nobody is needed for that.
+    async fn download_part(&mut self, sample: &Sample) -> SwarmId {
+        let mut record = self.record(&sample.content);
+        record.wish.files.only = vec!["empty".to_owned()];
+        let how = Preparing::Create(sample.content.clone());
+        let swarm = self.node.add_preparing(record, how);
+        self.until_downloading(swarm).await;
+        self.node.advance_share(swarm);
+        let is_it = |phase: &Phase| matches!(phase, Phase::Seeding(_));
+        self.until_phase(swarm, is_it).await;
+        assert!(self.node.shares[&swarm].leaves_out());
+        swarm
+    }
+
     async fn until_downloading(&mut self, swarm: SwarmId) {
-        let begun = async {
-            while !matches!(self.node.shares[&swarm].phase, Phase::Downloading(_)) {
+        let is_it = |phase: &Phase| matches!(phase, Phase::Downloading(_));
+        self.until_phase(swarm, is_it).await;
+    }
+
+    async fn until_phase(&mut self, swarm: SwarmId, is_it: impl Fn(&Phase) -> bool) {
+        let reached = async {
+            while !is_it(&self.node.shares[&swarm].phase) {
                 let event = self.events.recv().await.unwrap();
                 self.take_in(event);
             }
         };
-        timeout(DEADLINE, begun).await.unwrap();
+        timeout(DEADLINE, reached).await.unwrap();
     }
 
     /// A download that nobody has begun.

@@ -90,6 +90,7 @@ fn stored(share: &Share) -> Result<Stored, ApiError> {
     let name = printable(&share.record.name);
     match &share.phase {
         _ if share.is_choosing => Err(busy()),
+        _ if share.is_withheld() => Err(share.withheld().unwrap_or_else(busy)),
         _ if share.pause.is_some() => {
             let id = share.record.id;
             let hint = format!("Go on with it first: client resume {id} IDX");

@@ -3,6 +3,7 @@
 
 mod found;
 mod limits;
+mod newest;
 mod paused;
 mod relocating;
 mod terms;
@@ -12,10 +13,11 @@ mod versions;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use warren_proto::content::{ChunkIndex, ChunkSet, Content, Manifest, Run};
+use warren_proto::follow::PublisherId;
 use warren_proto::id::SwarmId;
 
 use super::writer::Writer;
@@ -25,18 +27,18 @@ use crate::store::db::{ShareDb, ShareRecord, ShareState};
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::error::StoreError;
 use crate::store::files::{Identities, ShareFiles};
+use crate::store::following::Followed;
 use crate::store::journal::{Journal, Recovered};
 use crate::store::register::{Hashing, Special, hash_share};
+use crate::store::settings::Manners;
 use crate::store::sync::SyncError;
 use crate::store::taken::{IfExists, Placing};
+use crate::store::terms::Terms;
 
 pub(crate) use limits::Limited;
-use limits::Unkept;
-use paused::Pauses;
+use newest::Newest;
 pub(crate) use relocating::Moved;
-use terms::Unwritten;
 pub(crate) use versions::Exchanged;
-use versions::Unnoted;
 
 /// Keeps the name of a journal apart from every other use of the swarm id, which it does not tell.
 const JOURNAL_CONTEXT: &str = "warren journal name v1";
@@ -50,9 +52,18 @@ pub(crate) struct Depot {
     publishers: PathBuf,
     disk: Arc<dyn Disk>,
     unkept: Unkept,
-    pauses: Pauses,
-    unwritten: Unwritten,
-    unnoted: Unnoted,
+    /// Held while a version is signed, so that no number is used for two of them.
+    publishing: Mutex<()>,
+}
+
+/// What was noted and is not in the database yet.
+#[derive(Debug, Default)]
+struct Unkept {
+    limits: Newest<Limited, Manners>,
+    pauses: Newest<SwarmId, bool>,
+    terms: Newest<SwarmId, Terms>,
+    /// `None` for what is followed no longer.
+    followed: Newest<PublisherId, Option<Followed>>,
 }
 
 /// A share of which all that is wanted has its name.
@@ -95,9 +106,7 @@ impl Depot {
             journals,
             disk: Arc::new(RealDisk),
             unkept: Unkept::default(),
-            pauses: Pauses::default(),
-            unwritten: Unwritten::default(),
-            unnoted: Unnoted::default(),
+            publishing: Mutex::default(),
         }
     }
 
@@ -233,6 +242,9 @@ impl Depot {
         content: &Arc<Content>,
         verified_bytes: &AtomicU64,
     ) -> Result<Opened, ApiError> {
+        if let Some(whole) = self.overwritten(record, content, verified_bytes)? {
+            return Ok(whole);
+        }
         let path = &record.path;
         match ShareFiles::open_partial(self.disk.clone(), path, content) {
             Ok(files) => self.recover(record, files, pick(record, content)?, verified_bytes),
@@ -401,17 +413,29 @@ impl Depot {
         let (path, identities) = finished.map_err(|error| ApiError::from(&error))?;
         let record = ShareRecord {
             path: path.clone(),
+            ..record.clone()
+        };
+        self.remember_whole(&record, &writer.offer.content, identities)?;
+        let settled = None;
+        Ok(Settled { path, settled })
+    }
+
+    /// Remembers that a download is complete, with all of its files.
+    fn remember_whole(
+        &self,
+        record: &ShareRecord,
+        content: &Arc<Content>,
+        identities: Identities,
+    ) -> Result<(), ApiError> {
+        self.remember(&ShareRecord {
             state: ShareState::Complete,
             identities: Some(identities),
             wish: Wish::default(),
             settled: None,
             placing: Placing::default(),
-            ..with_manifest(record, &writer.offer.content)
-        };
-        self.remember(&record)?;
-        self.forget_journal(&record.swarm())?;
-        let settled = None;
-        Ok(Settled { path, settled })
+            ..with_manifest(record, content)
+        })?;
+        self.forget_journal(&record.swarm())
     }
 
     /// Gives what is wanted of a share its names, durably. The journal stays: there may be more than
@@ -506,11 +530,12 @@ impl Depot {
         ShareFiles::open_divided(disk, path, &content, &chosen, Some(settled)).ok()
     }
 
+    fn record_of(&self, swarm: &SwarmId) -> Result<Option<ShareRecord>, ApiError> {
+        self.db.find(swarm).map_err(|error| ApiError::from(&error))
+    }
+
     fn content_of(&self, swarm: &SwarmId) -> Result<Arc<Content>, ApiError> {
-        let record = self
-            .records()?
-            .into_iter()
-            .find(|known| known.swarm() == *swarm);
+        let record = self.record_of(swarm)?;
         let manifest = record.and_then(|record| record.manifest).ok_or_else(|| {
             let hint = "Remove it and download it again: client remove NAME IDX";
             ApiError::new(

@@ -330,9 +330,7 @@ impl Share {
         let picked = self.picked.as_ref().map(|picked| picked.selection.bytes());
         let wanted = |offer: &Offer| picked.unwrap_or(offer.content.size);
         match &self.phase {
-            Phase::Stopped { .. } if self.is_paused() || self.withheld().is_some() => {
-                self.paused_bytes
-            }
+            Phase::Stopped { .. } if self.is_paused() || self.is_withheld() => self.paused_bytes,
             Phase::Metadata(_) | Phase::Stopped { .. } => (0, 0),
             Phase::Preparing {
                 verified_bytes,
@@ -379,7 +377,7 @@ impl Share {
             Phase::Downloading(_) | Phase::Finishing(_) => ShareState::Downloading,
             Phase::Seeding(_) => ShareState::Seeding,
             Phase::Stopped { .. } if self.is_paused() => ShareState::Paused,
-            Phase::Stopped { .. } if self.withheld().is_some() => ShareState::Withheld,
+            Phase::Stopped { .. } if self.is_withheld() => ShareState::Withheld,
             Phase::Stopped { changed: true, .. } => ShareState::Changed,
             Phase::Stopped { .. } => ShareState::Failed,
         }

@@ -332,6 +332,22 @@ impl ShareDb {
         Ok(records)
     }
 
+    /// One share, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be read or the row is damaged.
+    pub fn find(&self, swarm: &SwarmId) -> Result<Option<ShareRecord>, DbError> {
+        let connection = lock(&self.connection);
+        let at = sorted(&self.path);
+        let query = "SELECT * FROM share WHERE swarm = ?";
+        let mut statement = connection.prepare_cached(query).map_err(&at)?;
+        let mut rows = statement.query([swarm.0]).map_err(&at)?;
+        let row = rows.next().map_err(&at)?;
+        let record = row.map(|row| decode(row).map_err(|source| self.corrupt(source)));
+        record.transpose()
+    }
+
     /// Forgets a share; its files stay. False when there is no such share.
     ///
     /// # Errors

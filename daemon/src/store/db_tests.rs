@@ -28,7 +28,12 @@ fn records_survive_a_restart_as_they_were() {
     let db = ShareDb::open(&path).unwrap();
     records.iter().for_each(|record| db.upsert(record).unwrap());
     drop(db);
-    assert_eq!(ShareDb::open(&path).unwrap().all().unwrap(), records);
+    let db = ShareDb::open(&path).unwrap();
+    assert_eq!(db.all().unwrap(), records);
+    for record in &records {
+        assert_eq!(db.find(&record.swarm()).unwrap().as_ref(), Some(record));
+    }
+    assert_eq!(db.find(&sample(4).swarm()).unwrap(), None);
 }
 
 #[test]

@@ -49,11 +49,6 @@ impl Identities {
         let known = |it: &FileIdentity| (it.inode, it.size, it.mtime_ns);
         self.0.iter().map(known).eq(now.0.iter().map(known))
     }
-
-    /// One after the other.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &FileIdentity> {
-        self.0.iter()
-    }
 }
 
 /// The files of one share.

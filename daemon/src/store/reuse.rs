@@ -51,8 +51,8 @@ impl ShareFiles {
         Ok(ShareFiles::new(disk, content.clone(), place, state))
     }
 
-    /// Takes all chunks over that the sources have and that are not in `have`; tells which those are. `note` is
-    /// called for each.
+    /// Takes all chunks over that the sources have and that are not in `have`, on all processors; tells which
+    /// those are. `note` is called for each.
     ///
     /// # Errors
     ///
@@ -62,16 +62,21 @@ impl ShareFiles {
         have: &ChunkSet,
         sources: &[Source],
         note: impl Fn(ChunkIndex) + Sync,
-    ) -> Result<Vec<ChunkIndex>, StoreError> {
+    ) -> Result<ChunkSet, StoreError> {
         let index = Index::of(sources);
-        let taken = cores::for_each(self.content.layout.chunk_count(), |number| {
-            let chunk = self.content.layout.chunk(number);
+        let layout = &self.content.layout;
+        let found = cores::with_workers(layout.chunk_count(), u32::MAX, |(), number| {
+            let chunk = layout.chunk(number);
             let missing = chunk.filter(|chunk| !have.contains(*chunk));
-            let taken = missing.filter(|chunk| self.take_chunk(*chunk, &index));
-            taken.into_iter().for_each(&note);
-            Ok::<_, StoreError>(taken)
+            let found = missing.filter(|chunk| self.take_chunk(*chunk, &index));
+            found.into_iter().for_each(&note);
+            Ok::<_, StoreError>(found)
         })?;
-        Ok(taken.into_iter().flatten().collect())
+        let mut taken = ChunkSet::empty(layout.chunk_count());
+        for chunk in found.into_iter().flatten() {
+            taken.insert(chunk);
+        }
+        Ok(taken)
     }
 
     /// Whether the chunk is there now, and right.

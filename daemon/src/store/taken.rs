@@ -21,7 +21,7 @@ use warren_proto::limits;
 
 use super::disk::{Disk, Folder, Open};
 use super::error::StoreError;
-use super::files::{Identities, ShareFiles};
+use super::files::{Identities, ShareFiles, State};
 use super::partial::{exists, folder_of, part_name, place};
 
 /// Bytes that a number in a new name may take, with its blank and its brackets.
@@ -195,6 +195,27 @@ impl ShareFiles {
             None => disk.rename(parent, part, name),
         };
         replaced.map_err(|_| StoreError::TargetExists { path: self.path() })
+    }
+
+    /// Goes on where [`Self::finish_over`] was broken off after the share, which is at `path` whole and verified,
+    /// had taken the place of a folder.
+    ///
+    /// # Errors
+    ///
+    /// When the disk does not say what is there. What cannot be cleared stays, with a warning.
+    pub fn clear_replaced_at(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        content: &Arc<Content>,
+    ) -> Result<(), StoreError> {
+        let mut place = place(disk.as_ref(), path, content)?;
+        if content.listing.is_none() || !exists(disk.as_ref(), &place, &place.part_name)? {
+            return Ok(());
+        }
+        let root = disk.open_folder_beneath(&place.parent, Path::new(&place.name));
+        place.root = Some(root.map_err(StoreError::at(path))?);
+        ShareFiles::new(disk, content.clone(), place, State::Discarded).clear_replaced();
+        Ok(())
     }
 
     /// Removes the folder that was replaced; what the share does not have moves over before.

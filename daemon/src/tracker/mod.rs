@@ -185,6 +185,14 @@ impl TrackerHandle {
         let _ = self.proofs.try_send(proven);
     }
 
+    /// What is said from now on, which no tracker hears then.
+    #[cfg(test)]
+    pub(crate) fn overhear(&mut self) -> mpsc::Receiver<ToTracker> {
+        let (words, spoken) = mpsc::channel(WORDS);
+        self.words = words;
+        spoken
+    }
+
     /// Asks for a probe to a port of our outside address, once there is a connection.
     pub(crate) fn echo(&self, port: u16, token: [u8; 12]) {
         // Who waits for it asks again.

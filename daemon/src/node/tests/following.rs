@@ -2,7 +2,7 @@
 
 use warren_proto::follow::{FollowLink, Head, PublisherKey, Version};
 use warren_proto::id::{ContentId, Kind};
-use warren_proto::wire::{FOLLOW_FEATURE, FollowNews};
+use warren_proto::wire::{FOLLOW_FEATURE, FollowNews, FollowRequest, ToTracker};
 
 use super::super::heads::Then;
 use super::*;
@@ -153,4 +153,65 @@ async fn a_tracker_that_knows_nothing_of_versions_is_said_to_be_too_old() {
         let refused = node.why_not_publish(Path::new("/film"));
         assert_eq!(refused.is_some(), features == 0);
     }
+}
+
+#[tokio::test]
+async fn what_is_followed_without_any_version_is_ended_by_its_publisher() {
+    let mut followed = Followed::new();
+    let publisher = followed.key.id();
+    let node = &mut followed.scene.node;
+    let swarm = *node.shares.keys().next().unwrap();
+    assert!(node.take_out(swarm).is_some());
+    node.watch_followed(Instant::now());
+    assert_eq!(node.follows.followed[&publisher].row.fetching, None);
+    node.unfollow(&publisher.to_string()).unwrap();
+    assert!(node.follows.followed.is_empty());
+    let error = node.unfollow(&publisher.to_string()).unwrap_err();
+    assert_eq!(error.code, "no_such_share");
+}
+
+#[tokio::test]
+async fn a_tracker_need_not_tell_what_nobody_waits_for_any_more() {
+    let key = PublisherKey::of(&[1; 32]).unwrap();
+    let other = PublisherKey::of(&[2; 32]).unwrap();
+    let unreadable = FollowLink {
+        read: other.read(),
+        ..link(&key)
+    };
+    for is_answered in [false, true] {
+        let mut scene = Scene::new();
+        let node = &mut scene.node;
+        let way = Way {
+            transport: Transport::Udp,
+            port: 9,
+        };
+        node.handle_tracker_connected(OWN, tracker(1).pin, (None, FOLLOW_FEATURE), way);
+        let mut said = node.trackers.get_mut(&OWN).unwrap().handle.overhear();
+        let _watched = node.follow(unreadable.clone(), Then::Follow);
+        let _another = node.follow(unreadable.clone(), Then::Follow);
+        match is_answered {
+            true => {
+                let head = Some(head(&key, 1, 1));
+                let publisher = key.id();
+                node.handle_follow_news(OWN, FollowNews::Newest { publisher, head });
+            }
+            false => node.watch_asked(Instant::now() + Duration::from_secs(11)),
+        }
+        let mut last = None;
+        while let Ok(word) = said.try_recv() {
+            last = Some(word);
+        }
+        let publisher = key.id();
+        let unfollow = ToTracker::Follow(FollowRequest::Unfollow { publisher });
+        assert_eq!(last, Some(unfollow), "answered: {is_answered}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_begun_before_downloads_went_elsewhere_is_dropped_all_the_same() {
+    let mut followed = Followed::new();
+    let node = &mut followed.scene.node;
+    node.config.downloads = node.config.downloads.with_file_name("elsewhere");
+    node.unfollow(&followed.key.id().to_string()).unwrap();
+    assert!(node.shares.is_empty());
 }

@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use warren_proto::content::{Content, Run};
 use warren_proto::id::SwarmId;
 
+use super::verifying::is_right;
 use super::{Depot, Opened};
 use crate::control::model::{ApiError, exit};
 use crate::control::wish::Picked;
@@ -77,6 +78,39 @@ impl Depot {
         begun
     }
 
+    /// What has taken the place of what was there, if the daemon ended between that and the note of it: under the
+    /// `.part` name is then what it has replaced, which is no download.
+    ///
+    /// Nothing is replaced before every chunk is on the medium, so only then is what lies there read.
+    pub(super) fn overwritten(
+        &self,
+        record: &ShareRecord,
+        content: &Arc<Content>,
+        verified_bytes: &AtomicU64,
+    ) -> Result<Option<Opened>, ApiError> {
+        if record.placing.if_exists != IfExists::Overwrite || !self.is_synced(record, content)? {
+            return Ok(None);
+        }
+        let (disk, path) = (self.disk.clone(), &record.path);
+        let opened = ShareFiles::open_as_it_is(disk, path, content);
+        let Some((files, identities)) = opened.map_err(|error| ApiError::from(&error))? else {
+            return Ok(None);
+        };
+        if !is_right(&files, content, verified_bytes)? {
+            verified_bytes.store(0, Ordering::Relaxed);
+            return Ok(None);
+        }
+        let cleared = ShareFiles::clear_replaced_at(self.disk.clone(), path, content);
+        cleared.map_err(|error| ApiError::from(&error))?;
+        self.remember_whole(record, content, identities)?;
+        Ok(Some(Opened::Whole(Arc::new(files))))
+    }
+
+    fn is_synced(&self, record: &ShareRecord, content: &Content) -> Result<bool, ApiError> {
+        let (_, recovered) = self.journal(&record.swarm(), content)?;
+        Ok(recovered.synced.is_full())
+    }
+
     /// Begins a journal that calls every chunk written, which is what makes them be read.
     pub(super) fn claim_all(&self, swarm: &SwarmId, content: &Content) -> Result<(), ApiError> {
         self.forget_journal(swarm)?;
@@ -98,8 +132,7 @@ impl Depot {
     /// Gives the files of a download that is removed their name back if they were there before it, or were
     /// complete once. False when they were not.
     pub(crate) fn keep_found(&self, swarm: &SwarmId) -> Result<bool, ApiError> {
-        let records = self.records()?;
-        let record = records.into_iter().find(|known| known.swarm() == *swarm);
+        let record = self.record_of(swarm)?;
         let Some(record) = record.filter(|it| it.placing.found && it.settled.is_none()) else {
             return Ok(false);
         };
@@ -132,4 +165,112 @@ fn not_in_part(path: &Path) -> ApiError {
     );
     let hint = "Take what is there as the beginning: --if-exists resume; or another name: --if-exists rename.";
     ApiError::new("target_exists", exit::REFUSED, message, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustix::io::Errno;
+
+    use super::*;
+    use crate::control::wish::Wish;
+    use crate::share::offer::Offer;
+    use crate::share::writer::Writer;
+    use crate::store::db::ShareDb;
+    use crate::store::faulty::{Fault, FaultyDisk};
+    use crate::store::samples::{Sample, noise, quick_folder};
+
+    /// Wherever the daemon ends while a download takes the place of what was there.
+    #[test]
+    fn what_is_overwritten_is_neither_lost_nor_taken_for_the_download() {
+        for sample in [Sample::mixed(), Sample::file("film", noise(1, 100_000))] {
+            let ended = (0..).find(|call| !is_cut_at(*call, &sample));
+            assert!(ended.is_some_and(|calls| calls > 5), "{ended:?}");
+        }
+    }
+
+    /// False when the download is complete before that call of the disk.
+    fn is_cut_at(call: u64, sample: &Sample) -> bool {
+        let folder = quick_folder();
+        let (path, content) = (sample.path_in(folder.path()), &sample.content);
+        let is_tree = content.listing.is_some();
+        let (old, own) = match is_tree {
+            true => (path.join("z"), path.join("a/mine.txt")),
+            false => (path.clone(), path.with_extension("txt")),
+        };
+        fs::create_dir_all(own.parent().unwrap()).unwrap();
+        fs::write(&old, "old").unwrap();
+        fs::write(&own, "precious").unwrap();
+        let depot = Depot::new(
+            ShareDb::open(&folder.path().join("state.db")).unwrap(),
+            folder.path().to_owned(),
+        );
+        let record = download(&depot, path.clone(), sample);
+        let disk = Arc::new(FaultyDisk::failing_at(call, Fault::From(Errno::IO)));
+        if let Ok(files) = ShareFiles::open_partial(disk.clone(), &path, content) {
+            // The daemon ends before it notes what came of it.
+            let _ = files.finish_over();
+        }
+        match depot.reopen(&record, content, &AtomicU64::new(0)).unwrap() {
+            Opened::Whole(_) => {
+                sample.assert_at(&path);
+                let mut names = fs::read_dir(folder.path()).unwrap();
+                let is_part = |name: &str| name.ends_with(".part");
+                assert!(!names.any(|it| is_part(it.unwrap().file_name().to_str().unwrap())));
+                assert_eq!(depot.records().unwrap()[0].state, ShareState::Complete);
+            }
+            Opened::Partial { have, .. } => {
+                assert!(
+                    have.is_full(),
+                    "call {call}: there is something to be fetched again"
+                );
+                assert_eq!(fs::read(&old).unwrap(), b"old", "call {call}");
+            }
+            Opened::Checked(_) => panic!("nobody has asked for that"),
+        }
+        assert_eq!(fs::read(&own).unwrap(), b"precious", "call {call}");
+        disk.fault_was_met()
+    }
+
+    /// All of it, on the medium, and not yet in its place.
+    fn download(depot: &Depot, path: PathBuf, sample: &Sample) -> ShareRecord {
+        let content = &sample.content;
+        let record = ShareRecord {
+            id: content.id,
+            kind: content.kind,
+            secret: None,
+            name: content.name.as_str().to_owned(),
+            path,
+            state: ShareState::Downloading,
+            manifest: None,
+            trackers: Vec::new(),
+            identities: None,
+            added_unix_ms: 1,
+            wish: Wish::default(),
+            settled: None,
+            placing: Placing {
+                if_exists: IfExists::Overwrite,
+                found: false,
+            },
+        };
+        let created = depot.create(&record, content, &AtomicU64::new(0));
+        let Opened::Partial {
+            files,
+            journal,
+            have,
+            ..
+        } = created.unwrap()
+        else {
+            panic!("it is not there yet");
+        };
+        let offer = Arc::new(Offer::new(record.swarm(), files, have));
+        let writer = Writer::new(offer, *journal);
+        for chunk in sample.chunks() {
+            let bytes = sample.chunk(chunk);
+            writer.store(chunk, &bytes[..].into()).unwrap();
+        }
+        writer.sync().unwrap();
+        record
+    }
 }

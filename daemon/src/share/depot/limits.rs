@@ -1,13 +1,10 @@
-//! Limits of speed in the database: each change is written by a task of its own, and what was changed
-//! last is what stays.
-
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+//! Limits of speed in the database.
 
 use warren_proto::id::SwarmId;
 
 use super::Depot;
 use crate::control::model::ApiError;
+use crate::store::db::DbError;
 use crate::store::settings::{Manners, SpeedLimit};
 
 /// What is limited.
@@ -17,21 +14,6 @@ pub(crate) enum Limited {
     All,
     /// One.
     Share(SwarmId),
-}
-
-/// Limits on their way to the database.
-#[derive(Debug, Default)]
-pub(super) struct Unkept {
-    /// As they were changed last, until the database has them.
-    newest: Mutex<BTreeMap<Limited, Manners>>,
-    /// Held while one is written, so that no older one comes after it.
-    keeping: Mutex<()>,
-}
-
-impl Unkept {
-    fn newest(&self) -> MutexGuard<'_, BTreeMap<Limited, Manners>> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Depot {
@@ -44,7 +26,7 @@ impl Depot {
 
     /// Notes what holds for all shares together. Does not block; [`Self::keep_limit`] is to follow.
     pub(crate) fn note_manners(&self, manners: Manners) {
-        self.unkept.newest().insert(Limited::All, manners);
+        self.unkept.limits.note(Limited::All, manners);
     }
 
     /// Notes the limit of one share, likewise.
@@ -53,29 +35,24 @@ impl Depot {
             limit,
             ..Manners::default()
         };
-        self.unkept.newest().insert(Limited::Share(swarm), manners);
+        self.unkept.limits.note(Limited::Share(swarm), manners);
     }
 
     /// Keeps what was noted last of this, if that is not done.
     pub(crate) fn keep_limit(&self, of: Limited) -> Result<(), ApiError> {
-        let keeping = self.unkept.keeping.lock();
-        let _one_at_a_time = keeping.unwrap_or_else(PoisonError::into_inner);
-        let Some(newest) = self.unkept.newest().get(&of).copied() else {
-            return Ok(());
-        };
-        let kept = match of {
-            Limited::All => self.db.set_manners(&newest),
+        let limits = &self.unkept.limits;
+        let kept = limits.keep(&of, |newest| self.write_limit(of, newest));
+        kept.map_err(|error| ApiError::from(&error))
+    }
+
+    fn write_limit(&self, of: Limited, newest: &Manners) -> Result<(), DbError> {
+        match of {
+            Limited::All => self.db.set_manners(newest),
             Limited::Share(swarm) if newest.limit == SpeedLimit::default() => {
                 self.db.forget_share_limit(&swarm)
             }
             Limited::Share(swarm) => self.db.set_share_limit(&swarm, newest.limit),
-        };
-        kept.map_err(|error| ApiError::from(&error))?;
-        let mut unkept = self.unkept.newest();
-        if unkept.get(&of) == Some(&newest) {
-            unkept.remove(&of);
         }
-        Ok(())
     }
 }
 

@@ -1,16 +1,15 @@
 //! What a daemon does with the disk for versions of shares: signs ours, takes into one that is fetched what is
 //! there of others, and lets it take their place.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use rand::Rng;
-use warren_proto::content::{Content, Run};
+use warren_proto::content::Content;
 use warren_proto::follow::{PublisherId, PublisherKey, Version};
 use warren_proto::id::{Kind, Secret, SwarmId, base32_decode, base32_encode};
 
@@ -20,8 +19,8 @@ use crate::control::model::{ApiError, exit};
 use crate::store::atomic::create_private;
 use crate::store::db::{ShareRecord, ShareState};
 use crate::store::error::StoreError;
-use crate::store::exchange::{clear, is_same, move_in};
-use crate::store::files::{Identities, ShareFiles};
+use crate::store::exchange::{clear, move_in};
+use crate::store::files::ShareFiles;
 use crate::store::following::{Followed, Published};
 use crate::store::register::Known;
 use crate::store::reuse::Source;
@@ -29,10 +28,6 @@ use crate::store::reuse::Source;
 /// A file that was changed so shortly before it was hashed may have been changed once more within one tick of the
 /// file system's clock.
 const SETTLED_NS: i64 = 2_000_000_000;
-
-/// What is to be noted of what is followed, the newest of each; `None` when it is no longer.
-#[derive(Debug, Default)]
-pub(super) struct Unnoted(Mutex<BTreeMap<PublisherId, Option<Followed>>>);
 
 /// A version that has taken its place.
 #[derive(Debug)]
@@ -56,30 +51,42 @@ impl Depot {
         self.db.published().map_err(|error| ApiError::from(&error))
     }
 
-    /// Says how something that is followed stands, which [`Self::keep_followed`] makes durable.
+    /// Notes how something that is followed stands, or that it is no longer. Does not block;
+    /// [`Self::keep_followed`] is to follow.
     pub(crate) fn note_followed(&self, publisher: PublisherId, followed: Option<Followed>) {
-        let unnoted = self.unnoted.0.lock();
-        let mut unnoted = unnoted.unwrap_or_else(PoisonError::into_inner);
-        unnoted.insert(publisher, followed);
+        self.unkept.followed.note(publisher, followed);
     }
 
-    /// Makes durable what was said last. It is not lost if that fails: the tracker says it again.
+    /// Keeps what was noted last of this publisher, if that is not done.
     pub(crate) fn keep_followed(&self, publisher: &PublisherId) -> Result<(), ApiError> {
-        // Held while it is written, so that nothing older is written after it.
-        let unnoted = self.unnoted.0.lock();
-        let mut unnoted = unnoted.unwrap_or_else(PoisonError::into_inner);
-        let Some(followed) = unnoted.remove(publisher) else {
-            return Ok(());
-        };
-        let kept = self.db.set_followed(publisher, followed.as_ref());
+        let noted = &self.unkept.followed;
+        let kept = noted.keep(publisher, |followed| {
+            self.db.set_followed(publisher, followed.as_ref())
+        });
         kept.map_err(|error| ApiError::from(&error))
     }
 
-    /// Notes what a publisher of ours has signed, as somebody else knows it.
+    /// Notes what a publisher of ours has signed, as somebody else knows it, unless more is known by now.
     pub(crate) fn note_published(&self, published: &Published) {
-        if let Err(error) = self.db.set_published(published) {
+        let _one_at_a_time = self.one_signs();
+        let is_newer = |known: &Published| {
+            known.head.publisher() == published.head.publisher()
+                && known.head.sequence > published.head.sequence
+        };
+        let noted = match self.db.published() {
+            Ok(known) if known.iter().any(is_newer) => Ok(()),
+            Ok(_) => self.db.set_published(published),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = noted {
             tracing::warn!(%error, "the newest version of a share is not noted");
         }
+    }
+
+    /// Two who sign for one path at once would read the same last number.
+    fn one_signs(&self) -> MutexGuard<'_, ()> {
+        let signing = self.publishing.lock();
+        signing.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Signs what lies at a path as its next version, or finds that it is the last one. Also what opens its heads.
@@ -90,6 +97,7 @@ impl Depot {
         content: &Content,
         secret: Option<Secret>,
     ) -> Result<(Published, Secret), ApiError> {
+        let _one_at_a_time = self.one_signs();
         let all = self.published()?;
         let known = all.into_iter().find(|it| it.path == path);
         let key = match &known {
@@ -192,13 +200,12 @@ impl Depot {
             let len = u64::from(content.layout.chunk_len(chunk));
             verified_bytes.fetch_add(len, Ordering::Relaxed);
         });
-        for chunk in taken.map_err(|error| ApiError::from(&error))? {
-            let run = Run {
-                start: chunk.value(),
-                count: 1,
-            };
+        let taken = taken.map_err(|error| ApiError::from(&error))?;
+        for run in taken.runs() {
             let noted = journal.written(run);
             noted.map_err(|error| ApiError::from(&error))?;
+        }
+        for chunk in taken.iter() {
             have.insert(chunk);
         }
         Ok(Opened::Partial {
@@ -268,7 +275,7 @@ impl Depot {
             let opened = ShareFiles::open_as_source(self.disk.clone(), &path, content);
             let now = opened.and_then(|files| files.identities_now());
             let now = now.map_err(|error| ApiError::from(&error))?;
-            if !known.is_moved(&now, |before, now| is_same(Kind::File, before, now)) {
+            if !known.were_moved_to(&now) {
                 return Err(changed(&path));
             }
             known = now;
@@ -311,18 +318,6 @@ impl Depot {
     }
 }
 
-impl Identities {
-    /// Whether these are the same files, by this comparison of each.
-    fn is_moved(
-        &self,
-        now: &Identities,
-        is_same: impl Fn(&crate::store::disk::FileIdentity, &crate::store::disk::FileIdentity) -> bool,
-    ) -> bool {
-        let mut pairs = self.files().zip(now.files());
-        self.files().count() == now.files().count() && pairs.all(|(a, b)| is_same(a, b))
-    }
-}
-
 /// A file that only we can read.
 fn read_private(path: &Path) -> io::Result<String> {
     let mode = fs::metadata(path)?.mode() & 0o777;
@@ -348,7 +343,11 @@ fn bad_key(path: &Path, error: &io::Error) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::os::unix::fs::PermissionsExt;
+    use std::thread;
+
+    use warren_proto::follow::FollowLink;
 
     use super::*;
     use crate::store::db::ShareDb;
@@ -382,6 +381,66 @@ mod tests {
         assert_eq!(publish(7, &film(2)).0.head.sequence, 8);
         let other = depot(folder.path()).publish((Path::new("/other"), 0), &film(1), None);
         assert_ne!(other.unwrap().0.head.publisher(), first.head.publisher());
+    }
+
+    #[test]
+    fn of_versions_that_are_signed_at_once_each_has_a_number_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let depot = depot(folder.path());
+        let begin = std::sync::Barrier::new(8);
+        let sign = |byte: u8| {
+            begin.wait();
+            let published = depot.publish((Path::new("/film"), 0), &film(byte), None);
+            let head = published.unwrap().0.head;
+            (head.publisher(), head.sequence)
+        };
+        let signed: BTreeSet<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|byte| scope.spawn(move || sign(byte))).collect();
+            threads.into_iter().map(|it| it.join().unwrap()).collect()
+        });
+        let (publisher, _) = *signed.first().unwrap();
+        assert_eq!(signed, (1..=8).map(|number| (publisher, number)).collect());
+    }
+
+    #[test]
+    fn what_is_followed_is_written_by_whoever_comes_next_where_that_has_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let depot = depot(folder.path());
+        let key = PublisherKey::of(&[1; 32]).unwrap();
+        let followed = followed(&key);
+        depot.note_followed(key.id(), Some(followed.clone()));
+        let db = rusqlite::Connection::open(folder.path().join("state.db")).unwrap();
+        let rename = |from, to| {
+            let rename = format!("ALTER TABLE {from} RENAME TO {to}");
+            db.execute_batch(&rename).unwrap();
+        };
+        rename("followed", "elsewhere");
+        depot.keep_followed(&key.id()).unwrap_err();
+        rename("elsewhere", "followed");
+        depot.keep_followed(&key.id()).unwrap();
+        assert_eq!(depot.followed().unwrap(), [followed]);
+    }
+
+    fn followed(key: &PublisherKey) -> Followed {
+        let version = Version {
+            kind: Kind::File,
+            id: film(1).id,
+            secret: None,
+            signed_unix_s: 0,
+        };
+        Followed {
+            link: FollowLink {
+                publisher: key.id(),
+                read: key.read(),
+                tracker: "127.0.0.1:9#aaaaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap(),
+            },
+            head: key.sign(1, &version),
+            current: None,
+            fetching: None,
+            superseded: None,
+            exchange: None,
+            kept: None,
+        }
     }
 
     #[test]
