@@ -228,9 +228,9 @@ impl State {
     }
 
     /// Takes in what a daemon says about followable shares. While a signature is looked at, others go on.
-    fn handle_follow(
-        &self,
-        mut tables: MutexGuard<'_, Tables>,
+    fn handle_follow<'a>(
+        &'a self,
+        mut tables: MutexGuard<'a, Tables>,
         now: Instant,
         (peer, id): (PublicKey, SessionId),
         request: FollowRequest,

@@ -2,8 +2,8 @@
 //!
 //! One that is followed stays. Of the others that one goes which nobody has followed or given for longest: of the
 //! network that the new one comes from if that has its part already, otherwise of the network that has most of
-//! them. So whoever fills the room pushes out its own, and shuts nobody out. What goes is lost to nobody: who has
-//! it gives it again.
+//! them. So whoever fills the room with heads that nobody follows pushes out its own, and shuts nobody out. What
+//! goes is lost to nobody: who has it gives it again.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -124,7 +124,7 @@ impl KeptHeads {
 
     fn make_room(&mut self, network: IpAddr) -> bool {
         let oldest = if self.networks.count(&network) >= self.bound.each {
-            self.idle.oldest_of(&network)
+            self.idle.oldest_of(network)
         } else if self.networks.total() >= self.bound.total {
             self.idle.oldest_of_most()
         } else {
