@@ -18,5 +18,6 @@ pub mod proof;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod swarm;
+mod tally;
 pub mod transfer;
 pub mod wire;

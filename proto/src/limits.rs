@@ -55,16 +55,16 @@ pub const NAMEPLATES_PER_NETWORK: usize = NAMEPLATES / 4;
 pub const NAMEPLATES_PER_PEER: usize = 64;
 /// Most exchanges by which codes are being opened at one tracker, each two keys and a few numbers.
 pub const CODE_EXCHANGES: usize = 4096;
-/// Of those, most that were begun in one network, IPv4 /24 or IPv6 /56.
+/// Of [`CODE_EXCHANGES`], most that were begun in one network, IPv4 /24 or IPv6 /56.
 pub const EXCHANGES_PER_NETWORK: usize = CODE_EXCHANGES / 4;
-/// Of those, most of one code, and most that one peer has begun.
+/// Of [`CODE_EXCHANGES`], most of one code, and most that one peer has begun.
 pub const EXCHANGES_PER_CODE: usize = 64;
 /// See [`EXCHANGES_PER_CODE`].
 pub const EXCHANGES_PER_PEER: usize = 4;
 /// Longest sealed part of what a publisher signs about a version; this version of the program writes 85 bytes.
 pub const HEAD_SEALED_BYTES: usize = 128;
-/// Most publishers of whom one tracker keeps the newest head, 250 bytes each, and of those most that came from one
-/// network, IPv4 /24 or IPv6 /56.
+/// Most publishers of whom one tracker keeps the newest head, and of those most that came from one network, IPv4 /24
+/// or IPv6 /56. One takes 520 bytes with all that finds it, where each is of a network of its own.
 pub const HEADS: usize = 65_536;
 /// See [`HEADS`].
 pub const HEADS_PER_NETWORK: usize = HEADS / 8;

@@ -13,8 +13,8 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use warren_net::{Link, Relayed};
-use warren_proto::code::{CodeMail, Nameplates};
-use warren_proto::follow::{FollowMail, Heads};
+use warren_proto::code::Nameplates;
+use warren_proto::follow::{Heads, Heard};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::limits::PEERS_PER_ANSWER;
 use warren_proto::swarm::{
@@ -221,8 +221,32 @@ impl State {
                 Vec::new()
             }
             ToTracker::Code(request) => tables.handle_code(now, peer, request),
-            ToTracker::Follow(request) => tables.handle_follow(now, peer, request),
+            ToTracker::Follow(request) => {
+                return self.handle_follow(tables, now, (peer, id), request);
+            }
         })
+    }
+
+    /// Takes in what a daemon says about followable shares. While a signature is looked at, others go on.
+    fn handle_follow<'a>(
+        &'a self,
+        mut tables: MutexGuard<'a, Tables>,
+        now: Instant,
+        (peer, id): (PublicKey, SessionId),
+        request: FollowRequest,
+    ) -> Option<Vec<FromTracker>> {
+        let from = tables.sessions.get(&peer)?.from;
+        let mail = match tables.heads.handle(now, (peer, from), request) {
+            Heard::Mail(mail) => mail,
+            Heard::Claim(claim) => {
+                drop(tables);
+                let verified = claim.verify();
+                tables = self.lock();
+                tables.heads.handle_verified(now, verified)
+            }
+        };
+        let answers = tables.pass(peer, mail, FromTracker::Follow);
+        tables.is_current(&peer, id).then_some(answers)
     }
 
     /// Where else a daemon is, unless the session is over.
@@ -239,9 +263,9 @@ impl State {
         let news = tables.swarms.expire(now);
         tables.tell_all(news);
         let mail = tables.codes.expire(now);
-        tables.deliver(mail);
+        tables.deliver(mail, FromTracker::Code);
         let mail = tables.heads.expire(now);
-        tables.deliver_heads(mail);
+        tables.deliver(mail, FromTracker::Follow);
     }
 
     /// How long a daemon should wait before it connects again after a loss, so that all of them
@@ -281,7 +305,7 @@ impl Tables {
         let news = self.swarms.disconnect(peer);
         self.tell_all(news);
         let mail = self.codes.disconnected(Instant::now(), &peer);
-        self.deliver(mail);
+        self.deliver(mail, FromTracker::Code);
         self.heads.disconnected(Instant::now(), &peer);
         Some(session)
     }
@@ -418,7 +442,7 @@ impl Tables {
         }
     }
 
-    /// Takes in what a daemon says about codes; tells others what follows, and returns what to tell it.
+    /// Takes in what a daemon says about codes.
     fn handle_code(
         &mut self,
         now: Instant,
@@ -429,39 +453,24 @@ impl Tables {
             return Vec::new();
         };
         let mail = self.codes.handle(now, (peer, from), request);
-        let (answers, others) = mail.into_iter().partition(|(to, _)| *to == peer);
-        self.deliver(others);
-        let answers: CodeMail = answers;
-        let answers = answers.into_iter();
-        answers.map(|(_, news)| FromTracker::Code(news)).collect()
+        self.pass(peer, mail, FromTracker::Code)
     }
 
-    /// The same about followable shares.
-    fn handle_follow(
-        &mut self,
-        now: Instant,
+    /// Tells others their part of what followed from what `peer` has said; returns what to answer it.
+    fn pass<T>(
+        &self,
         peer: PublicKey,
-        request: FollowRequest,
+        mail: Vec<(PublicKey, T)>,
+        wrap: fn(T) -> FromTracker,
     ) -> Vec<FromTracker> {
-        let Some(from) = self.sessions.get(&peer).map(|session| session.from) else {
-            return Vec::new();
-        };
-        let mail = self.heads.handle(now, (peer, from), request);
-        let (answers, others): (FollowMail, _) = mail.into_iter().partition(|(to, _)| *to == peer);
-        self.deliver_heads(others);
-        let answers = answers.into_iter();
-        answers.map(|(_, news)| FromTracker::Follow(news)).collect()
+        let (answers, others): (Vec<_>, _) = mail.into_iter().partition(|(to, _)| *to == peer);
+        self.deliver(others, wrap);
+        answers.into_iter().map(|(_, news)| wrap(news)).collect()
     }
 
-    fn deliver_heads(&self, mail: FollowMail) {
+    fn deliver<T>(&self, mail: Vec<(PublicKey, T)>, wrap: fn(T) -> FromTracker) {
         for (peer, news) in mail {
-            self.tell(&peer, FromTracker::Follow(news));
-        }
-    }
-
-    fn deliver(&self, mail: CodeMail) {
-        for (peer, news) in mail {
-            self.tell(&peer, FromTracker::Code(news));
+            self.tell(&peer, wrap(news));
         }
     }
 

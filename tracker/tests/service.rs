@@ -19,8 +19,8 @@ use tempfile::TempDir;
 /// What takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Opens the sockets it is told, and becomes the tracker with them, as a service manager would. `{1}` in its
-/// arguments is the port of the second of them.
+/// Opens the sockets it is told, and becomes the tracker with them, as a service manager would. `{N}` in its
+/// arguments is the port of socket N, from 0 on.
 const LAUNCHER: &str = r#"
 import os, socket, sys
 kinds = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM}

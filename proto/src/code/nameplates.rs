@@ -14,7 +14,6 @@
 mod exchanges;
 mod failures;
 mod numbers;
-mod tally;
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

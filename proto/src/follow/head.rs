@@ -4,6 +4,7 @@
 //! is in the follow link. PROTOCOL.md, Following, is the normative text.
 
 use std::fmt;
+use std::ops::Deref;
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
@@ -46,6 +47,10 @@ pub struct Head {
     /// Ed25519 (RFC 8032) over all of this.
     pub signature: [[u8; 32]; 2],
 }
+
+/// A head whose signature was looked at and is right; made by [`Head::verified`] alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SignedHead(Head);
 
 /// The private half of a publisher, of which all else follows.
 pub struct PublisherKey {
@@ -111,6 +116,11 @@ impl Head {
         self.sequence > 0 && verified.is_ok()
     }
 
+    /// The same, if it is signed.
+    pub fn verified(self) -> Option<SignedHead> {
+        self.is_signed().then_some(SignedHead(self))
+    }
+
     /// What the version is; `None` for who has not the right secret, or when it is not understood.
     pub fn open(&self, read: &Secret) -> Option<Version> {
         let (nonce, text) = self.sealed.split_first_chunk::<NONCE_LEN>()?;
@@ -128,6 +138,20 @@ impl Head {
         hasher.update(&self.sequence.to_be_bytes());
         hasher.update(&self.sealed);
         *hasher.finalize().as_bytes()
+    }
+}
+
+impl Deref for SignedHead {
+    type Target = Head;
+
+    fn deref(&self) -> &Head {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SignedHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

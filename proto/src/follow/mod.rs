@@ -11,8 +11,8 @@ mod head;
 mod heads;
 mod link;
 
-pub use head::{Head, PublisherKey, SEALED_BYTES, Version};
-pub use heads::{FollowMail, Heads, LIFETIME, TOLD_EVERY};
+pub use head::{Head, PublisherKey, SEALED_BYTES, SignedHead, Version};
+pub use heads::{Claim, FollowMail, Heads, Heard, LIFETIME, TOLD_EVERY, Verified};
 pub use link::FollowLink;
 
 use std::fmt;

@@ -1,11 +1,13 @@
 """What is to be reached, what was, and the file that says so."""
 
 import os
+import shlex
+import sys
 
 HEAD = """\
 # What people wait for
 
-Written by `scripts/figures`, which says how each figure is measured in `scripts/lib/figures`: on {cores} cores with
+Written by `{command}`, which says how each figure is measured in `scripts/lib/figures`: on {cores} cores with
 {gib:.0f} GiB of memory, over loopback, with a release build.
 
 | what | goal | measured | |
@@ -41,7 +43,8 @@ class Goals:
         with open("/proc/meminfo") as file:
             kib = next(int(line.split()[1]) for line in file if line.startswith("MemTotal"))
         with open(path, "w") as file:
-            file.write(HEAD.format(cores=os.cpu_count(), gib=kib / (1 << 20)))
+            command = shlex.join(["scripts/figures", *sys.argv[1:]])
+            file.write(HEAD.format(command=command, cores=os.cpu_count(), gib=kib / (1 << 20)))
             for what, goal, shown, reached in self.rows:
                 file.write(f"| {what} | {goal} | {shown} | {'reached' if reached else 'MISSED'} |\n")
             file.write(TAIL.format(runs=self.options.runs))

@@ -10,8 +10,10 @@ from programs import until
 # Registers under way at once.
 AT_ONCE = 8
 
-# A press of the key after this much of a name.
+# A press of the key after this much of a name, which the names of 100 shares begin with, the last of them
+# that of share 499.
 TYPED = "share-0004"
+FEWEST = 500
 
 
 def many_shares(programs, goals, options):

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::tally::Tally;
 use crate::code::{ExchangeId, Nameplate};
 use crate::id::PublicKey;
 use crate::limits::{
     CODE_EXCHANGES, EXCHANGES_PER_CODE, EXCHANGES_PER_NETWORK, EXCHANGES_PER_PEER,
 };
+use crate::tally::Tally;
 
 /// Messages of an exchange.
 const MESSAGES: u8 = 4;

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::tally::Tally;
 use crate::code::{Closed, Nameplate};
 use crate::id::PublicKey;
 use crate::limits::{NAMEPLATES, NAMEPLATES_PER_NETWORK, NAMEPLATES_PER_PEER};
+use crate::tally::Tally;
 use crate::wire::Claimed;
 
-/// How long a number is kept while its daemon is not connected: it comes back within seconds, also to a
-/// tracker that was started anew.
+/// How long a number is kept from when its daemon's connection ended until that daemon claims it again: it comes
+/// back within seconds, also to a tracker that was started anew.
 pub const GRACE: Duration = Duration::from_secs(120);
 
 /// How long nobody else gets a number whose code has ended.
