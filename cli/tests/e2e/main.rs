@@ -13,6 +13,7 @@
     reason = "helpers of tests; a panic is a failed test"
 )]
 
+mod again;
 mod as_written;
 mod asleep;
 mod bad_days;

@@ -1,9 +1,11 @@
 //! What a daemon does with the disk when a share begins, is found again, is complete or goes.
 //! Everything here blocks.
 
+mod again;
 mod found;
 mod limits;
 mod paused;
+mod placing;
 mod relocating;
 mod terms;
 mod verifying;
@@ -30,6 +32,7 @@ use crate::store::register::{Hashing, Special, hash_share};
 use crate::store::sync::SyncError;
 use crate::store::taken::{IfExists, Placing};
 
+pub(crate) use again::Checked;
 pub(crate) use limits::Limited;
 use limits::Unkept;
 use paused::Pauses;
