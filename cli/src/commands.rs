@@ -30,7 +30,7 @@ use crate::{
     ask::{self, Ask},
     control::{Daemon, Events},
     home,
-    lines::line,
+    lines::{self, line},
     normal,
     output::Output,
     progress::Live,
@@ -136,7 +136,7 @@ impl Client {
             output: args.output.as_deref().map(absolute).transpose()?,
             skip_special: args.skip_special,
             code: args.code_wish(),
-            expire_s: args.expire.map(|time| time.as_secs()),
+            expire_s: args.expire.map(|after| after.seconds().unwrap_or_default()),
             max_downloads: args.max_downloads,
             update: args.update,
         };
@@ -179,6 +179,14 @@ impl Client {
             text::bytes(registered.bytes),
             registered.content_id
         ));
+        let terms = lines::terms((
+            registered.expires_unix_ms,
+            registered.max_downloads,
+            registered.downloads,
+        ));
+        if let Some(terms) = terms {
+            self.output.message(&format!("its terms: {terms}"));
+        }
         for warning in &registered.warnings {
             self.output.message(&format!("note: {warning}"));
         }
@@ -346,6 +354,8 @@ impl Client {
     pub(crate) async fn follow(mut self, args: &FollowArgs) -> Result<(), ApiError> {
         let request = FollowRequest {
             link: args.link.clone(),
+            to: args.to.as_deref().map(absolute).transpose()?,
+            if_exists: args.if_exists.said().unwrap_or_default(),
         };
         let link = request.parse()?;
         let idx = self.daemon.idx;
@@ -675,7 +685,12 @@ pub(crate) fn unexpected(result: Result<Event, ApiError>) -> Result<(), ApiError
 /// The path from the root, as it is shown.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, ApiError> {
     normal::absolute(path).map_err(|error: io::Error| {
-        let hint = "Check the path.";
+        let hint = match error.kind() {
+            io::ErrorKind::InvalidInput => {
+                "Write the path from / on, or ./~name for a file of that name."
+            }
+            _ => "Check the path.",
+        };
         let message = format!("cannot use {}: {error}", path.display());
         ApiError::new("bad_path", exit::USAGE, message, hint)
     })

@@ -93,7 +93,7 @@ pub(crate) fn share_line(share: &Share) -> String {
         .note
         .as_ref()
         .map_or(String::new(), |note| format!("  ({note})"));
-    let terms = terms(share).map_or(String::new(), |terms| format!("  ({terms})"));
+    let terms = share_terms(share).map_or(String::new(), |terms| format!("  ({terms})"));
     let peers = match share.peers.total() {
         0 => String::new(),
         _ => format!("  ({})", text::peers(share.peers)),
@@ -106,15 +106,21 @@ pub(crate) fn share_line(share: &Share) -> String {
 }
 
 /// For how long and how often a share is given, if not for good.
-pub(crate) fn terms(share: &Share) -> Option<String> {
-    let expires = share
-        .expires_unix_ms
-        .map(|at| match at.saturating_sub(unix_ms()) {
-            0 => "expires now".to_owned(),
-            left => format!("expires in {}", text::duration(left.div_ceil(1000))),
-        });
-    let downloads = share.max_downloads.map(|most| {
-        let downloads = share.downloads.unwrap_or_default();
+pub(crate) fn share_terms(share: &Share) -> Option<String> {
+    terms((share.expires_unix_ms, share.max_downloads, share.downloads))
+}
+
+/// The same of when it ends, in milliseconds since 1970, how many downloads of it there may be and how many there
+/// were.
+pub(crate) fn terms(
+    (expires_unix_ms, max_downloads, downloads): (Option<u64>, Option<u32>, Option<u32>),
+) -> Option<String> {
+    let expires = expires_unix_ms.map(|at| match at.saturating_sub(unix_ms()) {
+        0 => "expires now".to_owned(),
+        left => format!("expires in {}", text::duration(left.div_ceil(1000))),
+    });
+    let downloads = max_downloads.map(|most| {
+        let downloads = downloads.unwrap_or_default();
         format!("{downloads} of {}", text::count(most.into(), "download"))
     });
     let terms: Vec<String> = expires.into_iter().chain(downloads).collect();
@@ -128,7 +134,7 @@ pub(crate) fn version(share: &Share) -> Option<String> {
     }
     let followed = share.followed.as_ref()?;
     let newest = match followed.newest {
-        newest if newest > followed.sequence => format!(", {newest} is there"),
+        newest if newest > followed.sequence => format!(", the newest is version {newest}"),
         _ => String::new(),
     };
     let kept = followed.kept.as_ref();
@@ -150,6 +156,7 @@ fn code_line(code: &CodeStatus) -> String {
         CodeState::Expired => "expired".to_owned(),
         CodeState::Used => "used by its one receiver".to_owned(),
         CodeState::Burned => "ended, since it was guessed wrong too often".to_owned(),
+        CodeState::Revoked => "ended, since what it is for was revoked".to_owned(),
         CodeState::Withdrawn => "withdrawn".to_owned(),
     };
     let once = match code.once {

@@ -9,8 +9,13 @@ use std::{
 /// is nothing yet it takes back the name before it. No other link is followed.
 ///
 /// # Errors
-/// When the path is empty, or there is no current folder.
+/// When the path is empty, there is no current folder, or it begins with `~` and the shell has not put a home folder
+/// there: nobody wants a folder of that name.
 pub(crate) fn absolute(path: &Path) -> io::Result<PathBuf> {
+    if let Some(home) = unknown_home(path) {
+        let unknown = format!("the shell has put no home folder in the place of {home}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, unknown));
+    }
     let absolute = std::path::absolute(path)?;
     let leads_back = |it: Component| it == Component::ParentDir;
     if path.file_name().is_none() && path.exists() {
@@ -31,6 +36,14 @@ pub(crate) fn absolute(path: &Path) -> io::Result<PathBuf> {
     Ok(normal)
 }
 
+/// `~` or `~user` with which a path begins, unless something has that name here.
+fn unknown_home(path: &Path) -> Option<&str> {
+    let first = path.components().next()?;
+    let first = first.as_os_str().to_str()?;
+    let is_there = || Path::new(first).symlink_metadata().is_ok();
+    (first.starts_with('~') && !is_there()).then_some(first)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +59,17 @@ mod tests {
             resolved.parent().unwrap()
         );
         assert!(absolute(Path::new("")).is_err());
+    }
+
+    #[test]
+    fn what_should_have_been_a_home_folder_is_no_name() {
+        for path in ["~nobody-of-that-name/x", "~/x", "~"] {
+            let error = absolute(Path::new(path)).unwrap_err();
+            assert!(error.to_string().contains('~'), "{error}");
+        }
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(absolute(Path::new("./~x/y")).unwrap(), here.join("~x/y"));
+        assert_eq!(absolute(Path::new("x~/y")).unwrap(), here.join("x~/y"));
     }
 
     #[test]

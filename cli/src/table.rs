@@ -4,7 +4,7 @@ use warren_daemon::control::model::Share;
 use warren_proto::content::path::printable;
 
 use crate::{
-    lines::{terms, version},
+    lines::{share_terms, version},
     select::counts,
     text,
 };
@@ -54,7 +54,7 @@ fn cells_of(share: &Share) -> [String; 6] {
         Some(files) => format!("{name}  ({})", counts(files)),
         None => name,
     };
-    let name = match terms(share) {
+    let name = match share_terms(share) {
         Some(terms) => format!("{name}  ({terms})"),
         None => name,
     };
@@ -124,7 +124,7 @@ mod tests {
         };
         let rows = rows(&[followed, published]);
         let ends = [
-            "(version 3, followed, 4 is there, files changed here are kept in /d/film.kept-2)",
+            "(version 3, followed, the newest is version 4, files changed here are kept in /d/film.kept-2)",
             "(version 7, published)",
         ];
         for (row, end) in rows.iter().skip(1).zip(ends) {

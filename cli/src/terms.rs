@@ -67,7 +67,14 @@ impl Client {
             self.watch(events, live, None).await
         };
         match Interrupt::listen()?.or(relocating).await {
-            Some(Ok(Event::Done(done))) if !self.output.json() => self.output.result(&done.path),
+            Some(Ok(Event::Done(done))) if !self.output.json() => {
+                if let Some(name) = &done.renamed {
+                    let name = printable(name);
+                    self.output
+                        .message(&format!("the share is listed as {name} from now on"));
+                }
+                self.output.result(&done.path)
+            }
             Some(Ok(event @ Event::Done(_))) => self.output.event(&event),
             Some(result) => unexpected(result),
             None => Err(ApiError::new(

@@ -101,6 +101,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let records = blocking(depot.clone(), |depot| depot.records()).await?;
     let followed = blocking(depot.clone(), |depot| depot.followed()).await?;
     let published = blocking(depot.clone(), |depot| depot.published()).await?;
+    let known = blocking(depot.clone(), |depot| depot.known_versions()).await?;
     let paused = blocking(depot.clone(), |depot| depot.paused()).await?;
     let terms = blocking(depot.clone(), |depot| depot.terms()).await?;
     let limits = config.limits.clone();
@@ -156,6 +157,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     node.restore_limits(manners, share_limits);
     node.restore_versions(followed, published);
     node.restore(records);
+    node.restore_known(known);
     node.restore_terms(terms);
     node.restore_pauses(paused);
     node.hold_superseded();

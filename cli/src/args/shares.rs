@@ -6,7 +6,7 @@ use warren_daemon::control::codes::{CodeWish, MAX_EXPIRES_S};
 use warren_daemon::control::model::IfExists;
 
 use super::FIRST;
-use super::values::{After, code_time, daemon_number, downloads, seconds, share_time};
+use super::values::{After, code_time, daemon_number, downloads, seconds};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RegisterArgs {
@@ -24,12 +24,12 @@ pub(crate) struct RegisterArgs {
     /// Leave out symlinks and special files instead of refusing the folder
     #[arg(long)]
     pub(crate) skip_special: bool,
-    /// End the share after this time; its files stay: 90s, 10m, 2h, 7d. How long a code is good says
-    /// --code-expires
-    #[arg(long, value_name = "DURATION", value_parser = share_time, allow_hyphen_values = true)]
-    pub(crate) expire: Option<Duration>,
-    /// Give it no longer once so many peers have all of it
-    #[arg(long, value_name = "NUMBER", value_parser = downloads)]
+    /// End the share after this time; its files stay: 90s, 10m, 2h, 7d, never [default: as it was]. How long a
+    /// code is good says --code-expires
+    #[arg(long, value_name = "DURATION|never", allow_hyphen_values = true)]
+    pub(crate) expire: Option<After>,
+    /// Give it no longer once so many peers have all of it: 1 to 10000, off [default: as it was]
+    #[arg(long, value_name = "NUMBER|off", value_parser = downloads)]
     pub(crate) max_downloads: Option<u32>,
     /// Let others follow it, by a link that is printed as well; once they do, share what it is now as its next
     /// version. Only files that have changed since are read
@@ -109,7 +109,14 @@ pub(crate) enum IfExistsArg {
 impl DownloadArgs {
     /// What was said of something that has the name; `None` when somebody is to be asked.
     pub(crate) fn said_if_exists(&self) -> Option<IfExists> {
-        match self.if_exists? {
+        self.if_exists?.said()
+    }
+}
+
+impl IfExistsArg {
+    /// What was said; `None` when somebody is to be asked.
+    pub(crate) fn said(self) -> Option<IfExists> {
+        match self {
             IfExistsArg::Ask => None,
             IfExistsArg::Refuse => Some(IfExists::Refuse),
             IfExistsArg::Rename => Some(IfExists::Rename),
@@ -123,6 +130,18 @@ impl DownloadArgs {
 pub(crate) struct FollowArgs {
     /// The follow link, as `client register --update` prints it
     pub(crate) link: String,
+    /// Store it in this folder, which is made where it is missing [default: the daemon's downloads]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+    /// When something that is no version of it has its name there: refuse, rename, overwrite what has the same names,
+    /// or resume, which takes of it what is right; what is otherwise is kept beside
+    #[arg(
+        long,
+        value_name = "WHAT",
+        hide_possible_values = true,
+        default_value = "refuse"
+    )]
+    pub(crate) if_exists: IfExistsArg,
     /// Number of the daemon, 0 to 65535
     #[arg(value_parser = daemon_number, default_value_t = FIRST)]
     pub(crate) idx: u16,

@@ -90,7 +90,7 @@ fn time_s(text: &str) -> Option<u64> {
 const MOST_DAYS: u64 = 3650;
 
 /// A number and its unit, from a second to [`MOST_DAYS`].
-pub(super) fn share_time(text: &str) -> Result<Duration, String> {
+fn share_time(text: &str) -> Result<Duration, String> {
     let expected = format!("expected a time from 1s to {MOST_DAYS}d, for example 90s, 10m, 2h, 7d");
     let seconds = time_s(text).filter(|it| (1..=MOST_DAYS * 86_400).contains(it));
     seconds.map(Duration::from_secs).ok_or(expected)
@@ -120,11 +120,14 @@ impl FromStr for After {
     }
 }
 
-/// How many downloads are let.
+/// How many downloads are let; 0 for any number.
 pub(super) fn downloads(text: &str) -> Result<u32, String> {
+    if text == "off" {
+        return Ok(0);
+    }
     let number = text.parse().ok();
     let number = number.filter(|number| (1..=MOST_DOWNLOADS).contains(number));
-    number.ok_or_else(|| format!("expected a number from 1 to {MOST_DOWNLOADS}"))
+    number.ok_or_else(|| format!("expected a number from 1 to {MOST_DOWNLOADS}, or off"))
 }
 
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {

@@ -150,6 +150,19 @@ fn what_is_no_longer_shared_has_no_code() {
 }
 
 #[test]
+fn a_code_for_what_was_revoked_says_so() {
+    let swarm = Swarm::start();
+    let ours = swarm.daemon(1);
+    register(&ours, &swarm.file("film.mkv", MIB, 7), &[]);
+    ours.client(&["revoke", "film.mkv"]).expect(0);
+    wait_for("the code to end", || {
+        (only_code(&ours).state == CodeState::Revoked).then_some(())
+    });
+    let shown = ours.client(&["status"]).expect(0).stdout;
+    assert!(shown.contains("was revoked"), "{shown}");
+}
+
+#[test]
 fn a_code_is_good_also_after_the_tracker_was_started_again() {
     let mut swarm = Swarm::start();
     let ours = swarm.daemon(1);

@@ -14,6 +14,7 @@
 )]
 
 mod advice;
+mod again;
 mod as_written;
 mod asleep;
 mod bad_days;

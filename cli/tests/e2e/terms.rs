@@ -53,7 +53,9 @@ fn after_as_many_downloads_as_were_to_be_a_share_is_given_no_longer() {
     ours.restart();
     ours.until_share(id, "the end", |share| is_over(share.state));
     let again = ours.register(&file);
-    assert_eq!(ours.share(id).max_downloads, None);
+    // It is counted anew.
+    let share = ours.share(id);
+    assert_eq!((share.downloads, share.max_downloads), (Some(0), Some(1)));
     let done = third.fetch(&again.manifest);
     assert_same_file(&file, Path::new(&done.path));
     let ran = ours.try_register(&file, &["--max-downloads", "0"]);
@@ -70,7 +72,9 @@ fn what_is_revoked_is_not_given_until_it_is_registered_again() {
     assert!(ran.stdout.contains("  withheld  "), "{ran:?}");
     assert!(ran.stderr.contains("may still give that"), "{ran:?}");
     check_not_given(&theirs, &registered);
-    ours.client(&["resume", "film.mkv"]).expect(0);
+    let ran = ours.client(&["resume", "film.mkv"]);
+    let ran = ran.expect_error(exit::REFUSED.into(), "film.mkv was revoked");
+    assert!(ran.stderr.contains("client register"), "{ran:?}");
     let error = ours.download(&registered.manifest).failed(exit::REFUSED);
     assert_eq!(error.message_code, "SHR-18");
     ours.stop();
@@ -104,6 +108,7 @@ fn files_that_were_moved_are_given_from_where_they_are_now_and_others_are_not() 
 
     fs::rename(&folder, &moved).unwrap();
     let done = ours.client_last(&["relocate", "things", moved.to_str().unwrap()]);
+    assert_eq!(done.renamed.as_deref(), Some("moved"));
     assert_eq!(Path::new(&done.path), moved);
     ours.stop();
     ours.restart();

@@ -88,6 +88,8 @@ pub enum CodeState {
     Used,
     /// It was guessed wrong too often.
     Burned,
+    /// What it is for was revoked.
+    Revoked,
     /// What it is for is no longer shared, or the tracker has given its number to somebody else.
     Withdrawn,
 }

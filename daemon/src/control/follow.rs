@@ -2,17 +2,28 @@
 //!
 //! Not here: what they are (`warren_proto::follow`), what becomes of them (the node).
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 use warren_proto::content::path::printable;
 use warren_proto::follow::{FollowLink, PublisherId};
 
 use super::model::{ApiError, exit};
+use crate::store::taken::IfExists;
 
 /// Follows a share: fetches its newest version and each that comes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FollowRequest {
     /// The follow link, `p2p:...`.
     pub link: String,
+    /// Absolute path of the folder that its versions go to, instead of the daemon's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub to: Option<PathBuf>,
+    /// What to do when something that is no version of it has its name there. `resume` takes of that what is right,
+    /// and keeps the rest beside; `overwrite` replaces files that have the same names.
+    #[serde(default)]
+    pub if_exists: IfExists,
 }
 
 /// Of a share that is a version of something that is followed.
@@ -112,6 +123,49 @@ pub fn own_share() -> ApiError {
     )
 }
 
+/// A share that nobody has said is a version of it lies in the place of the first one.
+pub fn share_in_place(path: &Path, id: &str) -> ApiError {
+    let path = path.display();
+    ApiError::new(
+        "target_exists",
+        exit::REFUSED,
+        format!("{path} is another share of this daemon, {id}"),
+        "If it is an older version, take it as that: add --if-exists resume. Else --if-exists rename, or --to DIR.",
+    )
+}
+
+/// The same of one that was shared where it lies.
+pub fn own_in_place(path: &Path) -> ApiError {
+    let path = path.display();
+    ApiError::new(
+        "target_exists",
+        exit::REFUSED,
+        format!("{path} is shared where it lies by this daemon, and is not replaced"),
+        "Take another name: add --if-exists rename; or another folder: --to DIR.",
+    )
+}
+
+/// What is followed already goes to another folder than was named.
+pub fn followed_elsewhere(folder: &Path) -> ApiError {
+    ApiError::new(
+        "elsewhere",
+        exit::REFUSED,
+        format!("it is followed already, and goes to {}", folder.display()),
+        "Leave out --to; to begin anew elsewhere: client unfollow NAME IDX before.",
+    )
+}
+
+/// A later version cannot take its place.
+pub fn place_taken(path: &Path) -> ApiError {
+    let path = path.display();
+    ApiError::new(
+        "target_exists",
+        exit::REFUSED,
+        format!("{path} exists already, where the next version is to be"),
+        format!("Move {path} away, then: client resume ID IDX; client list shows its id."),
+    )
+}
+
 /// It is not followed.
 pub fn not_followed(name: &str) -> ApiError {
     ApiError::new(
@@ -162,7 +216,12 @@ mod tests {
     fn a_link_to_one_version_is_told_from_one_to_follow_and_from_a_damaged_one() {
         let parse = |link: &str| {
             let link = link.to_owned();
-            FollowRequest { link }.parse().unwrap_err()
+            FollowRequest {
+                link,
+                ..FollowRequest::default()
+            }
+            .parse()
+            .unwrap_err()
         };
         let tracker = "203.0.113.7:59000#aaaaaaaaaaaaaaaaaaaaaaaaaa";
         let link = warren_proto::content::Link {

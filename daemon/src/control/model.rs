@@ -169,6 +169,15 @@ pub struct Registered {
     /// What the person should know: files left out, names that other systems refuse.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// When it is removed, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_unix_ms: Option<u64>,
+    /// After how many complete downloads it is given no longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_downloads: Option<u32>,
+    /// How many of them there were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downloads: Option<u32>,
     /// The code for it, when one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeGiven>,
@@ -258,7 +267,7 @@ impl PeerCounts {
 }
 
 /// A download that is verified and in place.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Done {
     /// Absolute path of the file or folder.
     pub path: String,
@@ -274,6 +283,9 @@ pub struct Done {
     /// Whether all of it was there when it was asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub already: bool,
+    /// After a relocation: what it is called now, if that is something else than before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed: Option<String>,
     /// After a verification: bytes that were fetched again, because they were wrong or missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repaired_bytes: Option<u64>,

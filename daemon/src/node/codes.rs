@@ -69,6 +69,8 @@ struct Given {
     swarm: SwarmId,
     name: String,
     once: bool,
+    /// What it is for was revoked, which has ended it.
+    is_revoked: bool,
     /// Since when it is known that it has ended.
     ended: Option<Instant>,
 }
@@ -254,6 +256,7 @@ impl Node {
             swarm,
             name: name.unwrap_or_default(),
             once,
+            is_revoked: false,
             ended: None,
         });
         waiting.give(given);
@@ -309,11 +312,13 @@ impl Node {
         for given in &mut self.codes.given {
             given.code.handle_timeout(now);
         }
-        let shares = &self.shares;
-        let gone = self.codes.given.iter_mut();
-        let is_gone = |swarm: &SwarmId| shares.get(swarm).is_none_or(|share| share.is_withheld());
-        let gone = gone.filter(|it| is_gone(&it.swarm));
-        gone.for_each(|it| it.code.end(Ended::Withdrawn));
+        for given in self.codes.given.iter_mut() {
+            let share = self.shares.get(&given.swarm);
+            if share.is_none_or(|share| share.is_withheld()) && given.ended.is_none() {
+                given.is_revoked = share.is_some_and(|share| share.terms.revoked);
+                given.code.end(Ended::Withdrawn);
+            }
+        }
         self.note_ended(now);
         self.watch_openings(now);
     }
@@ -379,6 +384,7 @@ impl Node {
                 Some(Ended::Expired) => CodeState::Expired,
                 Some(Ended::Used) => CodeState::Used,
                 Some(Ended::Burned) => CodeState::Burned,
+                Some(Ended::Withdrawn) if it.is_revoked => CodeState::Revoked,
                 Some(Ended::Withdrawn) => CodeState::Withdrawn,
             },
             expires_s: it.code.expires().saturating_duration_since(now).as_secs(),

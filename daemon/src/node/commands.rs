@@ -2,25 +2,23 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use warren_proto::code::Code;
-use warren_proto::content::{Link, Manifest};
+use warren_proto::content::Link;
 use warren_proto::follow::FollowLink;
 use warren_proto::id::SwarmId;
 
+use super::beginning::Way;
 use super::choosing::Asker;
 use super::heads::Then;
 use super::limits::Answer as LimitAnswer;
 use super::opening::Answer;
 use super::previewing::Previewed;
 use super::registering::hash;
-use super::report::tell_last;
-use super::shares::{Data, Preparing};
+use super::shares::Data;
 use super::{Node, NodeEvent, NodeSender, pausing};
-use crate::clock::unix_ms;
 use crate::control::api::Control;
 use crate::control::codes::CodeWish;
 use crate::control::doctor::{self, Looks, Snapshot};
@@ -31,14 +29,10 @@ use crate::control::model::{
     ShareRequest, exit,
 };
 use crate::control::source::{Located, Parsed};
-use crate::control::wish::Wish;
-use crate::hooks::Happening;
 use crate::log::Log;
 use crate::run::check_target;
 use crate::share::depot::Depot;
-use crate::share::{Found, Phase, Watcher};
-use crate::store::db::{ShareRecord, ShareState};
-use crate::store::taken::{IfExists, Placing};
+use crate::store::db::ShareRecord;
 
 /// Events that may wait for a client; progress that does not fit is left out.
 pub(super) const EVENTS: usize = 16;
@@ -65,7 +59,7 @@ pub(crate) enum Command {
     /// Open a code.
     Open(Code, Answer),
     /// Follow a share.
-    Follow(FollowLink, oneshot::Sender<mpsc::Receiver<Event>>),
+    Follow(FollowLink, Way, oneshot::Sender<mpsc::Receiver<Event>>),
     /// Follow it no longer.
     Unfollow(ShareRequest, oneshot::Sender<Result<(), ApiError>>),
     /// Stop sharing or downloading.
@@ -104,24 +98,9 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Wanted {
     /// Of what.
-    source: Parsed,
-    /// Which files.
-    wish: Wish,
-    /// The folder it goes to, unless that is the daemon's own.
-    to: Option<PathBuf>,
-    /// What to do when something has its name there.
-    if_exists: IfExists,
-}
-
-/// How a download begins.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Way {
-    /// Which files are wanted.
-    wish: Wish,
-    /// The folder it goes to, unless that is the daemon's own.
-    to: Option<PathBuf>,
-    /// What to do when something has its name there.
-    if_exists: IfExists,
+    pub(super) source: Parsed,
+    /// How it begins.
+    pub(super) way: Way,
 }
 
 /// The control API's way to the node.
@@ -198,7 +177,18 @@ impl Control for NodeControl {
 
     async fn follow(&self, request: FollowRequest) -> Result<mpsc::Receiver<Event>, ApiError> {
         let link = request.parse()?;
-        let started = self.ask(|answer| Command::Follow(link, answer)).await;
+        let FollowRequest { to, if_exists, .. } = request;
+        let folder = to.clone();
+        let checked =
+            tokio::task::spawn_blocking(move || folder.as_deref().map_or(Ok(()), check_target));
+        checked.await.unwrap_or_else(|_| Err(stopping()))?;
+        let way = Way {
+            to,
+            if_exists,
+            ..Way::default()
+        };
+        let asked = |answer| Command::Follow(link, way, answer);
+        let started = self.ask(asked).await;
         started.ok_or_else(stopping)
     }
 
@@ -328,9 +318,11 @@ async fn read(request: DownloadRequest) -> Result<Box<Wanted>, ApiError> {
         }
         Ok(Box::new(Wanted {
             source,
-            wish,
-            to,
-            if_exists,
+            way: Way {
+                wish,
+                to,
+                if_exists,
+            },
         }))
     });
     reading.await.unwrap_or_else(|_| Err(stopping()))
@@ -359,7 +351,9 @@ impl Node {
             Command::Select(request, answer) => self.select(&request, Asker::Select(answer)),
             Command::Limit(request, answer) => self.handle_limit(&request, answer),
             Command::Open(code, answer) => self.open_code(code, answer),
-            Command::Follow(link, answer) => drop(answer.send(self.follow(link, Then::Follow))),
+            Command::Follow(link, way, answer) => {
+                drop(answer.send(self.follow(link, Then::Follow(way))));
+            }
             Command::Unfollow(request, answer) => drop(answer.send(self.unfollow(&request.share))),
             Command::Remove(request, answer) => match self.find_to_end(&request.share) {
                 Ok(swarm) if request.data => self.remove_share(swarm, Data::Deleted, answer),
@@ -385,104 +379,11 @@ impl Node {
         }
     }
 
-    fn download(&mut self, wanted: Wanted) -> mpsc::Receiver<Event> {
-        let Wanted {
-            source,
-            wish,
-            to,
-            if_exists,
-        } = wanted;
-        let way = Way {
-            wish,
-            to,
-            if_exists,
-        };
-        if let Parsed::Follow(link) = source {
-            return self.follow(link, Then::Once(way));
-        }
-        let (events, receiver) = mpsc::channel(EVENTS);
-        let watcher = Watcher {
-            events,
-            since: Instant::now(),
-            found: None,
-            preview: None,
-        };
-        self.start_download(source, way, watcher);
-        receiver
-    }
-
-    /// Begins a download for somebody, or attaches them to one that is there.
-    pub(super) fn start_download(&mut self, source: Parsed, way: Way, mut watcher: Watcher) {
-        let source = match self.with_tracker(source) {
-            Ok(source) => source,
-            Err(error) => return tell_last(watcher, error.into()),
-        };
-        let swarm = match &source {
-            Located::Manifest(manifest) => manifest.content.swarm_id(manifest.secret.as_ref()),
-            Located::Link(link) => SwarmId::of(link.kind, &link.id, link.secret.as_ref()),
-        };
-        let share = self.shares.get(&swarm);
-        if let Some(error) = share.and_then(|share| share.withheld()) {
-            return tell_last(watcher, error.into());
-        }
-        self.end_pause(swarm);
-        if let Located::Link(_) = &source
-            && self.want_previewed(swarm, &way)
-        {
-            return self.watch_share(swarm, watcher);
-        }
-        let change = way.wish.as_change();
-        if !change.is_empty() && self.may_choose(swarm, &source) {
-            return self.choose(swarm, &change, Asker::Download(watcher));
-        }
-        let swarm = self.attach(swarm, source, way);
-        if let Some(share) = self.shares.get(&swarm) {
-            let is_whole = matches!(share.phase, Phase::Seeding(_));
-            watcher.found = is_whole.then(|| Found {
-                bytes: share.bytes(None).1,
-                files: share.file_counts(),
-            });
-        }
-        self.watch_share(swarm, watcher);
-    }
-
     /// The share that is to be removed or cancelled, which is followed no longer then.
     fn find_to_end(&mut self, wanted: &str) -> Result<SwarmId, ApiError> {
         let swarm = self.find(wanted)?;
         self.end_following(&swarm);
         Ok(swarm)
-    }
-
-    fn watch_share(&mut self, swarm: SwarmId, watcher: Watcher) {
-        if let Some(share) = self.shares.get_mut(&swarm) {
-            share.watchers.push(watcher);
-        }
-    }
-
-    /// Makes a link that somebody is only asking about a download. False when it is none.
-    fn want_previewed(&mut self, swarm: SwarmId, way: &Way) -> bool {
-        let folder = self.folder_of(way);
-        let share = self.shares.get_mut(&swarm);
-        let Some(share) = share.filter(|share| share.is_preview) else {
-            return false;
-        };
-        share.is_preview = false;
-        share.record = ShareRecord {
-            path: folder,
-            wish: way.wish.clone(),
-            placing: way.placing(),
-            ..share.record.clone()
-        };
-        let record = share.record.clone();
-        self.remember(&record);
-        self.happened(&swarm, Happening::Added);
-        true
-    }
-
-    /// Where a download goes.
-    fn folder_of(&self, way: &Way) -> PathBuf {
-        let own = || self.config.downloads.clone();
-        way.to.clone().unwrap_or_else(own)
     }
 
     /// A content id alone becomes a link: of a share that is here, or by our own tracker.
@@ -527,192 +428,6 @@ impl Node {
             name: share.record.name.clone(),
             link: link.to_string(),
         }))
-    }
-
-    /// Whether a share is there of which other files can be wanted. Of a link more is known now if it is a
-    /// manifest that came.
-    fn may_choose(&self, swarm: SwarmId, source: &Located) -> bool {
-        let share = self.shares.get(&swarm);
-        share.is_some_and(|share| match share.phase {
-            Phase::Metadata(_) => matches!(source, Located::Link(_)),
-            _ => true,
-        })
-    }
-
-    /// Begins a download, goes on with it, or looks at what is there.
-    fn attach(&mut self, swarm: SwarmId, source: Located, way: Way) -> SwarmId {
-        match self.shares.get(&swarm).map(|share| &share.phase) {
-            Some(Phase::Metadata(_)) => match source {
-                Located::Manifest(manifest) => {
-                    let before = self.shares.get(&swarm);
-                    let is_new = before.is_some_and(|share| share.is_preview);
-                    let before = before.map(|share| share.record.wish.clone());
-                    let wish = before.unwrap_or_default().changed(&way.wish.as_change());
-                    let swarm = self.begin_manifest(*manifest, Way { wish, ..way });
-                    if is_new {
-                        self.happened(&swarm, Happening::Added);
-                    }
-                    swarm
-                }
-                Located::Link(_) => swarm,
-            },
-            Some(Phase::Stopped { .. }) => self.resume(swarm, source, way),
-            Some(Phase::Seeding(_)) => {
-                self.check_share(swarm, source);
-                swarm
-            }
-            Some(_) => swarm,
-            None => {
-                let swarm = self.begin(source, way);
-                self.happened(&swarm, Happening::Added);
-                swarm
-            }
-        }
-    }
-
-    /// The files of a share that is complete are what they were, or it is fetched once more.
-    pub(super) fn handle_checked(
-        &mut self,
-        swarm: SwarmId,
-        source: Located,
-        result: Result<(), ApiError>,
-    ) {
-        if result.is_ok() {
-            return self.tell_done(swarm);
-        }
-        let share = self.shares.get_mut(&swarm);
-        if !share
-            .as_ref()
-            .is_some_and(|it| matches!(it.phase, Phase::Seeding(_)))
-        {
-            return;
-        }
-        let mut watchers = share.map(|share| std::mem::take(&mut share.watchers));
-        let waiting = watchers.iter_mut().flatten();
-        waiting.for_each(|watcher| watcher.found = None);
-        self.leave_on_all(&swarm);
-        let before = self.shares.remove(&swarm);
-        // Where it was downloaded to, it goes again.
-        let folder = before.and_then(|before| before.downloaded_to());
-        let again = Way {
-            to: folder,
-            ..Way::default()
-        };
-        let swarm = self.begin(source, again);
-        if let Some(share) = self.shares.get_mut(&swarm) {
-            share.watchers.extend(watchers.unwrap_or_default());
-        }
-    }
-
-    fn begin(&mut self, source: Located, way: Way) -> SwarmId {
-        match source {
-            Located::Manifest(manifest) => self.begin_manifest(*manifest, way),
-            Located::Link(link) => self.begin_link(&link, way),
-        }
-    }
-
-    fn begin_manifest(&mut self, manifest: Manifest, way: Way) -> SwarmId {
-        let Manifest {
-            content,
-            trackers,
-            secret,
-            ..
-        } = manifest;
-        let record = ShareRecord {
-            id: content.id,
-            kind: content.kind,
-            secret,
-            name: content.name.as_str().to_owned(),
-            path: self.folder_of(&way).join(content.name.as_str()),
-            state: ShareState::Downloading,
-            manifest: None,
-            trackers,
-            identities: None,
-            added_unix_ms: unix_ms(),
-            placing: way.placing(),
-            wish: way.wish,
-            settled: None,
-        };
-        let watchers = self.shares.get_mut(&record.swarm());
-        let watchers = watchers.map(|share| std::mem::take(&mut share.watchers));
-        let content = Arc::new(content);
-        let swarm = self.add_preparing(record, Preparing::Create(content.clone()));
-        if let Some(share) = self.shares.get_mut(&swarm) {
-            share.watchers.extend(watchers.unwrap_or_default());
-        }
-        self.tell_previews(swarm, &content);
-        swarm
-    }
-
-    fn begin_link(&mut self, link: &Link, way: Way) -> SwarmId {
-        let record = ShareRecord {
-            path: self.folder_of(&way),
-            placing: way.placing(),
-            wish: way.wish,
-            ..self.link_record(link)
-        };
-        self.remember(&record);
-        self.add_link(record)
-    }
-
-    /// Of what only the link is known, it is noted to which folder it goes.
-    pub(super) fn link_record(&self, link: &Link) -> ShareRecord {
-        ShareRecord {
-            id: link.id,
-            kind: link.kind,
-            secret: link.secret,
-            name: String::new(),
-            path: self.config.downloads.clone(),
-            state: ShareState::Downloading,
-            manifest: None,
-            trackers: vec![link.tracker.clone()],
-            identities: None,
-            added_unix_ms: unix_ms(),
-            wish: Wish::default(),
-            settled: None,
-            placing: Placing::default(),
-        }
-    }
-
-    /// Notes a share of which only the link is known.
-    pub(super) fn remember(&self, record: &ShareRecord) {
-        let (depot, remembered) = (self.config.depot.clone(), record.clone());
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = depot.remember(&remembered) {
-                tracing::warn!(%error, "the download is not remembered; a restart would forget it");
-            }
-        });
-    }
-
-    /// Goes on with a download that was stopped, or begins anew where there is nothing to go on
-    /// with.
-    fn resume(&mut self, swarm: SwarmId, source: Located, way: Way) -> SwarmId {
-        let record = self.shares.get(&swarm).map(|share| share.record.clone());
-        let begun = |record: &ShareRecord| {
-            matches!(record.state, ShareState::Paused { .. }) && !record.name.is_empty()
-        };
-        match record.filter(begun) {
-            Some(mut record) => {
-                if way.if_exists != IfExists::Refuse {
-                    record.placing.if_exists = way.if_exists;
-                }
-                self.add_preparing(record, Preparing::Recall)
-            }
-            None => {
-                let before = self.shares.remove(&swarm).map(|share| share.record.wish);
-                let wish = before.unwrap_or_default();
-                self.begin(source, Way { wish, ..way })
-            }
-        }
-    }
-}
-
-impl Way {
-    fn placing(&self) -> Placing {
-        Placing {
-            if_exists: self.if_exists,
-            found: false,
-        }
     }
 }
 

@@ -16,8 +16,10 @@ use warren_proto::follow::{FollowLink, Head, PublisherId};
 use warren_proto::id::SwarmId;
 
 use super::Node;
+use super::beginning::Way;
+use super::passing_on::Leaving;
 use super::report::tell_last;
-use super::shares::{Data, Preparing};
+use super::shares::Data;
 use super::{ShareEvent, Stopping, downloads};
 use crate::clock::unix_ms;
 use crate::control::follow::{self, FollowedShare};
@@ -29,7 +31,7 @@ use crate::share::{Found, Pause, Phase, Watcher};
 use crate::store::db::{ShareRecord, ShareState};
 use crate::store::following::{Exchange, Followed, Former, Held, Published};
 use crate::store::reuse::Source;
-use crate::store::taken::Placing;
+use crate::store::taken::{IfExists, Placing};
 
 /// Shares that may be followed at once.
 pub(super) const MOST: usize = 100;
@@ -51,8 +53,8 @@ pub(super) struct Following {
     pub(super) row: Followed,
     /// When a version may be begun.
     next_begin: Option<Instant>,
-    /// The record of the version whose place is being taken.
-    leaving: Option<ShareRecord>,
+    /// The version whose place is being taken.
+    leaving: Option<Leaving>,
     /// It was said that the newest version is a share already.
     is_blocked: bool,
 }
@@ -103,14 +105,31 @@ impl Node {
         }
     }
 
-    /// Follows a share from now on, whose newest head this is.
-    pub(super) fn begin_following(&mut self, link: FollowLink, head: Head, watcher: Watcher) {
+    /// Follows a share from now on, whose newest head this is. A version of it that is here already is the one that
+    /// the next one takes the place of.
+    pub(super) fn begin_following(
+        &mut self,
+        (link, head): (FollowLink, Head),
+        way: Way,
+        watcher: Watcher,
+    ) {
         let publisher = link.publisher;
+        let known = self.known_version(&publisher);
+        let elsewhere = known.and_then(|(held, _)| self.is_elsewhere(&held.swarm, &way));
+        if let Some(error) = elsewhere {
+            return tell_last(watcher, error.into());
+        }
+        let (is_whole, held) = match known {
+            Some((held, share)) => (share.is_complete(), Some(held)),
+            None => (false, None),
+        };
         let row = Followed {
             link,
             head,
-            current: None,
-            fetching: None,
+            current: held.filter(|_| is_whole),
+            fetching: held.filter(|_| !is_whole),
+            to: way.to,
+            if_exists: way.if_exists,
             superseded: None,
             exchange: None,
             kept: None,
@@ -125,13 +144,19 @@ impl Node {
     pub(super) fn attach_follower(&mut self, publisher: &PublisherId, mut watcher: Watcher) {
         let row = self.follows.followed.get(publisher).map(|it| &it.row);
         let held = row.and_then(|row| row.fetching.or(row.current));
+        let is_fetched = row.is_some_and(|row| row.fetching.is_some());
         let swarm = held.map(|held| held.swarm);
         let Some((swarm, share)) = swarm.and_then(|it| Some((it, self.shares.get_mut(&it)?)))
         else {
             return tell_last(watcher, follow::no_room(publisher).into());
         };
         if let Phase::Stopped { error, .. } = &share.phase {
-            return tell_last(watcher, error.clone().into());
+            if !is_fetched || share.pause.is_some() {
+                return tell_last(watcher, error.clone().into());
+            }
+            // What has stopped it may be over.
+            share.watchers.push(watcher);
+            return self.go_on(swarm);
         }
         let is_whole = matches!(share.phase, Phase::Seeding(_));
         watcher.found = is_whole.then(|| Found {
@@ -214,12 +239,14 @@ impl Node {
         if self.shares.contains_key(&swarm) {
             return self.adopt(publisher, held);
         }
+        // On the disk on which it is to be.
+        let stage = self.folder_followed(row).join(stage_name(&publisher));
         let record = ShareRecord {
             id: version.id,
             kind: version.kind,
             secret: version.secret,
             name: String::new(),
-            path: self.stage(&publisher).join(sequence.to_string()),
+            path: stage.join(sequence.to_string()),
             state: ShareState::Downloading,
             manifest: None,
             trackers: vec![row.link.tracker.clone()],
@@ -307,11 +334,18 @@ impl Node {
 
     /// Takes out a version that was not complete, with all that is there of it.
     fn drop_version(&mut self, publisher: &PublisherId, swarm: SwarmId) {
-        let path = self.shares.get(&swarm).map(|it| it.record.path.clone());
-        let Some(path) = path.filter(|path| is_staged(publisher, path)) else {
+        let share = self.shares.get(&swarm);
+        let Some(path) = share.map(|it| it.record.path.clone()) else {
             return;
         };
         let (answer, answered) = oneshot::channel();
+        if !is_staged(publisher, &path) {
+            // It was a download of its own.
+            if share.is_some_and(|share| !share.is_complete()) {
+                self.remove_share(swarm, Data::Kept, answer);
+            }
+            return;
+        }
         self.remove_share(swarm, Data::Deleted, answer);
         let depot = self.config.depot.clone();
         tokio::spawn(async move {
@@ -321,9 +355,21 @@ impl Node {
         });
     }
 
-    /// The folder for versions that are being fetched.
-    fn stage(&self, publisher: &PublisherId) -> PathBuf {
-        self.config.downloads.join(stage_name(publisher))
+    /// The folder in which the versions are, or will be.
+    pub(super) fn folder_followed(&self, row: &Followed) -> PathBuf {
+        let current = row.current.and_then(|held| self.shares.get(&held.swarm));
+        let folder = current.and_then(|share| share.record.path.parent());
+        let folder = folder.or(row.to.as_deref());
+        folder.unwrap_or(&self.config.downloads).to_owned()
+    }
+
+    /// The publisher and the row of which this share is the first version, which is being fetched.
+    pub(super) fn first_version(&self, swarm: &SwarmId) -> Option<(PublisherId, &Followed)> {
+        let publisher = self.fetching_of(swarm)?;
+        let row = &self.follows.followed.get(&publisher)?.row;
+        let path = &self.shares.get(swarm)?.record.path;
+        let is_first = row.current.is_none() && is_staged(&publisher, path);
+        is_first.then_some((publisher, row))
     }
 
     /// The publisher of whose versions this share is the one that is being fetched.
@@ -386,16 +432,12 @@ impl Node {
             return false;
         };
         let leaving = plan.former.as_ref().map(|former| former.held.swarm);
-        let record = leaving.and_then(|swarm| self.shares.get(&swarm));
-        let record = record.map(|share| share.record.clone());
-        if let Some(leaving) = leaving {
-            self.take_out(leaving);
-        }
+        let leaving = leaving.and_then(|leaving| self.leave(leaving, swarm));
         self.change_followed(publisher, |row| row.exchange = Some(plan));
         let Some(following) = self.follows.followed.get_mut(&publisher) else {
             return false;
         };
-        following.leaving = record;
+        following.leaving = leaving;
         self.exchange(swarm, publisher);
         true
     }
@@ -406,11 +448,19 @@ impl Node {
             let path = self.shares.get(&held.swarm)?.record.path.clone();
             Some(Former { held, path })
         });
-        let folder = former.as_ref().and_then(|former| former.path.parent());
+        let name = path.file_name()?.to_str()?;
+        // What the person calls it stays.
+        let called = former.as_ref().and_then(|former| former.path.file_name());
+        let called = called.and_then(|called| called.to_str());
         Some(Exchange {
             staged: path.parent()?.to_owned(),
-            name: path.file_name()?.to_str()?.to_owned(),
-            folder: folder.unwrap_or(&self.config.downloads).to_owned(),
+            name: name.to_owned(),
+            folder: self.folder_followed(row),
+            called: called.filter(|called| *called != name).map(str::to_owned),
+            if_exists: match former {
+                Some(_) => IfExists::Refuse,
+                None => row.if_exists,
+            },
             former,
         })
     }
@@ -457,8 +507,8 @@ impl Node {
             Ok(exchanged) => self.handle_in_place(swarm, publisher, *exchanged),
             Err(error) => {
                 self.change_followed(publisher, |row| row.exchange = None);
-                if let Some(record) = leaving {
-                    self.add_preparing(record, Preparing::Recall);
+                if let Some(leaving) = leaving {
+                    self.take_back(leaving);
                 }
                 self.stop_share(swarm, error, Stopping::Paused);
             }
@@ -486,6 +536,7 @@ impl Node {
         if let Some(share) = self.shares.get_mut(&swarm) {
             share.record = record;
         }
+        self.displace_others(swarm);
         self.handle_opened(swarm, Ok(Opened::Whole(files)));
         self.happened(&swarm, Happening::Complete);
     }
@@ -506,6 +557,9 @@ impl Node {
         };
         self.keep_followed(publisher);
         self.stop_hearing(publisher, row.link.tracker.pin);
+        if let Some(current) = row.current {
+            self.know_version(publisher, current);
+        }
         for held in [row.fetching, row.superseded].into_iter().flatten() {
             if kept != Some(held.swarm) {
                 self.drop_version(&publisher, held.swarm);
@@ -515,19 +569,19 @@ impl Node {
 
     /// Ends following by the name of a share, or by the publisher.
     pub(super) fn unfollow(&mut self, wanted: &str) -> Result<(), ApiError> {
-        let publisher = self.find_followed(wanted)?;
+        let publisher = self.publisher_of(wanted)?;
         let row = self.follows.followed.get(&publisher).map(|it| &it.row);
         let complete = row.and_then(|row| row.current);
         self.end_following_of(publisher, complete.map(|held| held.swarm));
         Ok(())
     }
 
-    fn find_followed(&self, wanted: &str) -> Result<PublisherId, ApiError> {
+    fn publisher_of(&self, wanted: &str) -> Result<PublisherId, ApiError> {
         let mut ids = self.follows.followed.keys();
         if let Some(publisher) = ids.find(|publisher| publisher.to_string() == wanted) {
             return Ok(*publisher);
         }
-        let swarm = self.find(wanted)?;
+        let swarm = self.find_followed(wanted)?;
         let mut rows = self.follows.followed.values().map(|it| &it.row);
         let row = rows.find(|row| row.version(&swarm).is_some());
         let row = row.ok_or_else(|| follow::not_followed(wanted))?;
@@ -547,7 +601,11 @@ impl Node {
         })
     }
 
-    fn change_followed(&mut self, publisher: PublisherId, change: impl FnOnce(&mut Followed)) {
+    pub(super) fn change_followed(
+        &mut self,
+        publisher: PublisherId,
+        change: impl FnOnce(&mut Followed),
+    ) {
         if let Some(following) = self.follows.followed.get_mut(&publisher) {
             change(&mut following.row);
         }

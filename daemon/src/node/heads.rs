@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use warren_proto::content::Link;
 use warren_proto::follow::{FollowLink, Head, PublisherId};
-use warren_proto::id::TrackerPin;
+use warren_proto::id::{SwarmId, TrackerPin};
 use warren_proto::wire::{FollowNews, FollowRequest, Given, ToTracker};
 
 use super::Node;
-use super::commands::{EVENTS, Way};
+use super::beginning::Way;
+use super::commands::EVENTS;
 use super::following::{Following, MOST};
 use super::report::tell_last;
 use super::trackers::{OWN, TrackerState};
@@ -23,7 +24,7 @@ use crate::control::follow;
 use crate::control::model::{ApiError, Event, PublishedShare};
 use crate::control::source::Parsed;
 use crate::share::Watcher;
-use crate::store::following::Published;
+use crate::store::following::{Held, KnownVersion, Published};
 use crate::tracker::TrackerId;
 
 /// How long a tracker may take to be reached and to say which version is the newest.
@@ -39,6 +40,8 @@ pub(super) struct Follows {
     pub(super) followed: BTreeMap<PublisherId, Following>,
     /// Of ours.
     pub(super) published: BTreeMap<PublisherId, Published>,
+    /// Shares that are versions of something that is not followed.
+    pub(super) known: BTreeMap<SwarmId, KnownVersion>,
     asked: Vec<Asked>,
 }
 
@@ -58,8 +61,8 @@ pub(super) enum Then {
     Once(Way),
     /// To be shown, and not fetched.
     Preview,
-    /// To be followed.
-    Follow,
+    /// To be followed; the first version begins so.
+    Follow(Way),
 }
 
 impl Node {
@@ -81,8 +84,8 @@ impl Node {
     pub(super) fn ask_newest(&mut self, link: FollowLink, then: Then, watcher: Watcher) {
         let (publisher, pin) = (link.publisher, link.tracker.pin);
         let is_followed = self.follows.followed.contains_key(&publisher);
-        if is_followed && matches!(then, Then::Follow) {
-            self.attach_follower(&publisher, watcher);
+        if is_followed && let Then::Follow(way) = then {
+            self.follow_again(publisher, way, watcher);
         } else if let Some(error) = self.why_not_follow(&publisher) {
             tell_last(watcher, error.into());
         } else {
@@ -260,11 +263,18 @@ impl Node {
                 secret: version.secret,
             };
             match then {
-                Then::Follow if self.follows.followed.contains_key(&publisher) => {
-                    self.attach_follower(&publisher, watcher);
+                Then::Follow(way) if self.follows.followed.contains_key(&publisher) => {
+                    self.follow_again(publisher, way, watcher);
                 }
-                Then::Follow => self.begin_following(link, head.clone(), watcher),
-                Then::Once(way) => self.start_download(Parsed::Link(newest), way, watcher),
+                Then::Follow(way) => self.begin_following((link, head.clone()), way, watcher),
+                Then::Once(way) => {
+                    let swarm = SwarmId::of(version.kind, &version.id, version.secret.as_ref());
+                    self.start_download(Parsed::Link(newest), way, watcher);
+                    if !self.follows.followed.contains_key(&publisher) {
+                        let sequence = head.sequence;
+                        self.know_version(publisher, Held { sequence, swarm });
+                    }
+                }
                 Then::Preview => self.preview_signed(&newest, signed_by(head), watcher),
             }
         }

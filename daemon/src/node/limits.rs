@@ -103,6 +103,31 @@ impl Node {
         self.tell_limited(*swarm, false);
     }
 
+    /// The next version of a share has the limit of the one before, unless it has one of its own.
+    pub(super) fn pass_on_limit(&mut self, former: &SwarmId, swarm: SwarmId) {
+        let none = SpeedLimit::default();
+        let limit = self.limit_of(former);
+        if limit != none && self.limit_of(&swarm) == none {
+            self.set_limit(swarm, limit);
+        }
+    }
+
+    /// Gives a share a limit, which is kept by a task.
+    pub(super) fn set_limit(&mut self, swarm: SwarmId, limit: SpeedLimit) {
+        if limit == self.limit_of(&swarm) {
+            return;
+        }
+        self.share_limits.insert(swarm, limit);
+        self.apply_share(swarm);
+        let depot = self.config.depot.clone();
+        depot.note_share_limit(swarm, limit);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = depot.keep_limit(Limited::Share(swarm)) {
+                tracing::warn!(%error, "the limit of a share is not noted; a restart would forget it");
+            }
+        });
+    }
+
     /// The limits of one share.
     pub(super) fn limit_of(&self, swarm: &SwarmId) -> SpeedLimit {
         self.share_limits.get(swarm).copied().unwrap_or_default()

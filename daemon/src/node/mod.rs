@@ -5,18 +5,21 @@
 //! for any of them: what it says to a peer goes into that peer's queue, and a peer whose queue is
 //! full is disconnected. So the queue to the node always drains, and the tasks may wait on it.
 //!
-//! By concern: [`commands`] what the person asks, [`registering`] how a path comes to be shared,
+//! By concern: [`commands`] what the person asks, [`beginning`] how downloads begin, [`again`] those of what is
+//! here already, [`registering`] how a path comes to be shared,
 //! [`shares`] how shares begin and end, [`restoring`] how they come back after a restart, [`choosing`]
 //! which files are wanted, [`scheduling`] what the engine decides, [`downloads`] fetching, [`peers`]
 //! connections, [`joins`] swarms on them, [`limits`] how fast, [`budget`] how much at once, [`paths`]
 //! what becomes of them, [`relaying`] peers that relay, [`following`] shares of others of which newer
-//! versions come, [`publishing`] such shares of ours, [`heads`] what trackers say of both, [`trackers`] what trackers are told,
+//! versions come, [`refollowing`] what is there of them already, [`passing_on`] what one leaves to the next, [`publishing`] such shares of ours, [`heads`] what trackers say of both, [`trackers`] what trackers are told,
 //! [`meeting`] what they tell and introductions, [`neighbours`] whom of a large swarm we keep,
 //! [`codes`] and [`opening`] short codes for links, ours and others', [`report`] and [`contents`] what is shown,
 //! [`naming`] which share is meant, [`pausing`] and [`verifying`] what their names say, [`previewing`] what a
 //! download would be, [`terms`] for how long and how often shares are given, [`relocating`] files that were
 //! moved, [`watching`] the stream of all events, [`happenings`] what commands and the service manager are told.
 
+mod again;
+mod beginning;
 mod budget;
 mod choosing;
 mod codes;
@@ -33,11 +36,13 @@ mod meeting;
 mod naming;
 mod neighbours;
 mod opening;
+mod passing_on;
 mod paths;
 mod pausing;
 mod peers;
 mod previewing;
 mod publishing;
+mod refollowing;
 mod registering;
 mod relaying;
 mod relocating;
@@ -70,7 +75,6 @@ use warren_proto::wire::{Candidate, NoReason, Paths, PeerMessage};
 use warren_service::notify::Notifier;
 
 use crate::control::model::ApiError;
-use crate::control::source::Located;
 use crate::hooks::Hooks;
 use crate::memory::Memory;
 use crate::pace::Pace;
@@ -78,13 +82,14 @@ use crate::peer::seat::PeerSeat;
 use crate::peer::session::SessionId;
 use crate::portmap::{PortNews, PortState};
 use crate::punch::{Nat, PathNews, PunchHandle};
-use crate::share::depot::{Depot, Exchanged, Moved, Opened, Settled};
+use crate::share::depot::{Checked, Depot, Exchanged, Moved, Opened, Settled};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::{Offer, Unserved};
 use crate::share::{Epoch, Share, Watcher};
 use crate::store::error::StoreError;
 use crate::store::settings::{Manners, SpeedLimit};
 use crate::tracker::{TrackerEvent, TrackerId};
+use beginning::Way;
 use choosing::{Asker, Chosen};
 use codes::Codes;
 use commands::Command;
@@ -221,10 +226,10 @@ pub(crate) enum ShareEvent {
     SyncFailed(ApiError),
     /// Its files were looked at for somebody who wants it.
     Checked {
-        /// What was asked for.
-        source: Box<Located>,
-        /// Whether they are what they were.
-        result: Result<(), ApiError>,
+        /// How it was asked for.
+        way: Way,
+        /// What they are.
+        result: Result<Checked, ApiError>,
     },
     /// What is wanted of it is complete and has its name, or could not be given it.
     Finished(Result<Settled, ApiError>),
@@ -514,7 +519,7 @@ impl Node {
                 self.handle_fetched(swarm, request, outcome);
             }
             ShareEvent::SyncFailed(error) => self.stop_share(swarm, error, Stopping::Paused),
-            ShareEvent::Checked { source, result } => self.handle_checked(swarm, *source, result),
+            ShareEvent::Checked { way, result } => self.handle_checked(swarm, &way, result),
             ShareEvent::Relocated { result, watcher } => {
                 self.handle_relocated(swarm, result, watcher);
             }

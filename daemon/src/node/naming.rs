@@ -6,6 +6,7 @@ use warren_proto::id::SwarmId;
 use super::Node;
 use crate::control::model::{ApiError, LEAST_ID_DIGITS, exit};
 use crate::store::db::ShareRecord;
+use crate::store::following::Held;
 
 /// Shares that are offered in the place of one that is not there or not clear.
 const CANDIDATES: usize = 5;
@@ -39,6 +40,21 @@ impl Node {
             [(swarm, _)] => Ok(**swarm),
             [] => Err(self.no_such(wanted)),
             several => Err(ambiguous(wanted, several.iter().map(|(_, record)| *record))),
+        }
+    }
+
+    /// The followed share that goes by this name; where none does, any share.
+    pub(super) fn find_followed(&self, wanted: &str) -> Result<SwarmId, ApiError> {
+        let rows = self.follows.followed.values().map(|it| &it.row);
+        let held = rows.filter_map(|row| row.current.or(row.fetching));
+        let is_it = |held: &Held| {
+            let share = self.shares.get(&held.swarm);
+            share.is_some_and(|share| share.record.name == wanted)
+        };
+        let its: Vec<Held> = held.filter(is_it).collect();
+        match its.as_slice() {
+            [held] => Ok(held.swarm),
+            _ => self.find(wanted),
         }
     }
 

@@ -38,6 +38,9 @@ impl Node {
     pub(super) fn resume_share(&mut self, wanted: &str, answer: Answer) {
         match self.find(wanted) {
             Ok(swarm) => {
+                if let Some(error) = self.shares.get(&swarm).and_then(Share::withheld) {
+                    return drop(answer.send(Err(error)));
+                }
                 self.go_on(swarm);
                 self.keep_pause(swarm, answer);
             }

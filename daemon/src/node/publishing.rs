@@ -50,7 +50,7 @@ impl Node {
         self.formers_at(path, swarm).next().is_some()
     }
 
-    fn formers_at(&self, path: &Path, swarm: &SwarmId) -> impl Iterator<Item = SwarmId> {
+    pub(super) fn formers_at(&self, path: &Path, swarm: &SwarmId) -> impl Iterator<Item = SwarmId> {
         let is_former = move |(other, share): &(&SwarmId, &Share)| {
             let record = &share.record;
             *other != swarm && record.path == path && record.state == ShareState::Registered
@@ -74,6 +74,7 @@ impl Node {
         let (path, swarm) = (published.path.clone(), published.swarm);
         let former: Vec<SwarmId> = self.formers_at(&path, &swarm).collect();
         for former in former {
+            self.pass_on_limit(&former, swarm);
             let (answer, _) = oneshot::channel();
             self.remove_share(former, Data::Kept, answer);
         }

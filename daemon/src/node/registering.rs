@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use warren_proto::content::path::printable;
 use warren_proto::content::{Content, Link, Manifest};
 use warren_proto::follow::FollowLink;
-use warren_proto::id::Secret;
+use warren_proto::id::{Secret, SwarmId};
 
 use super::codes::Waiting;
 use super::trackers::{OWN, TrackerState};
@@ -210,18 +210,27 @@ impl Node {
         let seen = self.published_at(&record.path);
         let (depot, node) = (self.config.depot.clone(), self.me.clone());
         let downloads = self.config.downloads.clone();
-        let (code, terms) = (request.code, request.terms(unix_ms()));
+        let formers = match update {
+            true => self.formers_at(&record.path, &record.swarm()).collect(),
+            false => Vec::new(),
+        };
+        let before = self.terms_before(&record.swarm(), &formers);
+        let (code, terms) = (request.code, request.terms(&before, unix_ms()));
         tokio::task::spawn_blocking(move || {
             let output = request.output.as_deref();
             let result = depot.register(&record, &content, || {
                 let publish = || depot.publish((&record.path, seen), &content, record.secret);
                 let published = update.then(publish).transpose()?;
-                let registered = describe(&record, &content, &downloads, output)?;
+                let place = (downloads.as_path(), output);
+                let registered = describe(&record, &content, place, &formers)?;
                 depot.note_terms(record.swarm(), terms.clone());
                 depot.keep_terms(&record.swarm())?;
                 let registered = Registered {
                     warnings,
                     read_bytes,
+                    expires_unix_ms: terms.expires_unix_ms,
+                    max_downloads: terms.max_downloads,
+                    downloads: terms.max_downloads.map(|_| terms.takers.len() as u32),
                     ..registered
                 };
                 Ok(match published {
@@ -263,6 +272,14 @@ impl Node {
             format!("the same content is no longer shared from {before}")
         });
         [no_key, no_answer, moved].into_iter().flatten()
+    }
+
+    /// The terms of a share that is registered again, or of the versions that it is the next one of.
+    fn terms_before(&self, swarm: &SwarmId, formers: &[SwarmId]) -> Terms {
+        let terms_of = |swarm: &SwarmId| self.shares.get(swarm).map(|share| &share.terms);
+        let own = terms_of(swarm).cloned();
+        let former = || formers.iter().find_map(terms_of).map(Terms::of_next);
+        own.or_else(former).unwrap_or_default()
     }
 
     fn why_not_register(&self, record: &ShareRecord) -> Option<ApiError> {
@@ -325,16 +342,16 @@ impl Node {
 fn describe(
     record: &ShareRecord,
     content: &Arc<Content>,
-    downloads: &Path,
-    output: Option<&Path>,
+    (downloads, output): (&Path, Option<&Path>),
+    formers: &[SwarmId],
 ) -> Result<Registered, ApiError> {
     let manifest = Manifest::new(
         Content::clone(content),
         record.trackers.clone(),
         record.secret,
     );
-    let path: PathBuf =
-        write_manifest(downloads, output, &manifest).map_err(|error| ApiError::from(&error))?;
+    let path: PathBuf = write_manifest(downloads, output, &manifest, formers)
+        .map_err(|error| ApiError::from(&error))?;
     let link = record.trackers.first().map(|tracker| Link {
         kind: content.kind,
         id: content.id,

@@ -15,7 +15,7 @@ use super::choosing::busy;
 use super::commands::EVENTS;
 use super::report::tell_last;
 use super::{Node, ShareEvent};
-use crate::control::model::{self, ApiError, Event, Progress, RelocateRequest, exit};
+use crate::control::model::{self, ApiError, Done, Event, Progress, RelocateRequest, exit};
 use crate::share::depot::{Moved, Opened};
 use crate::share::{Phase, Rate, Watcher};
 
@@ -72,9 +72,18 @@ impl Node {
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
+        let is_renamed = share.record.name != record.name;
+        let done = Done {
+            path: record.path.display().to_string(),
+            content_id: record.id.to_string(),
+            bytes: files.content().size,
+            seconds: watcher.since.elapsed().as_secs_f64(),
+            renamed: is_renamed.then(|| record.name.clone()),
+            ..Done::default()
+        };
         share.record = record;
-        share.watchers.push(watcher);
         self.handle_opened(swarm, Ok(Opened::Whole(files)));
+        tell_last(watcher, Event::Done(done));
     }
 }
 

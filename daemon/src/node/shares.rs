@@ -16,7 +16,6 @@ use super::following::Formers;
 use super::report::tell_last;
 use super::{Node, ShareEvent, Stopping};
 use crate::control::model::{ApiError, exit};
-use crate::control::source::Located;
 use crate::control::wish::Wish;
 use crate::hooks::Happening;
 use crate::share::depot::{Opened, Settled, explain_sync, removed};
@@ -75,35 +74,28 @@ impl Node {
             return;
         };
         let (epoch, record, depot) = (share.epoch, share.record.clone(), self.config.depot.clone());
+        let goal = match &how {
+            Preparing::Create(_) => self.goal(&swarm),
+            Preparing::Reopen(_) | Preparing::Recall => Ok(None),
+        };
         let Formers { complete, partial } = self.formers(&swarm);
         self.run_disk_job(swarm, epoch, move || {
+            let mut found = None;
             let opened = match how {
-                Preparing::Create(content) => depot.create(&record, &content, &verified_bytes),
+                Preparing::Create(content) => depot
+                    .look_at_goal(goal, &record, &content)
+                    .map(|source| found = source)
+                    .and_then(|()| depot.create(&record, &content, &verified_bytes)),
                 Preparing::Reopen(content) => depot.reopen(&record, &content, &verified_bytes),
                 Preparing::Recall => depot.recall(&record, &verified_bytes),
             };
             let complete = complete.and_then(|record| depot.source_of(&record));
-            let sources: Vec<Source> = complete.into_iter().chain(partial).collect();
+            let sources = complete.into_iter().chain(partial).chain(found);
+            let sources: Vec<Source> = sources.collect();
             ShareEvent::Opened(match sources.is_empty() {
                 true => opened,
                 false => opened.and_then(|it| depot.take_over(it, &sources, &verified_bytes)),
             })
-        });
-    }
-
-    /// Looks whether the files of a complete share are what they were, for somebody who wants it.
-    pub(super) fn check_share(&self, swarm: SwarmId, source: Located) {
-        let Some(share) = self.shares.get(&swarm) else {
-            return;
-        };
-        let Some(files) = share.offer().map(|offer| offer.files.clone()) else {
-            return;
-        };
-        let source = Box::new(source);
-        self.run_disk_job(swarm, share.epoch, move || {
-            let checked = files.check_unchanged();
-            let result = checked.map_err(|error| ApiError::from(&error));
-            ShareEvent::Checked { source, result }
         });
     }
 
@@ -170,6 +162,7 @@ impl Node {
                 let offer = Arc::new(Offer::new(swarm, files, have.clone()));
                 let writer = Arc::new(Writer::new(offer, *journal));
                 if let Some(share) = self.shares.get_mut(&swarm) {
+                    share.was = None;
                     // It may have got its name just before a former process ended.
                     share.record.settled = settled;
                     share.picked = Some(picked);
@@ -217,7 +210,12 @@ impl Node {
         // What was not understood can be said better, see `client select`.
         let is_wish = ["no_match", "bad_pattern"].contains(&error.code.as_str());
         let is_new = matches!(share.phase, Phase::Preparing { is_new: true, .. }) && !is_wish;
-        if is_new && !share.watchers.is_empty() {
+        let is_watched = !share.watchers.is_empty();
+        if self.return_to_before(swarm, &error) {
+            return;
+        }
+        if is_new && is_watched {
+            self.give_up_following(&swarm);
             return self.forget(swarm, error);
         }
         let stopping = match error.code.as_str() {
@@ -257,6 +255,7 @@ impl Node {
         self.active.remove(&swarm);
         self.leave_swarm(&swarm);
         self.forget_limits(&swarm);
+        self.forget_known(&swarm);
         self.config.depot.note_paused(swarm, false);
         self.config.depot.note_terms(swarm, Terms::default());
         Some(share)
@@ -424,6 +423,7 @@ impl Node {
         share.kept = is_part.then_some(writer);
         self.close_if_idle(swarm);
         self.announce(swarm);
+        self.displace_others(swarm);
         if self.exchange_version(swarm) {
             return;
         }

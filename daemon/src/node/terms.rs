@@ -193,6 +193,7 @@ impl Node {
                 "the time of a share is over; it is removed, and its data stay"
             );
             let (answer, _) = oneshot::channel();
+            self.end_following(&swarm);
             self.remove_share(swarm, Data::Kept, answer);
         }
     }

@@ -1,10 +1,12 @@
 //! What a daemon does with the disk when a share begins, is found again, is complete or goes.
 //! Everything here blocks.
 
+mod again;
 mod found;
 mod limits;
 mod newest;
 mod paused;
+mod placing;
 mod relocating;
 mod terms;
 mod verifying;
@@ -35,6 +37,7 @@ use crate::store::sync::SyncError;
 use crate::store::taken::{IfExists, Placing};
 use crate::store::terms::Terms;
 
+pub(crate) use again::Checked;
 pub(crate) use limits::Limited;
 use newest::Newest;
 pub(crate) use relocating::Moved;

@@ -27,7 +27,7 @@ use warren_proto::wire::{MemberState, Paths};
 use crate::control::model::{ApiError, Event, FileCounts, PublishedShare, ShareState};
 use crate::control::wish::Picked;
 use crate::node::{Fetch, Receiver};
-use crate::store::db::{self, ShareRecord};
+use crate::store::db::ShareRecord;
 use crate::store::terms::Terms;
 use crate::tracker::TrackerId;
 use offer::Offer;
@@ -72,6 +72,8 @@ pub(crate) struct Share {
     pub(crate) pause: Option<Pause>,
     /// Verified bytes and bytes in all when it was paused.
     pub(crate) paused_bytes: (u64, u64),
+    /// What it was, while it is tried whether it can be fetched once more.
+    pub(crate) was: Option<Box<ShareRecord>>,
     /// Its files are being verified, and so much of it had been received when that began.
     pub(crate) verifying: Option<u64>,
     /// Nobody wants it yet, but to know what it is.
@@ -265,6 +267,7 @@ impl Share {
             expected: None,
             pause: None,
             paused_bytes: (0, 0),
+            was: None,
             verifying: None,
             is_preview: false,
             terms: Terms::default(),
@@ -275,13 +278,6 @@ impl Share {
     /// Its swarm.
     pub(crate) fn swarm(&self) -> SwarmId {
         self.record.swarm()
-    }
-
-    /// The folder it was downloaded to, if it was.
-    pub(crate) fn downloaded_to(&self) -> Option<PathBuf> {
-        let is_downloaded = self.record.state == db::ShareState::Complete;
-        let folder = self.record.path.parent().filter(|_| is_downloaded);
-        folder.map(PathBuf::from)
     }
 
     /// What a tracker is told of it; `None` while others could do nothing with us.

@@ -18,7 +18,8 @@ use super::disk::{Disk, FileIdentity};
 use super::division::ABSENT;
 use super::error::StoreError;
 use super::files::{Identities, ShareFiles};
-use super::following::{Exchange, Former};
+use super::following::Exchange;
+use super::taken::IfExists;
 
 /// Where the former version is meanwhile, beside the folder of the new one.
 const ASIDE: &str = "former";
@@ -32,9 +33,32 @@ impl Exchange {
         self.staged.join(&self.name)
     }
 
+    /// The same under the name that it is to have.
+    fn from_called(&self) -> PathBuf {
+        self.staged.join(self.called())
+    }
+
     /// Where it is to be.
     pub(crate) fn to(&self) -> PathBuf {
-        self.folder.join(&self.name)
+        self.folder.join(self.called())
+    }
+
+    /// What it is to be called.
+    fn called(&self) -> &str {
+        self.called.as_ref().unwrap_or(&self.name)
+    }
+
+    /// Where the former version is, or what gives way to the first one.
+    pub(crate) fn former_path(&self) -> Option<PathBuf> {
+        let gives_way = matches!(self.if_exists, IfExists::Resume | IfExists::Overwrite);
+        let former = self.former.as_ref().map(|former| former.path.clone());
+        former.or_else(|| gives_way.then(|| self.to()))
+    }
+
+    /// The same while it is aside.
+    pub(crate) fn aside_path(&self) -> Option<PathBuf> {
+        let path = self.former_path()?;
+        name_of(&path).map(|name| self.aside().join(name))
     }
 
     fn aside(&self) -> PathBuf {
@@ -49,23 +73,36 @@ impl Exchange {
 /// [`StoreError::TargetExists`] when something else has the name. The former version is where it was after any
 /// error, or is aside and the same call goes on.
 pub(crate) fn move_in(disk: &dyn Disk, plan: &Exchange) -> Result<(), StoreError> {
-    if plan.from().symlink_metadata().is_err() {
+    let is_there = |path: PathBuf| path.symlink_metadata().is_ok();
+    if !is_there(plan.from()) && !is_there(plan.from_called()) {
         // It is there already, or was removed.
         return match plan.to().symlink_metadata() {
             Ok(_) => Ok(()),
             Err(source) => Err(StoreError::at(&plan.from())(source)),
         };
     }
-    let moved = plan.former.as_ref().map(|former| &former.path);
-    if let Some(path) = moved {
+    let moved = plan.former_path();
+    if let Some(path) = &moved {
         set_aside(disk, path, &plan.aside())?;
     }
-    let moved_in = move_to(disk, &plan.staged, &plan.folder, &plan.name);
-    if let (Err(_), Some(path)) = (&moved_in, moved) {
+    let moved_in = rename(plan).and_then(|()| {
+        std::fs::create_dir_all(&plan.folder).map_err(StoreError::at(&plan.folder))?;
+        move_to(disk, &plan.staged, &plan.folder, plan.called())
+    });
+    if let (Err(_), Some(path)) = (&moved_in, &moved) {
         // The first error is the one that matters.
         let _ = put_back(disk, path, &plan.aside());
     }
     moved_in
+}
+
+/// Gives the new version the name it is to have, where it is.
+fn rename(plan: &Exchange) -> Result<(), StoreError> {
+    let (from, to) = (plan.from(), plan.from_called());
+    match from == to || from.symlink_metadata().is_err() {
+        true => Ok(()),
+        false => std::fs::rename(&from, &to).map_err(StoreError::at(&to)),
+    }
 }
 
 fn set_aside(disk: &dyn Disk, path: &Path, aside: &Path) -> Result<(), StoreError> {
@@ -122,15 +159,13 @@ pub(crate) fn clear(
 ) -> Result<Option<PathBuf>, StoreError> {
     let aside = plan.aside();
     let mut kept = None;
-    if let Some(former) = &plan.former
-        && let Some(name) = name_of(&former.path)
-    {
-        let path = aside.join(name);
+    if let Some(path) = plan.aside_path() {
         if let Some((content, identities)) = known {
             delete_unchanged(disk, &path, content, identities);
         }
         if path.symlink_metadata().is_ok() {
-            kept = Some(keep(disk.as_ref(), &path, &plan.folder, former)?);
+            let sequence = plan.former.as_ref().map_or(0, |it| it.held.sequence);
+            kept = Some(keep(disk.as_ref(), &path, &plan.folder, sequence)?);
         }
     }
     // What is not empty stays.
@@ -180,14 +215,8 @@ pub(crate) fn is_same(kind: Kind, before: &FileIdentity, now: &FileIdentity) -> 
 }
 
 /// Moves what is not ours to delete to a name that is free.
-fn keep(
-    disk: &dyn Disk,
-    path: &Path,
-    folder: &Path,
-    former: &Former,
-) -> Result<PathBuf, StoreError> {
+fn keep(disk: &dyn Disk, path: &Path, folder: &Path, sequence: u64) -> Result<PathBuf, StoreError> {
     let name = name_of(path).unwrap_or_default();
-    let sequence = former.held.sequence;
     let numbers = (1..=MAX_NUMBER).map(|number| match number {
         1 => format!("{name}.kept-{sequence}"),
         more => format!("{name}.kept-{sequence}-{more}"),

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::store::disk::RealDisk;
-use crate::store::following::Held;
+use crate::store::following::{Former, Held};
 use crate::store::samples::Sample;
 use warren_proto::id::SwarmId;
 
@@ -39,6 +39,8 @@ impl Stage {
                 staged,
                 name,
                 folder: downloads,
+                called: None,
+                if_exists: IfExists::Refuse,
                 former: Some(Former { held, path }),
             },
             folder,

@@ -49,6 +49,15 @@ impl Identities {
         let known = |it: &FileIdentity| (it.inode, it.size, it.mtime_ns);
         self.0.iter().map(known).eq(now.0.iter().map(known))
     }
+
+    /// Of these files alone; the others are as if they were not there.
+    pub(crate) fn only(&self, chosen: &[bool]) -> Identities {
+        let one = |(identity, chosen): (&FileIdentity, &bool)| match chosen {
+            true => *identity,
+            false => super::division::ABSENT,
+        };
+        Identities(self.0.iter().zip(chosen).map(one).collect())
+    }
 }
 
 /// The files of one share.

@@ -13,9 +13,12 @@ use warren_proto::follow::{FollowLink, Head, PublisherId};
 use warren_proto::id::SwarmId;
 
 use super::db::{DbError, ShareDb};
+use super::taken::IfExists;
 
-/// One row for each publisher that is followed, and for each that is ours.
+/// One row for each publisher that is followed, and for each that is ours; and for each share that is known to be a
+/// version of something, though that is not followed.
 const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS known_version (swarm BLOB PRIMARY KEY NOT NULL, body TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS followed (publisher BLOB PRIMARY KEY NOT NULL, body TEXT NOT NULL) STRICT;
     CREATE TABLE IF NOT EXISTS published (publisher BLOB PRIMARY KEY NOT NULL, body TEXT NOT NULL) STRICT;";
 
@@ -40,6 +43,12 @@ pub struct Followed {
     /// The change of names that was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<Exchange>,
+    /// The folder of the first version, unless that is the daemon's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<PathBuf>,
+    /// What the first version does with something that has its name there.
+    #[serde(default)]
+    pub if_exists: IfExists,
     /// Where files of the former version are that were changed here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<PathBuf>,
@@ -61,10 +70,25 @@ pub struct Exchange {
     pub staged: PathBuf,
     /// What it is called there.
     pub name: String,
-    /// Where it is to be under that name.
+    /// Where it is to be.
     pub folder: PathBuf,
+    /// What it is to be called there, if otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called: Option<String>,
+    /// What becomes of something that has the name there and is no version.
+    #[serde(default)]
+    pub if_exists: IfExists,
     /// The one before, if there is one.
     pub former: Option<Former>,
+}
+
+/// A share that is a version of something that is not followed: it was once, or was fetched by its follow link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownVersion {
+    /// Whose.
+    pub publisher: PublisherId,
+    /// Which one.
+    pub held: Held,
 }
 
 /// The version that another one takes the place of.
@@ -132,7 +156,36 @@ impl ShareDb {
                 .with(|connection| connection.execute(delete, [publisher.0]))
                 .map(drop);
         };
-        self.put_row("followed", publisher, followed)
+        self.put_row("followed", &publisher.0, followed)
+    }
+
+    /// All shares that are known to be versions of something.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::followed`].
+    pub fn known_versions(&self) -> Result<Vec<KnownVersion>, DbError> {
+        self.rows("SELECT body FROM known_version")
+    }
+
+    /// Notes that a share is a version of something.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::set_followed`].
+    pub fn set_known_version(&self, known: &KnownVersion) -> Result<(), DbError> {
+        self.put_row("known_version", &known.held.swarm.0, known)
+    }
+
+    /// Forgets that, with the share.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::set_followed`].
+    pub fn forget_known_version(&self, swarm: &SwarmId) -> Result<(), DbError> {
+        let delete = "DELETE FROM known_version WHERE swarm = ?";
+        self.with(|connection| connection.execute(delete, [swarm.0]))
+            .map(drop)
     }
 
     /// All that we publish.
@@ -150,18 +203,13 @@ impl ShareDb {
     ///
     /// As [`Self::set_followed`].
     pub fn set_published(&self, published: &Published) -> Result<(), DbError> {
-        self.put_row("published", &published.head.publisher(), published)
+        self.put_row("published", &published.head.publisher().0, published)
     }
 
-    fn put_row<T: Serialize>(
-        &self,
-        table: &str,
-        publisher: &PublisherId,
-        body: &T,
-    ) -> Result<(), DbError> {
+    fn put_row<T: Serialize>(&self, table: &str, key: &[u8], body: &T) -> Result<(), DbError> {
         let body = serde_json::to_string(body).map_err(|source| self.corrupt(source.into()))?;
         let put = format!("INSERT OR REPLACE INTO {table} VALUES (?, ?)");
-        self.with(|connection| connection.execute(&put, params![publisher.0, body]))
+        self.with(|connection| connection.execute(&put, params![key, body]))
             .map(drop)
     }
 
@@ -243,11 +291,15 @@ mod tests {
                 staged: "/a/b".into(),
                 name: "film".into(),
                 folder: "/a".into(),
+                called: Some("film (2)".into()),
+                if_exists: IfExists::Resume,
                 former: Some(Former {
                     held: held(8),
                     path: "/a/film".into(),
                 }),
             }),
+            to: Some("/a".into()),
+            if_exists: IfExists::Rename,
             kept: Some("/a/film.kept".into()),
         };
         let published = Published {
@@ -258,10 +310,18 @@ mod tests {
         let db = ShareDb::open(&path).unwrap();
         db.set_followed(&key.id(), Some(&followed)).unwrap();
         db.set_published(&published).unwrap();
+        let known = KnownVersion {
+            publisher: key.id(),
+            held: held(3),
+        };
+        db.set_known_version(&known).unwrap();
         drop(db);
         let db = ShareDb::open(&path).unwrap();
         assert_eq!(db.followed().unwrap(), [followed]);
         assert_eq!(db.published().unwrap(), [published]);
+        assert_eq!(db.known_versions().unwrap(), [known]);
+        db.forget_known_version(&known.held.swarm).unwrap();
+        assert_eq!(db.known_versions().unwrap(), []);
         db.set_followed(&key.id(), None).unwrap();
         assert_eq!(db.followed().unwrap(), []);
     }

@@ -28,6 +28,9 @@ const SUFFIX: &str = ".p2p";
 /// Highest number that is put behind a name.
 const MAX_NUMBER: u32 = 9999;
 
+/// So many names, the best first, may a former version's `.p2p` have that is looked for.
+const FORMER_NAMES: usize = 8;
+
 /// How often a name is chosen anew because somebody took it first.
 const TRIES: usize = 8;
 
@@ -69,26 +72,44 @@ pub enum ManifestFileError {
 
 /// Writes the `.p2p` of a share to `output`, or under a name of its own into `folder`, which is
 /// made if missing. Returns its absolute path. It is readable by its owner only when the share has
-/// a secret.
+/// a secret. A `.p2p` of one of the `formers`, whose next version this is, is replaced, or removed where it is
+/// under another name that we would have given it.
 ///
 /// # Errors
 ///
-/// See [`ManifestFileError`]. Nothing but a `.p2p` of the same share is ever replaced.
+/// See [`ManifestFileError`]. Nothing but a `.p2p` of the same share or of these is ever replaced.
 pub fn write_manifest(
     folder: &Path,
     output: Option<&Path>,
     manifest: &Manifest,
+    formers: &[SwarmId],
 ) -> Result<PathBuf, ManifestFileError> {
     let bytes = manifest.encode();
     Manifest::decode(&bytes).map_err(ManifestFileError::Manifest)?;
     let file = ManifestFile {
         bytes,
-        swarm: swarm_of(manifest),
+        swarms: [&[swarm_of(manifest)], formers].concat(),
         is_private: manifest.secret.is_some(),
     };
-    match output {
+    let folder = absolute(folder)?;
+    let written = match output {
         Some(path) => file.write_to(absolute(path)?),
-        None => file.write_into(&absolute(folder)?, &manifest.content),
+        None => file.write_into(&folder, &manifest.content),
+    }?;
+    remove_former(&folder, &written, manifest, formers);
+    Ok(written)
+}
+
+/// Removes what is left of former versions beside the `.p2p` that was written.
+fn remove_former(folder: &Path, written: &Path, manifest: &Manifest, formers: &[SwarmId]) {
+    let is_former = |path: &PathBuf| {
+        path != written && read(path).is_some_and(|it| formers.contains(&swarm_of(&it)))
+    };
+    let names = names(&manifest.content).map(|(name, _)| folder.join(name));
+    for path in names.take(FORMER_NAMES).filter(is_former) {
+        if let Err(error) = fs::remove_file(&path) {
+            tracing::debug!(path = %path.display(), %error, "the .p2p of a former version stays");
+        }
     }
 }
 
@@ -122,7 +143,8 @@ fn folder_of(output: &Path) -> Result<&Path, ManifestFileError> {
 
 struct ManifestFile {
     bytes: Vec<u8>,
-    swarm: SwarmId,
+    /// Of the share, and of those whose place it takes.
+    swarms: Vec<SwarmId>,
     is_private: bool,
 }
 
@@ -197,7 +219,7 @@ impl ManifestFile {
     }
 
     fn is_of(&self, manifest: &Manifest) -> bool {
-        swarm_of(manifest) == self.swarm
+        self.swarms.contains(&swarm_of(manifest))
     }
 
     fn replace(&self, path: PathBuf) -> Result<PathBuf, ManifestFileError> {

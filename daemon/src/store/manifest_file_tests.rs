@@ -143,7 +143,7 @@ fn links_and_folders_in_the_way_are_neither_followed_nor_replaced() {
     let elsewhere = tempfile::tempdir().unwrap();
     let target = elsewhere.path().join("target");
     // Even one that leads to a .p2p of this very share.
-    write_manifest(folder.path(), Some(&target), &manifest).unwrap();
+    write_manifest(folder.path(), Some(&target), &manifest, &[]).unwrap();
     let before = fs::metadata(&target).unwrap().modified().unwrap();
     symlink(&target, at("file.p2p")).unwrap();
     symlink("nowhere", at("file.txt.p2p")).unwrap();
@@ -152,7 +152,7 @@ fn links_and_folders_in_the_way_are_neither_followed_nor_replaced() {
     assert_eq!(fs::metadata(&target).unwrap().modified().unwrap(), before);
     assert!(at("file.p2p").is_symlink() && at("file.txt.p2p").is_symlink());
     for taken in ["file.p2p", "file.txt.p2p", "file.txt-2.p2p"] {
-        let error = write_manifest(folder.path(), Some(&at(taken)), &manifest).unwrap_err();
+        let error = write_manifest(folder.path(), Some(&at(taken)), &manifest, &[]).unwrap_err();
         assert!(
             matches!(&error, ManifestFileError::Taken { path } if *path == at(taken)),
             "{error}"
@@ -167,7 +167,7 @@ fn an_output_is_exactly_that_path_and_replaces_only_its_own() {
     let output = folder.path().join("any name");
     let manifest = file("file.txt", b"ours");
     let unused = folder.path().join("unused");
-    let to = |manifest: &Manifest| write_manifest(&unused, Some(&output), manifest);
+    let to = |manifest: &Manifest| write_manifest(&unused, Some(&output), manifest, &[]);
     assert_eq!(to(&manifest).unwrap(), output);
     assert_eq!(to(&manifest).unwrap(), output, "again");
     for occupant in [
@@ -192,7 +192,7 @@ fn a_missing_folder_is_made_for_our_names_and_named_for_others() {
     let missing = folder.path().join("downloads/daemon-1");
     let manifest = file("file.txt", b"ours");
     let output = missing.join("x.p2p");
-    let error = write_manifest(folder.path(), Some(&output), &manifest).unwrap_err();
+    let error = write_manifest(folder.path(), Some(&output), &manifest, &[]).unwrap_err();
     assert!(matches!(&error, ManifestFileError::NoFolder { path } if *path == missing));
     let error = ApiError::from(&error);
     assert_eq!(
@@ -210,12 +210,33 @@ fn what_could_not_be_read_back_is_not_written() {
         kind: 1,
         bytes: vec![0; limits::MANIFEST_BYTES],
     });
-    let error = write_manifest(folder.path(), None, &manifest).unwrap_err();
+    let error = write_manifest(folder.path(), None, &manifest, &[]).unwrap_err();
     assert!(matches!(
         error,
         ManifestFileError::Manifest(ManifestError::TooLarge)
     ));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_p2p_of_a_former_version_is_replaced_or_goes_and_others_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let (at, one) = (|name: &str| folder.path().join(name), file("film", b"1"));
+    let (two, other) = (file("film", b"2"), file("film", b"other"));
+    let place = folder.path();
+    assert_eq!(write(place, &other), at("film.p2p"));
+    assert_eq!(write(place, &one), at("film-2.p2p"));
+    let next = |former: &Manifest, manifest: &Manifest, output: Option<&Path>| {
+        let former = swarm_of(former);
+        write_manifest(place, output, manifest, &[former]).unwrap()
+    };
+    assert_eq!(next(&one, &two, None), at("film-2.p2p"));
+    assert_eq!(fs::read(at("film-2.p2p")).unwrap(), two.encode());
+    let output = at("mine.p2p");
+    assert_eq!(next(&two, &one, Some(&output)), output);
+    assert_eq!(next(&one, &two, Some(&output)), output);
+    assert!(!at("film-2.p2p").exists());
+    assert_eq!(fs::read(at("film.p2p")).unwrap(), other.encode());
 }
 
 #[test]
@@ -258,7 +279,7 @@ fn check(manifest: &Manifest, taken: &[&str], expected: &str) {
 
 #[track_caller]
 fn write(folder: &Path, manifest: &Manifest) -> PathBuf {
-    write_manifest(folder, None, manifest).unwrap()
+    write_manifest(folder, None, manifest, &[]).unwrap()
 }
 
 fn file(name: &str, bytes: &[u8]) -> Manifest {

@@ -36,6 +36,14 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// Those of the next version of a share that has these: it was given to nobody yet.
+    pub fn of_next(&self) -> Terms {
+        Terms {
+            takers: BTreeSet::new(),
+            ..self.clone()
+        }
+    }
+
     /// Whether as many peers have it as were to.
     pub fn is_used_up(&self) -> bool {
         let downloads = self.takers.len();

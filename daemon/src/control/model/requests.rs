@@ -1,5 +1,6 @@
 //! What the control API is asked.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -30,10 +31,12 @@ pub struct RegisterRequest {
     /// Gives it a code, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeWish>,
-    /// For how many seconds it is shared; then it is removed, and its files stay.
+    /// For how many seconds it is shared; then it is removed, and its files stay. 0 is for good. Without it, as it
+    /// was said the last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expire_s: Option<u64>,
-    /// After how many complete downloads by different peers it is given no longer, 1 to 10,000.
+    /// After how many complete downloads by different peers it is given no longer, up to 10,000, counted from
+    /// now. 0 is after none. Without it, as it was said the last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_downloads: Option<u32>,
 }
@@ -49,23 +52,38 @@ impl RegisterRequest {
     /// Exit code 2 for a number of downloads that is none.
     pub fn checked_terms(&self) -> Result<(), ApiError> {
         match self.max_downloads {
-            Some(most) if !(1..=MOST_DOWNLOADS).contains(&most) => {
+            Some(most) if most > MOST_DOWNLOADS => {
                 let message =
                     format!("{most} is no number of downloads from 1 to {MOST_DOWNLOADS}");
-                let hint = "Give another number, or none for no limit.";
+                let hint = "Give another number, or 0 for no limit.";
                 Err(ApiError::new("bad_terms", exit::USAGE, message, hint))
             }
             _ => Ok(()),
         }
     }
 
-    /// The terms that begin now, `now_unix_ms` after 1970.
-    pub(crate) fn terms(&self, now_unix_ms: u64) -> Terms {
+    /// The terms that begin now, `now_unix_ms` after 1970, of a share whose terms were these `before`: it is
+    /// given again, and what is not said again stays.
+    pub(crate) fn terms(&self, before: &Terms, now_unix_ms: u64) -> Terms {
         let after = |seconds: u64| now_unix_ms.saturating_add(seconds.saturating_mul(1000));
+        let expires_unix_ms = match self.expire_s {
+            Some(0) => None,
+            Some(seconds) => Some(after(seconds)),
+            None => before.expires_unix_ms,
+        };
+        let max_downloads = match self.max_downloads {
+            Some(most) => (most > 0).then_some(most),
+            None => before.max_downloads,
+        };
+        let counts_on = self.max_downloads.is_none() && !before.is_used_up();
         Terms {
-            expires_unix_ms: self.expire_s.map(after),
-            max_downloads: self.max_downloads,
-            ..Terms::default()
+            expires_unix_ms,
+            max_downloads,
+            takers: match counts_on {
+                true => before.takers.clone(),
+                false => BTreeSet::new(),
+            },
+            revoked: false,
         }
     }
 }
@@ -98,12 +116,12 @@ pub struct DownloadRequest {
     /// Which files of it. Of a share that is present, as far as it says anything, what `select` changes.
     #[serde(flatten)]
     pub wish: Wish,
-    /// Absolute path of the folder that it goes to, instead of the daemon's own. Of a share that is present
-    /// it changes nothing.
+    /// Absolute path of the folder that it goes to, instead of the daemon's own. A share that is present
+    /// elsewhere is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub to: Option<PathBuf>,
-    /// What to do when something has its name there.
+    /// What to do when something has its name there, or what is there of it was changed.
     #[serde(default, skip_serializing_if = "is_refuse")]
     pub if_exists: IfExists,
 }

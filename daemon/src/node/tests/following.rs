@@ -19,7 +19,7 @@ impl Followed {
         let key = PublisherKey::of(&[1; 32]).unwrap();
         let mut scene = Scene::new();
         let link = link(&key);
-        let mut watched = scene.node.follow(link, Then::Follow);
+        let mut watched = scene.node.follow(link, Then::Follow(Default::default()));
         let mut followed = Followed { scene, key };
         followed.hear(followed.head(1));
         assert!(watched.try_recv().is_err(), "it is being fetched");
@@ -144,7 +144,7 @@ async fn a_tracker_that_knows_nothing_of_versions_is_said_to_be_too_old() {
         let node = &mut scene.node;
         node.handle_tracker_connected(OWN, pin, (None, features), way);
         let key = PublisherKey::of(&[1; 32]).unwrap();
-        let mut watched = node.follow(link(&key), Then::Follow);
+        let mut watched = node.follow(link(&key), Then::Follow(Default::default()));
         node.watch_asked(Instant::now() + Duration::from_secs(11));
         match watched.recv().await.unwrap() {
             Event::Error(error) => assert_eq!(error.code, code),
@@ -187,8 +187,8 @@ async fn a_tracker_need_not_tell_what_nobody_waits_for_any_more() {
         };
         node.handle_tracker_connected(OWN, tracker(1).pin, (None, FOLLOW_FEATURE), way);
         let mut said = node.trackers.get_mut(&OWN).unwrap().handle.overhear();
-        let _watched = node.follow(unreadable.clone(), Then::Follow);
-        let _another = node.follow(unreadable.clone(), Then::Follow);
+        let _watched = node.follow(unreadable.clone(), Then::Follow(Default::default()));
+        let _another = node.follow(unreadable.clone(), Then::Follow(Default::default()));
         match is_answered {
             true => {
                 let head = Some(head(&key, 1, 1));

@@ -3,8 +3,8 @@
 use warren_proto::follow::{PublisherKey, Version};
 use warren_proto::id::{ContentId, Kind};
 
-use super::super::commands::unix_ms;
 use super::*;
+use crate::clock::unix_ms;
 use crate::store::following::Published;
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use warren_proto::id::{Kind, Secret, SwarmId, base32_decode, base32_encode};
 
 use super::{Depot, Opened, folder_of, with_manifest};
 use crate::clock::unix_ms;
+use crate::control::follow;
 use crate::control::model::{ApiError, exit};
 use crate::store::atomic::create_private;
 use crate::store::db::{ShareRecord, ShareState};
@@ -230,7 +231,11 @@ impl Depot {
         let record_of = |swarm: SwarmId| records.iter().find(|record| record.swarm() == swarm);
         let record = record_of(fetched.swarm).ok_or_else(missing)?;
         let content = self.content_of(&fetched.swarm)?;
-        move_in(self.disk.as_ref(), plan).map_err(|error| ApiError::from(&error))?;
+        let plan = &self.with_name(followed, plan, &content)?;
+        move_in(self.disk.as_ref(), plan).map_err(|error| match &error {
+            StoreError::TargetExists { path } => follow::place_taken(path),
+            error => ApiError::from(error),
+        })?;
         let record = self.moved(record, &content, plan.to())?;
         self.remember(&record)?;
 
@@ -240,8 +245,11 @@ impl Depot {
             .and_then(|former| record_of(former.held.swarm));
         let known = former.and_then(|former| {
             let content = self.content_of(&former.swarm()).ok()?;
-            Some((content, former.identities.clone()?))
+            // Of one of which a part was wanted, what that was.
+            let known = former.identities.clone();
+            Some((content, known.or_else(|| former.settled.clone())?))
         });
+        let known = known.or_else(|| self.given_way(plan, &content));
         let known = known.as_ref().map(|(content, known)| (content, known));
         let kept = clear(&self.disk, plan, known).map_err(|error| ApiError::from(&error))?;
         if let Some(former) = &plan.former {
@@ -280,12 +288,17 @@ impl Depot {
             }
             known = now;
         }
-        Ok(ShareRecord {
-            path,
+        let mut record = ShareRecord {
             identities: Some(known),
             state: ShareState::Complete,
             ..with_manifest(record, content)
-        })
+        };
+        match path.file_name() {
+            // It is called so where it was, too.
+            Some(name) if record.path.file_name() == Some(name) => record.path = path,
+            _ => record.take_path(path),
+        }
+        Ok(record)
     }
 
     /// Goes on with exchanges that were broken off.
@@ -440,6 +453,8 @@ mod tests {
             superseded: None,
             exchange: None,
             kept: None,
+            to: None,
+            if_exists: Default::default(),
         }
     }
 

@@ -1,0 +1,243 @@
+//! Downloads of what is here already: gone on with, looked at, or fetched once more as it is asked for.
+//!
+//! A share that is complete is looked at first. Where its files are no longer what they were, it is with the
+//! person to say what becomes of them; until that is done the share stays in the list as it is.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use warren_proto::content::Content;
+use warren_proto::content::path::printable;
+use warren_proto::id::SwarmId;
+
+use super::beginning::Way;
+use super::shares::Preparing;
+use super::{Node, ShareEvent, Stopping};
+use crate::control::model::{ApiError, exit};
+use crate::control::source::Located;
+use crate::control::wish::Wish;
+use crate::hooks::Happening;
+use crate::share::depot::Checked;
+use crate::share::{Phase, Share};
+use crate::store::db::{ShareRecord, ShareState};
+use crate::store::taken::{IfExists, Taken};
+
+impl Node {
+    /// Why a share that is here does not come to the folder that was named: it is in another one.
+    pub(super) fn is_elsewhere(&self, swarm: &SwarmId, way: &Way) -> Option<ApiError> {
+        let share = self.shares.get(swarm).filter(|share| !share.is_preview)?;
+        let to = way.to.as_ref()?;
+        let path = &share.record.path;
+        let folder = match share.record.name.as_str() {
+            // Of what only the link is known, it is noted to which folder it goes.
+            "" => path,
+            _ => path.parent().unwrap_or(path),
+        };
+        (folder != to).then(|| elsewhere(share, to))
+    }
+
+    /// Begins a download, goes on with it, or looks at what is there.
+    pub(super) fn attach(&mut self, swarm: SwarmId, source: Located, way: Way) -> SwarmId {
+        let share = self.shares.get(&swarm);
+        let is_complete = share.is_some_and(Share::is_complete);
+        match share.map(|share| &share.phase) {
+            Some(Phase::Metadata(_)) => match source {
+                Located::Manifest(manifest) => {
+                    let before = self.shares.get(&swarm);
+                    let is_new = before.is_some_and(|share| share.is_preview);
+                    let before = before.map(|share| share.record.wish.clone());
+                    let wish = before.unwrap_or_default().changed(&way.wish.as_change());
+                    let swarm = self.begin_manifest(*manifest, Way { wish, ..way });
+                    if is_new {
+                        self.happened(&swarm, Happening::Added);
+                    }
+                    swarm
+                }
+                Located::Link(_) => swarm,
+            },
+            Some(Phase::Stopped { .. }) if !is_complete => self.resume(swarm, source, way),
+            Some(Phase::Stopped { .. } | Phase::Seeding(_)) => {
+                self.check_share(swarm, way);
+                swarm
+            }
+            Some(_) => swarm,
+            None => {
+                let swarm = self.begin(source, way);
+                self.happened(&swarm, Happening::Added);
+                swarm
+            }
+        }
+    }
+
+    /// Goes on with a download that was stopped, or begins anew where there is nothing to go on
+    /// with.
+    fn resume(&mut self, swarm: SwarmId, source: Located, way: Way) -> SwarmId {
+        let record = self.shares.get(&swarm).map(|share| share.record.clone());
+        let begun = |record: &ShareRecord| {
+            matches!(record.state, ShareState::Paused { .. }) && !record.name.is_empty()
+        };
+        match record.filter(begun) {
+            Some(mut record) => {
+                if way.if_exists != IfExists::Refuse {
+                    record.placing.if_exists = way.if_exists;
+                }
+                self.add_preparing(record, Preparing::Recall)
+            }
+            None => {
+                let before = self.shares.remove(&swarm).map(|share| share.record.wish);
+                let wish = before.unwrap_or_default();
+                self.begin(source, Way { wish, ..way })
+            }
+        }
+    }
+
+    /// Looks whether the files of a complete share are what they were, for somebody who wants it.
+    fn check_share(&self, swarm: SwarmId, way: Way) {
+        let Some(share) = self.shares.get(&swarm) else {
+            return;
+        };
+        let files = share.offer().map(|offer| offer.files.clone());
+        let (record, depot) = (share.record.clone(), self.config.depot.clone());
+        self.run_disk_job(swarm, share.epoch, move || ShareEvent::Checked {
+            result: depot.check(files.as_deref(), &record),
+            way,
+        });
+    }
+
+    /// The files of a share that is complete are what they were, or it is fetched once more.
+    pub(super) fn handle_checked(
+        &mut self,
+        swarm: SwarmId,
+        way: &Way,
+        result: Result<Checked, ApiError>,
+    ) {
+        let share = self.shares.get(&swarm);
+        let is_still = |share: &Share| {
+            let is_idle = matches!(share.phase, Phase::Seeding(_) | Phase::Stopped { .. });
+            is_idle && share.is_complete()
+        };
+        if !share.is_some_and(is_still) {
+            return;
+        }
+        match result {
+            Ok(Checked::AsBefore) => self.tell_done(swarm),
+            Ok(Checked::Back(opened)) => self.handle_opened(swarm, Ok(opened)),
+            Ok(Checked::Changed(content, taken)) => self.fetch_again(swarm, content, (way, taken)),
+            Err(error) => self.stop_share(swarm, error, Stopping::Changed),
+        }
+    }
+
+    /// Fetches a share once more whose files are no longer what they were, as `way` says: in its place, or
+    /// as a download if it was shared where it lay. `taken` is what is in its place.
+    fn fetch_again(&mut self, swarm: SwarmId, content: Arc<Content>, (way, taken): (&Way, Taken)) {
+        let Some(share) = self.shares.get(&swarm) else {
+            return;
+        };
+        let was = share.record.clone();
+        let is_downloaded = was.state == ShareState::Complete;
+        if is_downloaded && taken != Taken::Free && way.if_exists == IfExists::Refuse {
+            let error = not_as_it_was(&was.path);
+            return self.stop_share(swarm, error, Stopping::Changed);
+        }
+        let mut record = ShareRecord {
+            state: ShareState::Downloading,
+            identities: None,
+            settled: None,
+            placing: way.placing(),
+            ..was.clone()
+        };
+        if !is_downloaded {
+            record.take_path(self.folder_of(way).join(content.name.as_str()));
+        }
+        if was.settled.is_none() {
+            record.wish = Wish::default();
+        }
+        self.leave_on_all(&swarm);
+        self.close_share(swarm);
+        let waiting = self.shares.get_mut(&swarm);
+        let waiting = waiting.map(|share| std::mem::take(&mut share.watchers));
+        self.add_preparing(record, Preparing::Create(content));
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            share.watchers = waiting.unwrap_or_default();
+            for watcher in &mut share.watchers {
+                watcher.found = None;
+            }
+            share.was = Some(Box::new(was));
+        }
+    }
+
+    /// A share that was to be fetched once more is what it was, since that could not begin. False for any
+    /// other.
+    pub(super) fn return_to_before(&mut self, swarm: SwarmId, error: &ApiError) -> bool {
+        let share = self.shares.get_mut(&swarm);
+        let Some(was) = share.and_then(|share| share.was.take().map(|was| (share, was))) else {
+            return false;
+        };
+        let (share, was) = was;
+        share.record = *was;
+        let (record, depot) = (share.record.clone(), self.config.depot.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = depot.note_again(&record) {
+                tracing::warn!(%error, "a share is not noted as it was before");
+            }
+        });
+        self.stop_share(swarm, error.clone(), Stopping::Changed);
+        true
+    }
+
+    /// Other shares in the place that this one has now are given no longer: their files are gone.
+    pub(super) fn displace_others(&mut self, swarm: SwarmId) {
+        let Some(path) = self.shares.get(&swarm).map(|it| it.record.path.clone()) else {
+            return;
+        };
+        let is_displaced =
+            |share: &Share| share.record.path == path && matches!(share.phase, Phase::Seeding(_));
+        let others = self.shares.iter();
+        let others = others.filter(|(other, share)| **other != swarm && is_displaced(share));
+        let others: Vec<SwarmId> = others.map(|(other, _)| *other).collect();
+        for other in others {
+            self.stop_share(other, displaced(&path), Stopping::Changed);
+        }
+    }
+}
+
+fn elsewhere(share: &Share, to: &Path) -> ApiError {
+    let (id, path) = (share.record.id, share.record.path.display());
+    let (name, to) = (printable(&share.record.name), to.display());
+    let (message, hint) = match share.is_complete() {
+        true => (
+            format!("{name} is here already, at {path}"),
+            format!(
+                "Move it to {to}, then: client relocate {id} {to}/NAME IDX. To fetch it anew: client remove {id} IDX \
+                 before."
+            ),
+        ),
+        false => (
+            format!("it is being downloaded already, to {path}"),
+            format!(
+                "Leave out --to to see how far it is; to begin anew elsewhere: client cancel {id} IDX before."
+            ),
+        ),
+    };
+    ApiError::new("elsewhere", exit::REFUSED, message, hint)
+}
+
+fn not_as_it_was(path: &Path) -> ApiError {
+    let path = path.display();
+    ApiError::new(
+        "target_exists",
+        exit::REFUSED,
+        format!("{path} is there already, and is no longer what was downloaded"),
+        "Say what becomes of it, with the same command: --if-exists resume repairs it, overwrite replaces it, \
+         rename keeps it and fetches another one.",
+    )
+}
+
+fn displaced(path: &Path) -> ApiError {
+    ApiError::new(
+        "changed",
+        exit::DISK,
+        format!("{} is another share's now", path.display()),
+        "Remove this one: client remove ID IDX; or download it again with --if-exists rename.",
+    )
+}
