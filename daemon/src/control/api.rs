@@ -37,6 +37,7 @@
 //! Not here: what each route does ([`routes`]), the events and requests ([`super::model`]), who may run a
 //! daemon in a folder.
 
+mod list;
 mod openapi;
 mod routes;
 

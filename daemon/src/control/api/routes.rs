@@ -22,6 +22,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::Control;
+use super::list::List;
 use crate::control::model::{
     ApiError, DownloadRequest, Event, ExpireRequest, FollowRequest, LimitRequest, LogLine,
     OpenRequest, PreviewRequest, RegisterRequest, RelocateRequest, RemoveRequest, SelectRequest,
@@ -258,8 +259,8 @@ pub(super) async fn select<C: Control>(
         (status = "default", description = "An `error` event.", body = Event),
     )
 )]
-pub(super) async fn status<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
-    Json(api.control.status().await)
+pub(super) async fn status<C: Control>(State(api): State<Api<C>>) -> List {
+    List(api.control.status().await)
 }
 
 /// The latest attempts to reach peers, oldest first.
@@ -272,8 +273,8 @@ pub(super) async fn status<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Ev
         (status = "default", description = "An `error` event.", body = Event),
     )
 )]
-pub(super) async fn attempts<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
-    Json(api.control.attempts().await)
+pub(super) async fn attempts<C: Control>(State(api): State<Api<C>>) -> List {
+    List(api.control.attempts().await)
 }
 
 /// What could be better about how the daemon is connected.
@@ -286,8 +287,8 @@ pub(super) async fn attempts<C: Control>(State(api): State<Api<C>>) -> Json<Vec<
         (status = "default", description = "An `error` event.", body = Event),
     )
 )]
-pub(super) async fn doctor<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
-    Json(api.control.doctor().await)
+pub(super) async fn doctor<C: Control>(State(api): State<Api<C>>) -> List {
+    List(api.control.doctor().await)
 }
 
 /// Connected peers.
@@ -300,8 +301,8 @@ pub(super) async fn doctor<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Ev
         (status = "default", description = "An `error` event.", body = Event),
     )
 )]
-pub(super) async fn peers<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
-    Json(api.control.peers().await)
+pub(super) async fn peers<C: Control>(State(api): State<Api<C>>) -> List {
+    List(api.control.peers().await)
 }
 
 /// Shares alone.
@@ -320,9 +321,9 @@ pub(super) async fn peers<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Eve
 pub(super) async fn shares<C: Control>(
     State(api): State<Api<C>>,
     uri: Uri,
-) -> Result<Json<Vec<Event>>, ApiError> {
+) -> Result<List, ApiError> {
     let beginning = beginning(uri.query().unwrap_or_default())?;
-    Ok(Json(api.control.shares(beginning).await))
+    Ok(List(api.control.shares(beginning).await))
 }
 
 /// With what shares are to begin that are asked for.
