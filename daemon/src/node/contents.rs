@@ -7,7 +7,7 @@ use warren_proto::id::SwarmId;
 
 use super::Node;
 use crate::control::model::{ApiError, Contents, Event, FILES, FileStanding, MAP_PARTS};
-use crate::share::{Phase, Share};
+use crate::share::Share;
 
 impl Node {
     /// The contents of the share that a person names.
@@ -40,10 +40,10 @@ impl Node {
     /// Which chunks are here.
     fn have_of(&self, swarm: &SwarmId, share: &Share, content: &Content) -> ChunkSet {
         let count = content.layout.chunk_count();
-        match (&share.phase, self.download_of(swarm)) {
-            (_, Some(download)) => download.have().clone(),
-            (Phase::Seeding(_) | Phase::Finishing(_), None) => ChunkSet::full(count),
-            _ => ChunkSet::empty(count),
+        match (self.download_of(swarm), share.offer()) {
+            (Some(download), _) => download.have().clone(),
+            (None, Some(offer)) => offer.have_now(),
+            (None, None) => ChunkSet::empty(count),
         }
     }
 }

@@ -51,7 +51,8 @@ fn stopped(snapshot: &Snapshot) -> Vec<Finding> {
 fn changed(snapshot: &Snapshot) -> Option<Finding> {
     let changed = in_state(snapshot, ShareState::Changed);
     let (names, is) = named(&changed)?;
-    let text = format!("{names} {is} not what was shared any more, so nobody gets it.");
+    let text =
+        format!("{names} {is} not what was shared any more, so nobody gets what has changed.");
     let action = "Put the files back, or fetch what is wrong again: client verify NAME; what is new is \
                   shared by client register.";
     let finding = Code::ShareChanged.says(Severity::Warning, text);
