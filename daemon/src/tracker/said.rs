@@ -140,7 +140,8 @@ mod tests {
         assert!(!said.may_go_on());
         (0..ANNOUNCES_AT_ONCE).for_each(|_| said.note_answer());
         assert!(said.may_go_on());
-        said.next_batch();
+        assert_eq!(said.next_batch().count(), ANNOUNCES_AT_ONCE);
+        assert!(!said.may_go_on());
         said.forget();
         assert!(said.may_go_on(), "nothing of another connection is awaited");
     }
