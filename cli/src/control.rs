@@ -55,7 +55,16 @@ impl Daemon {
     /// When the daemon is not running or refuses.
     pub(crate) async fn list(&self, route: &str) -> Result<Vec<Event>, ApiError> {
         let answer = self.ask(Method::GET, route, Bytes::new()).await?;
-        self.read(answer).await
+        let mut body = answer.into_body();
+        let mut reading = Reading::default();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.broken(&error))?;
+            if let Ok(bytes) = frame.into_data() {
+                let read = reading.take(&bytes);
+                read.ok_or_else(|| self.incomprehensible())?;
+            }
+        }
+        reading.end().ok_or_else(|| self.incomprehensible())
     }
 
     /// Asks for something that is merely confirmed.
@@ -295,6 +304,54 @@ fn encode(body: &impl Serialize) -> Result<Bytes, ApiError> {
     })
 }
 
+/// A list of events of which a part has come: there may be thousands, and each has a line of its own.
+#[derive(Debug, Default)]
+struct Reading {
+    /// A line whose end has not come yet.
+    buffer: Vec<u8>,
+    events: Vec<Event>,
+}
+
+impl Reading {
+    /// Reads the lines that are complete; `None` when one is no event.
+    fn take(&mut self, bytes: &[u8]) -> Option<()> {
+        let end = bytes.iter().rposition(|&byte| byte == b'\n');
+        let (complete, rest) = bytes.split_at(end.map_or(0, |at| at + 1));
+        if !complete.is_empty() {
+            self.buffer.extend_from_slice(complete);
+            let lines = std::mem::take(&mut self.buffer);
+            for line in lines.split(|&byte| byte == b'\n') {
+                self.read(line)?;
+            }
+        }
+        self.buffer.extend_from_slice(rest);
+        Some(())
+    }
+
+    /// All of them, now that nothing more comes.
+    fn end(mut self) -> Option<Vec<Event>> {
+        let last = std::mem::take(&mut self.buffer);
+        if self.events.is_empty() {
+            // All of it is on one line.
+            return serde_json::from_slice(&last).ok();
+        }
+        self.read(last.strip_suffix(b"]")?)?;
+        Some(self.events)
+    }
+
+    fn read(&mut self, line: &[u8]) -> Option<()> {
+        let line = match self.events.is_empty() {
+            true => line.strip_prefix(b"[").unwrap_or(line),
+            false => line,
+        };
+        let line = line.strip_suffix(b",").unwrap_or(line);
+        if !line.is_empty() {
+            self.events.push(serde_json::from_slice(line).ok()?);
+        }
+        Some(())
+    }
+}
+
 /// The events of a register or a download as they come.
 #[derive(Debug)]
 pub(crate) struct Events {
@@ -395,6 +452,43 @@ mod tests {
             "See it (client --home 'a b' list 7), with the client of now: \
              client --home 'a b' resume NAME 7."
         );
+    }
+
+    #[test]
+    fn a_list_is_read_across_any_split_of_it_and_on_one_line_too() {
+        let event: Event = ApiError::new("a", 1, "b\n", "[c],").into();
+        let json = event.to_json();
+        let lists = [
+            "[]".to_owned(),
+            format!("[{json}]"),
+            format!("[{json},{json},{json}]"),
+            format!("[{json},\n{json},\n{json}]"),
+        ];
+        for (list, expected) in lists.iter().zip([0, 1, 3, 3]) {
+            for cut in 0..=list.len() {
+                let mut reading = Reading::default();
+                reading.take(&list.as_bytes()[..cut]).unwrap();
+                reading.take(&list.as_bytes()[cut..]).unwrap();
+                let events = reading.end().unwrap();
+                assert_eq!(events, vec![event.clone(); expected], "{list} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_cut_off_or_none_is_refused() {
+        let event: Event = ApiError::new("a", 1, "b", "c").into();
+        let json = event.to_json();
+        for list in [
+            format!("[{json},\n{json}"),
+            format!("[{json},\n{{]"),
+            json,
+            String::new(),
+        ] {
+            let mut reading = Reading::default();
+            let read = reading.take(list.as_bytes());
+            assert!(read.and_then(|()| reading.end()).is_none(), "{list}");
+        }
     }
 
     #[test]

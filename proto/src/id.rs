@@ -83,7 +83,7 @@ impl TrackerPin {
 
 impl fmt::Display for ContentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&HEXLOWER.encode(&self.0))
+        write!(f, "{}", HEXLOWER.encode_display(&self.0))
     }
 }
 

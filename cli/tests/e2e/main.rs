@@ -19,6 +19,7 @@ mod as_written;
 mod asleep;
 mod bad_days;
 mod bad_input;
+mod changed;
 mod choice;
 mod codes;
 mod content;

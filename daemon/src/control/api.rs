@@ -38,6 +38,7 @@
 //! daemon in a folder.
 
 mod body;
+mod list;
 mod logs;
 mod openapi;
 mod routes;

@@ -5,13 +5,15 @@
 //! may be added, none renamed or removed. Paths in events are text: what cannot be written as UTF-8
 //! is replaced, because JSON has no other way.
 //!
-//! Not here: routes and sockets ([`super::api`]), what is asked ([`requests`]), errors ([`error`]).
+//! Not here: routes and sockets ([`super::api`]), what is asked ([`requests`]), errors ([`error`]), how an
+//! event is read ([`reading`]).
 
 mod contents;
 mod error;
+mod reading;
 mod requests;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use warren_proto::swarm;
 
 pub use super::attempt::Attempt;
@@ -119,6 +121,11 @@ impl Event {
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("events hold only text, numbers and flags")
     }
+
+    /// The same, added to what is there.
+    pub(crate) fn write_json(&self, to: &mut Vec<u8>) {
+        serde_json::to_writer(to, self).expect("events hold only text, numbers and flags");
+    }
 }
 
 // The derived code is reached through `remote = "Self"`, so that no way of writing an event can
@@ -136,12 +143,6 @@ impl Serialize for Event {
             event: self,
         };
         versioned.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Event {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Event::deserialize(deserializer)
     }
 }
 

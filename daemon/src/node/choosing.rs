@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use warren_proto::id::SwarmId;
-use warren_proto::transfer;
+use warren_proto::transfer::{self, Selection};
 
 use super::report::tell_last;
 use super::shares::Preparing;
@@ -176,8 +176,8 @@ impl Node {
 
     /// Tells the engine what is wanted.
     pub(super) fn tell_selection(&mut self, swarm: SwarmId) {
-        let picked = self.shares.get(&swarm).and_then(|it| it.picked.as_ref());
-        if let Some(selection) = picked.map(|picked| picked.selection.clone()) {
+        let selection = self.shares.get(&swarm).and_then(Share::selection);
+        if let Some(selection) = selection {
             self.tell_download(swarm, transfer::Event::Selected { selection });
         }
     }
@@ -212,6 +212,12 @@ impl Share {
     pub(crate) fn leaves_out(&self) -> bool {
         let picked = self.picked.as_ref();
         picked.is_some_and(|picked| !picked.is_everything())
+    }
+
+    /// What is fetched of it, as far as that was said.
+    pub(crate) fn selection(&self) -> Option<Arc<Selection>> {
+        let nothing = self.changes.as_ref().map(|it| it.selection.clone());
+        nothing.or_else(|| self.picked.as_ref().map(|it| it.selection.clone()))
     }
 }
 

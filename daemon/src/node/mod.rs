@@ -16,7 +16,7 @@
 //! [`codes`] and [`opening`] short codes for links, ours and others', [`report`] and [`contents`] what is shown,
 //! [`naming`] which share is meant, [`pausing`] and [`verifying`] what their names say, [`previewing`] what a
 //! download would be, [`terms`] for how long and how often shares are given, [`relocating`] files that were
-//! moved, [`watching`] the stream of all events, [`happenings`] what commands and the service manager are told.
+//! moved, [`looking`] files that change under their shares, [`watching`] the stream of all events, [`happenings`] what commands and the service manager are told.
 
 mod again;
 mod beginning;
@@ -32,6 +32,7 @@ mod happenings;
 mod heads;
 mod joins;
 mod limits;
+mod looking;
 mod meeting;
 mod naming;
 mod neighbours;
@@ -180,6 +181,15 @@ pub(crate) enum NodeEvent {
         /// Which.
         upload: UploadId,
     },
+    /// These files of what is offered are no longer what was shared.
+    Changed {
+        /// The offer.
+        offer: Arc<Offer>,
+        /// Which files.
+        files: Vec<u32>,
+    },
+    /// Some of the files that are shared were looked at, which took so long.
+    Looked(Duration),
     /// Something that was offered cannot be read.
     OfferBroken {
         /// The offer.
@@ -289,13 +299,18 @@ impl NodeSender {
             epoch,
             event,
         };
-        // As above.
-        let _ = self.events.blocking_send(event);
+        self.blocking_send(event);
     }
 
     /// A name for something that a peer asks for.
     pub(crate) fn next_upload(&self) -> UploadId {
         UploadId(self.uploads.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A report about files, from a thread that may wait.
+    pub(crate) fn blocking_send(&self, event: NodeEvent) {
+        // As above.
+        let _ = self.events.blocking_send(event);
     }
 
     /// A report about a share.
@@ -378,6 +393,8 @@ pub(crate) struct Node {
     manners: Manners,
     share_limits: BTreeMap<SwarmId, SpeedLimit>,
     disk_jobs: Arc<Semaphore>,
+    /// Which files are looked at next.
+    looks: looking::Looks,
     /// Who wants to know everything.
     listeners: watching::Listeners,
     counter: u64,
@@ -424,6 +441,7 @@ impl Node {
             manners: Manners::default(),
             share_limits: BTreeMap::new(),
             disk_jobs: Arc::new(Semaphore::new(DISK_JOBS)),
+            looks: looking::Looks::new(now),
             listeners: watching::Listeners::default(),
             counter: 0,
             next_tick: now,
@@ -492,6 +510,8 @@ impl Node {
             NodeEvent::Asked(asked) => self.handle_asked(asked),
             NodeEvent::Sent { upload, bytes } => self.handle_sent(upload, bytes),
             NodeEvent::Answered { upload } => self.handle_answered(upload),
+            NodeEvent::Changed { offer, files } => self.note_changed(&offer, &files),
+            NodeEvent::Looked(took) => self.looks.end(Instant::now(), took),
             NodeEvent::OfferBroken { offer, error } => self.handle_broken(&offer, &error),
         }
     }
@@ -530,9 +550,11 @@ impl Node {
     }
 
     fn handle_broken(&mut self, offer: &Arc<Offer>, error: &Arc<StoreError>) {
-        let same = |share: &Share| share.offer().is_some_and(|ours| Arc::ptr_eq(ours, offer));
-        if !self.shares.get(&offer.swarm).is_some_and(same) {
+        if !self.is_offered(offer) {
             return;
+        }
+        if matches!(**error, StoreError::Changed { .. }) && offer.may_be_right_in_part() {
+            return self.look_at(offer);
         }
         let explained = ApiError::from(&**error);
         tracing::warn!(error = %explained, "a share is no longer served");
@@ -541,6 +563,13 @@ impl Node {
             _ => Stopping::Paused,
         };
         self.stop_share(offer.swarm, explained, stopping);
+    }
+
+    /// Whether this is what others may ask of the share now.
+    fn is_offered(&self, offer: &Arc<Offer>) -> bool {
+        let share = self.shares.get(&offer.swarm);
+        let ours = share.and_then(Share::offer);
+        ours.is_some_and(|ours| Arc::ptr_eq(ours, offer))
     }
 
     /// Does what is due, and whatever the events have made possible.
@@ -575,6 +604,7 @@ impl Node {
         self.end_previews();
         self.end_expired();
         self.count_silent(now);
+        self.look_around(now);
         self.show_progress(now);
         self.tell_news(now);
     }

@@ -1,5 +1,6 @@
 //! What people and scripts see: progress, the end of downloads, trackers, shares and peers.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ use crate::control::model::{
     self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareStanding, ShareState,
 };
 use crate::pace::is_exempt;
+use crate::share::changes::{Changes, HINT};
 use crate::share::{Phase, Share, Watcher};
 use crate::store::db::ShareRecord;
 
@@ -80,13 +82,7 @@ impl Node {
             .peers
             .values()
             .filter(|peer| peer.joined(swarm).is_some());
-        for peer in joined {
-            match peer.path() {
-                PeerPath::Lan => counts.lan += 1,
-                PeerPath::Direct => counts.direct += 1,
-                PeerPath::Relay => counts.relay += 1,
-            }
-        }
+        joined.for_each(|peer| count(&mut counts, peer));
         counts
     }
 
@@ -159,28 +155,57 @@ impl Node {
 
     /// All shares whose name or content id begins so.
     pub(super) fn shown_shares(&self, beginning: &str) -> Vec<Event> {
+        // Each of thousands would be written out to be compared.
+        let may_be_id = beginning.bytes().all(|byte| byte.is_ascii_hexdigit());
         let begins = |record: &ShareRecord| {
-            record.name.starts_with(beginning) || record.id.to_string().starts_with(beginning)
+            record.name.starts_with(beginning)
+                || may_be_id && record.id.to_string().starts_with(beginning)
         };
-        let shares = self.shares.iter().filter(|(_, share)| !share.is_preview);
-        let shares = shares.filter(|(_, it)| beginning.is_empty() || begins(&it.record));
-        let shares = shares.filter_map(|(swarm, _)| self.shown_share(swarm));
-        shares.map(Event::Share).collect()
+        let is_meant =
+            |share: &Share| !share.is_preview && (beginning.is_empty() || begins(&share.record));
+        let counts = self.all_peer_counts();
+        let count_of = |swarm: &SwarmId| counts.get(swarm).copied().unwrap_or_default();
+        let mut shown = Vec::new();
+        if beginning.is_empty() {
+            shown.reserve_exact(self.shares.len());
+        }
+        let meant = self.shares.iter().filter(|(_, share)| is_meant(share));
+        shown.extend(meant.map(|(swarm, share)| {
+            let share = self.shown(swarm, share, count_of(swarm));
+            Event::Share(share)
+        }));
+        shown
+    }
+
+    /// Of all swarms at once: each peer is in few of thousands.
+    fn all_peer_counts(&self) -> BTreeMap<SwarmId, PeerCounts> {
+        let mut counts: BTreeMap<SwarmId, PeerCounts> = BTreeMap::new();
+        for peer in self.peers.values() {
+            let joints = peer.joints.iter();
+            for (swarm, _) in joints.filter(|(_, joint)| joint.is_joined()) {
+                count(counts.entry(*swarm).or_default(), peer);
+            }
+        }
+        counts
     }
 
     /// One share.
     pub(super) fn shown_share(&self, swarm: &SwarmId) -> Option<model::Share> {
         let share = self.shares.get(swarm)?;
+        Some(self.shown(swarm, share, self.peer_counts(swarm)))
+    }
+
+    fn shown(&self, swarm: &SwarmId, share: &Share, peers: PeerCounts) -> model::Share {
         let download = self.download_of(swarm);
         let (verified_bytes, bytes) = share.bytes(download);
         let limit = self.limit_of(swarm);
-        Some(model::Share {
+        model::Share {
             content_id: share.record.id.to_string(),
             name: share.record.name.clone(),
             bytes,
             verified_bytes,
             state: share.state(download),
-            peers: self.peer_counts(swarm),
+            peers,
             direct_bytes: share.received.direct_bytes,
             relayed_bytes: share.received.relayed_bytes,
             files: share.file_counts(),
@@ -196,10 +221,15 @@ impl Node {
             published: self.shown_published(swarm),
             note: match &share.phase {
                 Phase::Stopped { .. } if share.is_paused() => None,
+                Phase::Stopped {
+                    error,
+                    changed: true,
+                } => Some(format!("{}. {HINT}", error.message)),
+                Phase::Seeding(_) => share.changes.as_ref().map(Changes::note),
                 Phase::Stopped { error, .. } => Some(error.message.clone()),
                 _ => None,
             },
-        })
+        }
     }
 
     /// Our own comes first.
@@ -338,6 +368,14 @@ impl Node {
                 .collect(),
             machine: Machine::default(),
         }
+    }
+}
+
+fn count(counts: &mut PeerCounts, peer: &Peer) {
+    match peer.path() {
+        PeerPath::Lan => counts.lan += 1,
+        PeerPath::Direct => counts.direct += 1,
+        PeerPath::Relay => counts.relay += 1,
     }
 }
 

@@ -95,8 +95,8 @@ impl Node {
             content,
             have,
         });
-        let picked = self.shares.get(&swarm).and_then(|it| it.picked.as_ref());
-        if picked.is_some_and(|picked| !picked.selection.is_plain()) {
+        let selection = self.shares.get(&swarm).and_then(Share::selection);
+        if selection.is_some_and(|selection| !selection.is_plain()) {
             self.tell_selection(swarm);
         }
     }

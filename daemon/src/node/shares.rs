@@ -18,12 +18,14 @@ use super::{Node, ShareEvent, Stopping};
 use crate::control::model::{ApiError, exit};
 use crate::control::wish::Wish;
 use crate::hooks::Happening;
+use crate::share::changes::Changes;
 use crate::share::depot::{Opened, Settled, explain_sync, removed};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::Offer;
 use crate::share::writer::{Writer, keep_synced};
 use crate::share::{Active, Epoch, Learning, Phase, Share, guarded_token};
 use crate::store::db::{ShareRecord, ShareState};
+use crate::store::files::ShareFiles;
 use crate::store::reuse::Source;
 use crate::store::taken::Placing;
 use crate::store::terms::Terms;
@@ -119,33 +121,11 @@ impl Node {
 
     pub(super) fn handle_opened(&mut self, swarm: SwarmId, result: Result<Opened, ApiError>) {
         match result {
-            Ok(Opened::Whole(files)) => {
-                let have = ChunkSet::full(files.content().layout.chunk_count());
-                let offer = Arc::new(Offer::new(swarm, files, have));
-                self.close_share(swarm);
-                if let Some(share) = self.shares.get_mut(&swarm)
-                    && !share.is_complete()
-                {
-                    // It had got its name just before a former process ended.
-                    share.record.state = ShareState::Complete;
-                    share.record.placing = Placing::default();
-                }
-                let share = self.shares.get(&swarm);
-                if share.is_some_and(Share::is_withheld) {
-                    if let Some(share) = self.shares.get_mut(&swarm) {
-                        share.phase = Phase::Seeding(offer);
-                    }
-                    return self.withhold(swarm);
-                }
-                let was_new = share
-                    .is_some_and(|it| matches!(it.phase, Phase::Preparing { is_new: true, .. }));
-                self.set_phase(swarm, Phase::Seeding(offer));
-                if was_new {
-                    self.happened(&swarm, Happening::Complete);
-                }
-                if !self.exchange_version(swarm) {
-                    self.tell_done(swarm);
-                }
+            Ok(Opened::Whole(files)) => self.handle_whole(swarm, files, None),
+            Ok(Opened::Changed(files, changed)) => {
+                let changed = Changes::with(None, &changed);
+                let changes = Changes::new(files.content(), changed);
+                self.handle_whole(swarm, files, changes);
             }
             Ok(Opened::Checked(writer)) => {
                 let have = writer.offer.have_now();
@@ -180,12 +160,56 @@ impl Node {
         self.hold(swarm);
     }
 
+    /// A complete share is open, and what of it has changed is known.
+    fn handle_whole(&mut self, swarm: SwarmId, files: Arc<ShareFiles>, changes: Option<Changes>) {
+        let mut have = ChunkSet::full(files.content().layout.chunk_count());
+        for chunk in changes.iter().flat_map(|it| it.chunks(files.content())) {
+            have.remove(chunk);
+        }
+        let offer = Arc::new(Offer::new(swarm, files, have));
+        self.close_share(swarm);
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        if !share.is_complete() {
+            // It had got its name just before a former process ended.
+            share.record.state = ShareState::Complete;
+            share.record.placing = Placing::default();
+        }
+        let changed = changes.as_ref().map(Changes::error);
+        share.changes = changes;
+        if share.is_withheld() {
+            share.phase = Phase::Seeding(offer);
+            return self.withhold(swarm);
+        }
+        let was_new = matches!(share.phase, Phase::Preparing { is_new: true, .. });
+        self.set_phase(swarm, Phase::Seeding(offer));
+        if let Some(error) = changed {
+            return self.tell_changed(swarm, &error);
+        }
+        if was_new {
+            self.happened(&swarm, Happening::Complete);
+        }
+        if !self.exchange_version(swarm) {
+            self.tell_done(swarm);
+        }
+    }
+
+    /// It is given all the same, as far as it has not changed.
+    fn tell_changed(&mut self, swarm: SwarmId, error: &ApiError) {
+        self.tell_error(swarm, error);
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            share.verifying = None;
+        }
+        self.happened(&swarm, Happening::Changed);
+    }
+
     /// A share that was removed while its files were being made: they go as well.
     pub(super) fn discard_opened(&self, swarm: SwarmId, result: Result<Opened, ApiError>) {
         let (files, found) = match result {
             Ok(Opened::Partial { files, found, .. }) => (files, found),
             Ok(Opened::Checked(writer)) => (writer.offer.files.clone(), false),
-            Ok(Opened::Whole(_)) | Err(_) => return,
+            Ok(Opened::Whole(_) | Opened::Changed(..)) | Err(_) => return,
         };
         let depot = self.config.depot.clone();
         tokio::task::spawn_blocking(move || {

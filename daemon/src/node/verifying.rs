@@ -43,6 +43,7 @@ impl Node {
             preview: None,
         });
         share.verifying = Some(share.received.bytes());
+        share.changes = None;
         let verified_bytes = Arc::<AtomicU64>::default();
         let bytes = share.size();
         share.phase = Phase::Preparing {

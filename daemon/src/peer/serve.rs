@@ -274,7 +274,7 @@ impl Answer {
 
     async fn explain(&mut self, offer: &Arc<Offer>, unserved: Unserved) -> Result<(), Abandoned> {
         self.note(offer, &unserved).await;
-        self.refuse(unserved.reason()).await
+        self.refuse(offer.reason(&unserved)).await
     }
 
     /// Tells the node of a share that can no longer be served.

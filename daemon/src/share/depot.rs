@@ -2,6 +2,7 @@
 //! Everything here blocks.
 
 mod again;
+mod changed;
 mod found;
 mod limits;
 mod newest;
@@ -96,6 +97,8 @@ pub(crate) enum Opened {
     },
     /// Complete.
     Whole(Arc<ShareFiles>),
+    /// A folder that was complete, of which these files are no longer what was shared.
+    Changed(Arc<ShareFiles>, Vec<u32>),
     /// Unfinished, open all the time, and looked through.
     Checked(Arc<Writer>),
 }
@@ -215,7 +218,7 @@ impl Depot {
         match record.state {
             _ if self.is_unbegun(record) => self.create(record, content, verified_bytes),
             _ if record.settled.is_some() => self.open_divided(record, content, verified_bytes),
-            ShareState::Registered | ShareState::Complete => self.open_whole(record, content),
+            ShareState::Registered | ShareState::Complete => self.open_lying(record, content),
             _ => self.open_partial(record, content, verified_bytes),
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! A [`Share`] is where a share stands and who watches it; what is to be done with it is decided in
 //! `node`. Its bytes are given by [`offer`], taken in by [`writer`], passed on while they come by [`arrival`], found and finished by
-//! [`depot`]; what a link does not say is learnt by [`metadata`].
+//! [`depot`]; [`changes`] is what is no longer right of it; what a link does not say is learnt by [`metadata`].
 
 pub(crate) mod arrival;
+pub(crate) mod changes;
 pub(crate) mod depot;
 pub(crate) mod metadata;
 pub(crate) mod offer;
@@ -30,6 +31,7 @@ use crate::node::{Fetch, Receiver};
 use crate::store::db::ShareRecord;
 use crate::store::terms::Terms;
 use crate::tracker::TrackerId;
+use changes::Changes;
 use offer::Offer;
 use writer::Writer;
 
@@ -66,6 +68,8 @@ pub(crate) struct Share {
     pub(crate) kept: Option<Arc<Writer>>,
     /// Files are being made or moved, since others are wanted.
     pub(crate) is_choosing: bool,
+    /// Of a folder that is complete: which of its files are no longer what was shared.
+    pub(crate) changes: Option<Changes>,
     /// Until when peers are being met who are likely to be reached directly.
     pub(crate) expected: Option<Instant>,
     /// The person wants it to be neither fetched nor given.
@@ -264,6 +268,7 @@ impl Share {
             picked: None,
             kept: None,
             is_choosing: false,
+            changes: None,
             expected: None,
             pause: None,
             paused_bytes: (0, 0),
@@ -284,7 +289,9 @@ impl Share {
     pub(crate) fn member_state(&self) -> Option<MemberState> {
         match self.phase {
             // Who is taken for a seed is asked for anything.
-            Phase::Finishing(_) | Phase::Seeding(_) if self.leaves_out() => {
+            Phase::Finishing(_) | Phase::Seeding(_)
+                if self.leaves_out() || self.changes.is_some() =>
+            {
                 Some(MemberState::Leech)
             }
             Phase::Finishing(_) | Phase::Seeding(_) => Some(MemberState::Seed),
@@ -338,7 +345,10 @@ impl Share {
                 (download.map_or(0, Download::verified_bytes), bytes)
             }
             Phase::Finishing(writer) => (wanted(&writer.offer), wanted(&writer.offer)),
-            Phase::Seeding(offer) => (wanted(offer), wanted(offer)),
+            Phase::Seeding(offer) => {
+                let right = self.changes.as_ref().map(|changes| changes.right_bytes);
+                (right.unwrap_or_else(|| wanted(offer)), wanted(offer))
+            }
         }
     }
 
@@ -371,6 +381,7 @@ impl Share {
             Phase::Preparing { .. } => ShareState::Hashing,
             Phase::Downloading(active) if is_starved(active, download) => ShareState::Waiting,
             Phase::Downloading(_) | Phase::Finishing(_) => ShareState::Downloading,
+            Phase::Seeding(_) if self.changes.is_some() => ShareState::Changed,
             Phase::Seeding(_) => ShareState::Seeding,
             Phase::Stopped { .. } if self.is_paused() => ShareState::Paused,
             Phase::Stopped { .. } if self.is_withheld() => ShareState::Withheld,

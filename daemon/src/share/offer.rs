@@ -29,7 +29,7 @@ pub(crate) enum Unserved {
 }
 
 impl Unserved {
-    /// How the peer is told.
+    /// How the peer is told, of something of which nothing more can be had once a part has changed.
     pub(crate) fn reason(&self) -> NoReason {
         match self {
             Unserved::NotHere => NoReason::NotHere,
@@ -116,6 +116,19 @@ impl Offer {
         match self.listing() {
             Some(listing) => listing.bytes.len() as u64,
             None => self.content.size,
+        }
+    }
+
+    /// Whether some of it can be had although files have changed: of a complete folder.
+    pub(crate) fn may_be_right_in_part(&self) -> bool {
+        self.content.file_count() > 1 && self.files.is_whole()
+    }
+
+    /// How a peer is told that something is not given. Who is told of a change asks for nothing more.
+    pub(crate) fn reason(&self, unserved: &Unserved) -> NoReason {
+        match unserved.reason() {
+            NoReason::Changed if self.may_be_right_in_part() => NoReason::NotHere,
+            reason => reason,
         }
     }
 

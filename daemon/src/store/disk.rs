@@ -117,6 +117,8 @@ pub trait Disk: Send + Sync + Debug {
     fn syncfs(&self, folder: &Folder) -> io::Result<()>;
     /// What the file is now.
     fn identity(&self, file: &File) -> io::Result<FileIdentity>;
+    /// What is at this path now, not opened and no symbolic link followed; `.` is the folder itself.
+    fn identity_at(&self, folder: &Folder, path: &Path) -> io::Result<FileIdentity>;
     /// Whether anyone may execute the file.
     fn is_executable(&self, file: &File) -> io::Result<bool>;
     /// Lets everyone who may read the file execute it.
@@ -374,6 +376,17 @@ impl Disk for RealDisk {
         Ok(FileIdentity::of(&file.metadata()?))
     }
 
+    fn identity_at(&self, folder: &Folder, path: &Path) -> io::Result<FileIdentity> {
+        let is_deep = path.parent().is_some_and(|parent| parent != Path::new(""));
+        let stat = if is_deep {
+            let (parent, name) = parent_of(folder, path)?;
+            fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?
+        } else {
+            fs::statat(&folder.0, path, AtFlags::SYMLINK_NOFOLLOW)?
+        };
+        Ok(FileIdentity::of_stat(&stat))
+    }
+
     fn is_executable(&self, file: &File) -> io::Result<bool> {
         Ok(file.metadata()?.mode() & 0o111 != 0)
     }
@@ -401,6 +414,17 @@ impl FileIdentity {
             mtime_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
             ctime_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
             inode: metadata.ino(),
+        }
+    }
+
+    /// The same of what the system said without opening it.
+    fn of_stat(stat: &fs::Stat) -> FileIdentity {
+        let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
+        FileIdentity {
+            size: stat.st_size as u64,
+            mtime_ns: ns(stat.st_mtime, stat.st_mtime_nsec as i64),
+            ctime_ns: ns(stat.st_ctime, stat.st_ctime_nsec as i64),
+            inode: stat.st_ino,
         }
     }
 }

@@ -28,9 +28,8 @@ use warren_proto::content::{ChunkIndex, Content};
 
 use super::disk::{Disk, FileIdentity, Folder, Open};
 use super::error::StoreError;
-use super::files::{Identities, ShareFiles, State, VERIFY_BYTES};
+use super::files::{Identities, ShareFiles, State};
 use super::partial::{place, stem, vacant_place};
-use crate::memory::aligned;
 
 /// Stands for a file that is not there. No file has inode 0.
 pub(super) const ABSENT: FileIdentity = FileIdentity {
@@ -424,24 +423,13 @@ impl ShareFiles {
         let path = self.path_in(Home::Settled(ABSENT), file);
         let identity = self.disk.identity(&opened);
         let identity = identity.map_err(StoreError::at(&path))?;
-        let mut hasher = blake3::Hasher::new();
-        let mut buffer = aligned::zeros(VERIFY_BYTES);
-        let mut offset = 0;
         if Some(identity.size) != self.content.file_size(file) {
             return Ok(Home::Absent);
         }
-        loop {
-            match self.disk.pread(&opened, &mut buffer, offset) {
-                Ok(0) => break,
-                Ok(read) => {
-                    hasher.update(&buffer[..read]);
-                    offset += read as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-                Err(error) => return Err(StoreError::at(&path)(error)),
-            }
-        }
-        let is_it = self.content.file_root(file) == Some(*hasher.finalize().as_bytes());
+        let hash = self
+            .hash_of(&opened, |_| ())
+            .map_err(StoreError::at(&path))?;
+        let is_it = self.content.file_root(file) == Some(hash);
         Ok(match is_it {
             true => Home::Settled(identity),
             false => Home::Absent,

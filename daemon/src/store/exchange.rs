@@ -34,7 +34,7 @@ impl Exchange {
     }
 
     /// The same under the name that it is to have.
-    fn from_called(&self) -> PathBuf {
+    fn source_called(&self) -> PathBuf {
         self.staged.join(self.called())
     }
 
@@ -74,7 +74,7 @@ impl Exchange {
 /// error, or is aside and the same call goes on.
 pub(crate) fn move_in(disk: &dyn Disk, plan: &Exchange) -> Result<(), StoreError> {
     let is_there = |path: PathBuf| path.symlink_metadata().is_ok();
-    if !is_there(plan.from()) && !is_there(plan.from_called()) {
+    if !is_there(plan.from()) && !is_there(plan.source_called()) {
         // It is there already, or was removed.
         return match plan.to().symlink_metadata() {
             Ok(_) => Ok(()),
@@ -98,7 +98,7 @@ pub(crate) fn move_in(disk: &dyn Disk, plan: &Exchange) -> Result<(), StoreError
 
 /// Gives the new version the name it is to have, where it is.
 fn rename(plan: &Exchange) -> Result<(), StoreError> {
-    let (from, to) = (plan.from(), plan.from_called());
+    let (from, to) = (plan.from(), plan.source_called());
     match from == to || from.symlink_metadata().is_err() {
         true => Ok(()),
         false => std::fs::rename(&from, &to).map_err(StoreError::at(&to)),

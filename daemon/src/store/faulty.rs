@@ -305,6 +305,11 @@ impl Disk for FaultyDisk {
         RealDisk.identity(file)
     }
 
+    fn identity_at(&self, folder: &Folder, path: &Path) -> io::Result<FileIdentity> {
+        self.call()?;
+        RealDisk.identity_at(folder, path)
+    }
+
     fn is_executable(&self, file: &File) -> io::Result<bool> {
         self.call()?;
         RealDisk.is_executable(file)

@@ -138,18 +138,7 @@ impl ShareFiles {
         content: &Arc<Content>,
         identities: &Identities,
     ) -> Result<ShareFiles, StoreError> {
-        let changed = |path: &Path| StoreError::Changed {
-            path: path.to_owned(),
-        };
-        let name = path.file_name().ok_or_else(|| changed(path))?;
-        let parent_path = path.parent().unwrap_or(Path::new("/"));
-        let mut place = Place::open(disk.as_ref(), parent_path, name, name)
-            .map_err(|error| error.unless_gone(path))?;
-        place
-            .open_root(disk.as_ref(), content)
-            .map_err(|error| error.unless_gone(path))?;
-        let state = State::Whole(identities.clone());
-        let files = ShareFiles::new(disk, content.clone(), place, state);
+        let files = ShareFiles::open_named(disk, path, content, identities.clone())?;
         if files.identities(&files.state())? != *identities {
             return Err(files.first_changed(identities));
         }
@@ -186,6 +175,19 @@ impl ShareFiles {
         path: &Path,
         content: &Arc<Content>,
     ) -> Result<(ShareFiles, Identities), StoreError> {
+        let files = ShareFiles::open_named(disk, path, content, Identities::none())?;
+        let identities = files.identities(&files.state())?;
+        *files.state_mut() = State::Whole(identities.clone());
+        Ok((files, identities))
+    }
+
+    /// Opens a share under its own name, whose files are believed to be these.
+    pub(super) fn open_named(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        content: &Arc<Content>,
+        identities: Identities,
+    ) -> Result<ShareFiles, StoreError> {
         let gone = || StoreError::Changed {
             path: path.to_owned(),
         };
@@ -196,15 +198,8 @@ impl ShareFiles {
         place
             .open_root(disk.as_ref(), content)
             .map_err(|error| error.unless_gone(path))?;
-        let files = ShareFiles::new(
-            disk,
-            content.clone(),
-            place,
-            State::Whole(Identities::none()),
-        );
-        let identities = files.identities(&files.state())?;
-        *files.state_mut() = State::Whole(identities.clone());
-        Ok((files, identities))
+        let state = State::Whole(identities);
+        Ok(ShareFiles::new(disk, content.clone(), place, state))
     }
 
     /// Where the share is, or will be once it is finished.
@@ -506,7 +501,7 @@ impl ShareFiles {
     }
 
     /// The folder handle and the path beneath it of a file.
-    fn relative(&self, state: &State, file: u32) -> (&Folder, &Path) {
+    pub(super) fn relative(&self, state: &State, file: u32) -> (&Folder, &Path) {
         match (&self.place.root, self.content.file_path(file)) {
             (Some(root), Some(path)) => (root, Path::new(path.as_str())),
             _ => (&self.place.parent, Path::new(self.current_name(state))),
@@ -604,25 +599,26 @@ impl Place {
 impl StoreError {
     /// A file that is not there, or is something else now, is a change.
     pub(super) fn unless_gone(self, path: &Path) -> StoreError {
-        const GONE: [Errno; 5] = [
-            Errno::NOENT,
-            Errno::LOOP,
-            Errno::NOTDIR,
-            Errno::ISDIR,
-            Errno::NXIO,
-        ];
         match self {
-            StoreError::Io { source, .. }
-                if source.kind() == io::ErrorKind::InvalidInput
-                    || Errno::from_io_error(&source).is_some_and(|e| GONE.contains(&e)) =>
-            {
-                StoreError::Changed {
-                    path: path.to_owned(),
-                }
-            }
+            StoreError::Io { source, .. } if is_gone(&source) => StoreError::Changed {
+                path: path.to_owned(),
+            },
             other => other,
         }
     }
+}
+
+/// Whether a file is not there, or something else is.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    const GONE: [Errno; 5] = [
+        Errno::NOENT,
+        Errno::LOOP,
+        Errno::NOTDIR,
+        Errno::ISDIR,
+        Errno::NXIO,
+    ];
+    let is_one_of_them = Errno::from_io_error(error).is_some_and(|it| GONE.contains(&it));
+    error.kind() == io::ErrorKind::InvalidInput || is_one_of_them
 }
 
 fn feed(disk: &dyn Disk, file: &File, at: &Extent, verifier: &mut Verifier) -> io::Result<()> {

@@ -8,6 +8,7 @@
 //! Not here: which chunks to fetch (`warren_proto::transfer`), when to write and sync (`engine`).
 
 pub mod atomic;
+mod changes;
 mod cores;
 pub mod db;
 pub mod disk;

@@ -12,6 +12,10 @@ const FIRST_INTRODUCTIONS: u8 = 32;
 /// Announces sent at once; the tracker answers each with a frame of its own.
 const ANNOUNCES_AT_ONCE: usize = 32;
 
+/// Announces without an answer up to which more are sent at once: who answers soon is told soon, of thousands of
+/// shares too.
+const UNANSWERED: usize = 128;
+
 /// What was announced in this round, and what is still to be said.
 #[derive(Default)]
 pub(super) struct Said {
@@ -21,6 +25,8 @@ pub(super) struct Said {
     /// the two has no connection to the other.
     introduced: BTreeSet<SwarmId>,
     queue: VecDeque<ToTracker>,
+    /// Announces of this round that have no answer yet.
+    unanswered: usize,
 }
 
 impl Said {
@@ -56,6 +62,17 @@ impl Said {
     pub(super) fn forget(&mut self) {
         self.announced.clear();
         self.queue.clear();
+        self.unanswered = 0;
+    }
+
+    /// The tracker has answered an announce.
+    pub(super) fn note_answer(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+    }
+
+    /// Whether the next batch need not wait for anything.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.unanswered + ANNOUNCES_AT_ONCE <= UNANSWERED
     }
 
     pub(super) fn has_more(&self) -> bool {
@@ -64,6 +81,9 @@ impl Said {
 
     pub(super) fn next_batch(&mut self) -> impl Iterator<Item = ToTracker> {
         let count = self.queue.len().min(ANNOUNCES_AT_ONCE);
+        let batch = self.queue.iter().take(count);
+        let announces = batch.filter(|it| matches!(it, ToTracker::Announce { .. }));
+        self.unanswered += announces.count();
         self.queue.drain(..count)
     }
 }
@@ -106,6 +126,24 @@ mod tests {
         ];
         assert_eq!(batch, expected);
         assert!(!said.has_more());
+    }
+
+    #[test]
+    fn who_answers_soon_is_told_at_once_and_who_does_not_later() {
+        let swarms = (0..=255).map(|n| (SwarmId([n; 32]), MemberState::Seed));
+        let mut said = Said::default();
+        said.plan(&swarms.collect());
+        for _ in 0..UNANSWERED / ANNOUNCES_AT_ONCE {
+            assert!(said.may_go_on());
+            assert_eq!(said.next_batch().count(), ANNOUNCES_AT_ONCE);
+        }
+        assert!(!said.may_go_on());
+        (0..ANNOUNCES_AT_ONCE).for_each(|_| said.note_answer());
+        assert!(said.may_go_on());
+        assert_eq!(said.next_batch().count(), ANNOUNCES_AT_ONCE);
+        assert!(!said.may_go_on());
+        said.forget();
+        assert!(said.may_go_on(), "nothing of another connection is awaited");
     }
 
     #[test]

@@ -59,7 +59,7 @@ const HASTY_GAP: Duration = Duration::from_secs(1);
 /// Longest wait before the first such try: not all of those who wait come back at once.
 const HASTY_START: Duration = Duration::from_millis(100);
 
-/// Pause between batches of announces.
+/// Pause between batches of announces while many have no answer yet.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) struct Session {
@@ -363,6 +363,12 @@ impl Session {
                         if !matches!(message, FromTracker::About { .. }) {
                             (*answer_due, *silences) = (None, 0);
                         }
+                        if matches!(message, FromTracker::Peers { .. } | FromTracker::Busy { .. }) {
+                            said.note_answer();
+                            if said.may_go_on() {
+                                next_batch = Instant::now();
+                            }
+                        }
                         node.send(TrackerEvent::Said(message).of(config.id)).await;
                     }
                     None => return Err(SessionError::Ended),
@@ -414,7 +420,10 @@ impl Session {
                             await_answer(answer_due, announce_timeout);
                         }
                     }
-                    next_batch = Instant::now() + ANNOUNCE_PAUSE;
+                    next_batch = match said.may_go_on() {
+                        true => Instant::now(),
+                        false => Instant::now() + ANNOUNCE_PAUSE,
+                    };
                 }
             }
         }

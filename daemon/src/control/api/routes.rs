@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Control;
 use super::body::{malformed, parse, read_body, stream_events};
+use super::list::List;
 use super::logs::logs;
 use crate::control::model::{
     ApiError, DownloadRequest, Event, ExpireRequest, FollowRequest, LimitRequest, OpenRequest,
@@ -212,8 +213,8 @@ pub(super) async fn select<C: Control>(
         (status = "default", description = "An `error` event.", body = Event),
     )
 )]
-pub(super) async fn status<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
-    Json(api.control.status().await)
+pub(super) async fn status<C: Control>(State(api): State<Api<C>>) -> List {
+    List(api.control.status().await)
 }
 
 /// The latest attempts to reach peers, oldest first.
@@ -226,8 +227,8 @@ pub(super) async fn status<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Ev
         (status = "default", description = "An `error` event.", body = Event),
     )
 )]
-pub(super) async fn attempts<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
-    Json(api.control.attempts().await)
+pub(super) async fn attempts<C: Control>(State(api): State<Api<C>>) -> List {
+    List(api.control.attempts().await)
 }
 
 /// What could be better about how the daemon is connected.
@@ -240,8 +241,8 @@ pub(super) async fn attempts<C: Control>(State(api): State<Api<C>>) -> Json<Vec<
         (status = "default", description = "An `error` event.", body = Event),
     )
 )]
-pub(super) async fn doctor<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
-    Json(api.control.doctor().await)
+pub(super) async fn doctor<C: Control>(State(api): State<Api<C>>) -> List {
+    List(api.control.doctor().await)
 }
 
 /// Connected peers.
@@ -254,8 +255,8 @@ pub(super) async fn doctor<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Ev
         (status = "default", description = "An `error` event.", body = Event),
     )
 )]
-pub(super) async fn peers<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Event>> {
-    Json(api.control.peers().await)
+pub(super) async fn peers<C: Control>(State(api): State<Api<C>>) -> List {
+    List(api.control.peers().await)
 }
 
 /// Shares alone.
@@ -274,9 +275,9 @@ pub(super) async fn peers<C: Control>(State(api): State<Api<C>>) -> Json<Vec<Eve
 pub(super) async fn shares<C: Control>(
     State(api): State<Api<C>>,
     uri: Uri,
-) -> Result<Json<Vec<Event>>, ApiError> {
+) -> Result<List, ApiError> {
     let beginning = beginning(uri.query().unwrap_or_default())?;
-    Ok(Json(api.control.shares(beginning).await))
+    Ok(List(api.control.shares(beginning).await))
 }
 
 /// With what shares are to begin that are asked for.

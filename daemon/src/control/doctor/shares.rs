@@ -57,7 +57,8 @@ fn stopped(snapshot: &Snapshot) -> Vec<Finding> {
 fn changed(snapshot: &Snapshot) -> Option<Finding> {
     let changed = in_state(snapshot, ShareState::Changed);
     let (names, is) = named(snapshot, &changed)?;
-    let text = format!("{names} {is} not what was shared any more, so nobody gets it.");
+    let text =
+        format!("{names} {is} not what was shared any more, so nobody gets what has changed.");
     let (which, idx) = (arguments(snapshot, &changed), snapshot.idx);
     let action = format!(
         "Put the files back, or fetch what is wrong again: client verify {which} {idx}; what is new is \

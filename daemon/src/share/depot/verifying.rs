@@ -62,6 +62,9 @@ impl Depot {
         if !is_registered && record.state != ShareState::Complete {
             return self.reopen(&record, &content, verified_bytes);
         }
+        if is_registered && content.listing.is_some() {
+            return self.verify_lying(&record, &content, verified_bytes);
+        }
         let (disk, path) = (self.disk.clone(), &record.path);
         let whole = ShareFiles::open_as_it_is(disk, path, &content);
         match whole.map_err(|error| ApiError::from(&error))? {

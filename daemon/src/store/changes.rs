@@ -1,0 +1,183 @@
+//! Which files of a complete share are no longer what was shared: found by asking for each what it is, or by
+//! reading it.
+//!
+//! Nothing is opened to ask, so that thousands of files can be gone through again and again.
+//!
+//! Not here: what a read finds (`store::files`), folders of which only some files were wanted
+//! (`store::division`).
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use warren_proto::content::Content;
+
+use super::disk::{Disk, FileIdentity, Folder, Open};
+use super::division::ABSENT;
+use super::error::StoreError;
+use super::files::{Identities, ShareFiles, State, VERIFY_BYTES, is_gone};
+use crate::memory::aligned;
+
+impl ShareFiles {
+    /// Those of these files that are no longer what they were when they were hashed or finished, by what lies
+    /// at their paths now; all of them when the share is no longer at its path. Of a share that is not
+    /// complete, or of which only some files were wanted, none.
+    ///
+    /// A file of which the disk does not tell counts as what it was: whoever reads it finds out.
+    pub fn changed_among(&self, files: Range<u32>) -> Vec<u32> {
+        let state = self.state();
+        let State::Whole(known) = &*state else {
+            return Vec::new();
+        };
+        if self.is_divided() {
+            return Vec::new();
+        }
+        let is_here = self.is_at_its_path();
+        let is_changed = |file: &u32| {
+            let known = known.of(*file).unwrap_or(ABSENT);
+            !is_here || self.is_changed(&state, *file, known)
+        };
+        files.filter(is_changed).collect()
+    }
+
+    /// Whether it is complete, and always was wanted whole.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(*self.state(), State::Whole(_)) && !self.is_divided()
+    }
+
+    fn is_changed(&self, state: &State, file: u32, known: FileIdentity) -> bool {
+        let (folder, path) = self.relative(state, file);
+        match self.disk.identity_at(folder, path) {
+            Ok(now) => now != known,
+            Err(error) => is_gone(&error),
+        }
+    }
+
+    /// Whether its path still leads to the folders that were opened: they may have been moved away.
+    fn is_at_its_path(&self) -> bool {
+        let place = &self.place;
+        let at_path = self.disk.open_folder(&place.parent_path);
+        let at_path = at_path.and_then(|folder| self.inode_of(&folder));
+        let is_parent = is_same(at_path, self.inode_of(&place.parent));
+        let is_root = place.root.as_ref().is_none_or(|root| {
+            let named = self.disk.identity_at(&place.parent, Path::new(&place.name));
+            is_same(named.map(|it| it.inode), self.inode_of(root))
+        });
+        is_parent && is_root
+    }
+
+    fn inode_of(&self, folder: &Folder) -> io::Result<u64> {
+        let identity = self.disk.identity_at(folder, Path::new("."));
+        identity.map(|it| it.inode)
+    }
+
+    /// Opens a folder that was shared, of which files are no longer what they were: these are told.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Changed`] when the folder itself is not there, and whatever the disk says.
+    pub fn open_changed(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        content: &Arc<Content>,
+        identities: &Identities,
+    ) -> Result<(ShareFiles, Vec<u32>), StoreError> {
+        let files = ShareFiles::open_named(disk, path, content, identities.clone())?;
+        let changed = files.changed_among(0..content.file_count());
+        Ok((files, changed))
+    }
+
+    /// Opens a folder that was shared and reads every file of it, whatever was known of them. Those that are
+    /// not what they should be are told; what the others are now is what they are held against from then on.
+    /// `verified_bytes` follows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open_changed`].
+    pub fn open_read(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        content: &Arc<Content>,
+        verified_bytes: &AtomicU64,
+    ) -> Result<(ShareFiles, Identities, Vec<u32>), StoreError> {
+        let files = ShareFiles::open_named(disk, path, content, Identities::none())?;
+        let (mut identities, mut wrong) = (Vec::new(), Vec::new());
+        for file in 0..content.file_count() {
+            let right = files.read_right(file, verified_bytes)?;
+            if right.is_none() {
+                wrong.push(file);
+            }
+            identities.push(right.unwrap_or(ABSENT));
+        }
+        let identities = Identities(identities);
+        *files.state_mut() = State::Whole(identities.clone());
+        Ok((files, identities, wrong))
+    }
+
+    /// Reads a file; what it is, if that is what was shared.
+    fn read_right(
+        &self,
+        file: u32,
+        verified_bytes: &AtomicU64,
+    ) -> Result<Option<FileIdentity>, StoreError> {
+        let state = self.state();
+        let path = self.file_path(&state, file);
+        let (folder, relative) = self.relative(&state, file);
+        let opened = match self.disk.open(folder, relative, Open::Read) {
+            Err(error) if is_gone(&error) => return Ok(None),
+            opened => opened.map_err(StoreError::at(&path))?,
+        };
+        let before = self.disk.identity(&opened).map_err(StoreError::at(&path))?;
+        if Some(before.size) != self.content.file_size(file) {
+            return Ok(None);
+        }
+        let read = |bytes| {
+            verified_bytes.fetch_add(bytes, Ordering::Relaxed);
+        };
+        let hash = self.hash_of(&opened, read).map_err(StoreError::at(&path))?;
+        let after = self.disk.identity(&opened).map_err(StoreError::at(&path))?;
+        let is_right = self.content.file_root(file) == Some(hash) && before == after;
+        Ok(is_right.then_some(after))
+    }
+
+    /// The hash of all of an open file. `read` is told how many more bytes were.
+    pub(super) fn hash_of(&self, file: &File, read: impl Fn(u64)) -> io::Result<[u8; 32]> {
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = aligned::zeros(VERIFY_BYTES);
+        let mut offset = 0;
+        loop {
+            match self.disk.pread(file, &mut buffer, offset) {
+                Ok(0) => return Ok(*hasher.finalize().as_bytes()),
+                Ok(len) => {
+                    hasher.update(&buffer[..len]);
+                    offset += len as u64;
+                    read(len as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Identities {
+    /// What this file was.
+    fn of(&self, file: u32) -> Option<FileIdentity> {
+        self.0.get(file as usize).copied()
+    }
+}
+
+/// Whether both are the same folder, as far as the disk tells; what is not there is none.
+fn is_same(one: io::Result<u64>, other: io::Result<u64>) -> bool {
+    match (one, other) {
+        (Ok(one), Ok(other)) => one == other,
+        (Err(error), _) | (_, Err(error)) => !is_gone(&error),
+    }
+}
+
+#[cfg(test)]
+#[path = "changes_tests.rs"]
+mod tests;
