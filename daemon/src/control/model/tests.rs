@@ -516,11 +516,11 @@ fn requests_are_this_json() {
             max_downloads: None,
         }
     );
-    let none = RegisterRequest {
-        max_downloads: Some(0),
+    let too_many = RegisterRequest {
+        max_downloads: Some(10_001),
         ..register
     };
-    assert_eq!(none.checked_terms().unwrap_err().code, "bad_terms");
+    assert_eq!(too_many.checked_terms().unwrap_err().code, "bad_terms");
 }
 
 #[track_caller]
