@@ -1,43 +1,43 @@
 """A daemon's control socket, as the programs of the lab need it: state is asked for many times a
 second, and what cannot be asked is nothing."""
 
+import http.client
 import json
 import socket
+
+
+class Socket(http.client.HTTPConnection):
+    """HTTP by a Unix socket."""
+
+    def __init__(self, path):
+        super().__init__("warren", timeout=5)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
 
 
 class Control:
     """The HTTP API of the daemon that has its state in HOME."""
 
     def __init__(self, home):
-        self.path = f"{home}/daemon-1/control.sock"
-        self.stream = None
+        self.connection = Socket(f"{home}/daemon-1/control.sock")
 
     def events(self, what):
         """What GET /v1/WHAT answers. Nothing when the daemon is not there, or has no such route."""
         try:
             return self.ask(what)
-        except (OSError, ValueError):
-            self.stream = None
+        except (OSError, ValueError, http.client.HTTPException):
+            self.connection.close()
             return []
 
     def ask(self, what):
-        if self.stream is None:
-            sock = socket.socket(socket.AF_UNIX)
-            sock.settimeout(5)
-            sock.connect(self.path)
-            self.stream = sock.makefile("rwb")
-        self.stream.write(f"GET /v1/{what} HTTP/1.1\r\nhost: warren\r\n\r\n".encode())
-        self.stream.flush()
-        status = self.stream.readline().split()
-        length = 0
-        while line := self.stream.readline().strip():
-            name, _, value = line.partition(b":")
-            if name.lower() == b"content-length":
-                length = int(value)
-        body = self.stream.read(length)
-        if not status:
-            raise OSError("the daemon has gone")
-        return json.loads(body) if status[1] == b"200" else []
+        self.connection.request("GET", f"/v1/{what}")
+        answer = self.connection.getresponse()
+        body = answer.read()
+        return json.loads(body) if answer.status == 200 else []
 
     def trackers(self):
         return [event for event in self.events("status") if event.get("type") == "tracker"]
