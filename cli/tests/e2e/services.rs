@@ -88,7 +88,7 @@ fn the_service_manager_is_told_that_a_daemon_is_up_alive_and_going() {
     until("WATCHDOG=1");
     until("STATUS=tracker reached; 0 shares; 0 peers");
     daemon.register(&swarm.file("film.mkv", MIB, 3));
-    until("STATUS=tracker reached; 1 shares, 1 seeding; 0 peers");
+    until("STATUS=tracker reached; 1 share, 1 seeding; 0 peers");
     until("WATCHDOG=1");
     daemon.stop();
     until("STOPPING=1");

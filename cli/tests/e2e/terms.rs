@@ -74,7 +74,7 @@ fn what_is_revoked_is_not_given_until_it_is_registered_again() {
     check_not_given(&theirs, &registered);
     let ran = ours.client(&["resume", "film.mkv"]);
     let ran = ran.expect_error(exit::REFUSED.into(), "film.mkv was revoked");
-    assert!(ran.stderr.contains("client register"), "{ran:?}");
+    assert!(ran.stderr.contains(" register "), "{ran:?}");
     let error = ours.download(&registered.manifest).failed(exit::REFUSED);
     assert_eq!(error.message_code, "SHR-18");
     ours.stop();
