@@ -73,6 +73,19 @@ link set $4 up
 END
 }
 
+# Waits until IPv6 goes over every link. The kernel looks once a second at links that came up, and
+# before that an interface has no address to ask for its neighbours from.
+await_links() {
+  local ns left
+  for ns in /run/netns/*; do
+    for left in {250..0}; do
+      ip -n "${ns##*/}" -o link | grep -v ' lo:' | grep -qv ' state UP ' || break
+      [ "$left" != 0 ] || die "a link of the lab does not come up" "Report this."
+      sleep 0.02
+    done
+  done
+}
+
 # Puts router $3 of site $1 behind router $2.
 attach() {
   local site=$1 up=$2 down=$3 prefix

@@ -77,6 +77,7 @@ prepare_pair() {
     delay_start "$delay" "$loss"
   fi
   [ "$disturb$stall" = nono ] || slow_down b "$rate"
+  await_links
 }
 
 # One run: prints its line, and adds it to the results.

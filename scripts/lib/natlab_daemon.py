@@ -1,4 +1,4 @@
-"""A daemon's control socket, as the programs of the lab need it: state is asked for many times a
+"""A daemon's control socket, as the programs of the lab and the figures need it: state is asked for many times a
 second, and what cannot be asked is nothing."""
 
 import http.client

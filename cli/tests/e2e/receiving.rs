@@ -189,10 +189,18 @@ fn a_repair_that_is_removed_after_a_restart_leaves_the_file() {
     assert_nothing_unfinished(&theirs.downloads());
 }
 
+/// Whether there is something to make terminals with; says so where there is not.
+fn has_terminals() -> bool {
+    let is_there = succeeds(Command::new("script").args(["-qec", "true", "/dev/null"]));
+    if !is_there {
+        eprintln!("SKIPPED: there is no script to make a terminal with");
+    }
+    is_there
+}
+
 #[test]
 fn at_a_terminal_what_comes_is_shown_and_picked_and_what_is_in_the_way_asked_about() {
-    if !succeeds(Command::new("script").args(["-qec", "true", "/dev/null"])) {
-        eprintln!("SKIPPED: there is no script to make a terminal with");
+    if !has_terminals() {
         return;
     }
     let swarm = Swarm::start();
@@ -241,8 +249,7 @@ fn at_a_terminal_what_comes_is_shown_and_picked_and_what_is_in_the_way_asked_abo
 
 #[test]
 fn at_a_terminal_all_that_is_left_out_of_a_part_can_be_added() {
-    if !succeeds(Command::new("script").args(["-qec", "true", "/dev/null"])) {
-        eprintln!("SKIPPED: there is no script to make a terminal with");
+    if !has_terminals() {
         return;
     }
     let swarm = Swarm::start();
@@ -261,8 +268,7 @@ fn at_a_terminal_all_that_is_left_out_of_a_part_can_be_added() {
 
 #[test]
 fn at_a_terminal_a_follow_link_shows_whose_version_it_is_before_anything_is_fetched() {
-    if !succeeds(Command::new("script").args(["-qec", "true", "/dev/null"])) {
-        eprintln!("SKIPPED: there is no script to make a terminal with");
+    if !has_terminals() {
         return;
     }
     let swarm = Swarm::start();

@@ -161,8 +161,11 @@ impl Node {
             return;
         };
         let before = share.changes.as_ref();
-        let changes = Changes::new(&offer.content, Changes::with(before, files));
-        let Some(changes) = changes.filter(|changes| changes.is_other(before)) else {
+        if before.is_some_and(|before| before.has_all(files)) {
+            return;
+        }
+        let files_now = Changes::with(before, files);
+        let Some(changes) = Changes::new(&offer.content, files_now) else {
             return;
         };
         let lost = changes.chunks(&offer.content);

@@ -342,6 +342,7 @@ impl Node {
         let own = self.trackers.get(&OWN);
         let candidates = self.config.candidates.iter();
         let (attempts, under_way) = self.config.punch.records().by_state();
+        let counts = self.all_peer_counts();
         Snapshot {
             trackers: self.shown_trackers().collect(),
             tracker_is_here: own.is_some_and(TrackerState::is_local) || self.port.is_local(),
@@ -364,7 +365,10 @@ impl Node {
                 .shares
                 .iter()
                 .filter(|(_, share)| !share.is_preview)
-                .filter_map(|(swarm, _)| self.shown_share(swarm))
+                .map(|(swarm, share)| {
+                    let peers = counts.get(swarm).copied().unwrap_or_default();
+                    self.shown(swarm, share, peers)
+                })
                 .collect(),
             machine: Machine::default(),
         }

@@ -8,6 +8,7 @@ use warren_proto::content::{ChunkIndex, Content};
 use warren_proto::transfer::{Order, Priority, Selection};
 
 use crate::control::model::{ApiError, exit};
+use crate::control::wish::path_of;
 
 /// The files of a folder that are no longer what was shared. The others are given as before.
 #[derive(Clone, Debug)]
@@ -32,10 +33,7 @@ impl Changes {
         let wrong_bytes: u64 = sizes.sum();
         let nothing = Selection::new(content, Order::default(), |_| Priority::Skip);
         Some(Changes {
-            first: content.file_path(first).map_or_else(
-                || content.name.as_str().to_owned(),
-                |path| path.as_str().to_owned(),
-            ),
+            first: path_of(content, first).to_owned(),
             of: content.file_count(),
             right_bytes: content.size.saturating_sub(wrong_bytes),
             selection: Arc::new(nothing),
@@ -49,9 +47,9 @@ impl Changes {
         before.chain(files).copied().collect()
     }
 
-    /// Whether it is of other files than those.
-    pub(crate) fn is_other(&self, before: Option<&Changes>) -> bool {
-        before.is_none_or(|before| before.files != self.files)
+    /// Whether these files are among its own.
+    pub(crate) fn has_all(&self, files: &[u32]) -> bool {
+        files.iter().all(|file| self.files.contains(file))
     }
 
     /// The chunks with bytes of these files.
@@ -127,10 +125,9 @@ mod tests {
             one.note()
                 .starts_with("1 of 6 files is no longer what was shared: run.sh;")
         );
-        let same = Changes::new(&content, Changes::with(Some(&one), &[4])).unwrap();
-        assert!(!same.is_other(Some(&one)) && one.is_other(None));
+        assert!(one.has_all(&[4]) && !one.has_all(&[4, 2]));
         let two = Changes::new(&content, Changes::with(Some(&one), &[2])).unwrap();
-        assert!(two.is_other(Some(&one)));
+        assert!(two.has_all(&[2, 4]));
         assert!(
             two.note()
                 .starts_with("2 of 6 files are no longer what was shared, a/b/small first;")

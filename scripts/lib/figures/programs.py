@@ -1,14 +1,14 @@
 """A tracker and daemons in a folder of their own, and commands that are timed."""
 
-import http.client
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import tempfile
 import time
+
+from natlab_daemon import Socket
 
 PATIENCE_S = 120
 POLL_S = 0.001
@@ -72,7 +72,7 @@ class Programs:
 
     def ask(self, idx, method, route, body=None):
         """What the control API of a daemon answers; `None` while it does not."""
-        connection = Unix(f"{self.folder}/home/daemon-{idx}/control.sock")
+        connection = Socket(f"{self.folder}/home/daemon-{idx}/control.sock")
         try:
             connection.request(method, f"/v1/{route}", json.dumps(body) if body else None, JSON)
             return connection.getresponse().read().decode()
@@ -103,16 +103,6 @@ class Programs:
 
 
 JSON = {"Host": "warren", "Content-Type": "application/json"}
-
-
-class Unix(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("warren")
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.connect(self.path)
 
 
 def until(what, look):

@@ -1,6 +1,6 @@
 //! This machine: where downloads go, its clock, how many files it allows.
 //!
-//! [`Looks`] ask the system, and may wait for a disk that does not answer, so it is asked apart from
+//! [`Looks`] asks the system, which may wait for a disk that does not answer, so it is asked apart from
 //! everything else; the rest is told of what it saw.
 
 use std::fs;

@@ -33,7 +33,10 @@ impl Depot {
         files: Option<&ShareFiles>,
         record: &ShareRecord,
     ) -> Result<Checked, ApiError> {
-        let content = self.content_of(&record.swarm())?;
+        let content = match files {
+            Some(files) => files.content().clone(),
+            None => self.content_of(&record.swarm())?,
+        };
         let path = &record.path;
         let found = match (files, &record.identities) {
             (Some(files), _) => files.check_unchanged().map(|()| Checked::AsBefore),
