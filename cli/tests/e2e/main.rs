@@ -41,5 +41,6 @@ mod services;
 mod sources;
 mod terms;
 mod top;
+mod touched;
 mod trackers;
 mod transfers;

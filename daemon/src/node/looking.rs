@@ -7,7 +7,8 @@
 //! hundred thousand within minutes. Polling works on every file system, network ones included, and needs nothing
 //! for each folder.
 //!
-//! Not here: how a file is looked at (`store::changes`), what a read finds out first (`Node::handle_broken`).
+//! Not here: how a file is looked at (`store::changes`), what a read finds out first (`Node::handle_broken`), files
+//! of which only reading tells ([`super::rereading`]).
 
 use std::collections::BTreeSet;
 use std::ops::{Bound, Range};
@@ -24,6 +25,7 @@ use crate::hooks::Happening;
 use crate::share::changes::Changes;
 use crate::share::offer::Offer;
 use crate::share::{Phase, Share};
+use crate::store::changes::Differing;
 use crate::store::error::StoreError;
 
 /// Between the beginnings of two rounds at least.
@@ -96,13 +98,13 @@ impl Node {
         tokio::task::spawn_blocking(move || {
             let began = Instant::now();
             let looked = parts.into_iter().map(|(offer, files)| {
-                let changed = offer.files.changed_among(files);
-                (offer, changed)
+                let differing = offer.files.differing_among(files);
+                (offer, differing)
             });
-            let changed: Vec<_> = looked.filter(|(_, files)| !files.is_empty()).collect();
+            let differing: Vec<_> = looked.filter(|(_, files)| !files.is_empty()).collect();
             let took = began.elapsed();
-            for (offer, files) in changed {
-                node.blocking_send(NodeEvent::Changed { offer, files });
+            for (offer, files) in differing {
+                node.blocking_send(NodeEvent::Differing { offer, files });
             }
             node.blocking_send(NodeEvent::Looked(took));
         });
@@ -136,23 +138,31 @@ impl Node {
         (parts, None)
     }
 
-    /// Looks through all files of a share of which a read has found that one has changed.
+    /// Looks through all files of a share of which a read has found that one is not as it was noted, unless
+    /// some are to be read again anyway: each who asks for them finds that.
     pub(super) fn look_at(&mut self, offer: &Arc<Offer>) {
-        if !self.looks.asked.insert(offer.swarm) {
+        let share = self.shares.get(&offer.swarm);
+        let is_doubtful = share.is_some_and(|share| share.rereading.is_doubtful());
+        if is_doubtful || !self.looks.asked.insert(offer.swarm) {
             return;
         }
         let (offer, node) = (offer.clone(), self.me.clone());
         tokio::task::spawn_blocking(move || {
-            let files = offer.files.changed_among(0..offer.content.file_count());
-            node.blocking_send(NodeEvent::Changed { offer, files });
+            let files = offer.files.differing();
+            node.blocking_send(NodeEvent::Differing { offer, files });
         });
+    }
+
+    /// Files of a complete share were looked at.
+    pub(super) fn handle_differing(&mut self, offer: &Arc<Offer>, differing: &Differing) {
+        self.looks.asked.remove(&offer.swarm);
+        self.note_differing(offer, differing);
     }
 
     /// Files of a complete share are no longer what was shared: what lies in them is given no longer, and peers
     /// are told so.
     pub(super) fn note_changed(&mut self, offer: &Arc<Offer>, files: &[u32]) {
         let swarm = offer.swarm;
-        self.looks.asked.remove(&swarm);
         let share = self.shares.get(&swarm).and_then(looked_at);
         if !share.is_some_and(|ours| Arc::ptr_eq(ours, offer)) {
             return;
@@ -201,7 +211,7 @@ impl Node {
 }
 
 /// What of a share is to be what it was: all of it, once it is complete.
-fn looked_at(share: &Share) -> Option<&Arc<Offer>> {
+pub(super) fn looked_at(share: &Share) -> Option<&Arc<Offer>> {
     match &share.phase {
         Phase::Seeding(offer) if !share.is_choosing => Some(offer),
         _ => None,

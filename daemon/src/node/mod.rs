@@ -16,7 +16,8 @@
 //! [`codes`] and [`opening`] short codes for links, ours and others', [`report`] and [`contents`] what is shown,
 //! [`naming`] which share is meant, [`pausing`] and [`verifying`] what their names say, [`previewing`] what a
 //! download would be, [`terms`] for how long and how often shares are given, [`relocating`] files that were
-//! moved, [`looking`] files that change under their shares, [`watching`] the stream of all events, [`happenings`] what commands and the service manager are told.
+//! moved, [`looking`] files that change under their shares, [`rereading`] those that
+//! may only have been touched, [`watching`] the stream of all events, [`happenings`] what commands and the service manager are told.
 
 mod again;
 mod beginning;
@@ -48,6 +49,7 @@ mod registering;
 mod relaying;
 mod relocating;
 mod report;
+mod rereading;
 mod restoring;
 mod scheduling;
 mod shares;
@@ -87,6 +89,7 @@ use crate::share::depot::{Checked, Depot, Exchanged, Moved, Opened, Settled};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::{Offer, Unserved};
 use crate::share::{Epoch, Share, Watcher};
+use crate::store::changes::Differing;
 use crate::store::error::StoreError;
 use crate::store::settings::{Manners, SpeedLimit};
 use crate::tracker::{TrackerEvent, TrackerId};
@@ -181,13 +184,15 @@ pub(crate) enum NodeEvent {
         /// Which.
         upload: UploadId,
     },
-    /// These files of what is offered are no longer what was shared.
-    Changed {
+    /// Files of what is offered are not as they were noted.
+    Differing {
         /// The offer.
         offer: Arc<Offer>,
         /// Which files.
-        files: Vec<u32>,
+        files: Differing,
     },
+    /// Files that were touched were read again.
+    Reread(Box<rereading::Finished>),
     /// Some of the files that are shared were looked at, which took so long.
     Looked(Duration),
     /// Something that was offered cannot be read.
@@ -395,6 +400,8 @@ pub(crate) struct Node {
     disk_jobs: Arc<Semaphore>,
     /// Which files are looked at next.
     looks: looking::Looks,
+    /// Which shares are read again.
+    rereads: rereading::Rereads,
     /// Who wants to know everything.
     listeners: watching::Listeners,
     counter: u64,
@@ -442,6 +449,7 @@ impl Node {
             share_limits: BTreeMap::new(),
             disk_jobs: Arc::new(Semaphore::new(DISK_JOBS)),
             looks: looking::Looks::new(now),
+            rereads: rereading::Rereads::default(),
             listeners: watching::Listeners::default(),
             counter: 0,
             next_tick: now,
@@ -510,7 +518,8 @@ impl Node {
             NodeEvent::Asked(asked) => self.handle_asked(asked),
             NodeEvent::Sent { upload, bytes } => self.handle_sent(upload, bytes),
             NodeEvent::Answered { upload } => self.handle_answered(upload),
-            NodeEvent::Changed { offer, files } => self.note_changed(&offer, &files),
+            NodeEvent::Differing { offer, files } => self.handle_differing(&offer, &files),
+            NodeEvent::Reread(finished) => self.handle_reread(*finished),
             NodeEvent::Looked(took) => self.looks.end(Instant::now(), took),
             NodeEvent::OfferBroken { offer, error } => self.handle_broken(&offer, &error),
         }
@@ -553,7 +562,7 @@ impl Node {
         if !self.is_offered(offer) {
             return;
         }
-        if matches!(**error, StoreError::Changed { .. }) && offer.may_be_right_in_part() {
+        if matches!(**error, StoreError::Changed { .. }) && offer.files.is_whole() {
             return self.look_at(offer);
         }
         let explained = ApiError::from(&**error);
@@ -605,6 +614,7 @@ impl Node {
         self.end_expired();
         self.count_silent(now);
         self.look_around(now);
+        self.reread(now);
         self.show_progress(now);
         self.tell_news(now);
     }

@@ -91,6 +91,7 @@ impl Node {
         };
         (share.pause, share.paused_bytes) = (Some(held), bytes);
         share.verifying = None;
+        share.rereading.forget();
         let error = paused(share);
         self.tell_error(swarm, &error);
         if let Some(share) = self.shares.get_mut(&swarm) {

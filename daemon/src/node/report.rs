@@ -225,7 +225,10 @@ impl Node {
                     error,
                     changed: true,
                 } => Some(format!("{}. {HINT}", error.message)),
-                Phase::Seeding(_) => share.changes.as_ref().map(Changes::note),
+                Phase::Seeding(_) => {
+                    let changed = share.changes.as_ref().map(Changes::note);
+                    changed.or_else(|| share.rereading.note_at(Instant::now()))
+                }
                 Phase::Stopped { error, .. } => Some(error.message.clone()),
                 _ => None,
             },

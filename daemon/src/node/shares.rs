@@ -122,10 +122,11 @@ impl Node {
     pub(super) fn handle_opened(&mut self, swarm: SwarmId, result: Result<Opened, ApiError>) {
         match result {
             Ok(Opened::Whole(files)) => self.handle_whole(swarm, files, None),
-            Ok(Opened::Changed(files, changed)) => {
-                let changed = Changes::with(None, &changed);
+            Ok(Opened::Differing(files, differing)) => {
+                let changed = Changes::with(None, &differing.changed);
                 let changes = Changes::new(files.content(), changed);
                 self.handle_whole(swarm, files, changes);
+                self.doubt(swarm, &differing.touched);
             }
             Ok(Opened::Checked(writer)) => {
                 let have = writer.offer.have_now();
@@ -178,6 +179,7 @@ impl Node {
         }
         let changed = changes.as_ref().map(Changes::error);
         share.changes = changes;
+        share.rereading.forget();
         if share.is_withheld() {
             share.phase = Phase::Seeding(offer);
             return self.withhold(swarm);
@@ -209,7 +211,7 @@ impl Node {
         let (files, found) = match result {
             Ok(Opened::Partial { files, found, .. }) => (files, found),
             Ok(Opened::Checked(writer)) => (writer.offer.files.clone(), false),
-            Ok(Opened::Whole(_) | Opened::Changed(..)) | Err(_) => return,
+            Ok(Opened::Whole(_) | Opened::Differing(..)) | Err(_) => return,
         };
         let depot = self.config.depot.clone();
         tokio::task::spawn_blocking(move || {
@@ -464,6 +466,7 @@ impl Node {
             return;
         };
         share.verifying = None;
+        share.rereading.forget();
         let unfinished = !matches!(
             share.record.state,
             ShareState::Registered | ShareState::Complete

@@ -12,6 +12,7 @@ use super::choosing::busy;
 use super::commands::EVENTS;
 use super::{Node, ShareEvent};
 use crate::control::model::{ApiError, Event, exit};
+use crate::share::rereading::Rereading;
 use crate::share::writer::Writer;
 use crate::share::{Phase, Share, Watcher};
 
@@ -44,6 +45,7 @@ impl Node {
         });
         share.verifying = Some(share.received.bytes());
         share.changes = None;
+        share.rereading = Rereading::default();
         let verified_bytes = Arc::<AtomicU64>::default();
         let bytes = share.size();
         share.phase = Phase::Preparing {

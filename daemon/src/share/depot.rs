@@ -26,6 +26,7 @@ use warren_proto::id::SwarmId;
 use super::writer::Writer;
 use crate::control::model::{ApiError, exit};
 use crate::control::wish::{Picked, Wish};
+use crate::store::changes::Differing;
 use crate::store::db::{ShareDb, ShareRecord, ShareState};
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::error::StoreError;
@@ -97,8 +98,8 @@ pub(crate) enum Opened {
     },
     /// Complete.
     Whole(Arc<ShareFiles>),
-    /// A folder that was complete, of which these files are no longer what was shared.
-    Changed(Arc<ShareFiles>, Vec<u32>),
+    /// What was complete, of which these files are not as they were noted; there is something left of it.
+    Differing(Arc<ShareFiles>, Differing),
     /// Unfinished, open all the time, and looked through.
     Checked(Arc<Writer>),
 }

@@ -9,6 +9,7 @@ pub(crate) mod changes;
 pub(crate) mod depot;
 pub(crate) mod metadata;
 pub(crate) mod offer;
+pub(crate) mod rereading;
 pub(crate) mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,6 +34,7 @@ use crate::store::terms::Terms;
 use crate::tracker::TrackerId;
 use changes::Changes;
 use offer::Offer;
+use rereading::Rereading;
 use writer::Writer;
 
 /// How far back the shown rate looks.
@@ -70,6 +72,8 @@ pub(crate) struct Share {
     pub(crate) is_choosing: bool,
     /// Of a folder that is complete: which of its files are no longer what was shared.
     pub(crate) changes: Option<Changes>,
+    /// Of a share that is complete: which of its files have to be read again.
+    pub(crate) rereading: Rereading,
     /// Until when peers are being met who are likely to be reached directly.
     pub(crate) expected: Option<Instant>,
     /// The person wants it to be neither fetched nor given.
@@ -269,6 +273,7 @@ impl Share {
             kept: None,
             is_choosing: false,
             changes: None,
+            rereading: Rereading::default(),
             expected: None,
             pause: None,
             paused_bytes: (0, 0),
@@ -347,7 +352,9 @@ impl Share {
             Phase::Finishing(writer) => (wanted(&writer.offer), wanted(&writer.offer)),
             Phase::Seeding(offer) => {
                 let right = self.changes.as_ref().map(|changes| changes.right_bytes);
-                (right.unwrap_or_else(|| wanted(offer)), wanted(offer))
+                let right = right.unwrap_or_else(|| wanted(offer));
+                let right = right.saturating_sub(self.rereading.doubtful_bytes());
+                (right, wanted(offer))
             }
         }
     }
@@ -382,6 +389,7 @@ impl Share {
             Phase::Downloading(active) if is_starved(active, download) => ShareState::Waiting,
             Phase::Downloading(_) | Phase::Finishing(_) => ShareState::Downloading,
             Phase::Seeding(_) if self.changes.is_some() => ShareState::Changed,
+            Phase::Seeding(_) if self.rereading.is_doubtful() => ShareState::Hashing,
             Phase::Seeding(_) => ShareState::Seeding,
             Phase::Stopped { .. } if self.is_paused() => ShareState::Paused,
             Phase::Stopped { .. } if self.is_withheld() => ShareState::Withheld,

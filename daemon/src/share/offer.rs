@@ -124,10 +124,12 @@ impl Offer {
         self.content.file_count() > 1 && self.files.is_whole()
     }
 
-    /// How a peer is told that something is not given. Who is told of a change asks for nothing more.
+    /// How a peer is told that something is not given. Who is told of a change asks for nothing more, and who is
+    /// told that we are busy asks again.
     pub(crate) fn reason(&self, unserved: &Unserved) -> NoReason {
         match unserved.reason() {
-            NoReason::Changed if self.may_be_right_in_part() => NoReason::NotHere,
+            // It may only have been touched; who is to ask no more is told when that is known.
+            NoReason::Changed if self.files.is_whole() => NoReason::Busy,
             reason => reason,
         }
     }

@@ -1,10 +1,11 @@
 //! Which files of a complete share are no longer what was shared: found by asking for each what it is, or by
 //! reading it.
 //!
-//! Nothing is opened to ask, so that thousands of files can be gone through again and again.
+//! Nothing is opened to ask, so that thousands of files can be gone through again and again. That tells of a file
+//! of another size that it is another one; of one that was only touched ([`Touched`]), reading it tells.
 //!
-//! Not here: what a read finds (`store::files`), folders of which only some files were wanted
-//! (`store::division`).
+//! Not here: what a read finds (`store::files`), reading what was touched (`store::rereading`), folders of which
+//! only some files were wanted (`store::division`).
 
 use std::fs::File;
 use std::io;
@@ -21,39 +22,98 @@ use super::error::StoreError;
 use super::files::{Identities, ShareFiles, State, VERIFY_BYTES, is_gone};
 use crate::memory::aligned;
 
+/// Files of a complete share that are not as they were noted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Differing {
+    /// Those that cannot be what was shared: they are gone, or of another size.
+    pub changed: Vec<u32>,
+    /// Those that may be.
+    pub touched: Vec<Touched>,
+}
+
+/// A file of the size that it had, but of other times, another mode or inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// Its number in the listing.
+    pub file: u32,
+    /// What it is now.
+    pub now: FileIdentity,
+}
+
+/// What a look at a file tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Same,
+    /// Of its bytes nothing is known any more.
+    Touched,
+    Changed,
+}
+
+impl Look {
+    /// Of one that was noted as `known`; [`ABSENT`] stands for what was read and found wrong.
+    fn of(known: FileIdentity, now: FileIdentity) -> Look {
+        match now == known {
+            true => Look::Same,
+            false if known != ABSENT && now.size == known.size => Look::Touched,
+            false => Look::Changed,
+        }
+    }
+}
+
+impl Differing {
+    /// Whether every file is as it was noted.
+    pub fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.touched.is_empty()
+    }
+
+    fn note(&mut self, file: u32, known: FileIdentity, now: FileIdentity) {
+        match Look::of(known, now) {
+            Look::Same => (),
+            Look::Touched => self.touched.push(Touched { file, now }),
+            Look::Changed => self.changed.push(file),
+        }
+    }
+}
+
 impl ShareFiles {
     /// Those of these files that are no longer what they were when they were hashed or finished, by what lies
-    /// at their paths now; all of them when the share is no longer at its path. Of a share that is not
-    /// complete, or of which only some files were wanted, none.
+    /// at their paths now; all of them have changed when the share is no longer at its path. Of a share that is
+    /// not complete, or of which only some files were wanted, none.
     ///
     /// A file of which the disk does not tell counts as what it was: whoever reads it finds out.
-    pub fn changed_among(&self, files: Range<u32>) -> Vec<u32> {
+    pub fn differing_among(&self, files: Range<u32>) -> Differing {
+        let mut differing = Differing::default();
         let state = self.state();
         let State::Whole(known) = &*state else {
-            return Vec::new();
+            return differing;
         };
         if self.is_divided() {
-            return Vec::new();
+            return differing;
         }
-        let is_here = self.is_at_its_path();
-        let is_changed = |file: &u32| {
-            let known = known.of(*file).unwrap_or(ABSENT);
-            !is_here || self.is_changed(&state, *file, known)
-        };
-        files.filter(is_changed).collect()
+        if !self.is_at_its_path() {
+            differing.changed.extend(files);
+            return differing;
+        }
+        for file in files {
+            let known = known.of(file).unwrap_or(ABSENT);
+            let (folder, path) = self.relative(&state, file);
+            match self.disk.identity_at(folder, path) {
+                Ok(now) => differing.note(file, known, now),
+                Err(error) if is_gone(&error) => differing.changed.push(file),
+                Err(_) => (),
+            }
+        }
+        differing
+    }
+
+    /// The same of all files.
+    pub fn differing(&self) -> Differing {
+        self.differing_among(0..self.content.file_count())
     }
 
     /// Whether it is complete, and always was wanted whole.
     pub(crate) fn is_whole(&self) -> bool {
         matches!(*self.state(), State::Whole(_)) && !self.is_divided()
-    }
-
-    fn is_changed(&self, state: &State, file: u32, known: FileIdentity) -> bool {
-        let (folder, path) = self.relative(state, file);
-        match self.disk.identity_at(folder, path) {
-            Ok(now) => now != known,
-            Err(error) => is_gone(&error),
-        }
     }
 
     /// Whether its path still leads to the folders that were opened: they may have been moved away.
@@ -74,20 +134,20 @@ impl ShareFiles {
         identity.map(|it| it.inode)
     }
 
-    /// Opens a folder that was shared, of which files are no longer what they were: these are told.
+    /// Opens what was shared, of which files are no longer what they were: these are told.
     ///
     /// # Errors
     ///
     /// [`StoreError::Changed`] when the folder itself is not there, and whatever the disk says.
-    pub fn open_changed(
+    pub fn open_differing(
         disk: Arc<dyn Disk>,
         path: &Path,
         content: &Arc<Content>,
         identities: &Identities,
-    ) -> Result<(ShareFiles, Vec<u32>), StoreError> {
+    ) -> Result<(ShareFiles, Differing), StoreError> {
         let files = ShareFiles::open_named(disk, path, content, identities.clone())?;
-        let changed = files.changed_among(0..content.file_count());
-        Ok((files, changed))
+        let differing = files.differing();
+        Ok((files, differing))
     }
 
     /// Opens a folder that was shared and reads every file of it, whatever was known of them. Those that are
@@ -96,7 +156,7 @@ impl ShareFiles {
     ///
     /// # Errors
     ///
-    /// As [`Self::open_changed`].
+    /// As [`Self::open_differing`].
     pub fn open_read(
         disk: Arc<dyn Disk>,
         path: &Path,
@@ -145,16 +205,32 @@ impl ShareFiles {
 
     /// The hash of all of an open file. `read` is told how many more bytes were.
     pub(super) fn hash_of(&self, file: &File, read: impl Fn(u64)) -> io::Result<[u8; 32]> {
+        let hash = self.hash_while(file, |bytes| {
+            read(bytes);
+            true
+        })?;
+        Ok(hash.expect("nothing ends it before the end of the file"))
+    }
+
+    /// The same for as long as `go_on` is true, which is told how many more bytes were read; `None` when it ends
+    /// before the file does.
+    pub(super) fn hash_while(
+        &self,
+        file: &File,
+        go_on: impl Fn(u64) -> bool,
+    ) -> io::Result<Option<[u8; 32]>> {
         let mut hasher = blake3::Hasher::new();
         let mut buffer = aligned::zeros(VERIFY_BYTES);
         let mut offset = 0;
         loop {
             match self.disk.pread(file, &mut buffer, offset) {
-                Ok(0) => return Ok(*hasher.finalize().as_bytes()),
+                Ok(0) => return Ok(Some(*hasher.finalize().as_bytes())),
                 Ok(len) => {
                     hasher.update(&buffer[..len]);
                     offset += len as u64;
-                    read(len as u64);
+                    if !go_on(len as u64) {
+                        return Ok(None);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
                 Err(error) => return Err(error),
@@ -165,7 +241,7 @@ impl ShareFiles {
 
 impl Identities {
     /// What this file was.
-    fn of(&self, file: u32) -> Option<FileIdentity> {
+    pub(super) fn of(&self, file: u32) -> Option<FileIdentity> {
         self.0.get(file as usize).copied()
     }
 }

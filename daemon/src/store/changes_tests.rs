@@ -1,15 +1,15 @@
 //! What was done to files behind our back, and what of it is seen.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 use super::*;
 use crate::store::disk::RealDisk;
 use crate::store::samples::{Sample, noise, read};
 
-/// What it is called, how it is done, and which files it changes.
-type Change = (&'static str, fn(&Path), &'static [u32]);
+/// What it is called, how it is done, which files it changes, and which only reading tells of.
+type Change = (&'static str, fn(&Path), &'static [u32], &'static [u32]);
 
 /// The file of [`Sample::mixed`] that is changed, and its number.
 const SMALL: (&str, u32) = ("a/b/small", 2);
@@ -20,20 +20,33 @@ const DEEP: (&str, u32) = ("a/b/deep.bin", 1);
 #[test]
 fn what_was_done_to_a_file_is_seen_without_opening_it_and_the_others_are_what_they_were() {
     let small = &[SMALL.1];
-    let change: [Change; 8] = [
-        ("nothing", |_| (), &[]),
-        ("grown", |it| fs::write(it, noise(4, 1001)).unwrap(), small),
-        ("removed", |it| fs::remove_file(it).unwrap(), small),
-        ("touched", touch, small),
-        ("replaced by its copy", replace, small),
-        ("replaced by a link to it", link, small),
-        ("a folder in its place", folder, small),
-        ("its folder", move_folder, &[DEEP.1, SMALL.1]),
+    let change: [Change; 10] = [
+        ("nothing", |_| (), &[], &[]),
+        (
+            "grown",
+            |it| fs::write(it, noise(4, 1001)).unwrap(),
+            small,
+            &[],
+        ),
+        ("removed", |it| fs::remove_file(it).unwrap(), small, &[]),
+        ("touched", touch, &[], small),
+        ("made executable", make_executable, &[], small),
+        ("edited", edit, &[], small),
+        ("replaced by its copy", replace, &[], small),
+        ("replaced by a link to it", link, small, &[]),
+        ("a folder in its place", folder, small, &[]),
+        ("its folder", move_folder, &[DEEP.1, SMALL.1], &[]),
     ];
-    for (what, change, expected) in change {
+    for (what, change, changed, touched) in change {
         let laid = Laid::out();
         change(&laid.path.join(SMALL.0));
-        assert_eq!(laid.changed(), expected, "{what}");
+        let found = laid.files.differing();
+        let found_touched: Vec<u32> = found.touched.iter().map(|it| it.file).collect();
+        assert_eq!(
+            (found.changed, found_touched),
+            (changed.into(), touched.into()),
+            "{what}"
+        );
     }
 }
 
@@ -68,8 +81,9 @@ fn a_single_file_is_one_of_one() {
 fn what_is_right_can_be_read_though_a_file_beside_it_has_changed() {
     let laid = Laid::out();
     fs::write(laid.path.join(SMALL.0), "else").unwrap();
-    let (files, changed) = laid.open_changed();
-    assert_eq!(changed, [SMALL.1]);
+    let (files, differing) = laid.open_differing();
+    assert_eq!(differing.changed, [SMALL.1]);
+    assert!(differing.touched.is_empty());
     for chunk in laid.sample.chunks() {
         let layout = &laid.sample.content.layout;
         let is_changed = layout.extents(chunk).any(|it| it.file == SMALL.1);
@@ -130,13 +144,14 @@ impl Laid {
     }
 
     fn changed(&self) -> Vec<u32> {
-        self.files
-            .changed_among(0..self.sample.content.file_count())
+        let differing = self.files.differing();
+        assert!(differing.touched.is_empty());
+        differing.changed
     }
 
-    fn open_changed(&self) -> (ShareFiles, Vec<u32>) {
+    fn open_differing(&self) -> (ShareFiles, Differing) {
         let content = &self.sample.content;
-        ShareFiles::open_changed(disk(), &self.path, content, &self.identities).unwrap()
+        ShareFiles::open_differing(disk(), &self.path, content, &self.identities).unwrap()
     }
 
     /// What is found to be wrong when all is read, and what of that a look at it finds afterwards.
@@ -145,8 +160,12 @@ impl Laid {
         let opened = ShareFiles::open_read(disk(), &self.path, content, &read);
         let (files, identities, wrong) = opened.unwrap();
         assert_eq!(identities.0.len(), content.file_count() as usize);
-        let looked = files.changed_among(0..content.file_count());
-        (wrong, looked)
+        let looked = files.differing();
+        assert!(
+            looked.touched.is_empty(),
+            "what was wrong is no longer believed"
+        );
+        (wrong, looked.changed)
     }
 }
 
@@ -158,6 +177,15 @@ fn touch(path: &Path) {
     let file = fs::File::options().write(true).open(path).unwrap();
     file.set_modified(std::time::SystemTime::UNIX_EPOCH)
         .unwrap();
+}
+
+fn make_executable(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn edit(path: &Path) {
+    let size = fs::metadata(path).unwrap().len() as usize;
+    fs::write(path, noise(99, size)).unwrap();
 }
 
 fn replace(path: &Path) {

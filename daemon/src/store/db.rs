@@ -313,6 +313,31 @@ impl ShareDb {
         updated.map(|rows| rows > 0).map_err(sorted(&self.path))
     }
 
+    /// The same of a share that is complete; false of any other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::upsert`].
+    pub fn set_whole_identities(
+        &self,
+        swarm: &SwarmId,
+        identities: &Identities,
+    ) -> Result<bool, DbError> {
+        let (registered, _) = encode_state(&ShareState::Registered);
+        let (complete, _) = encode_state(&ShareState::Complete);
+        let updated = lock(&self.connection).execute(
+            "UPDATE share SET identities = :identities
+            WHERE swarm = :swarm AND state IN (:registered, :complete)",
+            named_params! {
+                ":identities": self.encode(identities)?,
+                ":swarm": swarm.0,
+                ":registered": registered,
+                ":complete": complete,
+            },
+        );
+        updated.map(|rows| rows > 0).map_err(sorted(&self.path))
+    }
+
     /// All shares, the oldest first.
     ///
     /// # Errors

@@ -8,7 +8,7 @@
 //! Not here: which chunks to fetch (`warren_proto::transfer`), when to write and sync (`engine`).
 
 pub mod atomic;
-mod changes;
+pub mod changes;
 mod cores;
 pub mod db;
 pub mod disk;
@@ -27,6 +27,7 @@ mod partial;
 mod paused;
 mod record;
 pub mod register;
+pub mod rereading;
 pub mod reuse;
 pub mod segments;
 pub mod settings;

@@ -62,6 +62,11 @@ impl OpenFiles {
         lock(&self.files).clear();
     }
 
+    /// Closes the file of this number as soon as nobody uses it.
+    pub(super) fn forget(&self, number: u32) {
+        drop(self.take(number));
+    }
+
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         lock(&self.files).len()

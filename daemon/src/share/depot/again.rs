@@ -1,14 +1,19 @@
 //! A complete share that somebody wants again: whether its files are what they were.
 
 use std::sync::Arc;
+use std::thread;
 
 use warren_proto::content::Content;
+use warren_proto::id::SwarmId;
 
 use super::{Depot, Opened, with_manifest};
 use crate::control::model::ApiError;
+use crate::share::rereading::SETTLED;
+use crate::store::changes::{Differing, Touched};
 use crate::store::db::ShareRecord;
 use crate::store::error::StoreError;
-use crate::store::files::ShareFiles;
+use crate::store::files::{Identities, ShareFiles};
+use crate::store::rereading::{Reading, Reread};
 use crate::store::taken::{self, Taken};
 
 /// What the files of a complete share are now.
@@ -39,14 +44,27 @@ impl Depot {
         };
         let path = &record.path;
         let found = match (files, &record.identities) {
-            (Some(files), _) => files.check_unchanged().map(|()| Checked::AsBefore),
+            (Some(files), _) => match files.check_unchanged() {
+                Err(StoreError::Changed { .. }) if self.is_only_touched(files, record) => {
+                    Ok(Checked::AsBefore)
+                }
+                checked => checked.map(|()| Checked::AsBefore),
+            },
             // Of which a part was wanted: what is wrong with it is found when it is opened.
             (None, _) if record.settled.is_some() => {
                 return self.recall(record, &Default::default()).map(Checked::Back);
             }
             (None, Some(known)) => {
-                ShareFiles::open_in_place(self.disk.clone(), path, &content, known)
-                    .map(|files| Checked::Back(Opened::Whole(Arc::new(files))))
+                let opened = ShareFiles::open_differing(self.disk.clone(), path, &content, known);
+                match opened {
+                    Ok((files, differing))
+                        if differing.is_empty() || self.is_only_touched(&files, record) =>
+                    {
+                        Ok(Checked::Back(Opened::Whole(Arc::new(files))))
+                    }
+                    Ok(_) => Err(StoreError::Changed { path: path.clone() }),
+                    Err(error) => Err(error),
+                }
             }
             (None, None) => Err(StoreError::Changed { path: path.clone() }),
         };
@@ -59,6 +77,37 @@ impl Depot {
             }
             Err(error) => Err(ApiError::from(&error)),
         }
+    }
+
+    /// Whether all files that are not as they were noted were only touched: these are read. What they are then is
+    /// noted.
+    fn is_only_touched(&self, files: &ShareFiles, record: &ShareRecord) -> bool {
+        let Differing { changed, touched } = files.differing();
+        if !changed.is_empty() || touched.is_empty() {
+            return false;
+        }
+        thread::sleep(SETTLED);
+        let reading = Reading::default();
+        let is_right = |it: Touched| matches!(files.reread(it, &reading), Ok(Reread::Right));
+        if !touched.into_iter().all(is_right) {
+            return false;
+        }
+        if let Some(identities) = files.noted()
+            && let Err(error) = self.note_identities(&record.swarm(), &identities)
+        {
+            tracing::warn!(%error, "it is not noted that touched files were read");
+        }
+        true
+    }
+
+    /// Notes what the files of a share are now, if it is complete still.
+    pub(crate) fn note_identities(
+        &self,
+        swarm: &SwarmId,
+        identities: &Identities,
+    ) -> Result<(), ApiError> {
+        let noted = self.db.set_whole_identities(swarm, identities);
+        noted.map(drop).map_err(|error| ApiError::from(&error))
     }
 
     /// Notes a share as it was before something else was tried with it.

@@ -1,4 +1,5 @@
-//! Folders of which some files are no longer what was shared: the others go on being given.
+//! What was complete and is not as it was noted: what has not changed goes on being given, and what was only
+//! touched is noted anew.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -7,6 +8,7 @@ use warren_proto::content::{Content, Layout};
 
 use super::{Depot, Opened, with_manifest};
 use crate::control::model::ApiError;
+use crate::store::changes::Differing;
 use crate::store::db::ShareRecord;
 use crate::store::error::StoreError;
 use crate::store::files::ShareFiles;
@@ -22,13 +24,13 @@ impl Depot {
         let (Err(error), Some(known)) = (&opened, &record.identities) else {
             return opened;
         };
-        if error.code != "changed" || content.listing.is_none() {
+        if error.code != "changed" {
             return opened;
         }
         let disk = self.disk.clone();
-        match ShareFiles::open_changed(disk, &record.path, content, known) {
-            Ok((files, changed)) if is_any_left(&content.layout, &changed) => {
-                Ok(Opened::Changed(Arc::new(files), changed))
+        match ShareFiles::open_differing(disk, &record.path, content, known) {
+            Ok((files, differing)) if is_any_left(&content.layout, &differing.changed) => {
+                Ok(Opened::Differing(Arc::new(files), differing))
             }
             _ => opened,
         }
@@ -52,7 +54,11 @@ impl Depot {
         match wrong.is_empty() {
             true => Ok(Opened::Whole(Arc::new(files))),
             false if is_any_left(&content.layout, &wrong) => {
-                Ok(Opened::Changed(Arc::new(files), wrong))
+                let differing = Differing {
+                    changed: wrong,
+                    ..Differing::default()
+                };
+                Ok(Opened::Differing(Arc::new(files), differing))
             }
             false => {
                 let path = path.clone();
@@ -62,8 +68,11 @@ impl Depot {
     }
 }
 
-/// Whether there is a chunk without a byte of these files.
+/// Whether there is a chunk without a byte of these files, or nothing has changed.
 fn is_any_left(layout: &Layout, changed: &[u32]) -> bool {
+    if changed.is_empty() {
+        return true;
+    }
     let is_right = |file: u32| changed.binary_search(&file).is_err();
     let mut chunks = (0..layout.chunk_count()).filter_map(|chunk| layout.chunk(chunk));
     chunks.any(|chunk| layout.extents(chunk).all(|extent| is_right(extent.file)))

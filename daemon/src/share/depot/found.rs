@@ -227,7 +227,7 @@ mod tests {
                 );
                 assert_eq!(fs::read(&old).unwrap(), b"old", "call {call}");
             }
-            Opened::Checked(_) | Opened::Changed(..) => panic!("nobody has asked for that"),
+            Opened::Checked(_) | Opened::Differing(..) => panic!("nobody has asked for that"),
         }
         assert_eq!(fs::read(&own).unwrap(), b"precious", "call {call}");
         disk.fault_was_met()
