@@ -3,6 +3,7 @@
 mod following;
 mod publishing;
 mod showing;
+mod touching;
 mod withholding;
 
 use std::net::Ipv4Addr;
