@@ -187,6 +187,13 @@ impl Client {
         if let Some(terms) = terms {
             self.output.message(&format!("its terms: {terms}"));
         }
+        // Of what is followed a line says so: its version is another one.
+        let replaces = registered.replaces.iter();
+        for former in replaces.filter(|_| registered.publisher.is_none()) {
+            self.output.message(&format!(
+                "replaces {former}, which was the same path before it changed"
+            ));
+        }
         for warning in &registered.warnings {
             self.output.message(&format!("note: {warning}"));
         }

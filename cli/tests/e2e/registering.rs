@@ -22,6 +22,55 @@ fn registering_twice_gives_the_same_p2p_and_the_same_link() {
 }
 
 #[test]
+fn what_changed_and_is_registered_again_takes_the_place_of_what_it_was() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let other = ours.register(&swarm.file("other", MIB, 9));
+    let things = swarm.path("my things");
+    fs::create_dir(&things).unwrap();
+    random_file(&things.join("one.bin"), MIB, 1);
+    let before = ours.register(&things);
+    ours.client(&["limit", "--share", "my things", "--up", "20M"])
+        .expect(0);
+    ours.client(&["expire", "my things", "2d"]).expect(0);
+    random_file(&things.join("one.bin"), 2 * MIB, 2);
+    random_file(&things.join("two.bin"), MIB, 3);
+    let refused = ours.client(&["verify", "my things"]);
+    let again = format!("register '{}' 1", things.display());
+    assert!(refused.stderr.contains(&again), "{refused:?}");
+
+    let ran = swarm
+        .client(&["register", things.to_str().unwrap(), "1"])
+        .expect(0);
+    let says = format!(
+        "replaces {}, which was the same path before it changed",
+        before.content_id
+    );
+    assert!(ran.stderr.contains(&says), "{ran:?}");
+    let after = ours.register(&things);
+    assert!(after.replaces.is_empty(), "it is replaced once");
+    assert_eq!(after.manifest, before.manifest);
+    let shares = ours.status().shares;
+    let mut ids: Vec<&String> = shares.iter().map(|share| &share.content_id).collect();
+    ids.sort();
+    let mut expected = [&other.content_id, &after.content_id];
+    expected.sort();
+    assert_eq!(ids, expected);
+    let share = ours.share(&after.content_id);
+    assert_eq!(share.up_bits_per_s, Some(20_000_000));
+    assert!(share.expires_unix_ms.is_some());
+    assert_eq!(files_in(&things), ["one.bin", "two.bin"]);
+    let fetched = theirs.fetch(&after.manifest);
+
+    // The same of what was downloaded and has become something else since.
+    fs::write(Path::new(&fetched.path).join("two.bin"), "edited").unwrap();
+    let edited = theirs.register(Path::new(&fetched.path));
+    assert_eq!(edited.replaces, [after.content_id]);
+    assert_eq!(theirs.status().shares.len(), 1);
+    assert_eq!(files_in(Path::new(&fetched.path)), ["one.bin", "two.bin"]);
+}
+
+#[test]
 fn a_p2p_that_was_lost_is_written_again() {
     let swarm = Swarm::start();
     let ours = swarm.daemon(1);

@@ -17,4 +17,5 @@ pub mod messages;
 pub mod model;
 pub mod source;
 pub mod standing;
+pub(crate) mod typed;
 pub mod wish;

@@ -170,6 +170,9 @@ pub struct Registered {
     /// What the person should know: files left out, names that other systems refuse.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Content ids of what was shared from the same path before it changed, and is no longer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<String>,
     /// When it is removed, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_unix_ms: Option<u64>,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tokio::sync::oneshot;
 use warren_proto::follow::{Head, PublisherId};
-use warren_proto::id::SwarmId;
+use warren_proto::id::{ContentId, SwarmId};
 
 use super::Node;
 use super::shares::Data;
@@ -14,7 +14,7 @@ use super::trackers::OWN;
 use crate::control::follow::{self, PublishedShare};
 use crate::control::model::ApiError;
 use crate::share::Share;
-use crate::store::db::ShareState;
+use crate::store::db::{ShareRecord, ShareState};
 use crate::store::following::Published;
 
 /// Shares of ours that may be followable: our tracker is asked about each whenever it is reached.
@@ -45,18 +45,41 @@ impl Node {
         its.next().map_or(0, |it| it.head.sequence)
     }
 
-    /// Whether something else is shared from this path, which the next version takes the place of.
-    pub(super) fn has_former(&self, path: &Path, swarm: &SwarmId) -> bool {
-        self.formers_at(path, swarm).next().is_some()
+    /// What else was shared from this path, or downloaded to it, before it became what it is now: of other
+    /// content than `id`. What is followed is replaced by its publisher alone.
+    pub(super) fn formers_at(
+        &self,
+        path: &Path,
+        id: &ContentId,
+    ) -> impl Iterator<Item = (&SwarmId, &Share)> {
+        let is_whole = |record: &ShareRecord| match record.state {
+            ShareState::Registered => true,
+            ShareState::Complete => record.settled.is_none(),
+            _ => false,
+        };
+        let is_followed = |swarm: &SwarmId| {
+            let mut followed = self.follows.followed.values();
+            followed.any(|it| it.row.version(swarm).is_some())
+        };
+        self.shares.iter().filter(move |(swarm, share)| {
+            let record = &share.record;
+            record.path == path && record.id != *id && is_whole(record) && !is_followed(swarm)
+        })
     }
 
-    pub(super) fn formers_at(&self, path: &Path, swarm: &SwarmId) -> impl Iterator<Item = SwarmId> {
-        let is_former = move |(other, share): &(&SwarmId, &Share)| {
-            let record = &share.record;
-            *other != swarm && record.path == path && record.state == ShareState::Registered
+    /// Shares what lay at a path before no longer, now that `swarm` does, which has what was set of it. No file is
+    /// deleted.
+    pub(super) fn replace_formers(&mut self, swarm: SwarmId) {
+        let Some(record) = self.shares.get(&swarm).map(|share| &share.record) else {
+            return;
         };
-        let shares = self.shares.iter().filter(is_former);
-        shares.map(|(swarm, _)| *swarm)
+        let formers = self.formers_at(&record.path, &record.id);
+        let formers: Vec<SwarmId> = formers.map(|(former, _)| *former).collect();
+        for former in formers {
+            self.pass_on_limit(&former, swarm);
+            let (answer, _) = oneshot::channel();
+            self.remove_share(former, Data::Kept, answer);
+        }
     }
 
     /// Tells the tracker of a version that was signed, and shares the one before no longer: its files have
@@ -71,13 +94,7 @@ impl Node {
             return;
         }
         let published = newer.cloned().unwrap_or(published);
-        let (path, swarm) = (published.path.clone(), published.swarm);
-        let former: Vec<SwarmId> = self.formers_at(&path, &swarm).collect();
-        for former in former {
-            self.pass_on_limit(&former, swarm);
-            let (answer, _) = oneshot::channel();
-            self.remove_share(former, Data::Kept, answer);
-        }
+        self.replace_formers(published.swarm);
         let head = published.head.clone();
         self.follows.published.insert(head.publisher(), published);
         self.give_head(OWN, head);

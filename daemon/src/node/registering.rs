@@ -201,7 +201,11 @@ impl Node {
         let mut warnings = hashed.warnings;
         warnings.extend(left_out(&hashed.skipped));
         warnings.extend(self.warnings(&record));
-        if update && self.has_former(&record.path, &record.swarm()) {
+        let formers = self.formers_at(&record.path, &record.id);
+        let (formers, replaces): (Vec<_>, Vec<_>) = formers
+            .map(|(swarm, share)| (*swarm, share.record.id.to_string()))
+            .unzip();
+        if update && !formers.is_empty() {
             warnings.push(
                 "the version before is no longer shared, since its files have changed".to_owned(),
             );
@@ -210,10 +214,6 @@ impl Node {
         let seen = self.published_at(&record.path);
         let (depot, node) = (self.config.depot.clone(), self.me.clone());
         let downloads = self.config.downloads.clone();
-        let formers = match update {
-            true => self.formers_at(&record.path, &record.swarm()).collect(),
-            false => Vec::new(),
-        };
         let before = self.terms_before(&record.swarm(), &formers);
         let (code, terms) = (request.code, request.terms(&before, unix_ms()));
         tokio::task::spawn_blocking(move || {
@@ -227,6 +227,7 @@ impl Node {
                 depot.keep_terms(&record.swarm())?;
                 let registered = Registered {
                     warnings,
+                    replaces,
                     read_bytes,
                     expires_unix_ms: terms.expires_unix_ms,
                     max_downloads: terms.max_downloads,
@@ -323,8 +324,9 @@ impl Node {
                 }
                 self.happened(&swarm, Happening::Added);
                 self.handle_opened(swarm, Ok(opened));
-                if let Some(published) = published {
-                    self.handle_published(published);
+                match published {
+                    Some(published) => self.handle_published(published),
+                    None => self.replace_formers(swarm),
                 }
                 if let Some(wish) = code {
                     let waiting = Waiting { registered, events };

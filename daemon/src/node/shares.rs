@@ -177,7 +177,9 @@ impl Node {
             share.record.state = ShareState::Complete;
             share.record.placing = Placing::default();
         }
-        let changed = changes.as_ref().map(Changes::error);
+        let record = &share.record;
+        let registered = (record.state == ShareState::Registered).then_some(&*record.path);
+        let changed = changes.as_ref().map(|it| it.error(registered));
         share.changes = changes;
         share.rereading.forget();
         if share.is_withheld() {

@@ -1,6 +1,7 @@
 //! What of a complete folder is no longer what was shared: which files, and so which chunks.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use warren_proto::content::path::printable;
@@ -8,6 +9,7 @@ use warren_proto::content::{ChunkIndex, Content};
 use warren_proto::transfer::{Order, Priority, Selection};
 
 use crate::control::model::{ApiError, exit};
+use crate::control::typed::register_anew;
 use crate::control::wish::path_of;
 
 /// The files of a folder that are no longer what was shared. The others are given as before.
@@ -71,9 +73,11 @@ impl Changes {
         )
     }
 
-    /// The same for who has just had it verified.
-    pub(crate) fn error(&self) -> ApiError {
-        ApiError::new("changed", exit::DISK, self.message(), HINT)
+    /// The same for who has just had it verified. What was shared where it lies, at `registered`, can only be put
+    /// back or shared anew.
+    pub(crate) fn error(&self, registered: Option<&Path>) -> ApiError {
+        let hint = registered.map_or(HINT.to_owned(), register_anew);
+        ApiError::new("changed", exit::DISK, self.message(), hint)
     }
 
     fn message(&self) -> String {

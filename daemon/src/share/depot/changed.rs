@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use warren_proto::content::{Content, Layout};
 
+use super::verifying::others_now;
 use super::{Depot, Opened, with_manifest};
 use crate::control::model::ApiError;
 use crate::store::changes::Differing;
@@ -45,7 +46,10 @@ impl Depot {
     ) -> Result<Opened, ApiError> {
         let (disk, path) = (self.disk.clone(), &record.path);
         let read = ShareFiles::open_read(disk, path, content, verified_bytes);
-        let (files, identities, wrong) = read.map_err(|error| ApiError::from(&error))?;
+        let (files, identities, wrong) = match read {
+            Err(StoreError::Changed { .. }) => return Err(others_now(path)),
+            read => read.map_err(|error| ApiError::from(&error))?,
+        };
         let record = ShareRecord {
             identities: Some(identities),
             ..with_manifest(record, content)
@@ -60,10 +64,7 @@ impl Depot {
                 };
                 Ok(Opened::Differing(Arc::new(files), differing))
             }
-            false => {
-                let path = path.clone();
-                Err(ApiError::from(&StoreError::Changed { path }))
-            }
+            false => Err(others_now(path)),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! is touched unless something is wrong; then it becomes a download once more, in which only what is wrong
 //! or missing is still to come ([`Depot::verify`]).
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +12,7 @@ use warren_proto::content::{ChunkIndex, Content};
 
 use super::{Depot, Opened, with_manifest};
 use crate::control::model::ApiError;
+use crate::control::typed::register_anew;
 use crate::share::writer::{WriteError, Writer};
 use crate::store::db::{ShareRecord, ShareState};
 use crate::store::error::StoreError;
@@ -76,10 +78,7 @@ impl Depot {
                 self.amend(&record)?;
                 Ok(Opened::Whole(Arc::new(files)))
             }
-            _ if is_registered => {
-                let path = path.clone();
-                Err(ApiError::from(&StoreError::Changed { path }))
-            }
+            _ if is_registered => Err(others_now(path)),
             _ => self.repair(record, &content, verified_bytes),
         }
     }
@@ -127,6 +126,14 @@ impl Depot {
         self.amend(&with_manifest(&record, content))?;
         self.open_divided(&record, content, verified_bytes)
     }
+}
+
+/// What was shared where it lies is no longer that.
+pub(super) fn others_now(path: &Path) -> ApiError {
+    let path = path.to_owned();
+    let hint = register_anew(&path);
+    let error = ApiError::from(&StoreError::Changed { path });
+    ApiError { hint, ..error }
 }
 
 /// Whether every chunk is what it should be.
