@@ -5,7 +5,7 @@
 
 mod hooks;
 mod shares;
-mod values;
+pub(crate) mod values;
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 

@@ -61,6 +61,7 @@ pub(crate) async fn daemon(
     log: Log,
 ) -> Result<(), ApiError> {
     let (paths, limits) = (args.paths(), args.limits());
+    let settled = limits.clone();
     let downloads = match args.downloads {
         Some(folder) => folder,
         None => Path::new("downloads").join(format!("daemon-{}", args.idx)),
@@ -86,7 +87,7 @@ pub(crate) async fn daemon(
         },
         memory_mib: args.memory,
         log,
-        started: Started::now().and_then(|started| started.kept()),
+        started: Started::now(&settled).and_then(|started| started.to_keep()),
     })
     .await
 }

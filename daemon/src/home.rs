@@ -21,6 +21,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::started::{KeptStart, Started};
 use crate::store::known::{KnownError, KnownTrackers};
 
 /// Longest path of a Unix socket: `sun_path` has 108 bytes and the last one is a NUL (unix(7)).
@@ -113,18 +114,18 @@ impl DaemonHome {
         self.folder.join("journal")
     }
 
-    /// Keeps how the daemon was started, in whatever words; no words remove what was kept.
+    /// Keeps how the daemon was started; what is not told removes what was kept.
     ///
     /// # Errors
     ///
     /// When the file system refuses.
-    pub fn keep_started(&self, words: Option<&str>) -> io::Result<()> {
+    pub(crate) fn keep_started(&self, started: Option<Started>) -> io::Result<Option<KeptStart>> {
         let path = self.folder.join(STARTED);
-        match words {
-            Some(words) => fs::write(path, words),
+        match started {
+            Some(started) => KeptStart::new(path, started).map(Some),
             None => match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
+                _ => Ok(None),
             },
         }
     }

@@ -21,9 +21,11 @@ mod portmap;
 mod punch;
 mod run;
 mod share;
+mod started;
 pub mod store;
 mod tracker;
 mod watch;
 
 pub use portmap::PortMapping;
 pub use run::{Config, run};
+pub use started::Started;

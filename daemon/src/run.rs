@@ -33,6 +33,7 @@ use crate::peer::seat::PeerSeat;
 use crate::portmap::{self, PortMapping};
 use crate::punch::{self, PunchHandle};
 use crate::share::depot::{Depot, Limited};
+use crate::started::Started;
 use crate::store::atomic::check_folder;
 use crate::store::db::ShareDb;
 use crate::store::settings::{Manners, SpeedLimit};
@@ -75,8 +76,8 @@ pub struct Config {
     pub memory_mib: u32,
     /// Where the program writes its log too, for `client logs`.
     pub log: Log,
-    /// How it was started, in words of the command line's own, kept for who starts it again.
-    pub started: Option<String>,
+    /// How it was started, kept for who starts it again.
+    pub started: Option<Started>,
 }
 
 /// Runs a daemon until it is stopped by SIGINT, SIGTERM or its control API.
@@ -110,9 +111,11 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
     let endpoint = bind(&identity, config.listen)?;
     let listener = api::bind(home.socket()).map_err(|error| socket_error(home.socket(), &error))?;
 
-    if let Err(error) = home.keep_started(config.started.as_deref()) {
+    let started = home.keep_started(config.started.clone());
+    let started = started.unwrap_or_else(|error| {
         tracing::warn!(%error, "it is not noted how this daemon was started");
-    }
+        None
+    });
 
     let (sender, events) = node::channel();
     let candidates = host_candidates(endpoint.local_addr());
@@ -151,6 +154,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         relay,
         candidates,
         hooks,
+        started: started.map(Arc::new),
         stop: stop.clone(),
     };
     let mut node = Node::new(parts, sender.clone(), own);

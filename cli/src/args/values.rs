@@ -49,18 +49,23 @@ fn rate(text: &str) -> Result<Option<u64>, String> {
     let plain = plain.strip_suffix(['B', 'b']);
     match plain.and_then(|plain| bits(plain).ok().flatten()) {
         Some(number) => {
-            let bytes = number.saturating_mul(8);
-            let scaled = |unit: u64| bytes.is_multiple_of(unit).then_some(bytes / unit);
-            let written = match (scaled(1_000_000), scaled(1_000)) {
-                (Some(mega), _) => format!("{mega}M"),
-                (None, Some(kilo)) => format!("{kilo}k"),
-                (None, None) => bytes.to_string(),
-            };
+            let written = written_rate(number.saturating_mul(8));
             Err(format!(
                 "rates are in bits per second, of which a byte has 8: {text} would be {written}"
             ))
         }
         None => bits(text),
+    }
+}
+
+/// Bits per second as they are typed; 0 is no limit.
+pub(crate) fn written_rate(bits_per_s: u64) -> String {
+    let scaled = |unit: u64| bits_per_s.is_multiple_of(unit).then_some(bits_per_s / unit);
+    match (bits_per_s, scaled(1_000_000), scaled(1_000)) {
+        (0, ..) => "off".to_owned(),
+        (_, Some(mega), _) => format!("{mega}M"),
+        (_, None, Some(kilo)) => format!("{kilo}k"),
+        (_, None, None) => bits_per_s.to_string(),
     }
 }
 

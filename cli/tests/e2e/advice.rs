@@ -52,6 +52,24 @@ fn the_line_that_starts_a_daemon_again_has_all_that_it_was_started_with() {
 }
 
 #[test]
+fn the_line_that_starts_a_daemon_again_undoes_no_limit_that_was_set_since() {
+    let swarm = Swarm::start();
+    let options = DaemonOptions::of(&["--up", "20M", "--down", "30M", "--background"]);
+    let daemon = swarm.daemon_with(2, options);
+    let limit = ["limit", "--up", "5M", "--background", "off"];
+    daemon.client(&limit).expect(0);
+    // Of one share, which says nothing of all.
+    daemon.register(&swarm.file("film.mkv", MIB, 1));
+    let limit = ["limit", "--share", "film.mkv", "--down", "1M"];
+    daemon.client(&limit).expect(0);
+    daemon.stop();
+    let ran = daemon.client(&["list"]).expect(3);
+    let options = "--down 30M --up 5M\n";
+    assert!(ran.stderr.ends_with(options), "{ran:?}");
+    assert!(!ran.stderr.contains("--background"), "{ran:?}");
+}
+
+#[test]
 fn a_daemon_that_a_link_starts_again_is_as_private_as_before() {
     let swarm = Swarm::start();
     let ours = swarm.daemon(1);

@@ -65,8 +65,13 @@ impl Node {
                 .collect(),
         };
         let depot = self.config.depot.clone();
+        let started = self.config.started.clone().filter(|_| swarm.is_none());
+        let since = request.clone();
         tokio::task::spawn_blocking(move || {
             let kept = depot.keep_limit(swarm.map_or(Limited::All, Limited::Share));
+            if let Some(Err(error)) = started.map(|started| started.limit(&since)) {
+                tracing::warn!(%error, "who starts this daemon as before sets the limits of that start");
+            }
             // Who asked may have gone.
             let _ = answer.send(kept.map(|()| shown));
         });

@@ -89,6 +89,7 @@ use crate::share::depot::{Checked, Depot, Exchanged, Moved, Opened, Settled};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::{Offer, Unserved};
 use crate::share::{Epoch, Share, Watcher};
+use crate::started::KeptStart;
 use crate::store::changes::Differing;
 use crate::store::error::StoreError;
 use crate::store::settings::{Manners, SpeedLimit};
@@ -356,6 +357,8 @@ pub(crate) struct NodeConfig {
     pub(crate) candidates: Vec<Candidate>,
     /// Commands to run when something became of a share.
     pub(crate) hooks: Hooks,
+    /// How we were started, for who does it again.
+    pub(crate) started: Option<Arc<KeptStart>>,
     /// Ends the node.
     pub(crate) stop: CancellationToken,
 }

@@ -401,6 +401,7 @@ impl Scene {
             relay: None,
             candidates: Vec::new(),
             hooks: Hooks::default(),
+            started: None,
             stop: stop.clone(),
         };
         let own = OwnTracker {
