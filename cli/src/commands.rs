@@ -443,6 +443,12 @@ impl Client {
                 text::bytes(done.bytes),
                 done.content_id
             ));
+            if let Some(path) = &done.instead_of {
+                self.output.message(&format!(
+                    "note: something else was at {path}; to put it there, in the place of that: the same command \
+                     with --if-exists overwrite"
+                ));
+            }
             return self.output.result(&done.path);
         }
         self.output.message(&format!(

@@ -84,6 +84,66 @@ fn what_lies_in_the_way_of_a_first_version_is_refused_before_anything_is_fetched
 }
 
 #[test]
+fn what_was_kept_beside_something_is_put_in_its_place_when_that_is_asked_for() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let (film, docs) = (swarm.file("film.mkv", MIB, 1), docs(&swarm));
+    let manifests = [&film, &docs].map(|path| ours.register(path).manifest);
+    let folder = theirs.downloads();
+    fs::create_dir_all(folder.join("docs")).unwrap();
+    fs::write(folder.join("film.mkv"), "in the way").unwrap();
+    fs::write(folder.join("docs/mine"), "precious").unwrap();
+    for (manifest, beside, wanted) in [
+        (&manifests[0], "film (2).mkv", "film.mkv"),
+        (&manifests[1], "docs (2)", "docs"),
+    ] {
+        let rename = ["--if-exists", "rename"];
+        let done = theirs.download_with(manifest, &rename).done();
+        assert_eq!(Path::new(&done.path), folder.join(beside));
+        assert_eq!(done.instead_of, None);
+        // It is there, and what to do about its name is said.
+        let wanted = folder.join(wanted);
+        for options in [&[][..], &["--to", folder.to_str().unwrap()]] {
+            let done = theirs.download_with(manifest, options).done();
+            assert_eq!(Path::new(&done.path), folder.join(beside));
+            assert_eq!(done.instead_of.as_deref(), wanted.to_str());
+        }
+        let overwrite = ["--if-exists", "overwrite"];
+        for _ in 0..2 {
+            let done = theirs.download_with(manifest, &overwrite).done();
+            assert!(done.already);
+            assert_eq!((Path::new(&done.path), done.instead_of), (&*wanted, None));
+        }
+    }
+    assert_eq!(
+        fs::read(folder.join("docs/mine")).unwrap(),
+        b"precious",
+        "what only the other folder had"
+    );
+    fs::remove_file(folder.join("docs/mine")).unwrap();
+    assert_same_file(&film, &folder.join("film.mkv"));
+    assert_eq!(tree(&folder.join("docs")), tree(&docs));
+    assert_eq!(names_in(&folder), ["docs", "film.mkv"]);
+    let mut names: Vec<String> = theirs
+        .status()
+        .shares
+        .into_iter()
+        .map(|it| it.name)
+        .collect();
+    names.sort();
+    assert_eq!(names, ["docs", "film.mkv"]);
+
+    // It is what others get, also after a restart.
+    let mut theirs = theirs;
+    theirs.stop();
+    theirs.restart();
+    ours.stop();
+    theirs.until_connected();
+    let other = swarm.daemon(3);
+    assert_same_file(&film, Path::new(&other.fetch(&manifests[0]).path));
+}
+
+#[test]
 fn a_first_version_goes_where_it_is_told_to_and_later_ones_with_it() {
     let swarm = Swarm::start();
     let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));

@@ -287,6 +287,9 @@ pub struct Done {
     /// Whether all of it was there when it was asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub already: bool,
+    /// Of what was there: the path that it was to have, where something else was when it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<String>,
     /// After a relocation: what it is called now, if that is something else than before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renamed: Option<String>,

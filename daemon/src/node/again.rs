@@ -3,7 +3,7 @@
 //! A share that is complete is looked at first. Where its files are no longer what they were, it is with the
 //! person to say what becomes of them; until that is done the share stays in the list as it is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use warren_proto::content::Content;
@@ -17,10 +17,11 @@ use crate::control::model::{ApiError, exit};
 use crate::control::source::Located;
 use crate::control::wish::Wish;
 use crate::hooks::Happening;
-use crate::share::depot::Checked;
+use crate::share::depot::{Checked, Moved, Opened};
+use crate::share::offer::Offer;
 use crate::share::{Phase, Share};
 use crate::store::db::{ShareRecord, ShareState};
-use crate::store::taken::{IfExists, Taken};
+use crate::store::taken::{self, IfExists, Taken};
 
 impl Node {
     /// Why a share that is here does not come to the folder that was named: it is in another one.
@@ -120,10 +121,69 @@ impl Node {
             return;
         }
         match result {
-            Ok(Checked::AsBefore) => self.tell_done(swarm),
+            Ok(Checked::AsBefore) => match self.wanted_path(swarm, way) {
+                Some(path) => self.move_over(swarm, path),
+                None => self.tell_done(swarm),
+            },
             Ok(Checked::Back(opened)) => self.handle_opened(swarm, Ok(opened)),
             Ok(Checked::Changed(content, taken)) => self.fetch_again(swarm, content, (way, taken)),
             Err(error) => self.stop_share(swarm, error, Stopping::Changed),
+        }
+    }
+
+    /// The path that a complete share would have if something else had not been there, when it is to go there
+    /// now.
+    fn wanted_path(&self, swarm: SwarmId, way: &Way) -> Option<PathBuf> {
+        let share = self.shares.get(&swarm)?;
+        let is_its_folder = share.record.path.parent() == Some(&*self.folder_of(way));
+        let is_wanted = way.if_exists == IfExists::Overwrite && is_its_folder;
+        share.numbered_instead_of().filter(|_| is_wanted)
+    }
+
+    /// Moves a complete share over whatever has its path. Meanwhile nothing can be read where it was.
+    fn move_over(&mut self, swarm: SwarmId, path: PathBuf) {
+        let Some(share) = self.shares.get(&swarm) else {
+            return;
+        };
+        let Some(offer) = share.offer().cloned() else {
+            return;
+        };
+        let (epoch, record, depot) = (share.epoch, share.record.clone(), self.config.depot.clone());
+        let bytes = offer.content.size;
+        let phase = Phase::Preparing {
+            verified_bytes: Arc::new(bytes.into()),
+            bytes,
+            is_new: false,
+        };
+        self.close_share(swarm);
+        self.set_phase(swarm, phase);
+        self.run_disk_job(swarm, epoch, move || {
+            let result = depot.move_over(&record, &path).map(Box::new);
+            ShareEvent::MovedOver { result, offer }
+        });
+    }
+
+    /// It is there now, or where it was.
+    pub(super) fn handle_moved_over(
+        &mut self,
+        swarm: SwarmId,
+        result: Result<Box<Moved>, ApiError>,
+        offer: Arc<Offer>,
+    ) {
+        match result {
+            Ok(moved) => {
+                let Moved { record, files } = *moved;
+                if let Some(share) = self.shares.get_mut(&swarm) {
+                    share.record = record;
+                }
+                self.displace_others(swarm);
+                self.handle_opened(swarm, Ok(Opened::Whole(files)));
+            }
+            Err(error) => {
+                self.tell_error(swarm, &error);
+                self.set_phase(swarm, Phase::Seeding(offer));
+                self.hold(swarm);
+            }
         }
     }
 
@@ -198,6 +258,18 @@ impl Node {
         for other in others {
             self.stop_share(other, displaced(&path), Stopping::Changed);
         }
+    }
+}
+
+impl Share {
+    /// The path that a complete download was to have, had something else not been there: it has a number instead.
+    pub(super) fn numbered_instead_of(&self) -> Option<PathBuf> {
+        let Phase::Seeding(offer) = &self.phase else {
+            return None;
+        };
+        let is_whole = self.record.state == ShareState::Complete && self.record.settled.is_none();
+        let wanted = taken::unnumbered(&self.record.path, &offer.content);
+        wanted.filter(|_| is_whole)
     }
 }
 

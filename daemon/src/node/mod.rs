@@ -256,6 +256,13 @@ pub(crate) enum ShareEvent {
         /// Who wants to know.
         watcher: Watcher,
     },
+    /// It was moved over what had the path that it was to have, or could not be.
+    MovedOver {
+        /// Where it is now.
+        result: Result<Box<Moved>, ApiError>,
+        /// As it was given before.
+        offer: Arc<Offer>,
+    },
     /// It has taken the place of the version before, or could not.
     Exchanged(Result<Box<Exchanged>, ApiError>),
     /// Other files of it are wanted now, or could not be made.
@@ -554,6 +561,9 @@ impl Node {
             ShareEvent::Checked { way, result } => self.handle_checked(swarm, &way, result),
             ShareEvent::Relocated { result, watcher } => {
                 self.handle_relocated(swarm, result, watcher);
+            }
+            ShareEvent::MovedOver { result, offer } => {
+                self.handle_moved_over(swarm, result, offer);
             }
             ShareEvent::Chosen { result, asker } => self.handle_chosen(swarm, result, asker),
             ShareEvent::Finished(result) => self.handle_finished(swarm, result),

@@ -117,6 +117,8 @@ impl Node {
             return;
         }
         let ((_, bytes), files) = (share.bytes(None), share.file_counts());
+        let instead_of = share.numbered_instead_of();
+        let instead_of = instead_of.map(|path| path.display().to_string());
         let before = share.verifying.take();
         let repaired_bytes = before.map(|before| share.received.bytes().saturating_sub(before));
         for watcher in std::mem::take(&mut share.watchers) {
@@ -128,6 +130,7 @@ impl Node {
                 files: found.map_or(files, |found| found.files),
                 seconds: watcher.since.elapsed().as_secs_f64(),
                 already: found.is_some(),
+                instead_of: instead_of.clone().filter(|_| found.is_some()),
                 renamed: None,
                 repaired_bytes,
             });

@@ -21,7 +21,7 @@ use warren_proto::limits;
 
 use super::disk::{Disk, Folder, Open};
 use super::error::StoreError;
-use super::files::{Identities, ShareFiles, State};
+use super::files::{Identities, Place, ShareFiles, State};
 use super::partial::{exists, folder_of, part_name, place};
 
 /// Bytes that a number in a new name may take, with its blank and its brackets.
@@ -119,6 +119,16 @@ pub fn free_path(path: &Path, content: &Content) -> Result<PathBuf, StoreError> 
     }
 }
 
+/// The path that was wanted for a share that [`free_path`] has given a numbered one; `None` of any other.
+pub fn unnumbered(path: &Path, content: &Content) -> Option<PathBuf> {
+    let wanted = path.with_file_name(content.name.as_str());
+    let name = path.file_name()?.to_str()?;
+    let (_, rest) = name.rsplit_once(" (")?;
+    let (number, _) = rest.split_once(')')?;
+    let is_it = numbered(&wanted, number.parse().ok()?, content) == name;
+    is_it.then_some(wanted)
+}
+
 /// The name with a number before what a file is known by, or after the name of a folder.
 fn numbered(path: &Path, number: u64, content: &Content) -> OsString {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -175,6 +185,27 @@ impl ShareFiles {
             self.clear_replaced();
         }
         Ok(finished)
+    }
+
+    /// Moves a complete share to another path in its folder, in the place of whatever is there, as
+    /// [`Self::finish_over`] does.
+    ///
+    /// # Errors
+    ///
+    /// As there, and when the share is not at `from`.
+    pub fn move_over(
+        disk: Arc<dyn Disk>,
+        (from, to): (&Path, &Path),
+        content: &Arc<Content>,
+    ) -> Result<(ShareFiles, Identities), StoreError> {
+        let names = (to.file_name().unwrap_or_default(), from.file_name());
+        // It goes like what is complete under the name of an unfinished one.
+        let (name, part_name) = (names.0, names.1.unwrap_or_default());
+        let mut place = Place::open(disk.as_ref(), folder_of(to), name, part_name)?;
+        place.open_root(disk.as_ref(), content)?;
+        let files = ShareFiles::new(disk, content.clone(), place, State::Partial);
+        let (_, identities) = files.finish_over()?;
+        Ok((files, identities))
     }
 
     fn rename_over(&self) -> Result<(), StoreError> {
@@ -441,6 +472,59 @@ mod tests {
                 1,
                 "nothing beside it"
             );
+        }
+    }
+
+    #[test]
+    fn what_was_kept_beside_something_takes_its_place_and_is_the_share_there() {
+        for sample in [Sample::mixed(), Sample::file("film.mkv", noise(1, 10))] {
+            let is_tree = sample.content.listing.is_some();
+            let folder = tempfile::tempdir().unwrap();
+            let wanted = folder.path().join(sample.content.name.as_str());
+            let lay_other = || match is_tree {
+                true => {
+                    fs::create_dir_all(&wanted).unwrap();
+                    fs::write(wanted.join("mine"), b"precious").unwrap();
+                }
+                false => fs::write(&wanted, b"something else").unwrap(),
+            };
+            lay_other();
+            let beside = free_path(&wanted, &sample.content).unwrap();
+            assert_eq!(unnumbered(&beside, &sample.content), Some(wanted.clone()));
+            assert_eq!(unnumbered(&wanted, &sample.content), None);
+            sample.lay_out(&beside);
+            let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+            let paths = (&*beside, &*wanted);
+            let moved = ShareFiles::move_over(disk.clone(), paths, &sample.content);
+            let (files, identities) = moved.unwrap();
+            assert_eq!(files.path(), wanted);
+            assert!(files.differing().is_empty());
+            let precious = wanted.join("mine");
+            if is_tree {
+                assert_eq!(fs::read(&precious).unwrap(), b"precious");
+                fs::remove_file(precious).unwrap();
+            }
+            sample.assert_at(&wanted);
+            assert!(!beside.exists());
+            ShareFiles::open_in_place(disk, &wanted, &sample.content, &identities).unwrap();
+        }
+    }
+
+    #[test]
+    fn only_numbers_of_ours_are_taken_for_such() {
+        let content = Sample::file("film.mkv", noise(1, 10)).content;
+        for (name, is_numbered) in [
+            ("film (2).mkv", true),
+            ("film (10).mkv", true),
+            ("film (x).mkv", false),
+            ("film (2).avi", false),
+            ("film.mkv (2)", false),
+            ("other (2).mkv", false),
+            ("film.mkv", false),
+        ] {
+            let found = unnumbered(&Path::new("/a").join(name), &content);
+            let expected = is_numbered.then(|| PathBuf::from("/a/film.mkv"));
+            assert_eq!(found, expected, "{name}");
         }
     }
 

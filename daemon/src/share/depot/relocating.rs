@@ -64,6 +64,28 @@ impl Depot {
     }
 }
 
+impl Depot {
+    /// Moves a share to another path in its folder, in the place of what is there, and notes that.
+    ///
+    /// # Errors
+    ///
+    /// When what is there cannot be replaced, or the disk refuses.
+    pub(crate) fn move_over(&self, record: &ShareRecord, path: &Path) -> Result<Moved, ApiError> {
+        let content = self.content_of(&record.swarm())?;
+        let moved = ShareFiles::move_over(self.disk.clone(), (&record.path, path), &content);
+        let (files, identities) = moved.map_err(|error| ApiError::from(&error))?;
+        let mut record = ShareRecord {
+            identities: Some(identities),
+            ..with_manifest(record, &content)
+        };
+        record.take_path(path.to_owned());
+        self.amend(&record)?;
+        record.manifest = None;
+        let files = Arc::new(files);
+        Ok(Moved { record, files })
+    }
+}
+
 fn not_the_share(record: &ShareRecord, path: &Path) -> ApiError {
     let (name, path) = (printable(&record.name), path.display());
     let message = format!("what lies at {path} is not {name}; nothing was changed");
