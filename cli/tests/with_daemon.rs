@@ -567,6 +567,7 @@ fn whole() -> Done {
         files: None,
         seconds: 1.5,
         already: false,
+        instead_of: None,
         renamed: None,
         repaired_bytes: None,
     }
