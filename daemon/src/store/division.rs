@@ -395,9 +395,13 @@ impl ShareFiles {
             let opened = self.disk.open(folder, self.relative_path(file), Open::Read);
             let opened = opened.map_err(|error| StoreError::at(&path)(error).unless_gone(&path))?;
             let now = self.disk.identity(&opened).map_err(StoreError::at(&path))?;
-            return match now == *known {
-                true => Ok(Home::Settled(now)),
-                false => Err(changed()),
+            if now == *known {
+                return Ok(Home::Settled(now));
+            }
+            // It may only have been touched.
+            return match self.find_settled(folder, file)? {
+                Home::Absent => Err(changed()),
+                home => Ok(home),
             };
         }
         for (home, folder) in [(Home::Part, &division.part), (Home::Aside, &division.aside)] {

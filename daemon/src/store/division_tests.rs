@@ -257,6 +257,31 @@ fn a_settled_file_that_changes_is_no_longer_given() {
 }
 
 #[test]
+fn a_settled_file_that_was_only_touched_is_read_and_found_right_by_the_next_start() {
+    let (downloads, sample) = (tempfile::tempdir().unwrap(), Sample::mixed());
+    let files = create(downloads.path(), &sample, &[Z]);
+    write(&files, &sample, &[Z]);
+    let settled = files.settle(&chosen(&[Z])).unwrap();
+    drop(files);
+    let path = downloads.path().join("photos/z");
+    let touch = || {
+        let file = fs::File::open(&path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    };
+    touch();
+    let files = reopen(downloads.path(), &sample, &[Z], &settled).unwrap();
+    check(&files, &sample, &[Z]);
+    let noted = files.settled().unwrap();
+    assert_ne!(noted, settled);
+    drop(files);
+    let right = fs::read(&path).unwrap();
+    fs::write(&path, vec![7; right.len()]).unwrap();
+    touch();
+    let found = reopen(downloads.path(), &sample, &[Z], &noted);
+    assert!(matches!(found, Err(StoreError::Changed { path: at }) if at == path));
+}
+
+#[test]
 fn cancelling_leaves_what_has_its_name() {
     let (downloads, sample) = (tempfile::tempdir().unwrap(), Sample::mixed());
     let files = create(downloads.path(), &sample, &[SMALL]);
