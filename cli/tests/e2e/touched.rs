@@ -141,6 +141,33 @@ fn what_was_touched_while_the_daemon_was_off_is_given_after_its_start_and_read_o
     assert_eq!(times_read(&ours), 0);
 }
 
+#[test]
+fn of_a_folder_of_which_some_files_were_wanted_a_touched_one_is_given_too() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let folder = swarm.path("things");
+    make_folder(&folder, 1);
+    let registered = ours.register(&folder);
+    let some = ["--only", "one.bin", "--only", "two.bin"];
+    let done = theirs.download_with(&registered.manifest, &some).done();
+    ours.stop();
+    touch(&Path::new(&done.path).join("two.bin"));
+    let other = swarm.daemon(3);
+    let came = other.download_with(&registered.manifest, &some).done();
+    for file in ["one.bin", "two.bin"] {
+        assert_same_file(&folder.join(file), &Path::new(&came.path).join(file));
+    }
+    check_well(&theirs, &registered.content_id);
+
+    edit(&Path::new(&done.path).join("two.bin"));
+    other.stop();
+    let another = swarm.daemon(4);
+    let asking = another.download_with(&registered.manifest, &["--only", "two.bin"]);
+    until_changed(&theirs, &registered.content_id);
+    assert_eq!(another.share(&registered.content_id).verified_bytes, 0);
+    drop(asking);
+}
+
 /// How often it says that it has read something again.
 fn times_read(daemon: &Daemon) -> usize {
     let log = daemon.process().stderr.text();

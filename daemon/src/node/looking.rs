@@ -164,8 +164,11 @@ impl Node {
     pub(super) fn note_changed(&mut self, offer: &Arc<Offer>, files: &[u32]) {
         let swarm = offer.swarm;
         let share = self.shares.get(&swarm).and_then(looked_at);
-        if !share.is_some_and(|ours| Arc::ptr_eq(ours, offer)) {
+        if files.is_empty() || !share.is_some_and(|ours| Arc::ptr_eq(ours, offer)) {
             return;
+        }
+        if offer.files.is_divided() {
+            return self.stop_changed(offer, files);
         }
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;

@@ -575,7 +575,10 @@ impl Node {
         if !self.is_offered(offer) {
             return;
         }
-        if matches!(**error, StoreError::Changed { .. }) && offer.files.is_whole() {
+        let share = self.shares.get(&offer.swarm);
+        let is_complete = share.and_then(looking::looked_at).is_some();
+        let is_changed = matches!(**error, StoreError::Changed { .. });
+        if is_changed && is_complete && offer.may_be_touched() {
             return self.look_at(offer);
         }
         let explained = ApiError::from(&**error);

@@ -21,8 +21,7 @@ use crate::share::offer::Offer;
 use crate::share::rereading::Outcome;
 use crate::store::changes::{Differing, Touched};
 use crate::store::error::StoreError;
-use crate::store::files::Identities;
-use crate::store::rereading::{Reading, Reread};
+use crate::store::rereading::{Noted, Reading, Reread};
 
 /// Shares that are read at once.
 const AT_ONCE: usize = 2;
@@ -71,7 +70,7 @@ pub(crate) struct Finished {
     /// The first file that could not be read.
     failed: Option<StoreError>,
     /// What is noted of the files now, if any were right.
-    identities: Option<Identities>,
+    noted: Option<Noted>,
 }
 
 impl Node {
@@ -155,8 +154,8 @@ impl Node {
             // Without that it takes its part like any other.
             let _ = rustix::process::setpriority_process(None, NICEST);
             let finished = read(offer, number, &files, &reading);
-            if let Some(identities) = &finished.identities {
-                keep(&depot, &swarm, identities, &reading);
+            if let Some(noted) = &finished.noted {
+                keep(&depot, &swarm, noted, &reading);
             }
             node.blocking_send(NodeEvent::Reread(Box::new(finished)));
         };
@@ -185,7 +184,7 @@ impl Node {
             outcome,
             wrong,
             failed,
-            identities,
+            noted,
         } = finished;
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
@@ -193,8 +192,10 @@ impl Node {
         if !share.rereading.end(Instant::now(), number, &outcome) {
             return;
         }
-        if identities.is_some() {
-            share.record.identities = identities;
+        match noted {
+            Some(Noted::Whole(identities)) => share.record.identities = Some(identities),
+            Some(Noted::Settled(settled)) => share.record.settled = Some(settled),
+            None => (),
         }
         let right = outcome.settled.len() - wrong.len();
         if right > 0 {
@@ -221,7 +222,7 @@ fn read(offer: Arc<Offer>, number: u64, files: &[Touched], reading: &Reading) ->
         outcome: Outcome::default(),
         wrong: Vec::new(),
         failed: None,
-        identities: None,
+        noted: None,
         offer,
     };
     let mut is_any_right = false;
@@ -242,18 +243,18 @@ fn read(offer: Arc<Offer>, number: u64, files: &[Touched], reading: &Reading) ->
         }
         outcome.settled.push(touched.file);
     }
-    finished.identities = is_any_right.then(|| finished.offer.files.noted()).flatten();
+    finished.noted = is_any_right.then(|| finished.offer.files.noted());
     finished.outcome.took = began.elapsed();
     finished
 }
 
 /// The next start finds the files as they were noted.
-fn keep(depot: &Depot, swarm: &SwarmId, identities: &Identities, reading: &Reading) {
+fn keep(depot: &Depot, swarm: &SwarmId, noted: &Noted, reading: &Reading) {
     if reading.is_over() {
         // The share is gone, or is something else now.
         return;
     }
-    if let Err(error) = depot.note_identities(swarm, identities) {
+    if let Err(error) = depot.note_identities(swarm, noted) {
         tracing::warn!(%error, "it is not noted that touched files were read; the next start reads them again");
     }
 }

@@ -124,12 +124,17 @@ impl Offer {
         self.content.file_count() > 1 && self.files.is_whole()
     }
 
+    /// Whether files of it that are not as they were noted are read again.
+    pub(crate) fn may_be_touched(&self) -> bool {
+        self.files.is_whole() || self.files.is_divided()
+    }
+
     /// How a peer is told that something is not given. Who is told of a change asks for nothing more, and who is
     /// told that we are busy asks again.
     pub(crate) fn reason(&self, unserved: &Unserved) -> NoReason {
         match unserved.reason() {
             // It may only have been touched; who is to ask no more is told when that is known.
-            NoReason::Changed if self.files.is_whole() => NoReason::Busy,
+            NoReason::Changed if self.may_be_touched() => NoReason::Busy,
             reason => reason,
         }
     }

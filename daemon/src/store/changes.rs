@@ -66,11 +66,14 @@ impl Differing {
         self.changed.is_empty() && self.touched.is_empty()
     }
 
-    fn note(&mut self, file: u32, known: FileIdentity, now: FileIdentity) {
-        match Look::of(known, now) {
-            Look::Same => (),
-            Look::Touched => self.touched.push(Touched { file, now }),
-            Look::Changed => self.changed.push(file),
+    /// Takes in what a look at a file has found. Of which the disk does not tell, that counts as what it was.
+    pub(super) fn look(&mut self, file: u32, known: FileIdentity, now: io::Result<FileIdentity>) {
+        match now.map(|now| (Look::of(known, now), now)) {
+            Ok((Look::Same, _)) => (),
+            Ok((Look::Touched, now)) => self.touched.push(Touched { file, now }),
+            Ok((Look::Changed, _)) => self.changed.push(file),
+            Err(error) if is_gone(&error) => self.changed.push(file),
+            Err(_) => (),
         }
     }
 }
@@ -97,18 +100,17 @@ impl ShareFiles {
         for file in files {
             let known = known.of(file).unwrap_or(ABSENT);
             let (folder, path) = self.relative(&state, file);
-            match self.disk.identity_at(folder, path) {
-                Ok(now) => differing.note(file, known, now),
-                Err(error) if is_gone(&error) => differing.changed.push(file),
-                Err(_) => (),
-            }
+            differing.look(file, known, self.disk.identity_at(folder, path));
         }
         differing
     }
 
-    /// The same of all files.
+    /// The same of all files; of a share of which only some were wanted, of those.
     pub fn differing(&self) -> Differing {
-        self.differing_among(0..self.content.file_count())
+        match self.is_divided() {
+            true => self.differing_settled(),
+            false => self.differing_among(0..self.content.file_count()),
+        }
     }
 
     /// Whether it is complete, and always was wanted whole.

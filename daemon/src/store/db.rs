@@ -323,11 +323,31 @@ impl ShareDb {
         swarm: &SwarmId,
         identities: &Identities,
     ) -> Result<bool, DbError> {
+        self.amend_whole(swarm, "identities", identities)
+    }
+
+    /// The same of those that were wanted, where only some were.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::upsert`].
+    pub fn set_settled(&self, swarm: &SwarmId, settled: &Identities) -> Result<bool, DbError> {
+        self.amend_whole(swarm, "settled", settled)
+    }
+
+    fn amend_whole(
+        &self,
+        swarm: &SwarmId,
+        column: &str,
+        identities: &Identities,
+    ) -> Result<bool, DbError> {
         let (registered, _) = encode_state(&ShareState::Registered);
         let (complete, _) = encode_state(&ShareState::Complete);
         let updated = lock(&self.connection).execute(
-            "UPDATE share SET identities = :identities
-            WHERE swarm = :swarm AND state IN (:registered, :complete)",
+            &format!(
+                "UPDATE share SET {column} = :identities
+                WHERE swarm = :swarm AND state IN (:registered, :complete)"
+            ),
             named_params! {
                 ":identities": self.encode(identities)?,
                 ":swarm": swarm.0,

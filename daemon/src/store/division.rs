@@ -26,6 +26,7 @@ use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 use warren_proto::content::{ChunkIndex, Content};
 
+use super::changes::Differing;
 use super::disk::{Disk, FileIdentity, Folder, Open};
 use super::error::StoreError;
 use super::files::{Identities, ShareFiles, State};
@@ -269,6 +270,37 @@ impl ShareFiles {
     pub fn settled(&self) -> Option<Identities> {
         let division = self.division();
         division.as_ref().map(Division::settled_identities)
+    }
+
+    /// A file that has its final name is the same as before and is this now.
+    pub(super) fn settle_anew(&self, file: u32, now: FileIdentity) {
+        let mut division = self.division_mut();
+        let homes = division.as_mut().map(|division| &mut division.homes);
+        let home = homes.and_then(|homes| homes.get_mut(file as usize));
+        if let Some(Home::Settled(known)) = home {
+            *known = now;
+        }
+    }
+
+    /// Those that have their final names and are not as they were noted.
+    pub(super) fn differing_settled(&self) -> Differing {
+        let mut differing = Differing::default();
+        let division = self.division();
+        let Some(Division {
+            homes,
+            settled: Some(folder),
+            ..
+        }) = &*division
+        else {
+            return differing;
+        };
+        for (file, home) in (0..).zip(homes) {
+            if let Home::Settled(known) = home {
+                let now = self.disk.identity_at(folder, self.relative_path(file));
+                differing.look(file, *known, now);
+            }
+        }
+        differing
     }
 
     /// Whether only some files were ever wanted.

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use super::*;
 use crate::store::disk::RealDisk;
 use crate::store::faulty::{Fault, FaultyDisk};
+use crate::store::rereading::{Noted, Reading, Reread};
 use crate::store::samples::{CHUNK_BYTES, Sample, quick_folder, read};
 
 /// Numbers of files in [`Sample::mixed`], in the order of its listing.
@@ -279,6 +280,40 @@ fn a_settled_file_that_was_only_touched_is_read_and_found_right_by_the_next_star
     touch();
     let found = reopen(downloads.path(), &sample, &[Z], &noted);
     assert!(matches!(found, Err(StoreError::Changed { path: at }) if at == path));
+}
+
+#[test]
+fn a_settled_file_that_was_touched_is_given_again_once_it_was_read_and_one_that_was_edited_never() {
+    let (downloads, sample) = (tempfile::tempdir().unwrap(), Sample::mixed());
+    let files = create(downloads.path(), &sample, &[Z]);
+    write(&files, &sample, &[Z]);
+    files.settle(&chosen(&[Z])).unwrap();
+    let path = downloads.path().join("photos/z");
+    let len = fs::read(&path).unwrap().len();
+    for is_edited in [false, true] {
+        if is_edited {
+            fs::write(&path, vec![7; len]).unwrap();
+        }
+        let file = fs::File::open(&path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        let differing = files.differing();
+        let [touched] = differing.touched[..] else {
+            panic!("one file was touched: {differing:?}");
+        };
+        assert_eq!((touched.file, differing.changed), (Z, Vec::new()));
+        let z = sample.content.layout.chunk(3).unwrap();
+        read(&files, z, 0, CHUNK_BYTES as u32).unwrap_err();
+        let reread = files.reread(touched, &Reading::default()).unwrap();
+        let given = read(&files, z, 0, CHUNK_BYTES as u32);
+        match is_edited {
+            true => assert_eq!((reread, given.is_ok()), (Reread::Wrong, false)),
+            false => assert_eq!((reread, given.unwrap()), (Reread::Right, sample.chunk(z))),
+        }
+    }
+    let noted = files.noted();
+    assert!(matches!(noted, Noted::Settled(settled) if settled.has(Z) && !settled.has(SMALL)));
+    fs::remove_file(&path).unwrap();
+    assert_eq!(files.differing().changed, [Z]);
 }
 
 #[test]

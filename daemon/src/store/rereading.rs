@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::changes::Touched;
 use super::disk::{FileIdentity, Open};
+use super::division::Home;
 use super::error::StoreError;
 use super::files::{Identities, ShareFiles, State, is_gone};
 
@@ -41,6 +42,15 @@ impl Reading {
         self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
         !self.is_over()
     }
+}
+
+/// What the files of a complete share are held against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// All of them.
+    Whole(Identities),
+    /// Those that were wanted.
+    Settled(Identities),
 }
 
 /// What a file turned out to be.
@@ -96,11 +106,11 @@ impl ShareFiles {
         }
     }
 
-    /// What all files of a complete share are held against.
-    pub fn noted(&self) -> Option<Identities> {
+    /// What all files of a complete share are held against; of one of which only some were wanted, those.
+    pub fn noted(&self) -> Noted {
         match &*self.state() {
-            State::Whole(identities) => Some(identities.clone()),
-            _ => None,
+            State::Whole(identities) => Noted::Whole(identities.clone()),
+            _ => Noted::Settled(self.settled().unwrap_or_else(Identities::none)),
         }
     }
 
@@ -108,6 +118,11 @@ impl ShareFiles {
     /// meanwhile.
     fn open_anew(&self, file: u32) -> Result<Option<File>, StoreError> {
         let state = self.state();
+        match self.open_divided_file(file) {
+            Some(Err(StoreError::Changed { .. })) => return Ok(None),
+            Some(opened) => return opened.map(Some),
+            None => (),
+        }
         let (folder, relative) = self.relative(&state, file);
         match self.disk.open(folder, relative, Open::Read) {
             Err(error) if is_gone(&error) => Ok(None),
@@ -119,10 +134,12 @@ impl ShareFiles {
     }
 
     fn is_noted(&self, file: u32, now: FileIdentity) -> bool {
-        match &*self.state() {
-            State::Whole(identities) => identities.of(file) == Some(now),
-            _ => false,
-        }
+        let noted = match (&*self.state(), self.home(file)) {
+            (_, Some(Home::Settled(known))) => Some(known),
+            (State::Whole(identities), None) => identities.of(file),
+            _ => None,
+        };
+        noted == Some(now)
     }
 
     fn again(&self, file: u32, now: FileIdentity) -> Reread {
@@ -135,12 +152,13 @@ impl ShareFiles {
     /// Believes a file to be what was shared as it is now. What is still open of it may be another one.
     fn adopt(&self, file: u32, now: FileIdentity) {
         let mut state = self.state_mut();
-        if let State::Whole(identities) = &mut *state {
-            if let Some(known) = identities.0.get_mut(file as usize) {
-                *known = now;
-            }
-            self.open.forget(file);
+        if let State::Whole(identities) = &mut *state
+            && let Some(known) = identities.0.get_mut(file as usize)
+        {
+            *known = now;
         }
+        self.settle_anew(file, now);
+        self.open.forget(file);
     }
 }
 

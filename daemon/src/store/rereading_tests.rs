@@ -49,7 +49,9 @@ fn what_was_read_is_found_so_by_the_next_start() {
     touch(&laid.file_path(0));
     let touched = laid.touched()[0];
     laid.files.reread(touched, &Reading::default()).unwrap();
-    let noted = laid.files.noted().unwrap();
+    let Noted::Whole(noted) = laid.files.noted() else {
+        panic!("all of it was wanted");
+    };
     let content = &laid.sample.content;
     ShareFiles::open_in_place(Arc::new(RealDisk), &laid.path, content, &noted).unwrap();
 }

@@ -12,8 +12,8 @@ use crate::share::rereading::SETTLED;
 use crate::store::changes::{Differing, Touched};
 use crate::store::db::ShareRecord;
 use crate::store::error::StoreError;
-use crate::store::files::{Identities, ShareFiles};
-use crate::store::rereading::{Reading, Reread};
+use crate::store::files::ShareFiles;
+use crate::store::rereading::{Noted, Reading, Reread};
 use crate::store::taken::{self, Taken};
 
 /// What the files of a complete share are now.
@@ -92,21 +92,18 @@ impl Depot {
         if !touched.into_iter().all(is_right) {
             return false;
         }
-        if let Some(identities) = files.noted()
-            && let Err(error) = self.note_identities(&record.swarm(), &identities)
-        {
+        if let Err(error) = self.note_identities(&record.swarm(), &files.noted()) {
             tracing::warn!(%error, "it is not noted that touched files were read");
         }
         true
     }
 
     /// Notes what the files of a share are now, if it is complete still.
-    pub(crate) fn note_identities(
-        &self,
-        swarm: &SwarmId,
-        identities: &Identities,
-    ) -> Result<(), ApiError> {
-        let noted = self.db.set_whole_identities(swarm, identities);
+    pub(crate) fn note_identities(&self, swarm: &SwarmId, noted: &Noted) -> Result<(), ApiError> {
+        let noted = match noted {
+            Noted::Whole(identities) => self.db.set_whole_identities(swarm, identities),
+            Noted::Settled(settled) => self.db.set_settled(swarm, settled),
+        };
         noted.map(drop).map_err(|error| ApiError::from(&error))
     }
 
