@@ -6,6 +6,7 @@
 //!
 //! Not here: the daemon itself (`warren-daemon`), which `client daemon` runs in this process.
 
+mod advice;
 mod args;
 mod ask;
 mod commands;

@@ -81,11 +81,8 @@ impl Client {
                 "interrupted",
                 exit::INTERRUPTED,
                 "interrupted; the daemon looks on, and takes the files if they are the ones",
-                format!(
-                    "See where it is with: client {}list {}",
-                    self.home_flag(),
-                    self.daemon.idx
-                ),
+                self.daemon
+                    .addressed("See where it is with: client list IDX"),
             )),
         }
     }

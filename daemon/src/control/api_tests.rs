@@ -250,7 +250,7 @@ async fn the_log_is_a_list_or_a_stream_and_what_is_asked_wrongly_is_said() {
     }
     let answer = daemon.ask("GET", "/v1/logs?lines=1", "").await;
     assert!(
-        answer.ends_with(r#"[{"v":1,"type":"log","line":"two"}]"#),
+        answer.contains(r#"[{"v":1,"type":"log","line":"two"}]"#),
         "{answer}"
     );
     for query in ["lines=x", "line=1"] {

@@ -11,12 +11,14 @@
 //! which files are wanted, [`scheduling`] what the engine decides, [`downloads`] fetching, [`peers`]
 //! connections, [`joins`] swarms on them, [`limits`] how fast, [`budget`] how much at once, [`paths`]
 //! what becomes of them, [`relaying`] peers that relay, [`following`] shares of others of which newer
-//! versions come, [`refollowing`] what is there of them already, [`passing_on`] what one leaves to the next, [`publishing`] such shares of ours, [`heads`] what trackers say of both, [`trackers`] what trackers are told,
-//! [`meeting`] what they tell and introductions, [`neighbours`] whom of a large swarm we keep,
-//! [`codes`] and [`opening`] short codes for links, ours and others', [`report`] and [`contents`] what is shown,
-//! [`naming`] which share is meant, [`pausing`] and [`verifying`] what their names say, [`previewing`] what a
-//! download would be, [`terms`] for how long and how often shares are given, [`relocating`] files that were
-//! moved, [`looking`] files that change under their shares, [`watching`] the stream of all events, [`happenings`] what commands and the service manager are told.
+//! versions come, [`refollowing`] what is there of them already, [`passing_on`] what one leaves to the
+//! next, [`publishing`] such shares of ours, [`heads`] what trackers say of both, [`trackers`] what
+//! trackers are told, [`meeting`] what they tell and introductions, [`neighbours`] whom of a large swarm
+//! we keep, [`codes`] and [`opening`] short codes for links, ours and others', [`report`] and
+//! [`contents`] what is shown, [`naming`] which share is meant, [`pausing`] and [`verifying`] what their
+//! names say, [`previewing`] what a download would be, [`terms`] for how long and how often shares are
+//! given, [`relocating`] files that were moved, [`looking`] files that change under their shares,
+//! [`watching`] the stream of all events, [`happenings`] what commands and the service manager are told.
 
 mod again;
 mod beginning;
@@ -307,7 +309,7 @@ impl NodeSender {
         UploadId(self.uploads.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A report about files, from a thread that may wait.
+    /// A report from a thread that may wait.
     pub(crate) fn blocking_send(&self, event: NodeEvent) {
         // As above.
         let _ = self.events.blocking_send(event);

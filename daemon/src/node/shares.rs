@@ -17,6 +17,7 @@ use super::report::tell_last;
 use super::{Node, ShareEvent, Stopping};
 use crate::control::model::{ApiError, exit};
 use crate::control::wish::Wish;
+use crate::control::words::{about, short_id};
 use crate::hooks::Happening;
 use crate::share::changes::Changes;
 use crate::share::depot::{Opened, Settled, explain_sync, removed};
@@ -46,7 +47,7 @@ impl Node {
             share.terms = before.terms.clone();
         }
         if before.is_some_and(|before| before.pause.is_some()) {
-            self.forget_pause(swarm);
+            self.note_pause(swarm, false);
         }
         self.active.insert(swarm);
         self.announce(swarm);
@@ -459,6 +460,7 @@ impl Node {
 
     /// Ends fetching and giving; what is on the disk stays.
     pub(super) fn stop_share(&mut self, swarm: SwarmId, error: ApiError, stopping: Stopping) {
+        let error = self.about(&swarm, error);
         self.tell_error(swarm, &error);
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
@@ -489,6 +491,15 @@ impl Node {
         self.share_budget();
     }
 
+    /// An error whose hint names this share, where it was for any.
+    fn about(&self, swarm: &SwarmId, error: ApiError) -> ApiError {
+        let Some(record) = self.shares.get(swarm).map(|share| &share.record) else {
+            return error;
+        };
+        let hint = about(&error.hint, &record.id, &record.path);
+        ApiError { hint, ..error }
+    }
+
     /// Cancels a download: takes it out with what is unfinished of it.
     pub(super) fn cancel_share(
         &mut self,
@@ -496,15 +507,17 @@ impl Node {
         answer: tokio::sync::oneshot::Sender<Result<(), ApiError>>,
     ) {
         let share = self.shares.get(&swarm);
-        let is_over = |share: &Share| {
-            let is_over = matches!(
+        let is_over = |share: &&Share| {
+            matches!(
                 share.record.state,
                 ShareState::Registered | ShareState::Complete
-            );
-            is_over.then(|| printable(&share.record.name))
+            )
         };
-        match share.and_then(is_over) {
-            Some(name) => drop(answer.send(Err(not_a_download(&name)))),
+        match share.filter(is_over) {
+            Some(share) => drop(answer.send(Err(ApiError::not_a_download(
+                &share.record.name,
+                &share.record.id,
+            )))),
             None => self.remove_share(swarm, Data::Kept, answer),
         }
     }
@@ -533,7 +546,7 @@ impl Node {
             && share.record.state != ShareState::Registered
             && share.verifying.is_some()
         {
-            return drop(answer.send(Err(being_verified(&share.record.name))));
+            return drop(answer.send(Err(being_verified(&share.record))));
         }
         self.tell_error(swarm, &removed());
         let Some(share) = self.take_out(swarm) else {
@@ -579,19 +592,12 @@ pub(super) enum Data {
     Deleted,
 }
 
-fn not_a_download(name: &str) -> ApiError {
-    let message = format!("{name} is complete; there is no download to cancel");
-    let hint = "To stop sharing it: client remove NAME IDX; --data deletes what was downloaded.";
-    ApiError::new("not_a_download", exit::REFUSED, message, hint)
-}
-
-fn being_verified(name: &str) -> ApiError {
-    let message = format!(
-        "{} is being verified, and repaired if need be",
-        printable(name)
+fn being_verified(record: &ShareRecord) -> ApiError {
+    let (name, id) = (printable(&record.name), short_id(&record.id));
+    let message = format!("{name} is being verified, and repaired if need be");
+    let hint = format!(
+        "Wait until that has ended; or delete what is there of it: client remove {id} IDX --data"
     );
-    let hint =
-        "Wait until that has ended; or delete what is there of it: client remove NAME IDX --data";
     ApiError::new("being_verified", exit::REFUSED, message, hint)
 }
 

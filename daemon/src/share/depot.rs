@@ -26,6 +26,7 @@ use warren_proto::id::SwarmId;
 use super::writer::Writer;
 use crate::control::model::{ApiError, exit};
 use crate::control::wish::{Picked, Wish};
+use crate::control::words::short_id;
 use crate::store::db::{ShareDb, ShareRecord, ShareState};
 use crate::store::disk::{Disk, RealDisk};
 use crate::store::error::StoreError;
@@ -542,8 +543,10 @@ impl Depot {
 
     fn content_of(&self, swarm: &SwarmId) -> Result<Arc<Content>, ApiError> {
         let record = self.record_of(swarm)?;
+        let id = record.as_ref().map(|record| short_id(&record.id));
         let manifest = record.and_then(|record| record.manifest).ok_or_else(|| {
-            let hint = "Remove it and download it again: client remove NAME IDX";
+            let id = id.unwrap_or("NAME".to_owned());
+            let hint = format!("Remove it and download it again: client remove {id} IDX");
             ApiError::new(
                 "unknown_content",
                 exit::OTHER,

@@ -103,12 +103,12 @@ fn continues(act: &str) -> String {
 }
 
 fn start_over() -> String {
-    "Remove the download with client remove, then run the same download command.".into()
+    "Remove the download, then run the same command again: client remove NAME IDX".into()
 }
 
 fn share_anew(path: &Path) -> String {
     format!(
-        "Put {} back as it was, or share what it is now with client register.",
+        "Put {} back as it was, or share what is there now: client register PATH IDX",
         path.display()
     )
 }
