@@ -60,18 +60,17 @@ impl Client {
     pub(crate) async fn cancel(self, args: CancelArgs) -> Result<(), ApiError> {
         let name = printable(&args.share);
         if !args.yes {
-            let stored = match self.found(&args.share).await?.as_slice() {
-                // The daemon says so, without a question that would be in vain.
-                [] => None,
-                [share] if matches!(share.state, ShareState::Seeding | ShareState::Withheld) => {
-                    let error = ApiError::not_a_download(&share.name, &share.content_id);
-                    return Err(self.daemon.advised(error));
-                }
-                found => Some(stored(found)),
-            };
-            if let Some(stored) = stored {
-                confirm(&format!("cancel {name} and delete {stored} of it"))?;
+            let found = self.found(&args.share).await?;
+            if let [share] = found.as_slice()
+                && matches!(share.state, ShareState::Seeding | ShareState::Withheld)
+            {
+                let error = ApiError::not_a_download(&share.name, &share.content_id);
+                return Err(self.daemon.advised(error));
             }
+            confirm(&format!(
+                "cancel {name} and delete {} of it",
+                stored(&found)
+            ))?;
         }
         let request = ShareRequest { share: args.share };
         self.daemon.order("cancel", &request).await?;
@@ -79,12 +78,22 @@ impl Client {
     }
 
     /// The shares that a person may mean; where these are several the daemon knows which, or refuses.
+    ///
+    /// # Errors
+    /// When there is none, or the daemon does not answer.
     async fn found(&self, wanted: &str) -> Result<Vec<Share>, ApiError> {
         let mut shares = self.daemon.shares("").await?;
         let id = wanted.to_ascii_lowercase();
         let is_id =
             |share: &Share| id.len() >= LEAST_ID_DIGITS && share.content_id.starts_with(&id);
         shares.retain(|share| share.name == wanted || is_id(share));
+        if shares.is_empty() {
+            // The daemon says so, with names that are like it. Nothing is changed by this question.
+            let share = wanted.to_owned();
+            self.daemon
+                .tell::<Event>("link", &ShareRequest { share })
+                .await?;
+        }
         Ok(shares)
     }
 
@@ -100,10 +109,7 @@ impl Client {
         let name = printable(&share);
         if data && !yes {
             let found = self.found(&share).await?;
-            if !found.is_empty() {
-                let stored = stored(&found);
-                confirm(&format!("remove {name} and delete {stored}"))?;
-            }
+            confirm(&format!("remove {name} and delete {}", stored(&found)))?;
         }
         let request = RemoveRequest { share, data };
         self.daemon.order("remove", &request).await?;

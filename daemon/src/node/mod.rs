@@ -56,7 +56,7 @@ mod shares;
 mod terms;
 #[cfg(test)]
 mod tests;
-mod trackers;
+pub(crate) mod trackers;
 mod verifying;
 mod watching;
 

@@ -140,6 +140,7 @@ impl Node {
     /// Tells all watchers why the share goes no further.
     pub(super) fn tell_error(&mut self, swarm: SwarmId, error: &ApiError) {
         if let Some(share) = self.shares.get_mut(&swarm) {
+            let error = error_about(share, error.clone());
             for watcher in std::mem::take(&mut share.watchers) {
                 tell_last(watcher, error.clone().into());
             }
@@ -375,6 +376,12 @@ impl Node {
         let paths = changed.map(|it| (it.record.id.to_string(), it.record.path.clone()));
         paths.collect()
     }
+}
+
+/// An error whose hint names this share, where it was for any.
+pub(super) fn error_about(share: &Share, error: ApiError) -> ApiError {
+    let hint = about(&error.hint, &share.record.id, &share.record.path);
+    ApiError { hint, ..error }
 }
 
 /// Why a share is as it is, and what can be done about it.

@@ -13,11 +13,12 @@ use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::Event;
 
 use super::following::Formers;
+use super::report::error_about;
 use super::report::tell_last;
 use super::{Node, ShareEvent, Stopping};
 use crate::control::model::{ApiError, exit};
 use crate::control::wish::Wish;
-use crate::control::words::{about, short_id};
+use crate::control::words::short_id;
 use crate::hooks::Happening;
 use crate::share::changes::Changes;
 use crate::share::depot::{Opened, Settled, explain_sync, removed};
@@ -256,7 +257,7 @@ impl Node {
         let mut share = self.take_out(swarm);
         if let Some(share) = &mut share {
             let changed = false;
-            let error = error.clone();
+            let error = error_about(share, error.clone());
             share.phase = Phase::Stopped { error, changed };
             self.happened_to(share, Happening::Failed);
         }
@@ -460,7 +461,6 @@ impl Node {
 
     /// Ends fetching and giving; what is on the disk stays.
     pub(super) fn stop_share(&mut self, swarm: SwarmId, error: ApiError, stopping: Stopping) {
-        let error = self.about(&swarm, error);
         self.tell_error(swarm, &error);
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
@@ -489,15 +489,6 @@ impl Node {
         self.leave_on_all(&swarm);
         self.announce(swarm);
         self.share_budget();
-    }
-
-    /// An error whose hint names this share, where it was for any.
-    fn about(&self, swarm: &SwarmId, error: ApiError) -> ApiError {
-        let Some(record) = self.shares.get(swarm).map(|share| &share.record) else {
-            return error;
-        };
-        let hint = about(&error.hint, &record.id, &record.path);
-        ApiError { hint, ..error }
     }
 
     /// Cancels a download: takes it out with what is unfinished of it.

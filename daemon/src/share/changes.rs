@@ -86,8 +86,8 @@ impl Changes {
 }
 
 /// What to do about it.
-pub(crate) const HINT: &str = "Put back what was there and run client verify NAME IDX, which of a download fetches it again; or share \
-     what is there now with client register PATH IDX.";
+pub(crate) const HINT: &str = "Put back what was there, then: client verify NAME IDX (of a download, that fetches it again); or share \
+     what is there now: client register PATH IDX";
 
 #[cfg(test)]
 mod tests {
