@@ -1,23 +1,21 @@
 //! What most subcommands do.
 //!
 //! Not here: `doctor`, `explain`, `inspect`, `limit` and `select`, which have files of their own, what is done
-//! with one share ([`crate::shares`]), how the daemon
-//! is reached ([`crate::control`]) and how things look ([`crate::lines`], [`crate::output`],
-//! [`crate::text`]).
+//! with one share ([`crate::shares`]), how its end is waited for ([`crate::watching`]), how the daemon is
+//! reached ([`crate::control`]) and how things look ([`crate::lines`], [`crate::output`], [`crate::text`]).
 
 use std::{
     ffi::OsStr,
     io,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use warren_daemon::{
     PortMapping,
     control::model::{
         ApiError, CodeGiven, Done, DownloadRequest, Event, FollowRequest, IfExists, OpenRequest,
-        PeerPath, Phase, PreviewRequest, RegisterRequest, Registered, Source, exit,
+        PeerPath, PreviewRequest, RegisterRequest, Registered, Source, exit,
     },
     control::source::Parsed,
     home::{is_held, socket_path},
@@ -26,9 +24,10 @@ use warren_daemon::{
 use warren_proto::code::Code;
 
 use crate::{
+    advice::addressed,
     args::{DaemonArgs, DownloadArgs, FollowArgs, RegisterArgs},
     ask::{self, Ask},
-    control::{Daemon, Events},
+    control::Daemon,
     home,
     lines::{self, line},
     normal,
@@ -39,14 +38,12 @@ use crate::{
     start,
     started::Started,
     text,
+    watching::{Interrupt, interrupted_before, unexpected},
 };
 
 /// How long a stopping daemon may take to let go of its socket: it has 2 s for open connections
 /// and then writes down what it has.
 const STOP_WAIT: Duration = Duration::from_secs(10);
-
-/// How long a daemon may take to say whether something is missing, however impatient somebody is.
-const FIRST_WORD: Duration = Duration::from_secs(10);
 
 /// Gap between two looks at a stopping daemon.
 const STOP_POLL: Duration = Duration::from_millis(50);
@@ -60,7 +57,7 @@ pub(crate) async fn daemon(
     args: DaemonArgs,
     log: Log,
 ) -> Result<(), ApiError> {
-    let (paths, limits) = (args.paths(), args.limits());
+    let (paths, limits, idx, typed) = (args.paths(), args.limits(), args.idx, home.clone());
     let downloads = match args.downloads {
         Some(folder) => folder,
         None => Path::new("downloads").join(format!("daemon-{}", args.idx)),
@@ -89,6 +86,10 @@ pub(crate) async fn daemon(
         started: Started::now().and_then(|started| started.kept()),
     })
     .await
+    .map_err(|error| {
+        let hint = addressed(&error.hint, idx, typed.as_deref());
+        ApiError { hint, ..error }
+    })
 }
 
 /// One command to one daemon.
@@ -234,7 +235,12 @@ impl Client {
     /// # Errors
     /// When the source is malformed, the daemon fails or refuses, or Ctrl-C ends the watching; the
     /// download itself goes on then.
-    pub(crate) async fn download(mut self, args: &DownloadArgs) -> Result<(), ApiError> {
+    pub(crate) async fn download(self, args: &DownloadArgs) -> Result<(), ApiError> {
+        let fetched = self.fetch(args).await;
+        fetched.map_err(|error| source::with_file(error, &args.source))
+    }
+
+    async fn fetch(mut self, args: &DownloadArgs) -> Result<(), ApiError> {
         let typed = source::typed(&args.source, args.folder);
         let named = match typed.map_err(|error| self.daemon.advised(error))? {
             Typed::Code(code) => self.open(&code).await?,
@@ -537,101 +543,6 @@ impl Client {
             )),
         }
     }
-
-    /// Shows progress until the final event, which is returned unless it is an error.
-    /// With `patience` it ends when nothing was verified for that long.
-    pub(crate) async fn watch(
-        &self,
-        mut events: Events,
-        mut live: Live,
-        patience: Option<Duration>,
-    ) -> Result<Event, ApiError> {
-        let (mut verified_bytes, mut moved) = (0, Instant::now());
-        // Until the daemon has said that something is missing, nobody waits for it.
-        let mut least = FIRST_WORD;
-        loop {
-            let left = patience.map_or(Duration::MAX, |patience| {
-                patience.max(least).saturating_sub(moved.elapsed())
-            });
-            let Ok(event) = tokio::time::timeout(left, events.next()).await else {
-                return Err(self.out_of_patience().await);
-            };
-            match event? {
-                Event::Error(error) => return Err(error),
-                Event::Progress(progress) => {
-                    let is_missing =
-                        progress.bytes == 0 || progress.verified_bytes < progress.bytes;
-                    let is_read = progress.phase != Some(Phase::Hashing);
-                    if is_missing && is_read {
-                        least = Duration::ZERO;
-                    }
-                    if progress.verified_bytes != verified_bytes {
-                        (verified_bytes, moved) = (progress.verified_bytes, Instant::now());
-                    }
-                    live.show(progress, Instant::now())?;
-                }
-                event if event.is_final() => return Ok(event),
-                _ => (),
-            }
-        }
-    }
-
-    /// Why nothing arrives, as far as the daemon knows.
-    async fn out_of_patience(&self) -> ApiError {
-        let status = self.daemon.list("status").await.unwrap_or_default();
-        let connected =
-            |event: &Event| matches!(event, Event::Tracker(tracker) if tracker.connected);
-        let advice = "The download goes on in the daemon; see it with: client status IDX";
-        let hint = self.daemon.addressed(advice);
-        if status.iter().any(connected) {
-            let message = "nothing arrived for too long: no peer has what is missing";
-            ApiError::new("no_source", exit::NO_SOURCE, message, hint)
-        } else {
-            let message = "nothing arrived for too long: the tracker is not reached";
-            ApiError::new(
-                "tracker_unreachable",
-                exit::TRACKER_UNREACHABLE,
-                message,
-                hint,
-            )
-        }
-    }
-}
-
-/// Ctrl-C, listened for from the moment this exists, so that none falls between two commands.
-pub(crate) struct Interrupt(Signal);
-
-impl Interrupt {
-    /// From now on.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub(crate) fn listen() -> Result<Self, ApiError> {
-        signal(SignalKind::interrupt())
-            .map(Interrupt)
-            .map_err(|error| {
-                let message = format!("cannot listen for Ctrl-C: {error}");
-                ApiError::new("no_signals", exit::OTHER, message, "")
-            })
-    }
-
-    /// The command's result, or `None` when Ctrl-C comes first.
-    pub(crate) async fn or<T>(&mut self, command: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            result = command => Some(result),
-            _ = self.0.recv() => None,
-        }
-    }
-}
-
-/// Ctrl-C came before anything was asked of the daemon.
-pub(crate) fn interrupted_before() -> ApiError {
-    ApiError::new(
-        "interrupted",
-        exit::INTERRUPTED,
-        "interrupted; nothing was begun",
-        "With --yes it begins without a question, and goes on in the daemon.",
-    )
 }
 
 fn not_told() -> ApiError {
@@ -647,20 +558,6 @@ fn interrupted_opening() -> ApiError {
         "interrupted before the code was opened; nothing is downloaded",
         "Type it again; a code that is right can be used again, unless it was for one receiver.",
     )
-}
-
-/// An end that the command has no words for, or an error.
-pub(crate) fn unexpected(result: Result<Event, ApiError>) -> Result<(), ApiError> {
-    let event = result?;
-    Err(ApiError::new(
-        "bad_answer",
-        exit::OTHER,
-        format!(
-            "the daemon ended with an answer to another question: {}",
-            event.to_json()
-        ),
-        "Its version may differ; stop it and start it again.",
-    ))
 }
 
 /// The path from the root, as it is shown.

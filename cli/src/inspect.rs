@@ -37,7 +37,8 @@ pub(crate) fn run(argument: &OsStr, wish: &Wish, output: Output) -> Result<(), A
     match source::read(argument, false).map_err(unnumbered)?.parsed {
         Parsed::Manifest(manifest) if wish.is_default() => show_manifest(&manifest, None, output),
         Parsed::Manifest(manifest) => {
-            let picked = wish.pick(&manifest.content, |_| false)?;
+            let picked = wish.pick(&manifest.content, |_| false);
+            let picked = picked.map_err(|error| source::with_file(error, argument))?;
             show_manifest(&manifest, Some(&picked), output)
         }
         Parsed::Link(link) if wish.is_default() => show_link(&link, output),

@@ -36,6 +36,7 @@ mod terms;
 mod text;
 mod top;
 mod usage;
+mod watching;
 
 use std::{future::Future, io, io::IsTerminal, num::NonZero, process::ExitCode};
 

@@ -9,11 +9,12 @@ use warren_proto::content::path::printable;
 
 use crate::{
     args::{CancelArgs, RemoveArgs, ShareArgs, VerifyArgs},
-    commands::{Client, Interrupt, unexpected},
+    commands::Client,
     confirm::confirm,
     lines::share_line,
     progress::Live,
     table, text,
+    watching::{Interrupt, unexpected},
 };
 
 impl Client {

@@ -138,6 +138,16 @@ fn read_text(text: &str, folder: bool) -> Option<Result<Typed, ApiError>> {
     }
 }
 
+/// An error whose hint names this `.p2p`, where it was for any.
+pub(crate) fn with_file(error: ApiError, argument: &OsStr) -> ApiError {
+    let path = Path::new(argument);
+    if !path.is_file() {
+        return error;
+    }
+    let hint = error.hint.replace("FILE.p2p", &quoted(path));
+    ApiError { hint, ..error }
+}
+
 fn read_stdin(folder: bool) -> Result<Typed, ApiError> {
     let name = Path::new("standard input");
     let mut bytes = Vec::new();

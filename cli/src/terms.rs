@@ -9,9 +9,10 @@ use warren_proto::content::path::printable;
 
 use crate::{
     args::{ExpireArgs, RelocateArgs, ShareArgs},
-    commands::{Client, Interrupt, absolute, unexpected},
+    commands::{Client, absolute},
     lines::share_line,
     progress::Live,
+    watching::{Interrupt, unexpected},
 };
 
 impl Client {

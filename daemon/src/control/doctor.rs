@@ -76,7 +76,7 @@ pub(crate) struct Snapshot {
 /// One thing that a person should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Finding {
-    /// A stable word for scripts, such as `NET-02`; [`super::messages`] explains them.
+    /// A stable word for scripts, such as `NET-02`; `client explain` tells what it means.
     pub code: String,
     /// How serious it is.
     pub severity: Severity,

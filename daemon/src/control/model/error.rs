@@ -17,13 +17,13 @@ use crate::control::words::short_id;
 pub struct ApiError {
     /// A stable word for scripts, such as `not_found`.
     pub code: String,
-    /// Exit code of `client`, one of [`exit`](super::exit).
+    /// Exit code of `client`.
     pub exit: u8,
     /// What failed and why, lower case, without a full stop.
     pub message: String,
     /// What the person can do next; empty when there is nothing to say.
     pub hint: String,
-    /// What it is known by to people, such as `DISK-01`; see [`super::messages`].
+    /// What it is known by to people, such as `DISK-01`; `client explain` tells what it means.
     #[serde(default = "unlisted")]
     pub message_code: String,
 }
