@@ -12,12 +12,12 @@ use warren_proto::id::SwarmId;
 
 use super::beginning::Way;
 use super::choosing::Asker;
+use super::ending::Data;
 use super::heads::Then;
 use super::limits::Answer as LimitAnswer;
 use super::opening::Answer;
 use super::previewing::Previewed;
 use super::registering::hash;
-use super::shares::Data;
 use super::{Node, NodeEvent, NodeSender, pausing};
 use crate::control::api::Control;
 use crate::control::codes::CodeWish;

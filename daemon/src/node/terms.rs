@@ -17,8 +17,8 @@ use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::Download;
 
 use super::Node;
+use super::ending::Data;
 use super::pausing::Answer;
-use super::shares::Data;
 use crate::clock::unix_ms;
 use crate::control::model::{ApiError, Event, exit};
 use crate::control::words::{count, short_id, typed};

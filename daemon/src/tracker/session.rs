@@ -26,7 +26,7 @@ use super::better::Better;
 use super::reach::{self, NotReached, Reach, ReachError, Way};
 use super::said::Said;
 use super::{Echo, Situation, TrackerConfig, TrackerEvent};
-use crate::node::{NodeSender, trackers::OWN};
+use crate::node::{NodeSender, OWN};
 use crate::punch::{Proving, StunServer};
 
 /// First and longest wait between tries to reach a tracker.
