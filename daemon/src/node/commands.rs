@@ -437,7 +437,7 @@ fn which_version(link: &FollowLink) -> ApiError {
         "not_learnt",
         exit::REFUSED,
         "a follow link does not say what its newest version is",
-        format!("Fetch that: client download {link} IDX; or follow it: client follow {link} IDX."),
+        format!("Fetch that: client download {link} IDX; or follow it: client follow {link} IDX"),
     )
 }
 

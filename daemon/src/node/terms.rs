@@ -334,6 +334,6 @@ impl Share {
 fn not_complete(record: &ShareRecord) -> ApiError {
     let (name, id) = (printable(&record.name), short_id(&record.id));
     let message = format!("{name} is still being downloaded");
-    let hint = format!("Stop it: client pause {id} IDX; or end it: client cancel {id} IDX.");
+    let hint = format!("Stop it: client pause {id} IDX; or end it: client cancel {id} IDX");
     ApiError::new("not_complete", exit::REFUSED, message, hint)
 }

@@ -113,7 +113,7 @@ fn theirs(other: &str, id: &str) -> ApiError {
         "target_exists",
         exit::REFUSED,
         format!("another share has its place: {other}"),
-        format!("What is there belongs to that one now. Remove this one: client remove {id} IDX."),
+        format!("What is there belongs to that one now. Remove this one: client remove {id} IDX"),
     )
 }
 
