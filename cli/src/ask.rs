@@ -12,10 +12,10 @@ use warren_daemon::control::{
 use warren_proto::content::{Manifest, path::printable};
 
 use crate::{
-    commands::{Interrupt, interrupted_before},
     offer::{self, Choice, ROWS, Row},
     output::Output,
     text,
+    watching::{Interrupt, interrupted_before},
 };
 
 /// Whether there is somebody to ask: at both ends and where the questions go.

@@ -1,34 +1,33 @@
 //! What most subcommands do.
 //!
 //! Not here: `doctor`, `explain`, `inspect`, `limit` and `select`, which have files of their own, what is done
-//! with one share ([`crate::shares`]), how the daemon
-//! is reached ([`crate::control`]) and how things look ([`crate::lines`], [`crate::output`],
-//! [`crate::text`]).
+//! with one share ([`crate::shares`]), how its end is waited for ([`crate::watching`]), how the daemon is
+//! reached ([`crate::control`]) and how things look ([`crate::lines`], [`crate::output`], [`crate::text`]).
 
 use std::{
     ffi::OsStr,
     io,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use warren_daemon::{
     PortMapping,
     control::model::{
         ApiError, CodeGiven, Done, DownloadRequest, Event, FollowRequest, IfExists, OpenRequest,
-        PeerPath, Phase, PreviewRequest, RegisterRequest, Registered, Source, exit,
+        PeerPath, PreviewRequest, RegisterRequest, Registered, Source, exit,
     },
     control::source::Parsed,
     home::{is_held, socket_path},
     log::Log,
 };
-use warren_proto::{code::Code, content::address::TrackerAddress};
+use warren_proto::code::Code;
 
 use crate::{
+    advice::addressed,
     args::{DaemonArgs, DownloadArgs, FollowArgs, RegisterArgs},
     ask::{self, Ask},
-    control::{Daemon, Events},
+    control::Daemon,
     home,
     lines::{self, line},
     normal,
@@ -39,14 +38,12 @@ use crate::{
     start,
     started::Started,
     text,
+    watching::{Interrupt, interrupted_before, unexpected},
 };
 
 /// How long a stopping daemon may take to let go of its socket: it has 2 s for open connections
 /// and then writes down what it has.
 const STOP_WAIT: Duration = Duration::from_secs(10);
-
-/// How long a daemon may take to say whether something is missing, however impatient somebody is.
-const FIRST_WORD: Duration = Duration::from_secs(10);
 
 /// Gap between two looks at a stopping daemon.
 const STOP_POLL: Duration = Duration::from_millis(50);
@@ -60,7 +57,7 @@ pub(crate) async fn daemon(
     args: DaemonArgs,
     log: Log,
 ) -> Result<(), ApiError> {
-    let (paths, limits) = (args.paths(), args.limits());
+    let (paths, limits, idx, typed) = (args.paths(), args.limits(), args.idx, home.clone());
     let settled = limits.clone();
     let downloads = match args.downloads {
         Some(folder) => folder,
@@ -90,14 +87,16 @@ pub(crate) async fn daemon(
         started: Started::now(&settled).and_then(|started| started.to_keep()),
     })
     .await
+    .map_err(|error| {
+        let hint = addressed(&error.hint, idx, typed.as_deref());
+        ApiError { hint, ..error }
+    })
 }
 
 /// One command to one daemon.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) daemon: Daemon,
-    /// `--home` as it was typed.
-    home: Option<PathBuf>,
     pub(crate) output: Output,
 }
 
@@ -112,19 +111,13 @@ impl Client {
             let hint = "Name a shorter folder with --home DIR or WARREN_HOME.";
             ApiError::caused("home_path", exit::USAGE, &error, hint)
         })?;
-        let start_line = home::start_line(home.as_deref(), idx, None);
-        let flag = |home: &PathBuf| format!("--home {} ", home::quoted(home));
-        let home_flag = home.as_ref().map_or(String::new(), flag);
-        Ok(Client {
-            daemon: Daemon {
-                idx,
-                socket,
-                start_line,
-                home_flag,
-            },
+        let daemon = Daemon {
+            idx,
+            socket,
             home,
-            output,
-        })
+            tracker: None,
+        };
+        Ok(Client { daemon, output })
     }
 
     /// Shares a path; stdout gets the path of its `.p2p`, the link and the code, if one was asked for.
@@ -144,11 +137,9 @@ impl Client {
         let name = request.path.file_name().unwrap_or(OsStr::new("/"));
         if source::is_manifest(&request.path) {
             let (name, path) = (name.to_string_lossy(), home::quoted(&args.path));
-            let idx = self.daemon.idx;
-            self.output.message(&format!(
-                "note: {name} is shared as a file; to fetch what it names: client {}download {path} {idx}",
-                self.home_flag()
-            ));
+            let note = "is shared as a file; to fetch what it names: client download";
+            let note = format!("note: {name} {note} {path} IDX");
+            self.output.message(&self.daemon.addressed(&note));
         }
         let live = Live::new(name.to_string_lossy(), self.output);
         let registering = async {
@@ -224,13 +215,14 @@ impl Client {
         let Some(sequence) = registered.sequence else {
             return Ok(());
         };
+        let Some(link) = &registered.follow_link else {
+            self.output.message(&format!("this is version {sequence}"));
+            return Ok(());
+        };
         self.output.message(&format!(
-            "this is version {sequence}; whoever has the follow link gets it and those that come: client follow LINK IDX"
+            "this is version {sequence}; whoever has the follow link gets it and those that come: client follow {link}"
         ));
-        match &registered.follow_link {
-            Some(link) => self.output.result(link),
-            None => Ok(()),
-        }
+        self.output.result(link)
     }
 
     fn show_code(&self, given: &CodeGiven) -> Result<(), ApiError> {
@@ -240,7 +232,7 @@ impl Client {
         };
         let time = text::duration(given.expires_s.into());
         self.output.message(&format!(
-            "{who}, for {time} and while this daemon runs: client download {} IDX",
+            "{who}, for {time} and while this daemon runs: client download {}",
             given.code
         ));
         self.output.result(&given.code)
@@ -251,17 +243,22 @@ impl Client {
     /// # Errors
     /// When the source is malformed, the daemon fails or refuses, or Ctrl-C ends the watching; the
     /// download itself goes on then.
-    pub(crate) async fn download(mut self, args: &DownloadArgs) -> Result<(), ApiError> {
-        let named = match source::typed(&args.source, args.folder)? {
+    pub(crate) async fn download(self, args: &DownloadArgs) -> Result<(), ApiError> {
+        let fetched = self.fetch(args).await;
+        fetched.map_err(|error| source::with_file(error, &args.source))
+    }
+
+    async fn fetch(mut self, args: &DownloadArgs) -> Result<(), ApiError> {
+        let typed = source::typed(&args.source, args.folder);
+        let named = match typed.map_err(|error| self.daemon.advised(error))? {
             Typed::Code(code) => self.open(&code).await?,
             Typed::Source(named) => *named,
         };
         let patience = args.timeout.map(Duration::from_secs);
         let idx = self.daemon.idx;
-        self.daemon.start_line = home::start_line(self.home.as_deref(), idx, named.tracker());
-        let id = named.id().map_or("NAME".to_owned(), |id| id.to_string());
+        self.daemon.tracker = named.tracker().cloned();
+        let id = named.id();
         let live = Live::new(named.name(), self.output);
-        let tracker = named.tracker().cloned();
         let mut request = DownloadRequest {
             source: named.source,
             wish: args.pick.wish(),
@@ -272,7 +269,7 @@ impl Client {
         let mut interrupt = Interrupt::listen()?;
         let starts = !args.no_start && named.starts;
         if starts {
-            let started = interrupt.or(self.start_if_needed(tracker.as_ref())).await;
+            let started = interrupt.or(self.start_if_needed()).await;
             started.unwrap_or_else(|| Err(interrupted_before()))?;
         }
         if !args.yes && ask::can_ask(self.output) {
@@ -287,10 +284,8 @@ impl Client {
                 "interrupted",
                 exit::INTERRUPTED,
                 "interrupted before the daemon confirmed the download",
-                format!(
-                    "See whether it has it: client {}status {idx}",
-                    self.home_flag()
-                ),
+                self.daemon
+                    .addressed("See whether it has it: client status IDX"),
             ));
         };
         match interrupt.or(self.watch(events?, live, patience)).await {
@@ -300,7 +295,10 @@ impl Client {
                 "interrupted",
                 exit::INTERRUPTED,
                 format!("interrupted; the download goes on in daemon {idx}"),
-                format!("To cancel it: client {}cancel {id} {idx}", self.home_flag()),
+                self.daemon.addressed(&match id {
+                    Some(id) => format!("To cancel it: client cancel {} IDX", text::short_id(&id)),
+                    None => "To cancel it, see its id: client list IDX".to_owned(),
+                }),
             )),
         }
     }
@@ -365,15 +363,15 @@ impl Client {
             to: args.to.as_deref().map(absolute).transpose()?,
             if_exists: args.if_exists.said().unwrap_or_default(),
         };
-        let link = request.parse()?;
+        let link = request.parse();
+        let link = link.map_err(|error| self.daemon.advised(error))?;
         let idx = self.daemon.idx;
-        let tracker = Some(&link.tracker);
-        self.daemon.start_line = home::start_line(self.home.as_deref(), idx, tracker);
+        self.daemon.tracker = Some(link.tracker);
         let live = Live::new("the newest version", self.output);
         let patience = args.timeout.map(Duration::from_secs);
         let following = async {
             if !args.no_start {
-                self.start_if_needed(tracker).await?;
+                self.start_if_needed().await?;
             }
             let events = self.daemon.follow("follow", &request).await?;
             self.watch(events, live, patience).await
@@ -381,9 +379,11 @@ impl Client {
         match Interrupt::listen()?.or(following).await {
             Some(Ok(Event::Done(done))) => {
                 self.show_done(&done)?;
-                self.nothing(&format!(
-                    "newer versions are fetched as they come; to end that: client {}unfollow NAME {idx}",
-                    self.home_flag()
+                // The next version has another id.
+                let name = Path::new(&done.path).file_name().unwrap_or_default();
+                let name = home::quoted(Path::new(name));
+                self.advise(&format!(
+                    "newer versions are fetched as they come; to end that: client unfollow {name} IDX"
                 ));
                 Ok(())
             }
@@ -392,29 +392,26 @@ impl Client {
                 "interrupted",
                 exit::INTERRUPTED,
                 format!("interrupted; what daemon {idx} has confirmed goes on"),
-                format!(
-                    "See whether it follows: client {}list {idx}",
-                    self.home_flag()
-                ),
+                self.daemon
+                    .addressed("See whether it follows: client list IDX"),
             )),
         }
     }
 
     /// Starts the daemon with this tracker when it is not running.
-    async fn start_if_needed(&self, tracker: Option<&TrackerAddress>) -> Result<(), ApiError> {
-        let Some(tracker) = tracker else {
+    async fn start_if_needed(&self) -> Result<(), ApiError> {
+        let Some(tracker) = &self.daemon.tracker else {
             return Ok(());
         };
         if self.daemon.answers().await {
             return Ok(());
         }
-        let home = home::folder(self.home.as_deref())?;
+        let home = home::folder(self.daemon.home.as_deref())?;
         start::in_background(&self.daemon, &home, tracker).await?;
         let idx = self.daemon.idx;
-        self.output.message(&format!(
-            "daemon {idx} is started in the background; to stop it: client {}stop {idx}",
-            self.home_flag()
-        ));
+        let said =
+            format!("daemon {idx} is started in the background; to stop it: client stop IDX");
+        self.output.message(&self.daemon.addressed(&said));
         Ok(())
     }
 
@@ -467,11 +464,10 @@ impl Client {
             .files
             .map_or(0, |files| files.of.saturating_sub(files.selected));
         if left_out > 0 {
-            let (id, idx) = (text::short_id(&done.content_id), self.daemon.idx);
-            self.output.message(&format!(
-                "{} left out; to fetch all: client {}select {id} {idx} --all",
-                text::count(left_out, "file"),
-                self.home_flag(),
+            let id = text::short_id(&done.content_id);
+            let files = text::count(left_out, "file");
+            self.advise(&format!(
+                "{files} left out; to fetch all: client select {id} IDX --all"
             ));
         }
     }
@@ -501,11 +497,7 @@ impl Client {
         let is_relayed =
             |event: &Event| matches!(event, Event::Peer(peer) if peer.path == PeerPath::Relay);
         if events.iter().any(is_relayed) {
-            self.nothing(&format!(
-                "why some are relayed, and what to do: client {}doctor {}",
-                self.home_flag(),
-                self.daemon.idx
-            ));
+            self.advise("why some are relayed, and what to do: client doctor IDX");
         }
         Ok(())
     }
@@ -515,6 +507,11 @@ impl Client {
         if !self.output.json() {
             self.output.message(text);
         }
+    }
+
+    /// Tells people what they can type.
+    pub(crate) fn advise(&self, advice: &str) {
+        self.nothing(&self.daemon.addressed(advice));
     }
 
     /// Shows events one line each; without `--json` those that `line` has words for.
@@ -539,7 +536,7 @@ impl Client {
     /// When it does not answer, or is still there after [`STOP_WAIT`].
     pub(crate) async fn stop(self) -> Result<(), ApiError> {
         let idx = self.daemon.idx;
-        let folder = home::folder(self.home.as_deref())?;
+        let folder = home::folder(self.daemon.home.as_deref())?;
         self.daemon.order("stop", &()).await?;
         let stopped = async {
             while self.daemon.answers().await || is_held(&folder, idx) {
@@ -555,116 +552,11 @@ impl Client {
                     "daemon {idx} is still stopping after {} s",
                     STOP_WAIT.as_secs()
                 ),
-                format!(
-                    "See whether it ends: client {}status {idx}",
-                    self.home_flag()
-                ),
+                self.daemon
+                    .addressed("See whether it ends: client status IDX"),
             )),
         }
     }
-
-    /// Shows progress until the final event, which is returned unless it is an error.
-    /// With `patience` it ends when nothing was verified for that long.
-    pub(crate) async fn watch(
-        &self,
-        mut events: Events,
-        mut live: Live,
-        patience: Option<Duration>,
-    ) -> Result<Event, ApiError> {
-        let (mut verified_bytes, mut moved) = (0, Instant::now());
-        // Until the daemon has said that something is missing, nobody waits for it.
-        let mut least = FIRST_WORD;
-        loop {
-            let left = patience.map_or(Duration::MAX, |patience| {
-                patience.max(least).saturating_sub(moved.elapsed())
-            });
-            let Ok(event) = tokio::time::timeout(left, events.next()).await else {
-                return Err(self.out_of_patience().await);
-            };
-            match event? {
-                Event::Error(error) => return Err(error),
-                Event::Progress(progress) => {
-                    let is_missing =
-                        progress.bytes == 0 || progress.verified_bytes < progress.bytes;
-                    let is_read = progress.phase != Some(Phase::Hashing);
-                    if is_missing && is_read {
-                        least = Duration::ZERO;
-                    }
-                    if progress.verified_bytes != verified_bytes {
-                        (verified_bytes, moved) = (progress.verified_bytes, Instant::now());
-                    }
-                    live.show(progress, Instant::now())?;
-                }
-                event if event.is_final() => return Ok(event),
-                _ => (),
-            }
-        }
-    }
-
-    /// Why nothing arrives, as far as the daemon knows.
-    async fn out_of_patience(&self) -> ApiError {
-        let status = self.daemon.list("status").await.unwrap_or_default();
-        let connected =
-            |event: &Event| matches!(event, Event::Tracker(tracker) if tracker.connected);
-        let idx = self.daemon.idx;
-        let hint = format!(
-            "The download goes on in the daemon; see it with: client {}status {idx}",
-            self.home_flag()
-        );
-        if status.iter().any(connected) {
-            let message = "nothing arrived for too long: no peer has what is missing";
-            ApiError::new("no_source", exit::NO_SOURCE, message, hint)
-        } else {
-            let message = "nothing arrived for too long: the tracker is not reached";
-            ApiError::new(
-                "tracker_unreachable",
-                exit::TRACKER_UNREACHABLE,
-                message,
-                hint,
-            )
-        }
-    }
-
-    /// `--home DIR ` when it was typed, for commands that the person is told to type.
-    pub(crate) fn home_flag(&self) -> &str {
-        &self.daemon.home_flag
-    }
-}
-
-/// Ctrl-C, listened for from the moment this exists, so that none falls between two commands.
-pub(crate) struct Interrupt(Signal);
-
-impl Interrupt {
-    /// From now on.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub(crate) fn listen() -> Result<Self, ApiError> {
-        signal(SignalKind::interrupt())
-            .map(Interrupt)
-            .map_err(|error| {
-                let message = format!("cannot listen for Ctrl-C: {error}");
-                ApiError::new("no_signals", exit::OTHER, message, "")
-            })
-    }
-
-    /// The command's result, or `None` when Ctrl-C comes first.
-    pub(crate) async fn or<T>(&mut self, command: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            result = command => Some(result),
-            _ = self.0.recv() => None,
-        }
-    }
-}
-
-/// Ctrl-C came before anything was asked of the daemon.
-pub(crate) fn interrupted_before() -> ApiError {
-    ApiError::new(
-        "interrupted",
-        exit::INTERRUPTED,
-        "interrupted; nothing was begun",
-        "With --yes it begins without a question, and goes on in the daemon.",
-    )
 }
 
 fn not_told() -> ApiError {
@@ -680,20 +572,6 @@ fn interrupted_opening() -> ApiError {
         "interrupted before the code was opened; nothing is downloaded",
         "Type it again; a code that is right can be used again, unless it was for one receiver.",
     )
-}
-
-/// An end that the command has no words for, or an error.
-pub(crate) fn unexpected(result: Result<Event, ApiError>) -> Result<(), ApiError> {
-    let event = result?;
-    Err(ApiError::new(
-        "bad_answer",
-        exit::OTHER,
-        format!(
-            "the daemon ended with an answer to another question: {}",
-            event.to_json()
-        ),
-        "Its version may differ; stop it and start it again.",
-    ))
 }
 
 /// The path from the root, as it is shown.

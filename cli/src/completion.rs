@@ -21,10 +21,9 @@ use clap_complete::{
     engine::{ArgValueCompleter, CompletionCandidate},
     env::Shells,
 };
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::task::JoinSet;
 use warren_daemon::{
-    control::model::{ApiError, Event, Share, exit},
+    control::model::{ApiError, Share, exit},
     home::socket_path,
 };
 use warren_service::manual;
@@ -155,10 +154,8 @@ fn ask_all(home: &Path, beginning: &str) -> Vec<Share> {
     };
     let mut shares = Vec::new();
     let asking = async {
-        let route = utf8_percent_encode(beginning, NON_ALPHANUMERIC);
-        let route = format!("shares?beginning={route}");
         let asked = daemons(home).into_iter();
-        let asked = asked.map(|idx| ask(home.to_owned(), idx, route.clone()));
+        let asked = asked.map(|idx| ask(home.to_owned(), idx, beginning.to_owned()));
         let mut asked: JoinSet<_> = asked.collect();
         while let Some(answered) = asked.join_next().await {
             shares.extend(answered.unwrap_or_default());
@@ -169,22 +166,17 @@ fn ask_all(home: &Path, beginning: &str) -> Vec<Share> {
     shares
 }
 
-async fn ask(home: PathBuf, idx: u16, route: String) -> Vec<Share> {
+async fn ask(home: PathBuf, idx: u16, beginning: String) -> Vec<Share> {
     let Ok(socket) = socket_path(&home, idx) else {
         return Vec::new();
     };
     let daemon = Daemon {
         idx,
         socket,
-        start_line: String::new(),
-        home_flag: String::new(),
+        home: None,
+        tracker: None,
     };
-    let events = daemon.list(&route).await.unwrap_or_default();
-    let shares = events.into_iter().filter_map(|event| match event {
-        Event::Share(share) => Some(share),
-        _ => None,
-    });
-    shares.collect()
+    daemon.shares(&beginning).await.unwrap_or_default()
 }
 
 #[cfg(test)]

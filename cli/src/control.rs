@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::CommandFactory;
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, Response,
@@ -19,11 +18,13 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
-use warren_daemon::control::model::{ApiError, Event, exit};
+use warren_daemon::control::model::{ApiError, Event, Share, exit};
+use warren_proto::content::address::TrackerAddress;
 
-use crate::args::Args;
+use crate::{advice::addressed, home};
 
 /// Longest line of an event stream, above any event: a preview holds a `.p2p`, which has at most 64 MiB and
 /// takes a third more as base64.
@@ -42,10 +43,10 @@ pub(crate) struct Daemon {
     pub(crate) idx: u16,
     /// Its socket.
     pub(crate) socket: PathBuf,
-    /// What to type to start it.
-    pub(crate) start_line: String,
-    /// `--home DIR ` when it was typed, for commands that the person is told to type.
-    pub(crate) home_flag: String,
+    /// `--home` as it was typed.
+    pub(crate) home: Option<PathBuf>,
+    /// The tracker that it is to be started with, as far as that is known.
+    pub(crate) tracker: Option<TrackerAddress>,
 }
 
 impl Daemon {
@@ -64,7 +65,22 @@ impl Daemon {
                 read.ok_or_else(|| self.incomprehensible())?;
             }
         }
-        reading.end().ok_or_else(|| self.incomprehensible())
+        let events = reading.end().ok_or_else(|| self.incomprehensible())?;
+        Ok(events.into_iter().map(|it| self.for_person(it)).collect())
+    }
+
+    /// The shares whose name or content id begins so.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub(crate) async fn shares(&self, beginning: &str) -> Result<Vec<Share>, ApiError> {
+        let beginning = utf8_percent_encode(beginning, NON_ALPHANUMERIC);
+        let events = self.list(&format!("shares?beginning={beginning}")).await?;
+        let share = |event| match event {
+            Event::Share(share) => Some(share),
+            _ => None,
+        };
+        Ok(events.into_iter().filter_map(share).collect())
     }
 
     /// Asks for something that is merely confirmed.
@@ -171,8 +187,8 @@ impl Daemon {
         if answer.status().is_success() {
             return Ok(answer);
         }
-        match self.read(answer).await? {
-            Event::Error(error) => Err(self.for_person(error)),
+        match self.for_person(self.read(answer).await?) {
+            Event::Error(error) => Err(error),
             _ => Err(self.incomprehensible()),
         }
     }
@@ -198,7 +214,7 @@ impl Daemon {
                 "daemon_not_running",
                 exit::DAEMON_NOT_RUNNING,
                 format!("daemon {idx} is not running"),
-                format!("Start it with: {}", self.start_line),
+                format!("Start it with: {}", self.start_line()),
             ),
             io::ErrorKind::PermissionDenied => ApiError::new(
                 "not_your_daemon",
@@ -221,29 +237,36 @@ impl Daemon {
         }
     }
 
-    /// Advice of the daemon as it can be typed here: its number in the place of `IDX`, and with the folder of
-    /// its state where that was typed.
+    /// Advice as it can be typed here: with the number of this daemon in the place of `IDX`, and with the folder
+    /// of its state where that was typed.
     pub(crate) fn addressed(&self, advice: &str) -> String {
-        let mut addressed = Vec::new();
-        let mut words = advice.split(' ').peekable();
-        while let Some(word) = words.next() {
-            addressed.push(match word.strip_prefix("IDX") {
-                Some(sign) if is_sign(sign) => format!("{}{sign}", self.idx),
-                _ => word.to_owned(),
-            });
-            let is_program = word.trim_start_matches('(') == "client";
-            let is_typed = is_program && words.peek().is_some_and(|next| is_command(next));
-            if is_typed && !self.home_flag.is_empty() {
-                addressed.push(self.home_flag.trim_end().to_owned());
-            }
-        }
-        addressed.join(" ")
+        addressed(advice, self.idx, self.home.as_deref())
     }
 
-    /// An error of the daemon with a hint that can be typed here.
-    fn for_person(&self, error: ApiError) -> ApiError {
+    /// An error with a hint that can be typed here.
+    pub(crate) fn advised(&self, error: ApiError) -> ApiError {
         let hint = self.addressed(&error.hint);
         ApiError { hint, ..error }
+    }
+
+    /// What to type to start it.
+    pub(crate) fn start_line(&self) -> String {
+        home::start_line(self.home.as_deref(), self.idx, self.tracker.as_ref())
+    }
+
+    /// What the daemon says, with advice that can be typed here.
+    fn for_person(&self, mut event: Event) -> Event {
+        let advice = match &mut event {
+            Event::Error(error) => Some(&mut error.hint),
+            Event::Share(share) => share.note.as_mut(),
+            Event::Progress(progress) => progress.note.as_mut(),
+            Event::Finding(finding) => finding.action.as_mut(),
+            _ => None,
+        };
+        if let Some(advice) = advice.filter(|it| it.contains("client ")) {
+            *advice = self.addressed(advice);
+        }
+        event
     }
 
     fn broken(&self, error: &dyn std::error::Error) -> ApiError {
@@ -263,7 +286,7 @@ impl Daemon {
             format!("daemon {} stopped before this was complete", self.idx),
             format!(
                 "Start it again, and downloads continue: {}",
-                self.start_line
+                self.start_line()
             ),
         )
     }
@@ -279,17 +302,6 @@ impl Daemon {
             self.addressed("Its version may differ; stop it, and start it again: client stop IDX"),
         )
     }
-}
-
-/// Whether this may follow a word directly.
-fn is_sign(text: &str) -> bool {
-    text.chars().all(|it| it.is_ascii_punctuation())
-}
-
-/// Whether a word is a subcommand, perhaps at the end of a sentence.
-fn is_command(word: &str) -> bool {
-    let word = word.trim_end_matches(|it: char| it.is_ascii_punctuation());
-    Args::command().find_subcommand(word).is_some()
 }
 
 fn encode(body: &impl Serialize) -> Result<Bytes, ApiError> {
@@ -372,10 +384,8 @@ impl Events {
     /// May be dropped and called again; nothing is lost.
     pub(crate) async fn next(&mut self) -> Result<Event, ApiError> {
         loop {
-            match self.ready.pop_front() {
-                Some(Event::Error(error)) => return Ok(self.daemon.for_person(error).into()),
-                Some(event) => return Ok(event),
-                None => (),
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(self.daemon.for_person(event));
             }
             // A daemon that is killed breaks the connection, one that is stopped ends the body.
             let frame = match self.body.frame().await {
@@ -431,27 +441,6 @@ mod tests {
             events.extend(take_events(&mut buffer).unwrap());
             assert_eq!(events, [event.clone(), event.clone()], "cut at {cut}");
         }
-    }
-
-    #[test]
-    fn advice_of_the_daemon_can_be_typed_here() {
-        let mut daemon = Daemon {
-            idx: 7,
-            socket: PathBuf::new(),
-            start_line: String::new(),
-            home_flag: String::new(),
-        };
-        let advice = "See it (client list IDX), with the client of now: client resume NAME IDX.";
-        assert_eq!(
-            daemon.addressed(advice),
-            "See it (client list 7), with the client of now: client resume NAME 7."
-        );
-        daemon.home_flag = "--home 'a b' ".to_owned();
-        assert_eq!(
-            daemon.addressed(advice),
-            "See it (client --home 'a b' list 7), with the client of now: \
-             client --home 'a b' resume NAME 7."
-        );
     }
 
     #[test]

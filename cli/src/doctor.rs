@@ -21,9 +21,7 @@ impl Client {
         for event in &events {
             match event {
                 event if self.output.json() => self.output.event(event)?,
-                Event::Finding(finding) => self
-                    .output
-                    .result(&finding_lines(&self.addressed(finding)))?,
+                Event::Finding(finding) => self.output.result(&finding_lines(finding))?,
                 Event::Summary(summary) => self.output.result(&summary_line(summary))?,
                 _ => (),
             }
@@ -38,21 +36,12 @@ impl Client {
         }
     }
 
-    /// With advice as it can be typed here.
-    fn addressed(&self, finding: &Finding) -> Finding {
-        let action = finding.action.as_ref();
-        Finding {
-            action: action.map(|action| self.daemon.addressed(action)),
-            ..finding.clone()
-        }
-    }
-
     /// The daemon's node answers nothing once it ends.
     fn cut_short(&self) -> ApiError {
         let message = "the daemon is stopping";
         let hint = format!(
             "Repeat the command once it runs again: {}",
-            self.daemon.start_line
+            self.daemon.start_line()
         );
         ApiError::new("stopping", exit::DAEMON_NOT_RUNNING, message, hint)
     }

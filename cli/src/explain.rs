@@ -50,9 +50,9 @@ fn show(it: &Message, output: Output) -> Result<(), ApiError> {
 
 fn unknown(code: &str) -> ApiError {
     let message = format!("there is no message {}", printable(code));
-    let hint = match messages::near(code).join(", ") {
-        near if near.is_empty() => "See all: client explain.".to_owned(),
-        near => format!("Is it one of {near}? See all: client explain."),
+    let hint = match messages::near(code).join(" or ") {
+        near if near.is_empty() => "See all, a line each: client explain".to_owned(),
+        near => format!("Is it {near}? See all: client explain"),
     };
     ApiError::new("no_such_message", exit::NOT_FOUND, message, hint)
 }

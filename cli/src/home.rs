@@ -13,12 +13,15 @@ use warren_proto::content::address::TrackerAddress;
 
 use crate::started::Started;
 
+/// Says where the state is, unless the command line does.
+pub(crate) const VARIABLE: &str = "WARREN_HOME";
+
 /// The state folder as an absolute path: `--home`, else `$WARREN_HOME`, else the XDG state folder.
 ///
 /// # Errors
 /// When none of them is known, or the working directory is gone.
 pub(crate) fn folder(flag: Option<&Path>) -> Result<PathBuf, ApiError> {
-    let chosen = match (flag, env::var_os("WARREN_HOME")) {
+    let chosen = match (flag, env::var_os(VARIABLE)) {
         (Some(flag), _) => flag.to_path_buf(),
         (None, Some(folder)) if !folder.is_empty() => PathBuf::from(folder),
         (None, _) => xdg_folder()?,

@@ -29,10 +29,16 @@ use crate::{output::Output, source, text};
 /// # Errors
 /// As [`source::read`] and [`Wish::pick`], and when stdout is closed.
 pub(crate) fn run(argument: &OsStr, wish: &Wish, output: Output) -> Result<(), ApiError> {
-    match source::read(argument, false)?.parsed {
+    // No daemon is asked, so that it is not known which number is meant; 1 need not be typed.
+    let unnumbered = |error: ApiError| ApiError {
+        hint: error.hint.replace(" IDX", ""),
+        ..error
+    };
+    match source::read(argument, false).map_err(unnumbered)?.parsed {
         Parsed::Manifest(manifest) if wish.is_default() => show_manifest(&manifest, None, output),
         Parsed::Manifest(manifest) => {
-            let picked = wish.pick(&manifest.content, |_| false)?;
+            let picked = wish.pick(&manifest.content, |_| false);
+            let picked = picked.map_err(|error| source::with_file(error, argument))?;
             show_manifest(&manifest, Some(&picked), output)
         }
         Parsed::Link(link) if wish.is_default() => show_link(&link, output),

@@ -34,7 +34,7 @@ pub(crate) fn limits_line(limits: &Limits) -> String {
         words.push("in the background".to_owned());
     }
     if limits.lan_unlimited {
-        let peers = text::count(limits.exempt_peers.into(), "peer");
+        let peers = text::count(limits.exempt_peers, "peer");
         words.push(format!("unlimited in the local network ({peers})"));
     }
     format!("limits  {}", words.join(", "))

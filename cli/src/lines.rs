@@ -121,7 +121,7 @@ pub(crate) fn terms(
     });
     let downloads = max_downloads.map(|most| {
         let downloads = downloads.unwrap_or_default();
-        format!("{downloads} of {}", text::count(most.into(), "download"))
+        format!("{downloads} of {}", text::count(most, "download"))
     });
     let terms: Vec<String> = expires.into_iter().chain(downloads).collect();
     (!terms.is_empty()).then(|| terms.join(", "))
@@ -168,12 +168,12 @@ fn code_line(code: &CodeStatus) -> String {
         code.number,
         code.name,
         times(code.opened),
-        text::count(code.wrong.into(), "wrong guess"),
+        text::count(code.wrong, "wrong guess"),
     ))
 }
 
 fn times(count: u32) -> String {
-    text::count(count.into(), "time")
+    text::count(count, "time")
 }
 
 fn peer_line(peer: &Peer) -> String {

@@ -6,6 +6,7 @@
 //!
 //! Not here: the daemon itself (`warren-daemon`), which `client daemon` runs in this process.
 
+mod advice;
 mod args;
 mod ask;
 mod commands;
@@ -35,6 +36,7 @@ mod terms;
 mod text;
 mod top;
 mod usage;
+mod watching;
 
 use std::{future::Future, io, io::IsTerminal, num::NonZero, process::ExitCode};
 

@@ -41,10 +41,7 @@ pub(crate) enum Choice {
 pub(crate) fn summary(manifest: &Manifest, preview: &Preview) -> Vec<String> {
     let content = &manifest.content;
     let kind = match content.listing {
-        Some(_) => format!(
-            "folder, {}",
-            text::count(content.file_count().into(), "file")
-        ),
+        Some(_) => format!("folder, {}", text::count(content.file_count(), "file")),
         None => "file".to_owned(),
     };
     let mut lines = vec![

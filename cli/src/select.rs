@@ -86,7 +86,7 @@ impl Client {
             return Ok(());
         }
         let id = manifest.content.id.to_string();
-        let shares = self.all_shares().await?.into_iter();
+        let shares = self.daemon.shares(&id).await?.into_iter();
         let mut its = shares.filter(|it| it.content_id == id && it.state == ShareState::Seeding);
         let Some(counts) = its.next().and_then(|share| share.files) else {
             return Ok(());

@@ -3,17 +3,18 @@
 //! Not here: which of its files are wanted ([`crate::select`]), how fast it may be ([`crate::limit`]).
 
 use warren_daemon::control::model::{
-    ApiError, Done, Event, LEAST_ID_DIGITS, RemoveRequest, Share, ShareRequest, exit,
+    ApiError, Done, Event, LEAST_ID_DIGITS, RemoveRequest, Share, ShareRequest, ShareState, exit,
 };
 use warren_proto::content::path::printable;
 
 use crate::{
     args::{CancelArgs, RemoveArgs, ShareArgs, VerifyArgs},
-    commands::{Client, Interrupt, unexpected},
+    commands::Client,
     confirm::confirm,
     lines::share_line,
     progress::Live,
     table, text,
+    watching::{Interrupt, unexpected},
 };
 
 impl Client {
@@ -22,13 +23,14 @@ impl Client {
     /// # Errors
     /// When the daemon does not answer.
     pub(crate) async fn list(self) -> Result<(), ApiError> {
-        let shares = self.all_shares().await?;
+        let shares = self.daemon.shares("").await?;
         if self.output.json() {
             let events = shares.into_iter().map(Event::Share);
             return self.output.results(events.map(|event| event.to_json()));
         }
         if shares.is_empty() {
             self.say_nothing_is_shared();
+            return Ok(());
         }
         let rows = table::rows(&shares);
         self.output.results(rows.into_iter())
@@ -36,20 +38,7 @@ impl Client {
 
     /// Where there is no share, people are told how to have one.
     pub(crate) fn say_nothing_is_shared(&self) {
-        let idx = self.daemon.idx;
-        self.nothing(&format!(
-            "nothing is shared; share a file with: client {}register PATH {idx}",
-            self.home_flag()
-        ));
-    }
-
-    pub(crate) async fn all_shares(&self) -> Result<Vec<Share>, ApiError> {
-        let events = self.daemon.list("shares").await?.into_iter();
-        let share = |event| match event {
-            Event::Share(share) => Some(share),
-            _ => None,
-        };
-        Ok(events.filter_map(share).collect())
+        self.advise("nothing is shared; share a file with: client register PATH IDX");
     }
 
     /// Stops fetching and giving a share, or goes on with it: `route` is `pause` or `resume`. Stdout gets how
@@ -72,27 +61,41 @@ impl Client {
     pub(crate) async fn cancel(self, args: CancelArgs) -> Result<(), ApiError> {
         let name = printable(&args.share);
         if !args.yes {
-            let stored = self.stored_of(&args.share).await?;
-            confirm(&format!("cancel {name} and delete {stored} of it"))?;
+            let found = self.found(&args.share).await?;
+            if let [share] = found.as_slice()
+                && matches!(share.state, ShareState::Seeding | ShareState::Withheld)
+            {
+                let error = ApiError::not_a_download(&share.name, &share.content_id);
+                return Err(self.daemon.advised(error));
+            }
+            confirm(&format!(
+                "cancel {name} and delete {} of it",
+                stored(&found)
+            ))?;
         }
         let request = ShareRequest { share: args.share };
         self.daemon.order("cancel", &request).await?;
         self.output.result(&format!("{name} is cancelled"))
     }
 
-    /// How much there is of a share, as a person is told before it is deleted.
-    async fn stored_of(&self, wanted: &str) -> Result<String, ApiError> {
-        let shares = self.all_shares().await?;
+    /// The shares that a person may mean; where these are several the daemon knows which, or refuses.
+    ///
+    /// # Errors
+    /// When there is none, or the daemon does not answer.
+    async fn found(&self, wanted: &str) -> Result<Vec<Share>, ApiError> {
+        let mut shares = self.daemon.shares("").await?;
         let id = wanted.to_ascii_lowercase();
         let is_id =
             |share: &Share| id.len() >= LEAST_ID_DIGITS && share.content_id.starts_with(&id);
-        let is_it = |share: &&Share| share.name == wanted || is_id(share);
-        let found: Vec<&Share> = shares.iter().filter(is_it).collect();
-        // Where several could be meant the daemon refuses.
-        Ok(match found.as_slice() {
-            [share] => text::bytes(share.verified_bytes),
-            _ => "what is there".to_owned(),
-        })
+        shares.retain(|share| share.name == wanted || is_id(share));
+        if shares.is_empty() {
+            // The daemon says so, with names that are like it. Nothing is changed by this question.
+            let share = wanted.to_owned();
+            self.daemon
+                .tell::<Event>("link", &ShareRequest { share })
+                .await?;
+        }
+        Ok(shares)
     }
 
     /// Ends a share or a download.
@@ -106,8 +109,8 @@ impl Client {
         } = args;
         let name = printable(&share);
         if data && !yes {
-            let stored = self.stored_of(&share).await?;
-            confirm(&format!("remove {name} and delete {stored}"))?;
+            let found = self.found(&share).await?;
+            confirm(&format!("remove {name} and delete {}", stored(&found)))?;
         }
         let request = RemoveRequest { share, data };
         self.daemon.order("remove", &request).await?;
@@ -152,10 +155,8 @@ impl Client {
                 "interrupted",
                 exit::INTERRUPTED,
                 format!("interrupted; the verification goes on in daemon {idx}"),
-                format!(
-                    "See how it stands with: client {}list {idx}",
-                    self.home_flag()
-                ),
+                self.daemon
+                    .addressed("See how it stands with: client list IDX"),
             )),
         }
     }
@@ -214,6 +215,14 @@ impl Client {
             }
         };
         interrupt.or(following).await.unwrap_or(Ok(()))
+    }
+}
+
+/// How much there is of a share, as a person is told before it is deleted.
+fn stored(found: &[Share]) -> String {
+    match found {
+        [share] => text::bytes(share.verified_bytes),
+        _ => "what is there".to_owned(),
     }
 }
 

@@ -20,7 +20,7 @@ use warren_proto::{
     limits,
 };
 
-use crate::text;
+use crate::{home::quoted, text};
 
 /// One byte more than a `.p2p` may have.
 const CAP: u64 = limits::MANIFEST_BYTES as u64 + 1;
@@ -63,9 +63,7 @@ impl Named {
     pub(crate) fn name(&self) -> String {
         match &self.parsed {
             Parsed::Manifest(manifest) => manifest.content.name.as_str().to_owned(),
-            Parsed::Link(Link { id, .. }) | Parsed::Id { id, .. } => {
-                text::short_id(&id.to_string())
-            }
+            Parsed::Link(Link { id, .. }) | Parsed::Id { id, .. } => text::short_id(id),
             Parsed::Follow(_) => "the newest version".to_owned(),
         }
     }
@@ -110,7 +108,7 @@ pub(crate) fn read(argument: &OsStr, folder: bool) -> Result<Named, ApiError> {
             "code_unopened",
             exit::USAGE,
             format!("code {} says nothing by itself", code.nameplate),
-            "A daemon opens it: client download CODE IDX",
+            format!("A daemon opens it: client download {code} IDX"),
         )),
     }
 }
@@ -138,6 +136,16 @@ fn read_text(text: &str, folder: bool) -> Option<Result<Typed, ApiError>> {
         }
         false => is_id.then(|| source(Source::Id { id: text, folder })),
     }
+}
+
+/// An error whose hint names this `.p2p`, where it was for any.
+pub(crate) fn with_file(error: ApiError, argument: &OsStr) -> ApiError {
+    let path = Path::new(argument);
+    if !path.is_file() {
+        return error;
+    }
+    let hint = error.hint.replace("FILE.p2p", &quoted(path));
+    ApiError { hint, ..error }
 }
 
 fn read_stdin(folder: bool) -> Result<Typed, ApiError> {
@@ -197,7 +205,10 @@ fn read_file(path: &Path) -> Result<Vec<u8>, ApiError> {
             "not_a_manifest",
             exit::USAGE,
             format!("{} is not a file", path.display()),
-            "Name a .p2p file or a link. To share a folder: client register PATH IDX.",
+            format!(
+                "Name a .p2p file or a link. To share it: client register {} IDX",
+                quoted(path)
+            ),
         ));
     }
     let mut bytes = Vec::new();
@@ -219,7 +230,10 @@ fn too_large(path: &Path) -> ApiError {
         "manifest_too_large",
         exit::VERIFICATION_FAILED,
         format!("{} is larger than any .p2p file", path.display()),
-        "Name the .p2p file, not the content. To share the content: client register PATH IDX.",
+        format!(
+            "Name the .p2p file, not the content. To share the content: client register {} IDX",
+            quoted(path)
+        ),
     )
 }
 

@@ -14,16 +14,13 @@ use std::{
 use warren_daemon::control::model::{ApiError, exit};
 use warren_proto::content::address::TrackerAddress;
 
-use crate::{control::Daemon, started::Started};
+use crate::{control::Daemon, home, started::Started};
 
 /// How long a daemon may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Gap between two looks whether it does.
 const POLL: Duration = Duration::from_millis(20);
-
-/// Says where the state is, unless the command line does.
-const HOME_VARIABLE: &str = "WARREN_HOME";
 
 /// What it said before it answered, in its state folder.
 const SAID: &str = "start.log";
@@ -73,7 +70,7 @@ fn spawn(
     match last {
         Some(started) => {
             started.applied_to(&mut command);
-            command.env(HOME_VARIABLE, home);
+            command.env(home::VARIABLE, home);
         }
         None => {
             command.arg("--home").arg(home);
@@ -98,7 +95,7 @@ fn last_words(said: &Path) -> String {
 
 fn not_started(daemon: &Daemon, cause: &str) -> ApiError {
     let message = format!("daemon {} could not be started: {cause}", daemon.idx);
-    let hint = format!("Start it yourself to see more: {}", daemon.start_line);
+    let hint = format!("Start it yourself to see more: {}", daemon.start_line());
     ApiError::new(
         "daemon_not_started",
         exit::DAEMON_NOT_RUNNING,

@@ -9,9 +9,10 @@ use warren_proto::content::path::printable;
 
 use crate::{
     args::{ExpireArgs, RelocateArgs, ShareArgs},
-    commands::{Client, Interrupt, absolute, unexpected},
+    commands::{Client, absolute},
     lines::share_line,
     progress::Live,
+    watching::{Interrupt, unexpected},
 };
 
 impl Client {
@@ -81,11 +82,8 @@ impl Client {
                 "interrupted",
                 exit::INTERRUPTED,
                 "interrupted; the daemon looks on, and takes the files if they are the ones",
-                format!(
-                    "See where it is with: client {}list {}",
-                    self.home_flag(),
-                    self.daemon.idx
-                ),
+                self.daemon
+                    .addressed("See where it is with: client list IDX"),
             )),
         }
     }

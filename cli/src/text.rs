@@ -3,11 +3,9 @@
 //! Percentages are floored: 100 % is said only when every byte is verified.
 
 use warren_daemon::control::model::{PeerCounts, Phase, Progress};
+pub(crate) use warren_daemon::control::words::{count, short_id};
 
 use crate::select::counts;
-
-/// Characters of a content id that are shown where all 64 would be too long.
-const SHORT_ID: usize = 12;
 
 /// Bytes in binary units with one decimal: `118.0 MiB`.
 pub(crate) fn bytes(count: u64) -> String {
@@ -36,21 +34,6 @@ pub(crate) fn duration(seconds: u64) -> String {
     }
 }
 
-/// As much of a content id as tells it from others in a terminal.
-pub(crate) fn short_id(id: &str) -> String {
-    id.chars().take(SHORT_ID).collect()
-}
-
-/// A number and its noun: `1 file`, `2 files`.
-pub(crate) fn count(number: u64, noun: &str) -> String {
-    let plural = match noun {
-        _ if number == 1 => "",
-        noun if noun.ends_with('s') => "es",
-        _ => "s",
-    };
-    format!("{number} {noun}{plural}")
-}
-
 /// Connected peers and how they are reached: `3 peers: lan 1, direct 2`.
 pub(crate) fn peers(peers: PeerCounts) -> String {
     let ways = [
@@ -63,7 +46,7 @@ pub(crate) fn peers(peers: PeerCounts) -> String {
         .filter(|(_, number)| *number > 0)
         .map(|(way, number)| format!("{way} {number}"))
         .collect();
-    let total = count(peers.total().into(), "peer");
+    let total = count(peers.total(), "peer");
     if ways.is_empty() {
         total
     } else {
@@ -149,19 +132,6 @@ mod tests {
             (u64::MAX, "15.9 EiB"),
         ] {
             assert_eq!(bytes(count), expected);
-        }
-    }
-
-    #[test]
-    fn one_of_a_thing_is_not_many() {
-        for (number, noun, expected) in [
-            (0, "file", "0 files"),
-            (1, "file", "1 file"),
-            (2, "file", "2 files"),
-            (1, "wrong guess", "1 wrong guess"),
-            (2, "wrong guess", "2 wrong guesses"),
-        ] {
-            assert_eq!(count(number, noun), expected);
         }
     }
 

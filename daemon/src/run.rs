@@ -34,7 +34,7 @@ use crate::portmap::{self, PortMapping};
 use crate::punch::{self, PunchHandle};
 use crate::share::depot::{Depot, Limited};
 use crate::started::Started;
-use crate::store::atomic::check_folder;
+use crate::store::atomic::try_folder;
 use crate::store::db::ShareDb;
 use crate::store::settings::{Manners, SpeedLimit};
 use crate::store::taken::IfExists;
@@ -198,7 +198,7 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
 
 /// Whoever names a wrong folder learns of it now, and not when something was fetched.
 fn check_downloads(folder: &Path) -> Result<(), ApiError> {
-    check_folder(folder).map_err(|error| {
+    try_folder(folder).map_err(|error| {
         let message = format!("downloads cannot go to {}: {error}", folder.display());
         let hint = "Name a folder that you may write to with --downloads DIR.";
         ApiError::new("downloads", exit::DISK, message, hint)
@@ -215,12 +215,12 @@ pub(crate) fn check_target(folder: &Path) -> Result<(), ApiError> {
     if !folder.is_absolute() {
         return Err(refused("it is not an absolute path"));
     }
-    check_folder(folder).map_err(|error| refused(&error.to_string()))
+    try_folder(folder).map_err(|error| refused(&error.to_string()))
 }
 
 /// A folder to watch has to be there: it is the person who fills it.
 fn check_watch(folder: &Path) -> Result<(), ApiError> {
-    let is_there = folder.metadata().and_then(|_| check_folder(folder));
+    let is_there = folder.metadata().and_then(|_| try_folder(folder));
     is_there.map_err(|error| {
         let message = format!("cannot watch {}: {error}", folder.display());
         let hint = "Name a folder that is there and that you may write to with --watch DIR.";
@@ -431,5 +431,17 @@ mod tests {
         let error = check_downloads(&file).unwrap_err();
         assert_eq!((error.code.as_str(), error.exit), ("downloads", exit::DISK));
         assert!(error.message.contains("file"), "{}", error.message);
+    }
+
+    /// As root too, whom no permission there stops.
+    #[test]
+    fn downloads_go_to_no_file_system_of_the_kernel_and_trying_leaves_nothing() {
+        for folder in ["/proc/warren", "/proc", "/sys/warren"] {
+            let error = check_downloads(Path::new(folder)).unwrap_err();
+            assert_eq!(error.code, "downloads", "{folder}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        check_downloads(&folder.path().join("a/b")).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -45,6 +45,7 @@ impl Client {
         let mut interrupt = listen(SignalKind::interrupt())?;
         let mut hang_up = listen(SignalKind::hangup())?;
         let mut state = State::new(self.daemon.idx, may_colour());
+        state.register = self.daemon.addressed("client register PATH IDX");
         let (events, standing) = begin(&self.daemon).await?;
         update(&mut state, Input::Anew(standing));
         let screen = Screen::open()?;

@@ -18,6 +18,8 @@ const SMOOTHING: f64 = 0.3;
 pub(super) struct State {
     /// Number of the daemon.
     pub(super) idx: u16,
+    /// What to type to share something.
+    pub(super) register: String,
     /// Whether colours may be used.
     pub(super) colour: bool,
     /// By content id.
@@ -217,6 +219,7 @@ impl State {
     pub(super) fn new(idx: u16, colour: bool) -> State {
         State {
             idx,
+            register: format!("client register PATH {idx}"),
             colour,
             shares: BTreeMap::new(),
             order: Vec::new(),

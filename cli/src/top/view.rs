@@ -139,10 +139,7 @@ fn draw_list(state: &State, area: Rect, paint: &mut Paint<'_>) {
         }
     }
     if state.order.is_empty() && state.gone.is_none() {
-        let line = format!(
-            " nothing is shared; share a file with: client register PATH {}",
-            state.idx
-        );
+        let line = format!(" nothing is shared; share a file with: {}", state.register);
         paint.text(area, 2, &line, Tone::Plain);
         return;
     }

@@ -2,7 +2,7 @@
 
 use std::{fs::File, process::Command};
 
-use warren_daemon::control::model::PeerPath;
+use warren_daemon::control::model::{PeerPath, ShareState};
 
 use crate::{
     content::MIB,
@@ -126,6 +126,79 @@ fn what_the_doctor_and_errors_tell_to_type_does_what_it_says() {
             .contains(&format!("See its shares with {client} list 2;")),
         "{ran:?}"
     );
+}
+
+#[test]
+fn what_cannot_be_done_is_said_before_anything_is_asked_with_a_line_to_type() {
+    let swarm = Swarm::start();
+    let daemon = swarm.daemon(2);
+    let home = swarm.place().home();
+    let client = format!("client --home {}", home.display());
+    let ran = daemon.client(&["list"]).expect(0);
+    let said = format!("nothing is shared; share a file with: {client} register PATH 2\n");
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", &*said));
+    let ran = daemon.client(&["list", "--json"]).expect(0);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""));
+
+    let share = daemon.register(&swarm.file("two words", MIB, 1));
+    let id = &share.content_id[..12];
+    let hint = format!("hint: To stop sharing it: {client} remove {id} 2; --data deletes");
+    for cancelled in [&["cancel", "two words"][..], &["cancel", id, "--yes"]] {
+        let ran = daemon.client(cancelled).expect_error(8, "is complete");
+        assert!(ran.stderr.contains(&hint), "{ran:?}");
+    }
+    for wanted in [&["cancel", "nothing"][..], &["remove", "nothing", "--data"]] {
+        daemon.client(wanted).expect_error(9, "no share nothing");
+    }
+    let ran = swarm.client(&["explain", "NOPE"]).expect(9);
+    assert!(!ran.stderr.contains("Is it"), "{ran:?}");
+}
+
+#[test]
+fn what_has_changed_is_shared_again_by_the_line_that_is_shown() {
+    let swarm = Swarm::start();
+    let daemon = swarm.daemon(2);
+    let file = swarm.file("two words", MIB, 1);
+    let id = daemon.register(&file).content_id;
+    std::fs::write(&file, "other").unwrap();
+    daemon.until_share(&id, "it is changed", |share| {
+        share.state == ShareState::Changed
+    });
+    let client = format!("client --home {}", swarm.place().home().display());
+    let verify = format!("{client} verify {} 2", &id[..12]);
+    let register = format!("{client} register '{}' 2", file.display());
+    let shown = daemon.client(&["status"]).expect(0).stdout;
+    assert!(
+        shown.contains(&verify) && shown.contains(&register),
+        "{shown}"
+    );
+    let said = daemon.client(&["doctor"]).expect(0).stdout;
+    assert!(said.contains(&register), "{said}");
+    let line = register.replacen("client", env!("CARGO_BIN_EXE_client"), 1);
+    run(swarm.place().command("sh").args(["-c", &line])).expect(0);
+}
+
+#[test]
+fn a_share_goes_to_another_folder_by_the_line_that_is_shown() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let share = ours.register(&swarm.file("two words", MIB, 1));
+    theirs.fetch(&share.manifest);
+    let folder = swarm.path("else where");
+    std::fs::create_dir(&folder).unwrap();
+    let to = folder.to_str().unwrap();
+    let ran = theirs.client(&["download", &share.manifest, "--to", to, "--yes"]);
+    let ran = ran.expect_error(8, "is here already");
+    let hint = ran
+        .stderr
+        .lines()
+        .find_map(|it| it.strip_prefix("hint: To move it there: "));
+    let (line, _) = hint.unwrap().split_once(". ").unwrap();
+    let client = format!("&& {} ", env!("CARGO_BIN_EXE_client"));
+    let line = line.replacen("&& client ", &client, 1);
+    run(swarm.place().command("sh").args(["-c", &line])).expect(0);
+    let done = theirs.fetch(&share.manifest);
+    assert_eq!(done.path, format!("{to}/two words"));
 }
 
 #[test]

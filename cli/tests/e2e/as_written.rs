@@ -105,8 +105,8 @@ const PLAN: &[(&str, Step)] = &[
     ("client limit 1", Runs),
     ("client limit 1 --up 20M --down off", Runs),
     ("client limit 1 --share movie.mkv --up 2M", Runs),
-    // Where there is no terminal nobody agrees; what is complete is not cancelled.
-    ("client cancel movie.mkv", Ends(2)),
+    // What is complete is not cancelled, and nobody is asked about it.
+    ("client cancel movie.mkv", Ends(8)),
     ("client cancel 9f86d081884c 1 --yes", Ends(8)),
     ("client remove 9f86d081884c 1 --data --yes", Runs),
     ("client download p2p:dpw3... 1 --json", Runs),
@@ -126,8 +126,8 @@ const PLAN: &[(&str, Step)] = &[
     ("client pause film.mkv", Runs),
     ("client resume film.mkv", Runs),
     ("client link film.mkv --qr", Runs),
-    ("client cancel film.mkv", Ends(2)),
-    ("client cancel film.mkv 1", Ends(2)),
+    ("client cancel film.mkv", Ends(8)),
+    ("client cancel film.mkv 1", Ends(8)),
     ("client remove film.mkv 1", Runs),
     ("client register film.mkv 1", Runs),
     ("client register film.mkv 1 --code", Runs),

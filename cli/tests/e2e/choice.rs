@@ -82,6 +82,12 @@ fn a_pattern_that_means_nothing_is_refused_and_nothing_is_begun() {
         .download_with(&registered.manifest, &["--only", "film/one.bin"])
         .failed(2);
     assert_eq!(error.code, "no_match");
+    let inspect = format!(
+        "client --home {} inspect {}",
+        swarm.place().home().display(),
+        registered.manifest
+    );
+    assert!(error.hint.ends_with(&inspect), "{error:?}");
     assert!(error.hint.contains("films/one.bin"), "{error:?}");
     assert!(theirs.status().shares.is_empty());
     let inspected = swarm

@@ -13,7 +13,7 @@ use warren_daemon::control::model::{Event, Registered, Share, ShareState};
 
 use crate::{
     content::{MIB, assert_same_file, random_file, tree},
-    harness::{Daemon, Swarm, wait_for},
+    harness::{Daemon, Swarm, run, wait_for},
 };
 
 /// Files of a folder, and the bytes of each.
@@ -70,6 +70,27 @@ fn only_what_has_changed_is_fetched_and_the_rest_is_taken_from_the_version_befor
         let shares = daemon.status().shares;
         assert_eq!(shares.len(), 1, "{shares:?}");
     }
+}
+
+#[test]
+fn both_sides_count_each_other_and_following_ends_by_the_line_that_is_shown() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let folder = folder(&swarm);
+    let first = publish(&ours, &folder);
+    let said = theirs
+        .client(&["follow", &first.follow_link.unwrap()])
+        .expect(0)
+        .stderr;
+    // Once they have joined anew, each has the other, until they part at the same time.
+    wait_for("as many peers on either side", || {
+        let peers = |daemon: &Daemon| daemon.share(&first.content_id).peers.total();
+        (peers(&ours) == 1 && peers(&theirs) == 1).then_some(())
+    });
+    let (_, line) = said.trim_end().split_once("to end that: client ").unwrap();
+    let line = format!("{} {line}", env!("CARGO_BIN_EXE_client"));
+    run(swarm.place().command("sh").args(["-c", &line])).expect(0);
+    assert_eq!(theirs.status().shares[0].followed, None);
 }
 
 #[test]

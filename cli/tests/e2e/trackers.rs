@@ -6,7 +6,9 @@ use warren_daemon::control::model::Transport;
 
 use crate::{
     content::{MIB, assert_same_file, random_file},
-    harness::{Daemon, DaemonOptions, Place, Swarm, Tracker, caught_in_the_middle, free_address},
+    harness::{
+        Daemon, DaemonOptions, Place, Swarm, Tracker, caught_in_the_middle, free_address, wait_for,
+    },
 };
 
 #[test]
@@ -33,6 +35,22 @@ fn a_download_waits_for_a_tracker_and_starts_by_itself_when_there_is_one() {
     let _tracker = Tracker::start(&place, "t", &address);
     assert_same_file(&file, Path::new(&transfer.done().path));
     ours.until_connected();
+}
+
+#[test]
+fn who_has_typed_a_wrong_port_is_told_at_once_what_is_tried() {
+    let place = Place::new();
+    // It answers nothing, as behind a firewall.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let daemon = Daemon::start(&place, 1, &address, DaemonOptions::default());
+    let tried = format!("connecting to tracker {address} ...");
+    let log = wait_for("the end of the first try", || {
+        let log = daemon.client(&["logs"]).expect(0).stdout;
+        log.contains("no tracker").then_some(log)
+    });
+    assert_eq!(log.matches(&tried).count(), 1, "{log}");
+    assert!(log.find(&tried) < log.find("no tracker"), "{log}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub const MAX_EXPIRES_S: u32 = nameplates::LONGEST.as_secs() as u32;
 /// A code that is wanted for what is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CodeWish {
-    /// For how long, in seconds, from 1 to [`MAX_EXPIRES_S`].
+    /// For how long, in seconds, from 1 to 604,800.
     #[serde(default = "default_expires_s")]
     pub expires_s: u32,
     /// Whether only the first receiver is let in.

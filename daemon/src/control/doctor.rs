@@ -20,7 +20,9 @@ mod tests;
 mod trackers;
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use warren_proto::wire::Paths;
@@ -65,6 +67,8 @@ pub(crate) struct Snapshot {
     pub(crate) limits: Limits,
     /// All shares.
     pub(crate) shares: Vec<Share>,
+    /// Where the shares lie of which something is no longer what was shared, by content id.
+    pub(crate) changed: BTreeMap<String, PathBuf>,
     /// What the system says of itself.
     pub(crate) machine: Machine,
 }
@@ -72,7 +76,7 @@ pub(crate) struct Snapshot {
 /// One thing that a person should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Finding {
-    /// A stable word for scripts, such as `NET-02`; [`super::messages`] explains them.
+    /// A stable word for scripts, such as `NET-02`; `client explain` tells what it means.
     pub code: String,
     /// How serious it is.
     pub severity: Severity,
@@ -231,14 +235,6 @@ fn exit_code(snapshot: &Snapshot, findings: &[Finding]) -> u8 {
         true => exit::TRACKER_UNREACHABLE,
         false if has_error => exit::OTHER,
         false => exit::OK,
-    }
-}
-
-/// A number of things: `1 peer`, `2 peers`.
-pub(crate) fn count(number: usize, noun: &str) -> String {
-    match number {
-        1 => format!("1 {noun}"),
-        _ => format!("{number} {noun}s"),
     }
 }
 

@@ -9,6 +9,7 @@ use warren_proto::content::path::printable;
 use warren_proto::follow::{FollowLink, PublisherId};
 
 use super::model::{ApiError, exit};
+use super::words::typed;
 use crate::store::taken::IfExists;
 
 /// Follows a share: fetches its newest version and each that comes.
@@ -57,19 +58,21 @@ impl FollowRequest {
     pub fn parse(&self) -> Result<FollowLink, ApiError> {
         use warren_proto::content::LinkError;
         match self.link.trim().parse() {
-            Err(LinkError::Version(1)) => Err(not_a_follow_link()),
+            Err(LinkError::Version(1)) => Err(not_a_follow_link(self.link.trim())),
             parsed => parsed.map_err(|error| ApiError::from(&error)),
         }
     }
 }
 
-fn not_a_follow_link() -> ApiError {
+fn not_a_follow_link(link: &str) -> ApiError {
     ApiError::new(
         "not_a_follow_link",
         exit::USAGE,
         "this link names one version, which never changes",
-        "Ask for the follow link, which client register --update prints. To fetch this version: \
-         client download LINK IDX",
+        format!(
+            "Ask for the follow link, which registering it with --update prints. To fetch this version: \
+             client download {link} IDX"
+        ),
     )
 }
 
@@ -114,12 +117,15 @@ pub fn not_readable() -> ApiError {
 }
 
 /// A follow link of our own.
-pub fn own_share() -> ApiError {
+pub fn own_share(path: &Path) -> ApiError {
+    let path = typed(path);
     ApiError::new(
         "own_share",
         exit::USAGE,
         "this daemon publishes that share itself",
-        "Follow it on another machine; here the next version is: client register PATH IDX --update",
+        format!(
+            "Follow it on another machine; here the next version is: client register {path} IDX --update"
+        ),
     )
 }
 
@@ -146,12 +152,13 @@ pub fn own_in_place(path: &Path) -> ApiError {
 }
 
 /// What is followed already goes to another folder than was named.
-pub fn followed_elsewhere(folder: &Path) -> ApiError {
+pub fn followed_elsewhere(folder: &Path, name: &str) -> ApiError {
+    let name = typed(Path::new(name));
     ApiError::new(
         "elsewhere",
         exit::REFUSED,
         format!("it is followed already, and goes to {}", folder.display()),
-        "Leave out --to; to begin anew elsewhere: client unfollow NAME IDX before.",
+        format!("Leave out --to; to begin anew elsewhere: client unfollow {name} IDX before."),
     )
 }
 
@@ -162,7 +169,7 @@ pub fn place_taken(path: &Path) -> ApiError {
         "target_exists",
         exit::REFUSED,
         format!("{path} exists already, where the next version is to be"),
-        format!("Move {path} away, then: client resume ID IDX; client list shows its id."),
+        format!("Move {path} away, then: client resume NAME IDX"),
     )
 }
 
@@ -182,7 +189,7 @@ pub fn too_many(most: usize) -> ApiError {
         "too_many_followed",
         exit::REFUSED,
         format!("this daemon follows {most} shares at most"),
-        "End some: client unfollow NAME IDX",
+        "See them: client list IDX; end some: client unfollow NAME IDX",
     )
 }
 

@@ -11,6 +11,8 @@ mod table;
 
 use std::fmt::Write;
 
+use strsim::osa_distance;
+
 pub use table::ALL;
 
 /// What an error gets whose word is not in the table, such as one of a newer daemon.
@@ -19,8 +21,12 @@ pub const UNLISTED: &str = "GEN-01";
 /// Codes that are offered in the place of one that does not exist.
 const NEAR_CODES: usize = 3;
 
-/// How alike a code or a word must be (Jaro-Winkler, 0 to 1).
-const NEAR: f64 = 0.7;
+/// Letters that are wrong, missing, too many or swapped with the next one, in a code or a word that may have been
+/// meant.
+const NEAR: usize = 2;
+
+/// What is shorter is like too much.
+const NEAR_LETTERS: usize = 4;
 
 /// Areas in the order of the page: the letters before the dash, and what they stand for.
 const AREAS: [(&str, &str); 15] = [
@@ -74,14 +80,18 @@ pub fn find(code: &str) -> Option<&'static Message> {
 /// Codes that are like what was typed, the most alike first.
 pub fn near(code: &str) -> Vec<&'static str> {
     let (upper, lower) = (code.to_ascii_uppercase(), code.to_ascii_lowercase());
-    let alike = |it: &Message| {
-        strsim::jaro_winkler(it.code, &upper).max(strsim::jaro_winkler(it.word, &lower))
+    if code.chars().count() < NEAR_LETTERS {
+        return Vec::new();
+    }
+    let distance = |it: &Message| {
+        let from_code = osa_distance(it.code, &upper);
+        from_code.min(osa_distance(it.word, &lower))
     };
-    let scored = ALL.iter().map(|it| (alike(it), it.code));
-    let mut scored: Vec<_> = scored.filter(|(score, _)| *score >= NEAR).collect();
+    let codes = ALL.iter().map(|it| (distance(it), it.code));
+    let mut codes: Vec<_> = codes.filter(|(distance, _)| *distance <= NEAR).collect();
     // Stable, so that codes that are equally alike stay in their order.
-    scored.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-    let codes = scored.into_iter().map(|(_, code)| code);
+    codes.sort_by_key(|(distance, _)| *distance);
+    let codes = codes.into_iter().map(|(_, code)| code);
     codes.take(NEAR_CODES).collect()
 }
 
@@ -91,7 +101,8 @@ pub fn page() -> String {
         "# Messages\n\n\
          What the codes mean that `client` shows in `error[CODE]`, that errors of the control API carry as\n\
          `message_code` (beside the word for scripts, `code`), and that `client doctor` finds. `client explain CODE`\n\
-         shows one of them. A code never changes its meaning. This page is generated from\n\
+         shows one of them. A code never changes its meaning. `IDX` stands for the number of the daemon, `NAME` for a\n\
+         share and `PATH` for a file or folder; the message itself names them. This page is generated from\n\
          `daemon/src/control/messages/table.rs`; a test compares the two.\n",
     );
     for (area, title) in AREAS {
@@ -225,9 +236,12 @@ mod tests {
         assert_eq!(find(" no_space ").unwrap().code, "DISK-01");
         assert_eq!(find(""), None);
         assert_eq!(find("DISK-99"), None);
-        assert!(near("DSIK-01").contains(&"DISK-01"));
-        assert!(near("nospace").contains(&"DISK-01"));
-        assert!(near("xyzzy").is_empty());
+        assert_eq!(near("DSIK-01")[0], "DISK-01");
+        assert_eq!(near("disk1")[0], "DISK-01");
+        assert_eq!(near("nospace"), ["DISK-01"]);
+        for far in ["NOPE", "xyzzy", "DISK", "x", ""] {
+            assert_eq!(near(far), [""; 0], "{far}");
+        }
         assert_eq!(code_of("no_space"), "DISK-01");
         assert_eq!(code_of("made_up"), UNLISTED);
         assert_eq!(code_of(""), UNLISTED);

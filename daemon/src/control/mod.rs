@@ -2,8 +2,10 @@
 //!
 //! [`model`] is what is said ([`attempt`] of how peers are reached, [`standing`] of what is thought of them,
 //! [`doctor`] of what could be
-//! better, [`messages`] of everything with a code, [`codes`] of codes for links), [`source`] reads what a download names, [`wish`] which files of it are meant, [`api`] puts it all on the socket. The command line, and whatever face
-//! comes later, use the same routes; `curl --unix-socket` works as well.
+//! better, [`messages`] of everything with a code, [`codes`] of codes for links), [`source`] reads what a
+//! download names, [`wish`] which files of it are meant, [`words`] are for people, [`api`] puts it all on the
+//! socket. The command line, and whatever face comes later, use the same routes; `curl --unix-socket` works as
+//! well.
 //!
 //! Not here: what the daemon does about a request (the node implements [`api::Control`]).
 
@@ -17,5 +19,5 @@ pub mod messages;
 pub mod model;
 pub mod source;
 pub mod standing;
-pub(crate) mod typed;
 pub mod wish;
+pub mod words;

@@ -71,7 +71,7 @@ fn read_link(text: &str) -> Result<Parsed, LinkError> {
 }
 
 fn bad_id(error: &ParseIdError) -> ApiError {
-    let hint = "Give all 64 digits, as b3sum or client list --json prints them.";
+    let hint = "Give all 64 digits, as b3sum or client list IDX --json prints them.";
     ApiError::caused("malformed_id", exit::USAGE, error, hint)
 }
 

@@ -15,8 +15,8 @@ use warren_proto::content::Content;
 use warren_proto::limits;
 use warren_proto::transfer::{self, Priority, Selection};
 
-use super::doctor::count;
 use super::model::{ApiError, exit};
+use super::words::count;
 
 /// Patterns in one wish: more than anybody types, and few enough to try on a million files.
 const PATTERNS: usize = 1024;

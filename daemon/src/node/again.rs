@@ -16,6 +16,7 @@ use super::{Node, ShareEvent, Stopping};
 use crate::control::model::{ApiError, exit};
 use crate::control::source::Located;
 use crate::control::wish::Wish;
+use crate::control::words::{short_id, typed};
 use crate::hooks::Happening;
 use crate::share::depot::{Checked, Moved, Opened};
 use crate::share::offer::Offer;
@@ -274,16 +275,18 @@ impl Share {
 }
 
 fn elsewhere(share: &Share, to: &Path) -> ApiError {
-    let (id, path) = (share.record.id, share.record.path.display());
-    let (name, to) = (printable(&share.record.name), to.display());
+    let (id, path) = (short_id(&share.record.id), share.record.path.display());
+    let name = printable(&share.record.name);
     let (message, hint) = match share.is_complete() {
-        true => (
-            format!("{name} is here already, at {path}"),
-            format!(
-                "Move it to {to}, then: client relocate {id} {to}/NAME IDX. To fetch it anew: client remove {id} IDX \
-                 before."
-            ),
-        ),
+        true => {
+            let new = typed(&to.join(share.record.path.file_name().unwrap_or_default()));
+            let old = typed(&share.record.path);
+            let hint = format!(
+                "To move it there: mv -n {old} {new} && client relocate {id} {new} IDX. To fetch it anew instead: \
+                 client remove {id} IDX before."
+            );
+            (format!("{name} is here already, at {path}"), hint)
+        }
         false => (
             format!("it is being downloaded already, to {path}"),
             format!(
@@ -310,6 +313,6 @@ fn displaced(path: &Path) -> ApiError {
         "changed",
         exit::DISK,
         format!("{} is another share's now", path.display()),
-        "Remove this one: client remove ID IDX; or download it again with --if-exists rename.",
+        "Remove this one: client remove NAME IDX; or download it again with --if-exists rename.",
     )
 }

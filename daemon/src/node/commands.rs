@@ -12,12 +12,12 @@ use warren_proto::id::SwarmId;
 
 use super::beginning::Way;
 use super::choosing::Asker;
+use super::ending::Data;
 use super::heads::Then;
 use super::limits::Answer as LimitAnswer;
 use super::opening::Answer;
 use super::previewing::Previewed;
 use super::registering::hash;
-use super::shares::Data;
 use super::{Node, NodeEvent, NodeSender, pausing};
 use crate::control::api::Control;
 use crate::control::codes::CodeWish;
@@ -391,7 +391,7 @@ impl Node {
         let (kind, id) = match source {
             Parsed::Manifest(manifest) => return Ok(Located::Manifest(manifest)),
             Parsed::Link(link) => return Ok(Located::Link(link)),
-            Parsed::Follow(_) => return Err(which_version()),
+            Parsed::Follow(link) => return Err(which_version(&link)),
             Parsed::Id { kind, id } => (kind, id),
         };
         let mut records = self.shares.values().map(|share| &share.record);
@@ -432,18 +432,18 @@ impl Node {
 }
 
 /// A follow link names what comes, and no version.
-fn which_version() -> ApiError {
+fn which_version(link: &FollowLink) -> ApiError {
     ApiError::new(
         "not_learnt",
         exit::REFUSED,
         "a follow link does not say what its newest version is",
-        "Fetch that: client download LINK IDX; or follow it: client follow LINK IDX.",
+        format!("Fetch that: client download {link} IDX; or follow it: client follow {link} IDX"),
     )
 }
 
 /// The key of our own tracker is not known: it has never been reached.
 fn no_tracker() -> ApiError {
     let message = "the daemon's tracker has not been reached yet, so that there is no link";
-    let hint = "See what it says with client doctor, and try again once it is reached.";
+    let hint = "See why, and try again once it is reached: client doctor IDX";
     ApiError::new("tracker_unknown", exit::TRACKER_UNREACHABLE, message, hint)
 }

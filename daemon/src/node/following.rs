@@ -17,9 +17,9 @@ use warren_proto::id::SwarmId;
 
 use super::Node;
 use super::beginning::Way;
+use super::ending::Data;
 use super::passing_on::Leaving;
 use super::report::tell_last;
-use super::shares::Data;
 use super::{ShareEvent, Stopping, downloads};
 use crate::clock::unix_ms;
 use crate::control::follow::{self, FollowedShare};

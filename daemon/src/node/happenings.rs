@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use warren_proto::id::SwarmId;
 
 use super::Node;
-use crate::control::doctor::count;
 use crate::control::model::ShareState;
+use crate::control::words::count;
 use crate::hooks::{Happened, Happening};
 use crate::share::{Phase, Share};
 

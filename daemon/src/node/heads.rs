@@ -104,8 +104,8 @@ impl Node {
 
     fn why_not_follow(&self, publisher: &PublisherId) -> Option<ApiError> {
         let follows = &self.follows;
-        if follows.published.contains_key(publisher) {
-            return Some(follow::own_share());
+        if let Some(published) = follows.published.get(publisher) {
+            return Some(follow::own_share(&published.path));
         }
         let is_full = follows.followed.len() + follows.asked.len() >= MOST;
         let is_busy = follows.asked.len() >= ASKED;

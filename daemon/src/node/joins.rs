@@ -288,11 +288,20 @@ impl Node {
     }
 
     /// Joins a swarm anew on every connection where it was joined, so that both sides say from the
-    /// start what they have: after a link has become a download, or files were opened anew.
+    /// start what they have: after a link has become a download, or files were opened anew. While there is
+    /// nothing to say, it is only left: who joins and then refuses to be joined is taken for a peer by the other
+    /// side alone.
     pub(super) fn rejoin(&mut self, swarm: SwarmId) {
+        let share = self.shares.get(&swarm);
+        let is_member = share.is_some_and(|share| share.member_state().is_some());
         for key in self.peers_with(&swarm) {
             self.leave_on(key, &swarm);
-            self.join_if_connected(key, swarm);
+            if is_member {
+                self.join_if_connected(key, swarm);
+            } else if let Some(peer) = self.peers.get_mut(&key) {
+                // It is joined once there is.
+                peer.joints.entry(swarm).or_default();
+            }
         }
     }
 

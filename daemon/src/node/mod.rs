@@ -1,23 +1,24 @@
 //! The daemon itself: one task that owns all shares, peers and trackers, and decides.
 //!
 //! Everything that takes time is a task of its own (tracker sessions, peer sessions, fetches, disk
-//! work) and reports to the node over one bounded queue as a [`NodeEvent`]. The node never waits
+//! work) and reports to the node over one bounded queue ([`sender`]) as a [`NodeEvent`]. The node never waits
 //! for any of them: what it says to a peer goes into that peer's queue, and a peer whose queue is
 //! full is disconnected. So the queue to the node always drains, and the tasks may wait on it.
 //!
 //! By concern: [`commands`] what the person asks, [`beginning`] how downloads begin, [`again`] those of what is
 //! here already, [`registering`] how a path comes to be shared,
-//! [`shares`] how shares begin and end, [`restoring`] how they come back after a restart, [`choosing`]
+//! [`shares`] how shares begin and rest, [`ending`] how they end, [`restoring`] how they come back after a restart, [`choosing`]
 //! which files are wanted, [`scheduling`] what the engine decides, [`downloads`] fetching, [`peers`]
 //! connections, [`joins`] swarms on them, [`limits`] how fast, [`budget`] how much at once, [`paths`]
 //! what becomes of them, [`relaying`] peers that relay, [`following`] shares of others of which newer
-//! versions come, [`refollowing`] what is there of them already, [`passing_on`] what one leaves to the next, [`publishing`] such shares of ours, [`heads`] what trackers say of both, [`trackers`] what trackers are told,
-//! [`meeting`] what they tell and introductions, [`neighbours`] whom of a large swarm we keep,
-//! [`codes`] and [`opening`] short codes for links, ours and others', [`report`] and [`contents`] what is shown,
-//! [`naming`] which share is meant, [`pausing`] and [`verifying`] what their names say, [`previewing`] what a
-//! download would be, [`terms`] for how long and how often shares are given, [`relocating`] files that were
-//! moved, [`looking`] files that change under their shares, [`rereading`] those that
-//! may only have been touched, [`watching`] the stream of all events, [`happenings`] what commands and the service manager are told.
+//! versions come, [`refollowing`] what is there of them already, [`passing_on`] what one leaves to the
+//! next, [`publishing`] such shares of ours, [`heads`] what trackers say of both, [`trackers`] what
+//! trackers are told, [`meeting`] what they tell and introductions, [`neighbours`] whom of a large swarm
+//! we keep, [`codes`] and [`opening`] short codes for links, ours and others', [`report`] and
+//! [`contents`] what is shown, [`naming`] which share is meant, [`pausing`] and [`verifying`] what their
+//! names say, [`previewing`] what a download would be, [`terms`] for how long and how often shares are
+//! given, [`relocating`] files that were moved, [`looking`] files that change under their shares,
+//! [`rereading`] those that may only have been touched, [`watching`] the stream of all events, [`happenings`] what commands and the service manager are told.
 
 mod again;
 mod beginning;
@@ -27,6 +28,7 @@ mod codes;
 pub(crate) mod commands;
 mod contents;
 mod downloads;
+mod ending;
 mod fetching;
 mod following;
 mod happenings;
@@ -52,6 +54,7 @@ mod report;
 mod rereading;
 mod restoring;
 mod scheduling;
+mod sender;
 mod shares;
 mod terms;
 #[cfg(test)]
@@ -63,7 +66,6 @@ mod watching;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -106,12 +108,10 @@ use peers::Peer;
 use registering::Hashed;
 use scheduling::Upload;
 pub(crate) use scheduling::{Asked, Turn};
+pub(crate) use sender::{NodeSender, channel};
 pub(crate) use terms::Receiver;
 use trackers::{Gate, TrackerState};
 pub(crate) use trackers::{OWN, OwnTracker};
-
-/// Events that may wait for the node; the tasks that report then wait too.
-const EVENTS: usize = 1024;
 
 /// Events taken in before the node looks around again.
 const BATCH: usize = 256;
@@ -291,52 +291,6 @@ pub(crate) enum Fetched {
     Disk(ApiError),
 }
 
-/// The way to the node.
-#[derive(Clone, Debug)]
-pub(crate) struct NodeSender {
-    events: mpsc::Sender<NodeEvent>,
-    uploads: Arc<AtomicU64>,
-}
-
-impl NodeSender {
-    /// Reports; waits while the node is behind. Nothing happens once the node has ended.
-    pub(crate) async fn send(&self, event: NodeEvent) {
-        // Without a node there is nobody left to care.
-        let _ = self.events.send(event).await;
-    }
-
-    /// The same, from a thread that may wait.
-    pub(crate) fn blocking_send_share(&self, swarm: SwarmId, epoch: Epoch, event: ShareEvent) {
-        let event = NodeEvent::Share {
-            swarm,
-            epoch,
-            event,
-        };
-        self.blocking_send(event);
-    }
-
-    /// A name for something that a peer asks for.
-    pub(crate) fn next_upload(&self) -> UploadId {
-        UploadId(self.uploads.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// A report about files, from a thread that may wait.
-    pub(crate) fn blocking_send(&self, event: NodeEvent) {
-        // As above.
-        let _ = self.events.blocking_send(event);
-    }
-
-    /// A report about a share.
-    pub(crate) async fn send_share(&self, swarm: SwarmId, epoch: Epoch, event: ShareEvent) {
-        self.send(NodeEvent::Share {
-            swarm,
-            epoch,
-            event,
-        })
-        .await;
-    }
-}
-
 /// What a node is made of.
 #[derive(Debug)]
 pub(crate) struct NodeConfig {
@@ -420,16 +374,6 @@ pub(crate) struct Node {
     next_release: Instant,
     /// Why the daemon cannot go on.
     fatal: Option<ApiError>,
-}
-
-/// A queue to a node and the node's end of it.
-pub(crate) fn channel() -> (NodeSender, mpsc::Receiver<NodeEvent>) {
-    let (sender, receiver) = mpsc::channel(EVENTS);
-    let sender = NodeSender {
-        events: sender,
-        uploads: Arc::default(),
-    };
-    (sender, receiver)
 }
 
 impl Node {

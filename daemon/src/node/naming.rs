@@ -5,14 +5,12 @@ use warren_proto::id::SwarmId;
 
 use super::Node;
 use crate::control::model::{ApiError, LEAST_ID_DIGITS, exit};
+use crate::control::words::short_id;
 use crate::store::db::ShareRecord;
 use crate::store::following::Held;
 
 /// Shares that are offered in the place of one that is not there or not clear.
 const CANDIDATES: usize = 5;
-
-/// Digits of a content id that tell it from others in a hint.
-const SHOWN_DIGITS: usize = 12;
 
 /// How alike a name must be (Jaro-Winkler, 0 to 1).
 const NEAR: f64 = 0.75;
@@ -99,7 +97,7 @@ fn ambiguous<'r>(
 
 /// As much as tells it from others: `0123456789ab (film.mkv in /data)`.
 fn shown(record: &ShareRecord) -> String {
-    let id: String = record.id.to_string().chars().take(SHOWN_DIGITS).collect();
+    let id = short_id(&record.id);
     let path = printable(&record.path.display().to_string());
     format!("{id} ({path})")
 }

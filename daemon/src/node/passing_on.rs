@@ -63,12 +63,6 @@ impl Node {
         if let Some(share) = self.shares.get_mut(&swarm) {
             share.pause.get_or_insert(Pause::Asked);
         }
-        let depot = self.config.depot.clone();
-        depot.note_paused(swarm, true);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = depot.keep_paused(&swarm) {
-                tracing::warn!(%error, "a share would not be paused by a restart");
-            }
-        });
+        self.note_pause(swarm, true);
     }
 }

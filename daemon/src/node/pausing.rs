@@ -70,7 +70,7 @@ impl Node {
                     self.hold(swarm);
                 }
                 // Its share is gone.
-                None => self.forget_pause(swarm),
+                None => self.note_pause(swarm, false),
             }
         }
     }
@@ -152,16 +152,16 @@ impl Node {
             return;
         }
         self.go_on(swarm);
-        self.forget_pause(swarm);
+        self.note_pause(swarm, false);
     }
 
-    /// The share is paused no longer, or is gone.
-    pub(super) fn forget_pause(&self, swarm: SwarmId) {
+    /// Keeps whether a share is paused, for the next start; one that is gone is not.
+    pub(super) fn note_pause(&self, swarm: SwarmId, is_paused: bool) {
         let depot = self.config.depot.clone();
-        depot.note_paused(swarm, false);
+        depot.note_paused(swarm, is_paused);
         tokio::task::spawn_blocking(move || {
             if let Err(error) = depot.keep_paused(&swarm) {
-                tracing::warn!(%error, "a share would be paused again by a restart");
+                tracing::warn!(%error, is_paused, "it is not noted whether a share is paused");
             }
         });
     }

@@ -18,6 +18,7 @@ use super::heads::Then;
 use super::report::tell_last;
 use crate::control::model::{ApiError, Event, Preview, PublishedShare, Taken, exit};
 use crate::control::source::{Located, Parsed};
+use crate::control::words::short_id;
 use crate::share::depot::Depot;
 use crate::share::{Phase, Previewing, Share, Watcher};
 use crate::store::db::ShareRecord;
@@ -99,7 +100,7 @@ impl Node {
         }
         let record = share.record.clone();
         if record.name.is_empty() {
-            return tell_last(watcher, not_learnt().into());
+            return tell_last(watcher, not_learnt(&record).into());
         }
         self.answer_preview(watcher, move |depot, folder| {
             let content = depot.content_known(&swarm)?;
@@ -179,8 +180,10 @@ fn learnt(depot: &Depot, manifest: &Manifest, folder: &Path, at: Option<PathBuf>
     }
 }
 
-fn not_learnt() -> ApiError {
-    let hint = "Go on with it, and it is learnt when a peer has it: client resume ID IDX";
+fn not_learnt(record: &ShareRecord) -> ApiError {
+    let id = short_id(&record.id);
+    let hint =
+        format!("Go on with it, and it is learnt when a peer has it: client resume {id} IDX");
     let message = "what the link does not say is not known yet, and its download is stopped";
     ApiError::new("not_learnt", exit::REFUSED, message, hint)
 }

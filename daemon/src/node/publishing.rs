@@ -9,7 +9,7 @@ use warren_proto::follow::{Head, PublisherId};
 use warren_proto::id::{ContentId, SwarmId};
 
 use super::Node;
-use super::shares::Data;
+use super::ending::Data;
 use super::trackers::OWN;
 use crate::control::follow::{self, PublishedShare};
 use crate::control::model::ApiError;

@@ -67,7 +67,10 @@ impl Node {
         };
         let folder = self.folder_followed(row);
         if way.to.as_ref().is_some_and(|to| *to != folder) {
-            return tell_last(watcher, follow::followed_elsewhere(&folder).into());
+            let held = row.current.or(row.fetching);
+            let share = held.and_then(|held| self.shares.get(&held.swarm));
+            let name = share.map_or("NAME", |share| &share.record.name);
+            return tell_last(watcher, follow::followed_elsewhere(&folder, name).into());
         }
         if way.if_exists != IfExists::Refuse {
             self.change_followed(publisher, |row| row.if_exists = way.if_exists);

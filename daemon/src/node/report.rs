@@ -1,6 +1,7 @@
 //! What people and scripts see: progress, the end of downloads, trackers, shares and peers.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -17,8 +18,9 @@ use crate::control::doctor::{Machine, Snapshot};
 use crate::control::model::{
     self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareStanding, ShareState,
 };
+use crate::control::words::about;
 use crate::pace::is_exempt;
-use crate::share::changes::{Changes, HINT};
+use crate::share::changes::HINT;
 use crate::share::{Phase, Share, Watcher};
 use crate::store::db::ShareRecord;
 
@@ -141,6 +143,7 @@ impl Node {
     /// Tells all watchers why the share goes no further.
     pub(super) fn tell_error(&mut self, swarm: SwarmId, error: &ApiError) {
         if let Some(share) = self.shares.get_mut(&swarm) {
+            let error = error_about(share, error.clone());
             for watcher in std::mem::take(&mut share.watchers) {
                 tell_last(watcher, error.clone().into());
             }
@@ -222,19 +225,7 @@ impl Node {
                 .map(|_| share.terms.takers.len() as u32),
             followed: self.shown_followed(swarm),
             published: self.shown_published(swarm),
-            note: match &share.phase {
-                Phase::Stopped { .. } if share.is_paused() => None,
-                Phase::Stopped {
-                    error,
-                    changed: true,
-                } => Some(format!("{}. {HINT}", error.message)),
-                Phase::Seeding(_) => {
-                    let changed = share.changes.as_ref().map(Changes::note);
-                    changed.or_else(|| share.rereading.note_at(Instant::now()))
-                }
-                Phase::Stopped { error, .. } => Some(error.message.clone()),
-                _ => None,
-            },
+            note: note(share),
         }
     }
 
@@ -376,9 +367,42 @@ impl Node {
                     self.shown(swarm, share, peers)
                 })
                 .collect(),
+            changed: self.paths_of_changed(),
             machine: Machine::default(),
         }
     }
+
+    /// Where the shares lie of which something is no longer what was shared, by content id.
+    fn paths_of_changed(&self) -> BTreeMap<String, PathBuf> {
+        let shares = self.shares.values();
+        let changed = shares.filter(|share| share.state(None) == model::ShareState::Changed);
+        let paths = changed.map(|it| (it.record.id.to_string(), it.record.path.clone()));
+        paths.collect()
+    }
+}
+
+/// An error whose hint names this share, where it was for any.
+pub(super) fn error_about(share: &Share, error: ApiError) -> ApiError {
+    let hint = about(&error.hint, &share.record.id, &share.record.path);
+    ApiError { hint, ..error }
+}
+
+/// Why a share is as it is, and what can be done about it.
+fn note(share: &Share) -> Option<String> {
+    let note = match &share.phase {
+        Phase::Stopped { .. } if share.is_paused() => return None,
+        Phase::Stopped {
+            error,
+            changed: true,
+        } => format!("{}. {HINT}", error.message),
+        Phase::Stopped { error, .. } => return Some(error.message.clone()),
+        Phase::Seeding(_) => match &share.changes {
+            Some(changes) => changes.note(),
+            None => return share.rereading.note_at(Instant::now()),
+        },
+        _ => return None,
+    };
+    Some(about(&note, &share.record.id, &share.record.path))
 }
 
 fn count(counts: &mut PeerCounts, peer: &Peer) {

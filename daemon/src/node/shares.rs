@@ -2,24 +2,23 @@
 //!
 //! Not here: how they come back after a restart ([`super::restoring`]).
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use warren_proto::content::path::printable;
 use warren_proto::content::{ChunkSet, Content};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::Event;
 
 use super::following::Formers;
+use super::report::error_about;
 use super::report::tell_last;
 use super::{Node, ShareEvent, Stopping};
-use crate::control::model::{ApiError, exit};
+use crate::control::model::ApiError;
 use crate::control::wish::Wish;
 use crate::hooks::Happening;
 use crate::share::changes::Changes;
-use crate::share::depot::{Opened, Settled, explain_sync, removed};
+use crate::share::depot::{Opened, Settled, explain_sync};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::Offer;
 use crate::share::writer::{Writer, keep_synced};
@@ -46,7 +45,7 @@ impl Node {
             share.terms = before.terms.clone();
         }
         if before.is_some_and(|before| before.pause.is_some()) {
-            self.forget_pause(swarm);
+            self.note_pause(swarm, false);
         }
         self.active.insert(swarm);
         self.announce(swarm);
@@ -259,7 +258,7 @@ impl Node {
         let mut share = self.take_out(swarm);
         if let Some(share) = &mut share {
             let changed = false;
-            let error = error.clone();
+            let error = error_about(share, error.clone());
             share.phase = Phase::Stopped { error, changed };
             self.happened_to(share, Happening::Failed);
         }
@@ -493,118 +492,6 @@ impl Node {
         self.announce(swarm);
         self.share_budget();
     }
-
-    /// Cancels a download: takes it out with what is unfinished of it.
-    pub(super) fn cancel_share(
-        &mut self,
-        swarm: SwarmId,
-        answer: tokio::sync::oneshot::Sender<Result<(), ApiError>>,
-    ) {
-        let share = self.shares.get(&swarm);
-        let is_over = |share: &Share| {
-            let is_over = matches!(
-                share.record.state,
-                ShareState::Registered | ShareState::Complete
-            );
-            is_over.then(|| printable(&share.record.name))
-        };
-        match share.and_then(is_over) {
-            Some(name) => drop(answer.send(Err(not_a_download(&name)))),
-            None => self.remove_share(swarm, Data::Kept, answer),
-        }
-    }
-
-    /// Takes out a share and what is unfinished of it; with `Data::Deleted` also what is complete, unless
-    /// it was shared where it lay.
-    ///
-    /// The answer comes when the disk has forgotten it too.
-    pub(super) fn remove_share(
-        &mut self,
-        swarm: SwarmId,
-        complete: Data,
-        answer: tokio::sync::oneshot::Sender<Result<(), ApiError>>,
-    ) {
-        let deletes = complete == Data::Deleted;
-        if deletes
-            && let Some(share) = self.shares.get(&swarm)
-            && share.record.state == ShareState::Registered
-        {
-            return drop(answer.send(Err(not_downloaded(&share.record.path))));
-        }
-        // It may have been complete, which without being asked nobody deletes; of what was shared where it lies
-        // nothing is deleted anyway.
-        if !deletes
-            && let Some(share) = self.shares.get(&swarm)
-            && share.record.state != ShareState::Registered
-            && share.verifying.is_some()
-        {
-            return drop(answer.send(Err(being_verified(&share.record.name))));
-        }
-        self.tell_error(swarm, &removed());
-        let Some(share) = self.take_out(swarm) else {
-            return;
-        };
-        let is_named = share.record.state == ShareState::Complete || share.record.settled.is_some();
-        self.happened_to(&share, Happening::Removed);
-        let depot = self.config.depot.clone();
-        let writer = super::downloads::writer_of(&share);
-        let record = share.record.clone();
-        // Ends its fetches and its syncing.
-        drop(share);
-        self.share_budget();
-        tokio::task::spawn_blocking(move || {
-            let found = match &writer {
-                Some(_) => None,
-                None => depot.partial_files(&record),
-            };
-            let files = writer.as_ref().map(|writer| &*writer.offer.files);
-            let deleted = match deletes && is_named {
-                true => depot.delete(&record),
-                false => Ok(()),
-            };
-            let files = files.or(found.as_ref());
-            // Those that were there before stay.
-            let kept = match deletes {
-                true => Ok(false),
-                false => depot.keep_found(&swarm),
-            };
-            let removed = kept.and_then(|kept| depot.remove(&swarm, files.filter(|_| !kept)));
-            // Who asked may have gone.
-            let _ = answer.send(deleted.and(removed));
-        });
-    }
-}
-
-/// What becomes of the complete files of a share that is removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Data {
-    /// They stay.
-    Kept,
-    /// They go.
-    Deleted,
-}
-
-fn not_a_download(name: &str) -> ApiError {
-    let message = format!("{name} is complete; there is no download to cancel");
-    let hint = "To stop sharing it: client remove NAME IDX; --data deletes what was downloaded.";
-    ApiError::new("not_a_download", exit::REFUSED, message, hint)
-}
-
-fn being_verified(name: &str) -> ApiError {
-    let message = format!(
-        "{} is being verified, and repaired if need be",
-        printable(name)
-    );
-    let hint =
-        "Wait until that has ended; or delete what is there of it: client remove NAME IDX --data";
-    ApiError::new("being_verified", exit::REFUSED, message, hint)
-}
-
-fn not_downloaded(path: &Path) -> ApiError {
-    let path = path.display();
-    let message = format!("{path} was shared where it lies, and not downloaded");
-    let hint = "Leave out --data to stop sharing it, then delete it yourself if you want that.";
-    ApiError::new("not_downloaded", exit::REFUSED, message, hint)
 }
 
 /// How the files of a share come about.

@@ -17,14 +17,13 @@ use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::Download;
 
 use super::Node;
+use super::ending::Data;
 use super::pausing::Answer;
-use super::shares::Data;
 use crate::clock::unix_ms;
-use crate::control::doctor::count;
 use crate::control::model::{ApiError, Event, exit};
-use crate::control::typed::typed;
+use crate::control::words::{count, short_id, typed};
 use crate::share::{Phase, Share};
-use crate::store::db::ShareState;
+use crate::store::db::{ShareRecord, ShareState};
 use crate::store::terms::Terms;
 
 /// Peers of which it is known how much they were given of one share, at most; beyond them the one that was given
@@ -95,7 +94,7 @@ impl Node {
         let found = self.find(wanted);
         let share = found.as_ref().ok().and_then(|swarm| self.shares.get(swarm));
         if let Some(share) = share.filter(|share| !share.is_complete()) {
-            let error = not_complete(&share.record.name);
+            let error = not_complete(&share.record);
             return drop(answer.send(Err(error)));
         }
         self.change_terms(wanted, |terms| terms.revoked = true, answer);
@@ -170,7 +169,7 @@ impl Node {
         self.leave_on_all(&swarm);
         self.announce(swarm);
         if was_paused {
-            self.forget_pause(swarm);
+            self.note_pause(swarm, false);
         }
     }
 
@@ -332,8 +331,9 @@ impl Share {
     }
 }
 
-fn not_complete(name: &str) -> ApiError {
-    let message = format!("{} is still being downloaded", printable(name));
-    let hint = "Stop it with client pause, or end it with client cancel.";
+fn not_complete(record: &ShareRecord) -> ApiError {
+    let (name, id) = (printable(&record.name), short_id(&record.id));
+    let message = format!("{name} is still being downloaded");
+    let hint = format!("Stop it: client pause {id} IDX; or end it: client cancel {id} IDX");
     ApiError::new("not_complete", exit::REFUSED, message, hint)
 }

@@ -19,7 +19,7 @@ use warren_proto::content::{Content, Link, TrackerAddress};
 use warren_proto::id::TrackerPin;
 use warren_proto::swarm::Transport;
 
-use super::shares::Data;
+use super::ending::Data;
 use super::shares::Preparing;
 use super::trackers::OWN;
 use super::*;

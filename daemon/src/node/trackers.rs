@@ -3,7 +3,7 @@
 //! Not here: what they tell of others ([`super::meeting`]), the connections (`crate::tracker`).
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use warren_proto::content::{HostPort, TrackerAddress};
 use warren_proto::id::{SwarmId, TrackerPin};
@@ -11,6 +11,7 @@ use warren_proto::swarm::Transport;
 use warren_proto::wire::{Candidate, FOLLOW_FEATURE, NatFiltering, Paths, Technique};
 
 use super::Node;
+use crate::clock::unix_ms;
 use crate::control::model::{self, ApiError, exit};
 use crate::portmap::PortNews;
 use crate::punch::StunServer;
@@ -411,8 +412,8 @@ impl TrackerState {
     /// word was under way is not known, and less than a person cares about.
     pub(super) fn clock_ahead_ms(&self) -> Option<i64> {
         let (theirs, at) = self.clock.filter(|_| self.connected)?;
-        let ours = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-        let ours = i64::try_from(ours.saturating_sub(at.elapsed()).as_millis()).ok()?;
+        let ours = i64::try_from(unix_ms()).ok()?;
+        let ours = ours.saturating_sub_unsigned(at.elapsed().as_millis() as u64);
         let theirs = i64::try_from(theirs).ok()?;
         Some(ours.saturating_sub(theirs))
     }

@@ -12,6 +12,7 @@ use super::choosing::busy;
 use super::commands::EVENTS;
 use super::{Node, ShareEvent};
 use crate::control::model::{ApiError, Event, exit};
+use crate::control::words::short_id;
 use crate::share::rereading::Rereading;
 use crate::share::writer::Writer;
 use crate::share::{Phase, Share, Watcher};
@@ -29,12 +30,13 @@ impl Node {
     pub(super) fn verify(&mut self, wanted: &str) -> Result<mpsc::Receiver<Event>, ApiError> {
         let swarm = self.find(wanted)?;
         let stored = stored(self.shares.get(&swarm).ok_or_else(busy)?)?;
-        if let Some(other) = self.other_at(&swarm) {
-            return Err(theirs(&other));
-        }
+        let other = self.other_at(&swarm);
         let Some(share) = self.shares.get_mut(&swarm) else {
             return Err(busy());
         };
+        if let Some(other) = other {
+            return Err(theirs(&other, &short_id(&share.record.id)));
+        }
         let (events, receiver) = mpsc::channel(EVENTS);
         let since = Instant::now();
         share.watchers.push(Watcher {
@@ -108,12 +110,12 @@ fn stored(share: &Share) -> Result<Stored, ApiError> {
     }
 }
 
-fn theirs(other: &str) -> ApiError {
+fn theirs(other: &str, id: &str) -> ApiError {
     ApiError::new(
         "target_exists",
         exit::REFUSED,
         format!("another share has its place: {other}"),
-        "What is there belongs to that one now. Remove this one: client remove ID IDX.",
+        format!("What is there belongs to that one now. Remove this one: client remove {id} IDX"),
     )
 }
 

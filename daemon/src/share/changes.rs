@@ -9,8 +9,8 @@ use warren_proto::content::{ChunkIndex, Content};
 use warren_proto::transfer::{Order, Priority, Selection};
 
 use crate::control::model::{ApiError, exit};
-use crate::control::typed::register_anew;
 use crate::control::wish::path_of;
+use crate::control::words::register_anew;
 
 /// The files of a folder that are no longer what was shared. The others are given as before.
 #[derive(Clone, Debug)]
@@ -90,8 +90,8 @@ impl Changes {
 }
 
 /// What to do about it.
-pub(crate) const HINT: &str = "Put back what was there and run client verify NAME, which of a download fetches it again; or share \
-     what is there now with client register PATH.";
+pub(crate) const HINT: &str = "Put back what was there, then: client verify NAME IDX (of a download, that fetches it again); or share \
+     what is there now: client register PATH IDX";
 
 #[cfg(test)]
 mod tests {

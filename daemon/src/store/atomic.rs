@@ -26,6 +26,35 @@ pub fn check_folder(folder: &Path) -> io::Result<()> {
     Ok(access(nearest, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
+/// The same, and tries it: no permission of `/proc` forbids root anything, and yet no file can be made there. What is
+/// made is empty and removed at once.
+///
+/// # Errors
+///
+/// What the system says, unless that is only that there is no room.
+pub fn try_folder(folder: &Path) -> io::Result<()> {
+    check_folder(folder)?;
+    let is_there = |path: &&Path| path.is_dir();
+    let nearest = folder.ancestors().find(is_there).unwrap_or(folder);
+    let unique: u64 = rand::random();
+    let tried = nearest.join(format!(".{unique:016x}.tmp"));
+    match write_new(&tried, &[], 0o600) {
+        Ok(()) => fs::remove_file(&tried),
+        Err(error) if is_no_room(&error) => Ok(()),
+        Err(error) => {
+            let message = format!("no file can be made in {}: {error}", nearest.display());
+            Err(io::Error::new(error.kind(), message))
+        }
+    }
+}
+
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// Writes a file that others may read, as far as the process's umask allows.
 ///
 /// # Errors

@@ -103,12 +103,12 @@ fn continues(act: &str) -> String {
 }
 
 fn start_over() -> String {
-    "Remove the download with client remove, then run the same download command.".into()
+    "Remove the download, then run the same command again: client remove NAME IDX".into()
 }
 
 fn share_anew(path: &Path) -> String {
     format!(
-        "Put {} back as it was, or share what it is now with client register.",
+        "Put {} back as it was, or share what is there now: client register PATH IDX",
         path.display()
     )
 }
@@ -364,6 +364,10 @@ mod tests {
     fn check(error: &ApiError, code: &str, exit: u8, hint: &str) {
         assert_eq!((error.code.as_str(), error.exit), (code, exit), "{error}");
         assert!(error.hint.contains(hint), "{}", error.hint);
-        assert!(error.hint.ends_with('.') && !error.message.ends_with('.'));
+        // A command at the end is copied with whatever is behind it.
+        assert!(
+            (error.hint.ends_with('.') || error.hint.ends_with(" IDX"))
+                && !error.message.ends_with('.')
+        );
     }
 }

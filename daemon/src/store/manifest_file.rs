@@ -18,7 +18,7 @@ use warren_proto::id::{Kind, SwarmId};
 use warren_proto::limits;
 
 use super::atomic::{
-    check_folder, create_atomically, create_private, write_atomically, write_private,
+    create_atomically, create_private, try_folder, write_atomically, write_private,
 };
 use super::explain;
 use crate::control::model::{ApiError, exit};
@@ -124,10 +124,14 @@ pub fn check_place(folder: &Path, output: Option<&Path>) -> Result<(), ManifestF
         None => absolute(folder)?,
         Some(output) => {
             let folder = folder_of(&output)?;
+            // Of which share a .p2p there is, is known when this one is read.
+            if fs::symlink_metadata(&output).is_ok() && read(&output).is_none() {
+                return Err(ManifestFileError::Taken { path: output });
+            }
             folder.to_owned()
         }
     };
-    check_folder(&folder).map_err(at(&folder))
+    try_folder(&folder).map_err(at(&folder))
 }
 
 /// The folder of the name that was asked for.

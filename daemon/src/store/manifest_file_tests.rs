@@ -203,6 +203,36 @@ fn a_missing_folder_is_made_for_our_names_and_named_for_others() {
 }
 
 #[test]
+fn where_a_p2p_cannot_go_is_known_before_there_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let check =
+        |output: &Path| check_place(folder.path(), Some(output)).map_err(|it| ApiError::from(&it));
+    fs::write(at("film.mkv"), "theirs").unwrap();
+    fs::create_dir(at("films")).unwrap();
+    for (output, code) in [
+        (at("missing/x.p2p"), "no_folder"),
+        (at("film.mkv/x.p2p"), "no_folder"),
+        (at("film.mkv"), "target_exists"),
+        (at("films"), "target_exists"),
+    ] {
+        assert_eq!(
+            check(&output).unwrap_err().code,
+            code,
+            "{}",
+            output.display()
+        );
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    // As root too, whom no permission there stops.
+    check(Path::new("/proc/x.p2p")).unwrap_err();
+    // Whose it is, is not known yet.
+    let other = write(folder.path(), &file("other", b"other"));
+    check(&other).unwrap();
+    check(&at("x.p2p")).unwrap();
+}
+
+#[test]
 fn what_could_not_be_read_back_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let mut manifest = file("file.txt", b"ours");

@@ -26,7 +26,7 @@ use super::better::Better;
 use super::reach::{self, NotReached, Reach, ReachError, Way};
 use super::said::Said;
 use super::{Echo, Situation, TrackerConfig, TrackerEvent};
-use crate::node::NodeSender;
+use crate::node::{NodeSender, OWN};
 use crate::punch::{Proving, StunServer};
 
 /// First and longest wait between tries to reach a tracker.
@@ -58,6 +58,9 @@ const HASTY_GAP: Duration = Duration::from_secs(1);
 
 /// Longest wait before the first such try: not all of those who wait come back at once.
 const HASTY_START: Duration = Duration::from_millis(100);
+
+/// How long the first connection may take until it is said that it is being tried.
+const SILENT_START: Duration = Duration::from_millis(1500);
 
 /// Pause between batches of announces while many have no answer yet.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(20);
@@ -130,10 +133,11 @@ impl Session {
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         let mut better = Better::new();
         let mut hasty_until = Instant::now();
+        let mut is_first = self.config.id == OWN;
         loop {
             let tried = Instant::now();
             let connected = tokio::select! {
-                connected = self.connect(tried < hasty_until) => connected,
+                connected = self.connect_aloud(tried < hasty_until, &mut is_first) => connected,
                 // From where we were, it may never be.
                 () = self.renewal.notified() => {
                     hasty_until = Instant::now() + HASTE;
@@ -163,6 +167,24 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Tries all ways; the first time a person who has typed a wrong address learns what is being tried.
+    async fn connect_aloud(
+        &self,
+        in_haste: bool,
+        is_first: &mut bool,
+    ) -> Result<Welcomed, SessionError> {
+        let connecting = self.connect(in_haste);
+        tokio::pin!(connecting);
+        if std::mem::take(is_first) {
+            tokio::select! {
+                connected = &mut connecting => return connected,
+                () = sleep(SILENT_START) => (),
+            }
+            tracing::info!("connecting to tracker {} ...", self.config.address);
+        }
+        connecting.await
     }
 
     /// Tries all ways. In haste for a moment only: what was sent while the tracker was not there is

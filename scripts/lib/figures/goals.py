@@ -1,8 +1,6 @@
 """What is to be reached, what was, and the file that says so."""
 
 import os
-import shlex
-import sys
 
 HEAD = """\
 # What people wait for
@@ -43,8 +41,7 @@ class Goals:
         with open("/proc/meminfo") as file:
             kib = next(int(line.split()[1]) for line in file if line.startswith("MemTotal"))
         with open(path, "w") as file:
-            command = shlex.join(["scripts/figures", *sys.argv[1:]])
-            file.write(HEAD.format(command=command, cores=os.cpu_count(), gib=kib / (1 << 20)))
+            file.write(HEAD.format(command=self.options.command, cores=os.cpu_count(), gib=kib / (1 << 20)))
             for what, goal, shown, reached in self.rows:
                 file.write(f"| {what} | {goal} | {shown} | {'reached' if reached else 'MISSED'} |\n")
             file.write(TAIL.format(runs=self.options.runs))

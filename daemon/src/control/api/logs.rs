@@ -1,7 +1,6 @@
 //! The route that tells the log.
 
 use axum::{
-    Json,
     extract::State,
     http::Uri,
     response::{IntoResponse, Response},
@@ -10,6 +9,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::Control;
 use super::body::{malformed, stream_events};
+use super::list::List;
 use super::routes::Api;
 use crate::control::model::{ApiError, Event, LogLine};
 
@@ -41,7 +41,7 @@ pub(super) async fn logs<C: Control>(
     if !follow {
         let lines = api.control.log().last(lines);
         let events: Vec<Event> = lines.iter().map(|line| logged(line)).collect();
-        return Ok(Json(events).into_response());
+        return Ok(List(events).into_response());
     }
     let (events, receiver) = mpsc::channel(LOG_EVENTS);
     let (before, mut news) = api.control.log().follow(lines);

@@ -146,7 +146,8 @@ fn folder(machine: &Machine, idx: u16) -> Vec<Finding> {
             bytes(free)
         );
         let action = format!(
-            "Make room there, then: client resume NAME {idx}, for each download that has stopped."
+            "Make room there, then go on with each download that has stopped; see them, with their ids: client list \
+             {idx}"
         );
         let finding = Code::DiskFull.says(Severity::Error, text);
         findings.push(finding.with(Some(action)));

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use warren_proto::wire::Paths;
 
 use super::network::Mapping;
-use super::{Code, Finding, Severity, Snapshot, Summary, Techniques, count};
+use super::{Code, Finding, Severity, Snapshot, Summary, Techniques};
 use crate::control::attempt::{Attempt, Outcome, Reason, Technique};
 use crate::control::model::{PeerPath, Standing};
+use crate::control::words::count;
 
 /// Peers that have sent what was not asked for.
 pub(super) fn liars(snapshot: &Snapshot) -> Option<Finding> {

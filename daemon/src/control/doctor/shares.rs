@@ -1,16 +1,14 @@
 //! What keeps single shares from going on, or makes them slow: errors, pauses, limits, missing peers.
 
 use super::reach::Reach;
-use super::{Code, Finding, Severity, Snapshot, count};
+use super::{Code, Finding, Severity, Snapshot};
 use crate::control::limits::rate;
 use crate::control::model::{Share, ShareState, exit};
+use crate::control::words::{count, short_id, typed};
 use warren_proto::content::path::printable;
 
 /// Shares that are named one by one; a number stands for the others.
 const NAMED: usize = 3;
-
-/// As many digits of a content id as tell shares apart.
-const ID_DIGITS: usize = 12;
 
 /// A limit below this explains by itself that something takes long, in bits per second.
 const SLOW_BITS_PER_S: u64 = 1_000_000;
@@ -59,10 +57,17 @@ fn changed(snapshot: &Snapshot) -> Option<Finding> {
     let (names, is) = named(snapshot, &changed)?;
     let text =
         format!("{names} {is} not what was shared any more, so nobody gets what has changed.");
-    let (which, idx) = (arguments(snapshot, &changed), snapshot.idx);
+    let verify = each(snapshot, &changed, |share, idx| {
+        format!("client verify {} {idx}", argument(snapshot, share))
+    });
+    let register = each(snapshot, &changed, |share, idx| {
+        let path = snapshot.changed.get(&share.content_id);
+        let path = path.map_or("PATH".to_owned(), |path| typed(path));
+        format!("client register {path} {idx}")
+    });
     let action = format!(
-        "Put the files back, or fetch what is wrong again: client verify {which} {idx}; what is new is \
-         shared by client register PATH {idx}"
+        "Put the files back, or have what is wrong of a download fetched again: {verify}. To share what is there \
+         now: {register}"
     );
     let finding = Code::ShareChanged.says(Severity::Warning, text);
     Some(finding.with(Some(action)))
@@ -71,13 +76,12 @@ fn changed(snapshot: &Snapshot) -> Option<Finding> {
 fn paused(snapshot: &Snapshot) -> Option<Finding> {
     let paused = in_state(snapshot, ShareState::Paused);
     let (names, is) = named(snapshot, &paused)?;
-    let (it, each) = match paused.len() {
-        1 => ("it", "it"),
-        _ => ("them", "each"),
-    };
+    let it = if paused.len() == 1 { "it" } else { "them" };
     let text = format!("{names} {is} paused, so nothing of {it} is fetched or given.");
-    let (which, idx) = (arguments(snapshot, &paused), snapshot.idx);
-    let action = format!("Go on with {each}: client resume {which} {idx}");
+    let resume = each(snapshot, &paused, |share, idx| {
+        format!("client resume {} {idx}", argument(snapshot, share))
+    });
+    let action = format!("Go on with {it}: {resume}");
     let finding = Code::SharePaused.says(Severity::Note, text);
     Some(finding.with(Some(action)))
 }
@@ -168,8 +172,11 @@ fn limited_shares(snapshot: &Snapshot) -> Option<Finding> {
         "{names} {is} limited by itself, to {} at the least.",
         rate(slowest)
     );
-    let (which, idx) = (arguments(snapshot, &limited), snapshot.idx);
-    let action = format!("Lift the limit: client limit {idx} --share {which} --up off --down off");
+    let lift = each(snapshot, &limited, |share, idx| {
+        let which = argument(snapshot, share);
+        format!("client limit {idx} --share {which} --up off --down off")
+    });
+    let action = format!("Lift the limit: {lift}");
     let finding = Code::ShareIsLimited.says(severity(slowest), text);
     Some(finding.with(Some(action)))
 }
@@ -198,7 +205,7 @@ fn named(snapshot: &Snapshot, shares: &[&Share]) -> Option<(String, &'static str
 /// As a person calls it, on one line, whatever the name holds. Its id says which it is where that is not
 /// enough; a link may not have brought its name yet.
 fn name(snapshot: &Snapshot, share: &Share) -> String {
-    let id = short_id(share);
+    let id = short_id(&share.content_id);
     match (share.name.is_empty(), is_alone(snapshot, share)) {
         (true, _) => id,
         (false, true) => printable(&share.name).to_string(),
@@ -206,12 +213,16 @@ fn name(snapshot: &Snapshot, share: &Share) -> String {
     }
 }
 
-/// What a command is given that is about these shares: of one, what means it and no other.
-fn arguments(snapshot: &Snapshot, shares: &[&Share]) -> String {
-    match shares {
-        [share] => argument(snapshot, share),
-        _ => "NAME".to_owned(),
+/// A command for each of some shares, as far as they are few, as it can be typed. It is made of the share and of
+/// our number.
+fn each(snapshot: &Snapshot, shares: &[&Share], command: impl Fn(&Share, u16) -> String) -> String {
+    let idx = snapshot.idx;
+    let few = shares.iter().take(NAMED);
+    let mut commands: Vec<String> = few.map(|share| command(share, idx)).collect();
+    if shares.len() > NAMED {
+        commands.push(format!("and so on; see them all: client list {idx}"));
     }
+    commands.join("; ")
 }
 
 /// Its name where a shell takes that as it is and no other share has it, else the beginning of its id.
@@ -221,7 +232,7 @@ fn argument(snapshot: &Snapshot, share: &Share) -> String {
     let is_safe = is_word && share.name.chars().all(is_plain);
     match is_safe && is_alone(snapshot, share) {
         true => share.name.clone(),
-        false => short_id(share),
+        false => short_id(&share.content_id),
     }
 }
 
@@ -229,8 +240,4 @@ fn argument(snapshot: &Snapshot, share: &Share) -> String {
 fn is_alone(snapshot: &Snapshot, share: &Share) -> bool {
     let mut others = snapshot.shares.iter();
     !others.any(|other| other.name == share.name && other.content_id != share.content_id)
-}
-
-fn short_id(share: &Share) -> String {
-    share.content_id.chars().take(ID_DIGITS).collect()
 }

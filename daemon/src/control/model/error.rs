@@ -1,8 +1,13 @@
 //! Why a request failed, as the person and scripts are told.
 
-use serde::{Deserialize, Serialize};
+use std::fmt::Display;
 
+use serde::{Deserialize, Serialize};
+use warren_proto::content::path::printable;
+
+use super::exit;
 use crate::control::messages;
+use crate::control::words::short_id;
 
 /// Why a request failed, ready to be shown: what failed, and what to do next.
 #[derive(
@@ -12,13 +17,13 @@ use crate::control::messages;
 pub struct ApiError {
     /// A stable word for scripts, such as `not_found`.
     pub code: String,
-    /// Exit code of `client`, one of [`exit`](super::exit).
+    /// Exit code of `client`.
     pub exit: u8,
     /// What failed and why, lower case, without a full stop.
     pub message: String,
     /// What the person can do next; empty when there is nothing to say.
     pub hint: String,
-    /// What it is known by to people, such as `DISK-01`; see [`super::messages`].
+    /// What it is known by to people, such as `DISK-01`; `client explain` tells what it means.
     #[serde(default = "unlisted")]
     pub message_code: String,
 }
@@ -43,6 +48,19 @@ impl ApiError {
             message: message.into(),
             hint: hint.into(),
         }
+    }
+
+    /// A share is complete, so that there is no download of it to cancel.
+    pub fn not_a_download(name: &str, id: &impl Display) -> Self {
+        let (name, id) = (printable(name), short_id(id));
+        Self::new(
+            "not_a_download",
+            exit::REFUSED,
+            format!("{name} is complete; there is no download to cancel"),
+            format!(
+                "To stop sharing it: client remove {id} IDX; --data deletes what was downloaded."
+            ),
+        )
     }
 
     /// An error made from another one: the message is its text and those of its causes.

@@ -193,7 +193,7 @@ pub const LEAST_ID_DIGITS: usize = 4;
 /// Names one share: to pause, resume, cancel or verify it, or to tell its link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ShareRequest {
-    /// Content id, the beginning of one of at least [`LEAST_ID_DIGITS`], or the name of a share.
+    /// Content id, its first 4 or more digits, or the name of a share.
     pub share: String,
 }
 

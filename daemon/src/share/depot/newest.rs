@@ -27,6 +27,34 @@ impl<K: Ord + Copy, V: Clone + PartialEq> Newest<K, V> {
         lock(&self.unwritten).insert(key, value);
     }
 
+    /// Changes how this is now and makes that durable. `read` says how it is where nothing is to be written.
+    /// What is noted meanwhile stays, and is changed too.
+    ///
+    /// # Errors
+    ///
+    /// Those of `read` and `write`.
+    pub(super) fn amend<E>(
+        &self,
+        key: &K,
+        change: impl Fn(&mut V),
+        read: impl FnOnce() -> Result<V, E>,
+        write: impl FnOnce(&V) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let _one_at_a_time = lock(&self.writing);
+        let newest = lock(&self.unwritten).get(key).cloned();
+        let mut amended = newest.map_or_else(read, Ok)?;
+        change(&mut amended);
+        write(&amended)?;
+        let mut unwritten = lock(&self.unwritten);
+        if let Some(newest) = unwritten.get_mut(key) {
+            change(newest);
+            if *newest == amended {
+                unwritten.remove(key);
+            }
+        }
+        Ok(())
+    }
+
     /// Makes durable by `write` what was noted last, if that is not done. Whoever gets `Ok` can rely on it,
     /// whoever has written it.
     ///
@@ -75,6 +103,26 @@ mod tests {
         assert_eq!(keep(Ok(())), Ok(()));
         assert_eq!(keep(Err("nothing is left to write")), Ok(()));
         assert_eq!(*lock(&written), ["second", "second"]);
+    }
+
+    #[test]
+    fn what_is_amended_is_what_is_there_now_and_what_comes_meanwhile_is_amended_too() {
+        let newest = Newest::default();
+        let amend = |stored: u32, meanwhile: Option<u32>| {
+            let mut written = None;
+            let write = |value: &u32| {
+                written = Some(*value);
+                meanwhile.into_iter().for_each(|it| newest.note(1, it));
+                Ok::<_, ()>(())
+            };
+            newest
+                .amend(&1, |value| *value |= 1, || Ok(stored), write)
+                .unwrap();
+            (written, lock(&newest.unwritten).get(&1).copied())
+        };
+        assert_eq!(amend(2, None), (Some(3), None));
+        assert_eq!(amend(2, Some(4)), (Some(3), Some(5)));
+        assert_eq!(amend(2, None), (Some(5), None), "what was noted counts");
     }
 
     #[test]

@@ -107,12 +107,8 @@ impl Depot {
             called: name.map(str::to_owned),
             ..plan.clone()
         };
-        let noted = Followed {
-            exchange: Some(plan.clone()),
-            ..followed.clone()
-        };
-        let kept = self.db.set_followed(&followed.publisher(), Some(&noted));
-        kept.map_err(|error| ApiError::from(&error))?;
+        let publisher = followed.publisher();
+        self.amend_followed(&publisher, |row| row.exchange = Some(plan.clone()))?;
         Ok(plan)
     }
 

@@ -9,6 +9,7 @@ use warren_proto::content::path::printable;
 use super::verifying::is_right;
 use super::{Depot, with_manifest};
 use crate::control::model::{ApiError, exit};
+use crate::control::words::typed;
 use crate::store::db::ShareRecord;
 use crate::store::error::StoreError;
 use crate::store::files::ShareFiles;
@@ -87,8 +88,11 @@ impl Depot {
 }
 
 fn not_the_share(record: &ShareRecord, path: &Path) -> ApiError {
-    let (name, path) = (printable(&record.name), path.display());
-    let message = format!("what lies at {path} is not {name}; nothing was changed");
-    let hint = "Name the file or folder itself. To share what is there: client register PATH IDX.";
+    let (name, place) = (printable(&record.name), path.display());
+    let message = format!("what lies at {place} is not {name}; nothing was changed");
+    let path = typed(path);
+    let hint = format!(
+        "Name the file or folder itself. To share what is there: client register {path} IDX"
+    );
     ApiError::new("not_the_share", exit::VERIFICATION_FAILED, message, hint)
 }

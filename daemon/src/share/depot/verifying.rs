@@ -12,7 +12,7 @@ use warren_proto::content::{ChunkIndex, Content};
 
 use super::{Depot, Opened, with_manifest};
 use crate::control::model::ApiError;
-use crate::control::typed::register_anew;
+use crate::control::words::register_anew;
 use crate::share::writer::{WriteError, Writer};
 use crate::store::db::{ShareRecord, ShareState};
 use crate::store::error::StoreError;

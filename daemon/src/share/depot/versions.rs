@@ -67,6 +67,24 @@ impl Depot {
         kept.map_err(|error| ApiError::from(&error))
     }
 
+    /// Changes how something that is followed stands, if it still is, and keeps that.
+    pub(super) fn amend_followed(
+        &self,
+        publisher: &PublisherId,
+        change: impl Fn(&mut Followed),
+    ) -> Result<(), ApiError> {
+        let amended = self.unkept.followed.amend(
+            publisher,
+            |row| row.iter_mut().for_each(&change),
+            || {
+                let mut rows = self.db.followed()?.into_iter();
+                Ok(rows.find(|row| row.publisher() == *publisher))
+            },
+            |row| self.db.set_followed(publisher, row.as_ref()),
+        );
+        amended.map_err(|error| ApiError::from(&error))
+    }
+
     /// Notes what a publisher of ours has signed, as somebody else knows it, unless more is known by now.
     pub(crate) fn note_published(&self, published: &Published) {
         let _one_at_a_time = self.one_signs();
@@ -365,6 +383,7 @@ mod tests {
     use super::*;
     use crate::store::db::ShareDb;
     use crate::store::samples::Sample;
+    use crate::store::taken::IfExists;
 
     fn depot(folder: &Path) -> Depot {
         let db = ShareDb::open(&folder.join("state.db")).unwrap();
@@ -432,6 +451,26 @@ mod tests {
         rename("elsewhere", "followed");
         depot.keep_followed(&key.id()).unwrap();
         assert_eq!(depot.followed().unwrap(), [followed]);
+    }
+
+    #[test]
+    fn what_is_followed_no_longer_is_not_amended() {
+        let folder = tempfile::tempdir().unwrap();
+        let depot = depot(folder.path());
+        let key = PublisherKey::of(&[1; 32]).unwrap();
+        let amend = || {
+            let amended = depot.amend_followed(&key.id(), |row| row.if_exists = IfExists::Resume);
+            amended.unwrap();
+        };
+        depot.note_followed(key.id(), Some(followed(&key)));
+        amend();
+        assert_eq!(depot.followed().unwrap()[0].if_exists, IfExists::Resume);
+        depot.note_followed(key.id(), None);
+        amend();
+        assert_eq!(depot.followed().unwrap(), []);
+        depot.keep_followed(&key.id()).unwrap();
+        amend();
+        assert_eq!(depot.followed().unwrap(), []);
     }
 
     fn followed(key: &PublisherKey) -> Followed {

@@ -1,5 +1,8 @@
 //! What people have chosen themselves, and commands that they are told to type.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use super::*;
 use crate::control::model::{Share, ShareState};
 
@@ -80,13 +83,25 @@ fn commands_that_are_advised_name_this_daemon_and_one_share() {
         let (findings, _) = examine(&snapshot);
         let changed = findings.iter().find(|it| it.code == "SHR-13").unwrap();
         let action = changed.action.as_deref().unwrap();
-        assert!(action.contains("client verify cccccccccccc 7;"), "{action}");
+        assert!(action.contains("client verify cccccccccccc 7."), "{action}");
     }
     says(
         with(&[("a", 'a'), ("b", 'b')], ShareState::Paused),
         "SHR-14",
         "a and b are paused, so nothing of them is fetched or given.",
-        "Go on with each: client resume NAME 7",
+        "Go on with them: client resume a 7; client resume b 7",
+    );
+    let path = PathBuf::from("/films/two words");
+    let changed = |it: &mut Snapshot| {
+        with(&[("film.mkv", 'a')], ShareState::Changed)(it);
+        it.changed = BTreeMap::from([("a".repeat(64), path.clone())]);
+    };
+    says(
+        changed,
+        "SHR-13",
+        "film.mkv is not what was shared any more, so nobody gets what has changed.",
+        "Put the files back, or have what is wrong of a download fetched again: client verify film.mkv 7. To share \
+         what is there now: client register '/films/two words' 7",
     );
     // Whatever is advised is advised to this daemon.
     let mut snapshot = healthy();

@@ -41,6 +41,7 @@ pub(super) fn healthy() -> Snapshot {
         why_forbidden: String::new(),
         limits: Limits::default(),
         shares: Vec::new(),
+        changed: std::collections::BTreeMap::new(),
         machine: Machine {
             downloads: "/srv/downloads".into(),
             folder: Some(machine::Folder {
