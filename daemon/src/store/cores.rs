@@ -18,8 +18,19 @@ pub(super) fn for_each<T: Send + Sync, E: Send>(
     count: u32,
     step: impl Fn(u32) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
-    let threads = (count / FILES_A_THREAD).max(1);
-    with_workers(count, threads, |(), number| step(number))
+    for_each_with(count, |(), number| step(number))
+}
+
+/// The same, each thread with a `W` of its own.
+///
+/// # Errors
+///
+/// As [`with_workers`].
+pub(super) fn for_each_with<W: Default, T: Send + Sync, E: Send>(
+    count: u32,
+    step: impl Fn(&mut W, u32) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    with_workers(count, (count / FILES_A_THREAD).max(1), step)
 }
 
 /// Does `work` for each number below `count`, about in order, on `most` threads at most, and returns what it

@@ -245,7 +245,8 @@ impl Disk for RealDisk {
             ),
         };
         let file = File::from(open_beneath(folder.0.as_fd(), path, flags, mode)?);
-        if !file.metadata()?.is_file() {
+        // What is made is one.
+        if how != Open::Create && !file.metadata()?.is_file() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "not a regular file",

@@ -401,11 +401,19 @@ impl ShareFiles {
         division.as_ref().is_none_or(needs)
     }
 
-    /// The share as it is before it is divided: everything in the `.part` folder.
+    /// The share as it is before it is divided: everything that there is in the `.part` folder.
     fn divide(&self) -> Result<Division, StoreError> {
+        let part = self.open_folder(&self.place.part_name)?;
+        let home = |file| match &part {
+            Some(folder) if self.is_packed(file) && !self.is_there(folder, file)? => {
+                Ok(Home::Absent)
+            }
+            _ => Ok(Home::Part),
+        };
+        let homes: Result<_, StoreError> = (0..self.content.file_count()).map(home).collect();
         Ok(Division {
-            homes: vec![Home::Part; self.content.file_count() as usize],
-            part: self.open_folder(&self.place.part_name)?,
+            homes: homes?,
+            part,
             aside: self.open_folder(&self.aside_name())?,
             settled: None,
             is_mended: true,

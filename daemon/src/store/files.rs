@@ -18,13 +18,12 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use warren_proto::content::{ChunkIndex, Content, Extent, Verifier};
 
-use super::cores;
 use super::disk::{Disk, FileIdentity, Folder, Open, append_exact_at, read_exact_at, write_all_at};
 use super::division::{Division, Home};
 use super::error::StoreError;
@@ -70,6 +69,8 @@ pub struct ShareFiles {
     state: RwLock<State>,
     /// Where each file is, once only some were wanted.
     pub(super) division: RwLock<Option<Division>>,
+    /// Whether no two names are one to any file system, once that was asked.
+    pub(super) is_distinct: OnceLock<bool>,
     /// Names were made that no sync has covered.
     pub(super) names_changed: AtomicBool,
     /// Files written to since the last sync began.
@@ -121,6 +122,7 @@ impl ShareFiles {
             open: OpenFiles::default(),
             state: RwLock::new(state),
             division: RwLock::default(),
+            is_distinct: OnceLock::new(),
             names_changed: AtomicBool::new(false),
             dirty: Mutex::default(),
             syncing: Mutex::default(),
@@ -244,7 +246,7 @@ impl ShareFiles {
         if matches!(self.home(at.file), Some(Home::Settled(_))) {
             return Ok(());
         }
-        let file = self.open_file(state, at.file)?;
+        let file = self.open_to_write(state, at.file)?;
         let _turn = file.take_turn();
         let mut offset = at.offset;
         let written = pieces.try_for_each(|piece| {
@@ -300,9 +302,14 @@ impl ShareFiles {
                 return Ok(false);
             }
             let mut verifier = Verifier::new(expected);
-            self.read_extent(&state, &extent, |disk, file| {
+            let read = self.read_extent(&state, &extent, |disk, file| {
                 feed(disk, file, &extent, &mut verifier)
-            })?;
+            });
+            let is_changed = matches!(read, Err(StoreError::Changed { .. }));
+            if is_changed && self.is_made_late(&state, extent.file) {
+                return Ok(false);
+            }
+            read?;
             if !verifier.finish() {
                 return Ok(false);
             }
@@ -321,7 +328,7 @@ impl ShareFiles {
         extent: &Extent,
         read: impl FnOnce(&dyn Disk, &File) -> io::Result<()>,
     ) -> Result<(), StoreError> {
-        let file = self.open_file(state, extent.file)?;
+        let file = self.open_to_read(state, extent.file)?;
         let path = || self.file_path(state, extent.file);
         match read(self.disk.as_ref(), &file) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -449,12 +456,6 @@ impl ShareFiles {
         }
     }
 
-    /// What every file is now.
-    pub(super) fn identities(&self, state: &State) -> Result<Identities, StoreError> {
-        let identity = |file| self.identity(state, file);
-        cores::for_each(self.content.file_count(), identity).map(Identities)
-    }
-
     /// What one file is now.
     ///
     /// # Errors
@@ -464,7 +465,7 @@ impl ShareFiles {
         self.identity(&self.state(), file)
     }
 
-    fn identity(&self, state: &State, file: u32) -> Result<FileIdentity, StoreError> {
+    pub(super) fn identity(&self, state: &State, file: u32) -> Result<FileIdentity, StoreError> {
         if let Some(absent) = self.absent_identity(file) {
             return Ok(absent);
         }
@@ -485,19 +486,22 @@ impl ShareFiles {
 
     /// The file, opened for what the state allows.
     pub(super) fn open_file(&self, state: &State, file: u32) -> Result<Arc<OpenFile>, StoreError> {
-        self.open.get_or_open(file, || {
-            if let Some(opened) = self.open_divided_file(file) {
-                return opened;
-            }
-            let how = match state {
-                State::Partial | State::Doubtful(_) => Open::Write,
-                State::Renamed | State::Whole(_) | State::Discarded => Open::Read,
-            };
-            let (folder, relative) = self.relative(state, file);
-            let opened = self.disk.open(folder, relative, how);
-            let path = || self.file_path(state, file);
-            opened.map_err(|source| StoreError::at(&path())(source).unless_gone(&path()))
-        })
+        self.open.get_or_open(file, || self.open_anew(state, file))
+    }
+
+    /// The same, whether it is open already or not.
+    pub(super) fn open_anew(&self, state: &State, file: u32) -> Result<File, StoreError> {
+        if let Some(opened) = self.open_divided_file(file) {
+            return opened;
+        }
+        let how = match state {
+            State::Partial | State::Doubtful(_) => Open::Write,
+            State::Renamed | State::Whole(_) | State::Discarded => Open::Read,
+        };
+        let (folder, relative) = self.relative(state, file);
+        let opened = self.disk.open(folder, relative, how);
+        let path = || self.file_path(state, file);
+        opened.map_err(|source| StoreError::at(&path())(source).unless_gone(&path()))
     }
 
     /// The folder handle and the path beneath it of a file.

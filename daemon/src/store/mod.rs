@@ -23,6 +23,7 @@ pub mod journal;
 pub mod known;
 pub mod manifest_file;
 mod open_files;
+mod packed;
 mod partial;
 mod paused;
 mod record;

@@ -17,6 +17,12 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
+    /// A file that nobody else has open.
+    pub(super) fn new(file: File) -> OpenFile {
+        let writing = Mutex::default();
+        OpenFile { file, writing }
+    }
+
     /// Waits for its turn to write.
     pub(super) fn take_turn(&self) -> MutexGuard<'_, ()> {
         lock(&self.writing)
@@ -49,10 +55,7 @@ impl OpenFiles {
             self.put(number, file.clone());
             return Ok(file);
         }
-        let file = Arc::new(OpenFile {
-            file: open()?,
-            writing: Mutex::default(),
-        });
+        let file = Arc::new(OpenFile::new(open()?));
         self.put(number, file.clone());
         Ok(file)
     }

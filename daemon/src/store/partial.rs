@@ -1,8 +1,9 @@
 //! An unfinished share on disk: made, found again after a restart, finished, or removed.
 //!
-//! It lies in the downloads folder as `<name>.part`, a file or a folder, with every file at its
-//! full length, so that the disk is known to suffice before the first byte arrives. Finishing is
-//! one rename that never replaces anything.
+//! It lies in the downloads folder as `<name>.part`, a file or a folder, with every file that is larger
+//! than a chunk at its full length, so that the disk is known to suffice before the first byte arrives;
+//! smaller ones are made when they come (`store::packed`). Finishing is one rename that never replaces
+//! anything.
 //!
 //! Not here: reading and writing its chunks (`store::files`).
 
@@ -29,7 +30,8 @@ const PART_SUFFIX: &str = ".part";
 const ID_DIGITS: usize = 16;
 
 impl ShareFiles {
-    /// Makes the files of a share about to be downloaded, all of them at their full length.
+    /// Makes the files of a share about to be downloaded at their full length; those that are no larger than
+    /// a chunk are made when they come.
     ///
     /// # Errors
     ///
@@ -348,23 +350,23 @@ impl ShareFiles {
         let (Some(root), Some(listing)) = (&self.place.root, &self.content.listing) else {
             return Ok(());
         };
-        let (mut before, mut files) = (None, Vec::new());
+        let mut before = None;
         for entry in listing.entries() {
             for folder in new_folders(before, &entry.path) {
                 self.make_folder(root, folder)?;
             }
-            match entry.kind {
-                EntryKind::Dir => self.make_folder(root, entry.path.as_str())?,
-                EntryKind::File { size, .. } => files.push((entry.path.as_str(), size)),
+            if entry.kind == EntryKind::Dir {
+                self.make_folder(root, entry.path.as_str())?;
             }
             before = Some(&entry.path);
         }
-        // At most as many as a listing has entries.
-        let make = |number: u32| {
-            let (path, size) = files[number as usize];
-            self.make_file(root, path, size)
+        let now = self.files_made_early();
+        let make = |number: u32| match listing.file(now[number as usize]) {
+            Some(file) => self.make_file(root, file.path.as_str(), file.size),
+            None => Ok(()),
         };
-        cores::for_each(files.len() as u32, make).map(drop)
+        // At most as many as a listing has entries.
+        cores::for_each(now.len() as u32, make).map(drop)
     }
 
     fn make_folder(&self, root: &Folder, relative: &str) -> Result<(), StoreError> {
@@ -418,6 +420,11 @@ impl ShareFiles {
         let size = self.content.file_size(number).unwrap_or_default();
         let state = self.state();
         let file = match (self.open_file(&state, number), &self.place.root) {
+            (Err(StoreError::Changed { .. }), Some(_))
+                if self.is_still_to_come(&state, number)? =>
+            {
+                return Ok(());
+            }
             (Err(StoreError::Changed { .. }), Some(root)) => {
                 let path = self.content.file_path(number);
                 let relative = path.map_or("", |path| path.as_str());

@@ -97,7 +97,7 @@ impl ShareFiles {
         let state = self.state();
         self.check_writable(&state)?;
         let (to, from) = (
-            self.open_file(&state, at.file)?,
+            self.open_to_write(&state, at.file)?,
             source.open_file(&source.state(), file)?,
         );
         let len = u64::from(at.len);
