@@ -1,16 +1,16 @@
 //! The files of one share: chunks in, chunks out.
 //!
-//! A share being downloaded lies in its folder under a `.part` name, every file at its full length
-//! from the start; [`ShareFiles::finish`] gives it its name. A finished or registered share is
-//! only read, and each read makes sure that the file is still the one that was hashed.
+//! A share being downloaded lies in its folder under a `.part` name; [`ShareFiles::finish`] gives it
+//! its name. A finished or registered share is only read, and each read makes sure that the file is
+//! still the one that was hashed.
 //!
 //! Everything beneath the share is opened without following symbolic links, so whoever plants one
 //! gets an error, not a write somewhere else. All methods block on the disk and may be called from
 //! several threads.
 //!
-//! Not here: making, renaming and removing the files (`store::partial`), shares of which only some files
-//! are wanted (`store::division`), remembering which chunks
-//! are there (`store::journal`), which of them to ask for.
+//! Not here: making, renaming and removing the files (`store::partial`), small ones (`store::packed`), shares
+//! of which only some files are wanted (`store::division`), remembering which chunks are there
+//! (`store::journal`), which of them to ask for.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};

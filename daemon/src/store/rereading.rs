@@ -10,10 +10,10 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::changes::Touched;
-use super::disk::{FileIdentity, Open};
+use super::disk::FileIdentity;
 use super::division::Home;
 use super::error::StoreError;
-use super::files::{Identities, ShareFiles, State, is_gone};
+use super::files::{Identities, ShareFiles, State};
 
 /// How far a reading is, and the way to end it; shared with whoever shows it.
 #[derive(Debug, Default)]
@@ -77,7 +77,7 @@ impl ShareFiles {
     /// When it cannot be opened or read.
     pub fn reread(&self, touched: Touched, reading: &Reading) -> Result<Reread, StoreError> {
         let file = touched.file;
-        let Some(opened) = self.open_anew(file)? else {
+        let Some(opened) = self.open_if_there(file)? else {
             return Ok(Reread::Wrong);
         };
         let identity = || {
@@ -116,20 +116,10 @@ impl ShareFiles {
 
     /// A file as it lies there now, whatever was opened before; `None` when it is gone. Others go on reading
     /// meanwhile.
-    fn open_anew(&self, file: u32) -> Result<Option<File>, StoreError> {
-        let state = self.state();
-        match self.open_divided_file(file) {
-            Some(Err(StoreError::Changed { .. })) => return Ok(None),
-            Some(opened) => return opened.map(Some),
-            None => (),
-        }
-        let (folder, relative) = self.relative(&state, file);
-        match self.disk.open(folder, relative, Open::Read) {
-            Err(error) if is_gone(&error) => Ok(None),
-            opened => {
-                let path = self.file_path(&state, file);
-                opened.map(Some).map_err(StoreError::at(&path))
-            }
+    fn open_if_there(&self, file: u32) -> Result<Option<File>, StoreError> {
+        match self.open_anew(&self.state(), file) {
+            Err(StoreError::Changed { .. }) => Ok(None),
+            opened => opened.map(Some),
         }
     }
 
