@@ -69,7 +69,8 @@ fn chunk_sizes_follow_from_the_total() {
 
 #[test]
 fn a_tree_is_divided_as_shown() {
-    let layout = Layout::tree(&[10, 100_000, 0, 20, 65_536, 30]).expect("a small tree");
+    let layout =
+        Layout::tree(&[10, 100_000, 0, 20, 65_536, 65_536, 65_536, 65_536]).expect("a small tree");
     let chunks: Vec<_> = (0..).map_while(|index| layout.chunk(index)).collect();
     for chunk in &chunks {
         let extents: Vec<_> = layout

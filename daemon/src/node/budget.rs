@@ -76,7 +76,7 @@ impl Node {
         let whole = whole.filter(|_| !self.manners.lan_unlimited);
         let own = self.limit_of(swarm).down_bits_per_s;
         let rate = in_bytes(whole.into_iter().chain(own).min()?);
-        let least = AHEAD_CHUNKS * u64::from(content.layout.chunk_bytes());
+        let least = AHEAD_CHUNKS * u64::from(content.layout.longest_chunk());
         Some((rate * AHEAD_S).max(least))
     }
 }

@@ -1,8 +1,9 @@
 //! How a share is divided into chunks: a pure function of its sizes.
 //!
 //! One chunk size c holds for the whole share. A file larger than c stands alone, in chunks of c.
-//! The other files that are not empty are packed, in listing order, into chunks of at most c; a
-//! large file in between does not break a pack. Chunks of large files come first in the numbering,
+//! The other files that are not empty are packed, in listing order, into chunks of at most c, or of
+//! 256 KiB where c is less; a large file in between does not break a pack. Chunks of large files come
+//! first in the numbering,
 //! in listing order, then the packs. `manifest-format.md`, Layout, is the normative text.
 //!
 //! A layout costs 8 bytes for each packed file and 16 for each large one, so a million files fit;
@@ -11,6 +12,9 @@
 use super::chunks::ChunkIndex;
 use crate::limits::{self, GRAIN_BYTES};
 
+/// What a pack of small files may have at least: where chunks are smaller than this, what each costs beside its
+/// bytes would be most of what small files cost.
+const MIN_PACK_BYTES: u32 = 256 * 1024;
 /// Smallest chunk.
 const MIN_CHUNK_BYTES: u64 = 64 * 1024;
 /// Largest chunk of a share of at most [`HUGE_BYTES`].
@@ -59,6 +63,7 @@ pub struct Extent {
 pub struct Layout {
     total: u64,
     chunk_bytes: u32,
+    longest: u32,
     chunk_count: u32,
     hash_count: u32,
     /// File and its first chunk, for each file larger than a chunk.
@@ -99,6 +104,7 @@ impl Layout {
         let total = u64::from(chunks) * u64::from(chunk_bytes);
         Layout {
             chunk_bytes,
+            longest: chunk_bytes,
             chunk_count: chunks,
             hash_count: chunks,
             large: vec![(0, 0)],
@@ -147,6 +153,7 @@ impl Layout {
         Layout {
             total,
             chunk_bytes: chunk_bytes(total),
+            longest: chunk_bytes(total),
             chunk_count: 0,
             hash_count: 0,
             large: Vec::new(),
@@ -170,13 +177,19 @@ impl Layout {
     }
 
     fn pack(&mut self, file: u32, size: u32) {
-        match self.packs.last_mut() {
-            Some(pack) if size <= self.chunk_bytes - pack.len => pack.len += size,
-            _ => self.packs.push(Pack {
-                first: self.packed.len() as u32,
-                len: size,
-            }),
-        }
+        let most = self.chunk_bytes.max(MIN_PACK_BYTES);
+        let len = match self.packs.last_mut() {
+            Some(pack) if size <= most - pack.len => {
+                pack.len += size;
+                pack.len
+            }
+            _ => {
+                let first = self.packed.len() as u32;
+                self.packs.push(Pack { first, len: size });
+                size
+            }
+        };
+        self.longest = self.longest.max(len);
         self.packed.push((file, size));
     }
 
@@ -185,9 +198,14 @@ impl Layout {
         self.total
     }
 
-    /// Bytes in a chunk; the last one of a large file, and every pack, may have fewer.
+    /// Bytes in a chunk of a large file; its last one may have fewer.
     pub fn chunk_bytes(&self) -> u32 {
         self.chunk_bytes
+    }
+
+    /// What any chunk takes at most, in bytes: that of a large file, or the longest pack if that is longer.
+    pub fn longest_chunk(&self) -> u32 {
+        self.longest
     }
 
     /// Number of chunks, each with at least one byte; 0 for a share without bytes.
@@ -373,7 +391,8 @@ mod tests {
 
     #[test]
     fn a_large_file_in_between_does_not_break_a_pack() {
-        let layout = Layout::tree(&[10, 100_000, 0, 20, 65_536, 30]).unwrap();
+        let layout =
+            Layout::tree(&[10, 100_000, 0, 20, 65_536, 200_000, 65_536, 65_536, 65_536]).unwrap();
         let first = |chunk| {
             layout
                 .extents(layout.chunk(chunk).unwrap())
@@ -384,7 +403,7 @@ mod tests {
             offset: 0,
             len,
         };
-        assert_eq!(layout.large_files(), [(1, 0)]);
+        assert_eq!(layout.large_files(), [(1, 0), (5, 2)]);
         assert_eq!(first(0), [whole(1, 65_536)]);
         assert_eq!(
             first(1),
@@ -394,10 +413,20 @@ mod tests {
                 len: 34_464
             }]
         );
-        assert_eq!(first(2), [whole(0, 10), whole(3, 20)]);
-        assert_eq!(first(3), [whole(4, 65_536)]);
-        assert_eq!(first(4), [whole(5, 30)]);
-        assert_eq!((layout.chunk_count(), layout.hash_count()), (5, 2));
+        let packed = [
+            whole(0, 10),
+            whole(3, 20),
+            whole(4, 65_536),
+            whole(6, 65_536),
+            whole(7, 65_536),
+        ];
+        assert_eq!(first(6), packed);
+        assert_eq!(first(7), [whole(8, 65_536)]);
+        assert_eq!((layout.chunk_count(), layout.hash_count()), (8, 6));
+        assert_eq!(
+            (layout.chunk_bytes(), layout.longest_chunk()),
+            (65_536, 196_638)
+        );
     }
 
     #[test]
@@ -428,7 +457,8 @@ mod tests {
                 let here: Vec<_> = layout.extents(chunk).collect();
                 let len: u32 = here.iter().map(|extent| extent.len).sum();
                 prop_assert_eq!(len, layout.chunk_len(chunk));
-                prop_assert!((1..=layout.chunk_bytes()).contains(&len));
+                prop_assert!((1..=layout.longest_chunk()).contains(&len));
+                prop_assert!(layout.longest_chunk() <= layout.chunk_bytes().max(MIN_PACK_BYTES));
                 extents.extend(here);
             }
             extents.sort_by_key(|extent| (extent.file, extent.offset));
@@ -477,7 +507,8 @@ mod tests {
             let packs: Vec<_> = chunks(&layout).skip(layout.large_chunks as usize).collect();
             for pair in packs.windows(2) {
                 let next = layout.extents(pair[1]).next().unwrap();
-                prop_assert!(layout.chunk_len(pair[0]) + next.len > layout.chunk_bytes());
+                let most = layout.chunk_bytes().max(MIN_PACK_BYTES);
+                prop_assert!(layout.chunk_len(pair[0]) + next.len > most);
             }
         }
     }

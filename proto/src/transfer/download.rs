@@ -355,7 +355,7 @@ impl Download {
 
     /// Whether something would be asked for if there were room for it.
     pub(super) fn lacks_room(&self) -> bool {
-        let chunk_bytes = self.content.layout.chunk_bytes().into();
+        let chunk_bytes = self.content.layout.longest_chunk().into();
         self.holders.is_askable() && self.budget.lacks_room(chunk_bytes)
     }
 

@@ -219,7 +219,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_pack_is_wanted_for_one_of_its_files_and_counts_for_that_alone() {
-        // Chunks: the large file's two, then packs of files 0 and 2, and of 3.
+        // Chunks: the large file's two, then a pack of the others.
         let content = tree_of(&[10, 100_000, 20, 65_530]);
         let picked = |file| match file {
             2 => Priority::Normal,
@@ -235,7 +235,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_read_comes_file_after_file_and_what_is_first_before() {
-        let content = tree_of(&[10, 100_000, 20, 70_000, 65_530]);
+        let content = tree_of(&[10, 100_000, 20, 70_000, 65_530, 65_530, 65_530, 65_530]);
         let order = |first: &'static [u32]| {
             let of = move |file| match first.contains(&file) {
                 true => Priority::First,
@@ -246,10 +246,10 @@ pub(super) mod tests {
             let sequence = selection.sequence.unwrap();
             sequence.iter().map(|it| it.value()).collect::<Vec<_>>()
         };
-        // The pack of files 0 and 2 is chunk 4, read for its first file.
+        // The pack of files 0, 2, 4, 5 and 6 is chunk 4, read for its first file; file 7 is chunk 5.
         assert_eq!(order(&[]), [4, 0, 1, 2, 3, 5]);
         assert_eq!(order(&[3]), [2, 3, 4, 0, 1, 5]);
-        assert_eq!(order(&[2, 4]), [4, 5, 0, 1, 2, 3]);
+        assert_eq!(order(&[2, 7]), [4, 5, 0, 1, 2, 3]);
     }
 
     #[test]

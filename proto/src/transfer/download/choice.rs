@@ -167,7 +167,7 @@ impl Download {
 
     /// The peer to ask next, among those that may have a wanted chunk and room for it.
     fn next_asked(&self, now: Instant) -> Option<PublicKey> {
-        let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
+        let chunk_bytes = u64::from(self.content.layout.longest_chunk());
         if !self.holders.is_askable() || !self.budget.has_room(chunk_bytes) {
             return None;
         }
@@ -213,7 +213,7 @@ impl Download {
         if self.look_for_copy.is_some() {
             return None;
         }
-        let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
+        let chunk_bytes = u64::from(self.content.layout.longest_chunk());
         if self.holders.is_askable() || !self.may_waste() {
             return None;
         }
@@ -235,7 +235,7 @@ impl Download {
     /// Whether another copy may be asked for: those before have not cost too much, and will not if all that
     /// are under way come to nothing.
     pub(super) fn may_waste(&self) -> bool {
-        let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
+        let chunk_bytes = u64::from(self.content.layout.longest_chunk());
         let under_way = self.in_flight.values().filter(|all| all.len() > 1).count() as u64;
         let waste = self.content.size / WASTE_PART + WASTE_CHUNKS * chunk_bytes;
         self.wasted_bytes + under_way * chunk_bytes < waste

@@ -95,7 +95,7 @@ impl Download {
 
     /// Takes up an invitation.
     pub(super) fn poll_invited(&mut self, now: Instant) -> Option<Action> {
-        let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
+        let chunk_bytes = u64::from(self.content.layout.longest_chunk());
         while let Some(key) = self.invited.pop_first() {
             // What comes before all else does so before this too.
             let is_busy = self.preferred(now, key).is_some();

@@ -87,7 +87,7 @@ impl Download {
             return Ok(());
         };
         let lacking = peer.holds.without(merge(runs, self.have.len())?);
-        let room = started_room(&peer.started, self.content.layout.chunk_bytes());
+        let room = started_room(&peer.started, self.content.layout.longest_chunk());
         let fresh = first(peer.started.without(lacking), room);
         peer.started.insert_all(&fresh);
         let is_counted = peer.is_counted;

@@ -66,7 +66,7 @@ impl Download {
         if singles.is_empty() {
             return None;
         }
-        let chunk_bytes = u64::from(self.content.layout.chunk_bytes());
+        let chunk_bytes = u64::from(self.content.layout.longest_chunk());
         let copy = endgame::worth_copying(singles, self.free(now, chunk_bytes));
         let (key, single) = copy.filter(|(_, it)| self.budget.has_room(it.len.into()))?;
         self.ask(now, key, single.chunk)
@@ -97,7 +97,7 @@ impl Download {
 
     fn window_chunks(&self, now: Instant) -> usize {
         let rate = self.rate.bytes_per_s(now);
-        let chunk_bytes = f64::from(self.content.layout.chunk_bytes().max(1));
+        let chunk_bytes = f64::from(self.content.layout.longest_chunk().max(1));
         let (least, most) = WINDOW_CHUNKS;
         ((rate * WINDOW.as_secs_f64() / chunk_bytes) as usize).clamp(least, most)
     }

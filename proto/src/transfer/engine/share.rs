@@ -46,7 +46,7 @@ pub(super) struct Share {
 
 impl Share {
     pub(super) fn new(content: Arc<Content>, have: ChunkSet, seed: u64) -> Share {
-        let chunk_bytes = content.layout.chunk_bytes();
+        let chunk_bytes = content.layout.longest_chunk();
         let mut rng = <StdRng as rand::SeedableRng>::seed_from_u64(seed);
         Share {
             injection: Injection::new(have.len(), &mut rng),
