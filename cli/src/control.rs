@@ -255,7 +255,7 @@ impl Daemon {
     }
 
     /// What the daemon says, with advice that can be typed here.
-    fn for_person(&self, mut event: Event) -> Event {
+    pub(crate) fn for_person(&self, mut event: Event) -> Event {
         let advice = match &mut event {
             Event::Error(error) => Some(&mut error.hint),
             Event::Share(share) => share.note.as_mut(),

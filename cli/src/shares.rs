@@ -48,7 +48,8 @@ impl Client {
     /// When there is no such share.
     pub(crate) async fn change(self, route: &str, args: ShareArgs) -> Result<(), ApiError> {
         let request = ShareRequest { share: args.share };
-        match self.daemon.tell(route, &request).await? {
+        let event = self.daemon.tell(route, &request).await?;
+        match self.daemon.for_person(event) {
             Event::Share(share) if !self.output.json() => self.output.result(&share_line(&share)),
             event => self.output.event(&event),
         }

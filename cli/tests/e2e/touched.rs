@@ -95,6 +95,12 @@ fn an_edit_that_keeps_the_size_is_noticed_and_never_sent() {
     let log = theirs.process().stderr.text();
     assert!(!log.contains("wrong bytes"), "{log}");
     drop(transfers);
+    // Whatever shows the share says it so that it can be typed.
+    let paused = ours.client(&["pause", &film.content_id]).expect(0).stdout;
+    assert!(
+        paused.contains(" verify ") && !paused.contains("IDX"),
+        "{paused}"
+    );
 }
 
 #[test]

@@ -465,7 +465,7 @@ pub(crate) fn removed() -> ApiError {
     ApiError::new(
         "removed",
         exit::REFUSED,
-        "the download was cancelled with client remove",
+        "the download was cancelled or removed",
         "Run the same download command again to start over.",
     )
 }
