@@ -20,7 +20,7 @@ from rounds import rounds
 DESCRIPTION = """\
 Registers a file that is in the page cache, beside b3sum on the same file, both on all processors. Then a
 daemon is stopped that has begun to fetch a large sparse file, and started again: how long until more of it
-comes. Downloads take their room on the disk at once, so the files are on a disk.
+comes. Downloads take their room on the disk at once, so the files are on a disk, or in a tmpfs that is large enough.
 """
 
 NOTES = """\
