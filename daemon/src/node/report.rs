@@ -394,7 +394,14 @@ fn note(share: &Share) -> Option<String> {
         Phase::Stopped {
             error,
             changed: true,
-        } => format!("{}. {HINT}", error.message),
+        } => match share.withheld() {
+            // To verify it would be refused.
+            Some(withheld) => format!(
+                "{}, and {}. To give what is there now: client register PATH IDX; to end it: client remove NAME IDX",
+                withheld.message, error.message
+            ),
+            None => format!("{}. {HINT}", error.message),
+        },
         Phase::Stopped { error, .. } => return Some(error.message.clone()),
         Phase::Seeding(_) => match &share.changes {
             Some(changes) => changes.note(),
