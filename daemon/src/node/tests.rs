@@ -1,5 +1,6 @@
 //! A node whose events are taken in one by one, so that what happens in between can be said.
 
+mod choosing;
 mod following;
 mod publishing;
 mod showing;
