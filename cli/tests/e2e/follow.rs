@@ -280,6 +280,37 @@ fn who_registers_without_update_what_others_follow_is_told_the_line_that_makes_i
 }
 
 #[test]
+fn who_has_removed_a_version_follows_again_with_what_lies_there() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let folder = folder(&swarm);
+    let first = publish(&ours, &folder);
+    let link = first.follow_link.clone().unwrap();
+    let path = follow(&theirs, &link).path;
+    theirs.client(&["remove", "folder"]).expect(0);
+    // The newest is there as it is: it is read, and nothing of it is fetched or moved.
+    assert_eq!(follow(&theirs, &link).path, path);
+    let share = theirs.share(&first.content_id);
+    assert_eq!(share.followed.as_ref().map(|it| it.sequence), Some(1));
+    assert_eq!(share.direct_bytes + share.relayed_bytes, 0);
+    assert_nothing_beside(&theirs, &["folder"]);
+
+    theirs.client(&["remove", &first.content_id]).expect(0);
+    random_file(&folder.join("07"), FILE_BYTES, 107);
+    let second = publish(&ours, &folder);
+    let ran = theirs.client(&["follow", &link]);
+    let ran = ran.expect_error(8, "is not the newest version");
+    assert!(ran.stderr.contains("--if-exists resume"), "{ran:?}");
+    assert!(theirs.status().shares.is_empty());
+    let again = theirs.client_last(&["follow", &link, "--if-exists", "resume"]);
+    assert_eq!(again.path, path);
+    let share = until_version(&theirs, &second, 2);
+    let fetched = share.direct_bytes + share.relayed_bytes;
+    assert!(fetched < MIB, "{fetched} bytes were fetched");
+    assert_eq!(tree(Path::new(&path)), tree(&folder));
+}
+
+#[test]
 fn a_follow_link_fetches_the_newest_version_once() {
     let swarm = Swarm::start();
     let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));

@@ -42,6 +42,7 @@ use crate::store::terms::Terms;
 pub(crate) use again::Checked;
 pub(crate) use limits::Limited;
 use newest::Newest;
+pub(crate) use placing::AtGoal;
 pub(crate) use relocating::Moved;
 pub(crate) use versions::Exchanged;
 
