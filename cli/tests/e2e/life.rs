@@ -61,6 +61,30 @@ fn a_paused_share_is_not_given_and_a_download_of_it_ends_the_pause() {
 }
 
 #[test]
+fn of_what_lies_where_it_is_shared_no_data_are_deleted_and_nobody_is_asked() {
+    let swarm = Swarm::start();
+    let ours = swarm.daemon(1);
+    let file = swarm.file("film.mkv", MIB, 1);
+    let registered = ours.register(&file);
+    assert!(ours.share(&registered.content_id).in_place);
+    for options in [
+        &["remove", "film.mkv", "--data"][..],
+        &["remove", "film.mkv", "--data", "--yes"],
+    ] {
+        let ran = ours
+            .client(options)
+            .expect_error(8, "film.mkv was shared where it lies");
+        assert!(ran.stderr.contains("SHR-10"), "{ran:?}");
+    }
+    // By whatever it was named, it is called by its name.
+    let ran = ours
+        .client(&["remove", &registered.content_id[..8]])
+        .expect(0);
+    assert_eq!(ran.stdout, "film.mkv is removed\n");
+    assert!(file.exists());
+}
+
+#[test]
 fn a_cancelled_download_leaves_nothing_and_what_is_complete_is_not_cancelled() {
     let swarm = Swarm::start();
     let (ours, theirs) = slow(&swarm);

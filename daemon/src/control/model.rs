@@ -429,6 +429,9 @@ pub struct Share {
     pub verified_bytes: u64,
     /// What the share is doing.
     pub state: ShareState,
+    /// Whether it was shared where it lies: its files are never deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_place: bool,
     /// Connected peers of it, by how they are reached.
     #[serde(default)]
     pub peers: PeerCounts,

@@ -211,6 +211,7 @@ impl Node {
             bytes,
             verified_bytes,
             state: share.state(download),
+            in_place: share.record.state == crate::store::db::ShareState::Registered,
             peers,
             direct_bytes: share.received.direct_bytes,
             relayed_bytes: share.received.relayed_bytes,
