@@ -54,8 +54,13 @@ fn a_paused_share_is_not_given_and_a_download_of_it_ends_the_pause() {
     assert_eq!(error.message_code, "PEER-07");
     let status = ours.client(&["list"]).expect(0).stdout;
     assert!(status.contains("paused  100 %"), "{status}");
+    let said = ours.client(&["download", &registered.manifest]).expect(0);
+    assert!(
+        said.stderr.contains("it was paused and is given again"),
+        "{said:?}"
+    );
     let done = ours.fetch(&registered.manifest);
-    assert!(done.already);
+    assert!(done.already && !done.resumed);
     let done = theirs.fetch(&registered.manifest);
     assert_same_file(&file, Path::new(&done.path));
 }

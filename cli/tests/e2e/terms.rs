@@ -75,6 +75,8 @@ fn what_is_revoked_is_not_given_until_it_is_registered_again() {
     let ran = ours.client(&["resume", "film.mkv"]);
     let ran = ran.expect_error(exit::REFUSED.into(), "film.mkv was revoked");
     assert!(ran.stderr.contains(" register "), "{ran:?}");
+    let ran = ours.client(&["pause", "film.mkv"]);
+    ran.expect_error(exit::REFUSED.into(), "film.mkv was revoked");
     let error = ours.download(&registered.manifest).failed(exit::REFUSED);
     assert_eq!(error.message_code, "SHR-18");
     ours.stop();

@@ -132,6 +132,7 @@ impl Node {
                 files: found.map_or(files, |found| found.files),
                 seconds: watcher.since.elapsed().as_secs_f64(),
                 already: found.is_some(),
+                resumed: watcher.was_paused,
                 instead_of: instead_of.clone().filter(|_| found.is_some()),
                 renamed: None,
                 repaired_bytes,

@@ -477,6 +477,7 @@ impl Scene {
             events,
             since,
             found: None,
+            was_paused: false,
             preview: None,
         };
         let share = self.node.shares.get_mut(&swarm).unwrap();

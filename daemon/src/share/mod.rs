@@ -235,6 +235,8 @@ pub(crate) struct Watcher {
     pub(crate) since: Instant,
     /// What they asked for was complete already.
     pub(crate) found: Option<Found>,
+    /// It was paused, which their asking has ended.
+    pub(crate) was_paused: bool,
     /// They want to know what it is, and no more.
     pub(crate) preview: Option<Previewing>,
 }
