@@ -21,7 +21,7 @@ pub(crate) use shares::{
     RemoveArgs, SelectArgs, ShareArgs, VerifyArgs,
 };
 pub(crate) use values::{Limit, RelayRate, TrackerArg};
-use values::{daemon_number, limit, listen_address, memory_mib, relay_rate};
+use values::{daemon_number, limit_down, limit_up, listen_address, memory_mib, relay_rate};
 
 /// The daemon that is meant when no number is given.
 const FIRST: u16 = 1;
@@ -345,12 +345,14 @@ impl Command {
     }
 }
 
-/// Bits per second of a limit as it is typed; 0 for none.
+/// Bits per second of two limits as they are typed, of sending and of receiving; 0 for none.
 ///
 /// # Errors
-/// What is wrong with it.
-pub(crate) fn limit_bits(text: &str) -> Result<u64, String> {
-    limit(text).map(Limit::bits_per_s)
+/// What is wrong with one.
+pub(crate) fn limit_bits([up, down]: [&str; 2]) -> Result<[u64; 2], String> {
+    let up = limit_up(up).map_err(|why| format!("up: {why}"))?;
+    let down = limit_down(down).map_err(|why| format!("down: {why}"))?;
+    Ok([up, down].map(Limit::bits_per_s))
 }
 
 #[derive(Debug, clap::Args)]
@@ -423,10 +425,10 @@ pub(crate) struct LimitArgs {
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct RateArgs {
     /// Send at most so many bits per second, headers included: off, 20M, 500k [default: as it was]
-    #[arg(long, value_name = "off|RATE", value_parser = limit)]
+    #[arg(long, value_name = "off|RATE", value_parser = limit_up, allow_hyphen_values = true)]
     pub(crate) up: Option<Limit>,
     /// Receive at most so many bits per second, headers included [default: as it was]
-    #[arg(long, value_name = "off|RATE", value_parser = limit)]
+    #[arg(long, value_name = "off|RATE", value_parser = limit_down, allow_hyphen_values = true)]
     pub(crate) down: Option<Limit>,
 }
 

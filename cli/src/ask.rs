@@ -187,8 +187,8 @@ impl Ask<'_> {
 
     async fn what_of_it(&mut self) -> Result<IfExists, ApiError> {
         loop {
-            let question = "r: another name, o: overwrite it once the new is complete, \
-                            s: start from it and fetch what differs, q: leave it [r/o/s/Q] ";
+            let question = "(r)ename: another name, (o)verwrite it once the new is complete, \
+                            re(s)ume: start from it and fetch what differs, (q)uit: leave it [r/o/s/Q] ";
             match self
                 .answer(question)
                 .await?

@@ -434,8 +434,12 @@ impl Client {
         }
         let files = done.files.map(|files| format!("{}, ", counts(files)));
         if done.already {
+            let resumed = match done.resumed {
+                true => "; it was paused and is given again",
+                false => "",
+            };
             self.output.message(&format!(
-                "{}{} are there already, id {}",
+                "{}{} are there already, id {}{resumed}",
                 files.unwrap_or_default(),
                 text::bytes(done.bytes),
                 done.content_id

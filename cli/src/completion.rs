@@ -8,6 +8,7 @@
 //! Not here: what can be typed ([`crate::args`]).
 
 use std::{
+    collections::BTreeSet,
     env,
     ffi::{OsStr, OsString},
     fs,
@@ -101,8 +102,15 @@ fn shares(current: &OsStr) -> Vec<CompletionCandidate> {
     let current = current.to_string_lossy();
     let shares = folder().map(|folder| ask_all(&folder, &current));
     let shares = shares.unwrap_or_default();
-    let words = shares.iter().filter_map(|share| word(share, &current));
-    words.collect()
+    each_once(shares.iter().filter_map(|share| word(share, &current)))
+}
+
+/// Several daemons may have the same share, or shares of the same name.
+fn each_once(words: impl Iterator<Item = CompletionCandidate>) -> Vec<CompletionCandidate> {
+    let mut seen = BTreeSet::new();
+    words
+        .filter(|word| seen.insert(word.get_value().to_owned()))
+        .collect()
 }
 
 /// How a share is named that begins with `current`: by its name where that needs no quotes, or else
@@ -202,6 +210,18 @@ mod tests {
             let word = word(&share, current).map(|it| it.get_value().to_owned());
             assert_eq!(word, expected.map(Into::into), "{name} {current}");
         }
+    }
+
+    #[test]
+    fn what_several_daemons_have_is_offered_once() {
+        let shares = [
+            share("film.mkv", "0123456789abcdef"),
+            share("film.mkv", "fedcba9876543210"),
+            share("photos", "0123456789abcdef"),
+        ];
+        let words = each_once(shares.iter().filter_map(|it| word(it, "")));
+        let words: Vec<_> = words.iter().map(CompletionCandidate::get_value).collect();
+        assert_eq!(words, ["film.mkv", "photos"]);
     }
 
     #[test]

@@ -256,6 +256,12 @@ impl Daemon {
 
     /// What the daemon says, with advice that can be typed here.
     pub(crate) fn for_person(&self, mut event: Event) -> Event {
+        if let Event::Registered(registered) = &mut event {
+            let warnings = registered.warnings.iter_mut();
+            for warning in warnings.filter(|it| it.contains(": client register ")) {
+                *warning = self.addressed(warning);
+            }
+        }
         let advice = match &mut event {
             Event::Error(error) => Some(&mut error.hint),
             Event::Share(share) => share.note.as_mut(),

@@ -68,6 +68,12 @@ pub(crate) fn summary(manifest: &Manifest, preview: &Preview) -> Vec<String> {
         lines.push(format!("tracker    {}", trackers.join(", ")));
     }
     lines.push(format!("goes to    {}", preview.path));
+    if let Some(taken) = preview.taken {
+        lines.push(format!(
+            "in its way {} of that name, or its unfinished .part",
+            what(taken)
+        ));
+    }
     if let Some(free) = preview.free_bytes {
         let verdict = match free < content.size {
             true => ", too little for all of it",
@@ -80,12 +86,16 @@ pub(crate) fn summary(manifest: &Manifest, preview: &Preview) -> Vec<String> {
 
 /// What is in the way, in words.
 pub(crate) fn in_the_way(path: &str, taken: Taken) -> String {
-    let what = match taken {
+    let what = what(taken);
+    format!("{path}, or its unfinished .part, is there already: {what}")
+}
+
+fn what(taken: Taken) -> &'static str {
+    match taken {
         Taken::Folder => "a folder",
         Taken::File => "a file",
         Taken::Free | Taken::Other => "something",
-    };
-    format!("{path}, or its unfinished .part, is there already: {what}")
+    }
 }
 
 /// The files of a folder, each with its number, or their folders where they are more than [`ROWS`].
@@ -279,6 +289,12 @@ mod tests {
         assert!(lines[2].contains("not signed"));
         assert_eq!(lines[3], "goes to    /downloads/things");
         assert_eq!(lines[4], "free       1.0 KiB, too little for all of it");
+        let taken = Preview {
+            taken: Some(Taken::Folder),
+            ..preview.clone()
+        };
+        let line = "in its way a folder of that name, or its unfinished .part";
+        assert_eq!(summary(&manifest, &taken)[4], line);
         let signed = Preview {
             signed: Some(PublishedShare {
                 publisher: "abc".into(),

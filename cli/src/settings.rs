@@ -122,6 +122,12 @@ pub(crate) fn show(
     if output.json() {
         return shown.iter().try_for_each(|it| as_object(it, output));
     }
+    let daemon = asked.idx.map(|idx| format!("daemon {idx}"));
+    let daemon = daemon.as_deref().unwrap_or("a daemon");
+    output.message(&format!(
+        "what {daemon} is started with where its command line says nothing else; one that runs may have been started \
+         otherwise"
+    ));
     output.result(table(&shown).trim_end())
 }
 

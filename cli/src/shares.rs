@@ -84,11 +84,7 @@ impl Client {
     /// # Errors
     /// When there is none, or the daemon does not answer.
     async fn found(&self, wanted: &str) -> Result<Vec<Share>, ApiError> {
-        let mut shares = self.daemon.shares("").await?;
-        let id = wanted.to_ascii_lowercase();
-        let is_id =
-            |share: &Share| id.len() >= LEAST_ID_DIGITS && share.content_id.starts_with(&id);
-        shares.retain(|share| share.name == wanted || is_id(share));
+        let shares = self.meant(wanted).await?;
         if shares.is_empty() {
             // The daemon says so, with names that are like it. Nothing is changed by this question.
             let share = wanted.to_owned();
@@ -96,6 +92,19 @@ impl Client {
                 .tell::<Event>("link", &ShareRequest { share })
                 .await?;
         }
+        Ok(shares)
+    }
+
+    /// The same, which may be none.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    async fn meant(&self, wanted: &str) -> Result<Vec<Share>, ApiError> {
+        let mut shares = self.daemon.shares("").await?;
+        let id = wanted.to_ascii_lowercase();
+        let is_id =
+            |share: &Share| id.len() >= LEAST_ID_DIGITS && share.content_id.starts_with(&id);
+        shares.retain(|share| share.name == wanted || is_id(share));
         Ok(shares)
     }
 
@@ -108,9 +117,19 @@ impl Client {
             of: CancelArgs { share, yes, .. },
             data,
         } = args;
-        let name = printable(&share);
+        let found = match data && !yes {
+            true => self.found(&share).await?,
+            false => self.meant(&share).await?,
+        };
+        let name = name_of(&found, &share);
+        if let [share] = found.as_slice()
+            && data
+            && share.in_place
+        {
+            let error = ApiError::not_downloaded(&share.name, &share.content_id);
+            return Err(self.daemon.advised(error));
+        }
         if data && !yes {
-            let found = self.found(&share).await?;
             confirm(&format!("remove {name} and delete {}", stored(&found)))?;
         }
         let request = RemoveRequest { share, data };
@@ -216,6 +235,14 @@ impl Client {
             }
         };
         interrupt.or(following).await.unwrap_or(Ok(()))
+    }
+}
+
+/// What the one share is called that was found, which may have been named by its id.
+fn name_of(found: &[Share], wanted: &str) -> String {
+    match found {
+        [share] if !share.name.is_empty() => printable(&share.name),
+        _ => printable(wanted),
     }
 }
 

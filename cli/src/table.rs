@@ -1,6 +1,6 @@
 //! The table of `client list`: as wide as it need be, one line for a share.
 
-use warren_daemon::control::model::Share;
+use warren_daemon::control::model::{Share, ShareState};
 use warren_proto::content::path::printable;
 
 use crate::{
@@ -38,13 +38,10 @@ fn joined(row: &[String; 6], widths: &[usize]) -> String {
 
 fn cells_of(share: &Share) -> [String; 6] {
     let hundredfold = u128::from(share.verified_bytes) * 100;
-    let done = match hundredfold.checked_div(share.bytes.into()) {
-        Some(percent) => format!("{percent} %"),
-        None => "-".to_owned(),
-    };
-    let size = match share.bytes {
-        0 => "-".to_owned(),
-        bytes => text::bytes(bytes),
+    let (done, size) = match hundredfold.checked_div(share.bytes.into()) {
+        Some(percent) => (format!("{percent} %"), text::bytes(share.bytes)),
+        None if is_empty(share) => ("100 %".to_owned(), text::bytes(0)),
+        None => ("-".to_owned(), "-".to_owned()),
     };
     let name = match share.name.as_str() {
         "" => "(not known yet)".to_owned(),
@@ -70,9 +67,20 @@ fn cells_of(share: &Share) -> [String; 6] {
     ]
 }
 
+/// Whether it is known that there is no byte in it, rather than not known how many there are.
+fn is_empty(share: &Share) -> bool {
+    let is_known = match share.state {
+        ShareState::Seeding | ShareState::Downloading => true,
+        // Of a link that was paused not even the name is known.
+        ShareState::Paused => !share.name.is_empty(),
+        _ => false,
+    };
+    is_known && share.bytes == 0
+}
+
 #[cfg(test)]
 mod tests {
-    use warren_daemon::control::model::{FileCounts, FollowedShare, PublishedShare, ShareState};
+    use warren_daemon::control::model::{FileCounts, FollowedShare, PublishedShare};
 
     use super::*;
 
@@ -105,7 +113,14 @@ mod tests {
             r"0123456789ab  downloading  99 %  1.0 GiB      0  film\u{a}.mkv",
             "0123456789ab  waiting         -        -      0  (not known yet)",
         ];
-        assert_eq!(rows(&[share.clone(), unknown]), expected);
+        assert_eq!(rows(&[share.clone(), unknown.clone()]), expected);
+        let empty = Share {
+            name: "empty".into(),
+            state: ShareState::Seeding,
+            ..unknown
+        };
+        let shown = &rows(&[empty])[1];
+        assert_eq!(shown, "0123456789ab  seeding  100 %   0 B      0  empty");
         let followed = Share {
             followed: Some(FollowedShare {
                 publisher: "p".into(),

@@ -571,6 +571,7 @@ fn whole() -> Done {
         files: None,
         seconds: 1.5,
         already: false,
+        resumed: false,
         instead_of: None,
         renamed: None,
         repaired_bytes: None,

@@ -253,3 +253,20 @@ fn the_first_daemon_is_meant_when_no_number_is_given() {
         }
     }
 }
+
+#[test]
+fn a_rate_that_is_none_is_answered_with_what_is_right_in_its_direction() {
+    for (option, rate, says) in [
+        ("--up", "-5M", "no rate is negative"),
+        ("--down", "-1", "no rate is negative"),
+        ("--up", "0.0", "to send nothing: client pause SHARE"),
+        ("--down", "0", "to receive nothing: client pause SHARE"),
+        ("--up", "", "expected off or bits per second"),
+        ("--up", "--down", "expected off or bits per second"),
+    ] {
+        let typed = ["client", "limit", "1", option, rate];
+        let error = Args::try_parse_from(typed).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+        assert!(!error.contains("tip:"), "{error}");
+    }
+}

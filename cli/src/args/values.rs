@@ -21,9 +21,32 @@ impl Limit {
     }
 }
 
-pub(super) fn limit(text: &str) -> Result<Limit, String> {
-    if text.trim_end_matches(['0', '.']).is_empty() {
-        return Err("off is for no limit; to send nothing: client pause SHARE".to_owned());
+/// Of what is sent.
+pub(super) fn limit_up(text: &str) -> Result<Limit, String> {
+    limit(text, "send")
+}
+
+/// Of what is received.
+pub(super) fn limit_down(text: &str) -> Result<Limit, String> {
+    limit(text, "receive")
+}
+
+/// `verb` is what is limited.
+fn limit(text: &str, verb: &str) -> Result<Limit, String> {
+    let expected = "expected off or bits per second, for example 20M or 500k";
+    match text.strip_prefix('-') {
+        Some(rest) if rest.starts_with(|it: char| it.is_ascii_digit()) => {
+            return Err(format!("no rate is negative; {expected}"));
+        }
+        // Another option, or a part of a word.
+        Some(_) => return Err(expected.to_owned()),
+        None if text.is_empty() => return Err(expected.to_owned()),
+        None => (),
+    }
+    if text.trim_matches(['0', '.']).is_empty() {
+        return Err(format!(
+            "off is for no limit; to {verb} nothing: client pause SHARE"
+        ));
     }
     match rate(text)? {
         Some(bits) if bits < LEAST_BITS_PER_S => Err(format!(

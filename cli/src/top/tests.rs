@@ -171,7 +171,7 @@ fn every_size_is_drawn_and_a_tiny_one_says_so() {
             }
         }
     }
-    assert!(picture(&state, 39, 24).starts_with("too small: 40x8 at least"));
+    assert!(picture(&state, 39, 24).starts_with("the window is too small:"));
 }
 
 #[test]

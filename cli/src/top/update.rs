@@ -241,10 +241,10 @@ fn on_form_key(state: &mut State, mut form: Form, key: KeyCode) -> Option<Order>
 }
 
 fn limits(form: &Form) -> Result<LimitRequest, String> {
-    let [up, down] = form.fields.each_ref().map(|field| args::limit_bits(field));
+    let [up, down] = args::limit_bits(form.fields.each_ref().map(|field| field.as_str()))?;
     Ok(LimitRequest {
-        up_bits_per_s: Some(up.map_err(|why| format!("up: {why}"))?),
-        down_bits_per_s: Some(down.map_err(|why| format!("down: {why}"))?),
+        up_bits_per_s: Some(up),
+        down_bits_per_s: Some(down),
         ..LimitRequest::default()
     })
 }

@@ -37,7 +37,8 @@ const COLUMNS: [(&str, u16); 5] = [
 pub(super) fn view(state: &State, area: Rect, buffer: &mut Buffer) {
     let paint = &mut Paint::new(buffer, state.colour);
     if area.width < LEAST.0 || area.height < LEAST.1 {
-        paint.text(area, 0, "too small: 40x8 at least", Tone::Plain);
+        paint.text(area, 0, "the window is too small:", Tone::Plain);
+        paint.text(area, 1, "40x8 at least", Tone::Plain);
         return;
     }
     let [head, body, foot] = split(area);

@@ -257,6 +257,43 @@ fn a_complete_share_that_is_removed_keeps_its_files_and_nothing_else() {
     assert_nothing_left(&theirs);
 }
 
+#[test]
+fn a_choice_made_while_a_complete_share_is_paused_leaves_it_what_it_is() {
+    let swarm = Swarm::start();
+    let (mut ours, mut theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let (folder, _) = many_files(&swarm);
+    let registered = [&folder, &swarm.file("film.mkv", MIB, 7)].map(|path| ours.register(path));
+    for registered in &registered {
+        theirs.fetch(&registered.manifest);
+    }
+    // Resumed before the end or not; and whatever is chosen.
+    let choices: [(&str, &[&str], bool); 5] = [
+        ("things", &["--all"], false),
+        ("things", &["--stream"], true),
+        ("things", &["--only", "notes"], true),
+        ("film.mkv", &["--all"], false),
+        ("film.mkv", &["--stream"], true),
+    ];
+    for (name, choice, is_resumed) in choices {
+        for daemon in [&mut ours, &mut theirs] {
+            daemon.client(&["pause", name]).expect(0);
+            daemon.select(name, choice).expect(0);
+            if is_resumed {
+                daemon.client(&["resume", name]).expect(0);
+            }
+            daemon.stop();
+            daemon.restart();
+            daemon.client(&["resume", name]).expect(0);
+            for registered in &registered {
+                let share = seeding(daemon, &registered.content_id, None);
+                assert_eq!(fetched(&share), 0, "{name} {choice:?}");
+            }
+        }
+    }
+    assert_eq!(tree(&theirs.downloads().join("things")), tree(&folder));
+    assert_nothing_unfinished(&theirs.downloads());
+}
+
 /// So many of them.
 fn of_many(selected: u64) -> FileCounts {
     FileCounts { selected, of: 33 }

@@ -251,6 +251,66 @@ fn following_goes_on_after_a_restart_and_ends_when_it_is_told_to() {
 }
 
 #[test]
+fn who_registers_without_update_what_others_follow_is_told_the_line_that_makes_it_the_next_version()
+{
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let file = swarm.file("film.mkv", MIB, 1);
+    let first = publish(&ours, &file);
+    follow(&theirs, &first.follow_link.unwrap());
+    // As it is, it is the version that they have.
+    assert_eq!(ours.register(&file).warnings, Vec::<String>::new());
+    random_file(&file, MIB, 2);
+    let told = ours.try_register(&file, &[]).expect(0).stderr;
+    let says = "stays at version 1, and that version is no longer shared; ";
+    assert!(told.contains(says), "{told}");
+    // Once more, by who reads JSON; nothing of version 1 is left by then.
+    let again = ours.register(&file).warnings;
+    assert!(again[0].contains("stays at version 1; "), "{again:?}");
+    let (_, line) = told.split_once("the next version: client ").unwrap();
+    let line = line.lines().next().unwrap();
+    let line = format!("{} {line} --json", env!("CARGO_BIN_EXE_client"));
+    let ran = run(swarm.place().command("sh").args(["-c", &line])).expect(0);
+    let Ok(Event::Registered(second)) = serde_json::from_str(ran.stdout.lines().last().unwrap())
+    else {
+        panic!("{ran:?}");
+    };
+    assert_eq!((second.sequence, &second.warnings), (Some(2), &Vec::new()));
+    until_version(&theirs, &second, 2);
+}
+
+#[test]
+fn who_has_removed_a_version_follows_again_with_what_lies_there() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let folder = folder(&swarm);
+    let first = publish(&ours, &folder);
+    let link = first.follow_link.clone().unwrap();
+    let path = follow(&theirs, &link).path;
+    theirs.client(&["remove", "folder"]).expect(0);
+    // The newest is there as it is: it is read, and nothing of it is fetched or moved.
+    assert_eq!(follow(&theirs, &link).path, path);
+    let share = theirs.share(&first.content_id);
+    assert_eq!(share.followed.as_ref().map(|it| it.sequence), Some(1));
+    assert_eq!(share.direct_bytes + share.relayed_bytes, 0);
+    assert_nothing_beside(&theirs, &["folder"]);
+
+    theirs.client(&["remove", &first.content_id]).expect(0);
+    random_file(&folder.join("07"), FILE_BYTES, 107);
+    let second = publish(&ours, &folder);
+    let ran = theirs.client(&["follow", &link]);
+    let ran = ran.expect_error(8, "is not the newest version");
+    assert!(ran.stderr.contains("--if-exists resume"), "{ran:?}");
+    assert!(theirs.status().shares.is_empty());
+    let again = theirs.client_last(&["follow", &link, "--if-exists", "resume"]);
+    assert_eq!(again.path, path);
+    let share = until_version(&theirs, &second, 2);
+    let fetched = share.direct_bytes + share.relayed_bytes;
+    assert!(fetched < MIB, "{fetched} bytes were fetched");
+    assert_eq!(tree(Path::new(&path)), tree(&folder));
+}
+
+#[test]
 fn a_follow_link_fetches_the_newest_version_once() {
     let swarm = Swarm::start();
     let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));

@@ -54,10 +54,39 @@ fn a_paused_share_is_not_given_and_a_download_of_it_ends_the_pause() {
     assert_eq!(error.message_code, "PEER-07");
     let status = ours.client(&["list"]).expect(0).stdout;
     assert!(status.contains("paused  100 %"), "{status}");
+    let said = ours.client(&["download", &registered.manifest]).expect(0);
+    assert!(
+        said.stderr.contains("it was paused and is given again"),
+        "{said:?}"
+    );
     let done = ours.fetch(&registered.manifest);
-    assert!(done.already);
+    assert!(done.already && !done.resumed);
     let done = theirs.fetch(&registered.manifest);
     assert_same_file(&file, Path::new(&done.path));
+}
+
+#[test]
+fn of_what_lies_where_it_is_shared_no_data_are_deleted_and_nobody_is_asked() {
+    let swarm = Swarm::start();
+    let ours = swarm.daemon(1);
+    let file = swarm.file("film.mkv", MIB, 1);
+    let registered = ours.register(&file);
+    assert!(ours.share(&registered.content_id).in_place);
+    for options in [
+        &["remove", "film.mkv", "--data"][..],
+        &["remove", "film.mkv", "--data", "--yes"],
+    ] {
+        let ran = ours
+            .client(options)
+            .expect_error(8, "film.mkv was shared where it lies");
+        assert!(ran.stderr.contains("SHR-10"), "{ran:?}");
+    }
+    // By whatever it was named, it is called by its name.
+    let ran = ours
+        .client(&["remove", &registered.content_id[..8]])
+        .expect(0);
+    assert_eq!(ran.stdout, "film.mkv is removed\n");
+    assert!(file.exists());
 }
 
 #[test]
@@ -283,7 +312,9 @@ fn shares_are_named_by_name_and_id_and_what_is_not_clear_or_not_there_is_said() 
     let ran = ours
         .client(&["pause", "flim.mkv"])
         .expect_error(9, "flim.mkv");
-    assert!(ran.stderr.contains("Is it film.mkv"), "{ran:?}");
+    for film in &films {
+        assert!(ran.stderr.contains(&film.content_id[..12]), "{ran:?}");
+    }
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::{fs, path::Path};
 use warren_daemon::control::model::{Registered, ShareState, exit};
 
 use crate::{
-    content::{MIB, assert_same_file, assorted_folder, tree},
-    harness::{Daemon, Swarm},
+    content::{MIB, assert_same_file, assorted_folder, random_file, tree},
+    harness::{Daemon, Swarm, run},
 };
 
 #[test]
@@ -75,6 +75,8 @@ fn what_is_revoked_is_not_given_until_it_is_registered_again() {
     let ran = ours.client(&["resume", "film.mkv"]);
     let ran = ran.expect_error(exit::REFUSED.into(), "film.mkv was revoked");
     assert!(ran.stderr.contains(" register "), "{ran:?}");
+    let ran = ours.client(&["pause", "film.mkv"]);
+    ran.expect_error(exit::REFUSED.into(), "film.mkv was revoked");
     let error = ours.download(&registered.manifest).failed(exit::REFUSED);
     assert_eq!(error.message_code, "SHR-18");
     ours.stop();
@@ -85,6 +87,33 @@ fn what_is_revoked_is_not_given_until_it_is_registered_again() {
     check_not_given(&theirs, &registered);
     ours.register(&file);
     theirs.fetch(&registered.manifest);
+}
+
+#[test]
+fn what_was_revoked_and_then_changed_says_the_line_that_gives_it_again() {
+    let swarm = Swarm::start();
+    let (mut ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let file = swarm.file("film.mkv", MIB, 1);
+    let registered = ours.register(&file);
+    ours.client(&["revoke", "film.mkv"]).expect(0);
+    ours.stop();
+    random_file(&file, 2 * MIB, 2);
+    ours.restart();
+    let share = ours.until_share(&registered.content_id, "its note", |it| it.note.is_some());
+    let note = share.note.unwrap();
+    assert_eq!(share.state, ShareState::Withheld);
+    assert!(note.contains("film.mkv was revoked, and "), "{note}");
+    assert!(!note.contains(" verify "), "{note}");
+    let shown = ours.client(&["status"]).expect(0).stdout;
+    let (_, line) = shown.split_once("what is there now: client ").unwrap();
+    let line = line.split(';').next().unwrap();
+    let line = format!("{} {line}", env!("CARGO_BIN_EXE_client"));
+    run(swarm.place().command("sh").args(["-c", &line])).expect(0);
+    let shares = ours.status().shares;
+    assert_eq!(shares.len(), 1, "{shares:?}");
+    assert_eq!(shares[0].state, ShareState::Seeding);
+    let done = theirs.fetch(ours.downloads().join("film.p2p"));
+    assert_same_file(&file, Path::new(&done.path));
 }
 
 #[test]

@@ -140,6 +140,18 @@ pub fn share_in_place(path: &Path, id: &str) -> ApiError {
     )
 }
 
+/// Something else than the newest version lies in the place of the first one.
+pub fn other_in_place(path: &Path) -> ApiError {
+    let path = path.display();
+    ApiError::new(
+        "target_exists",
+        exit::REFUSED,
+        format!("{path} exists already, and is not the newest version"),
+        "To take of it what is right, and keep the rest of it beside: add --if-exists resume. Else --if-exists rename \
+         or overwrite, or --to DIR.",
+    )
+}
+
 /// The same of one that was shared where it lies.
 pub fn own_in_place(path: &Path) -> ApiError {
     let path = path.display();

@@ -287,6 +287,9 @@ pub struct Done {
     /// Whether all of it was there when it was asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub already: bool,
+    /// Whether it was paused, and is given again because it was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resumed: bool,
     /// Of what was there: the path that it was to have, where something else was when it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead_of: Option<String>,
@@ -429,6 +432,9 @@ pub struct Share {
     pub verified_bytes: u64,
     /// What the share is doing.
     pub state: ShareState,
+    /// Whether it was shared where it lies: its files are never deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_place: bool,
     /// Connected peers of it, by how they are reached.
     #[serde(default)]
     pub peers: PeerCounts,

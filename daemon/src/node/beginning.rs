@@ -47,6 +47,7 @@ impl Node {
             events,
             since: Instant::now(),
             found: None,
+            was_paused: false,
             preview: None,
         };
         self.start_download(source, way, watcher);
@@ -70,6 +71,7 @@ impl Node {
         if let Some(error) = self.is_elsewhere(&swarm, &way) {
             return tell_last(watcher, error.into());
         }
+        watcher.was_paused = share.is_some_and(|share| share.pause.is_some());
         self.end_pause(swarm);
         if let Located::Link(_) = &source
             && self.want_previewed(swarm, &way)

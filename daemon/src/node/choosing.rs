@@ -13,6 +13,7 @@ use super::{Node, ShareEvent};
 use crate::control::model::{ApiError, Event, FileCounts, SelectRequest, exit};
 use crate::control::wish::{Change, Picked, Wish};
 use crate::share::depot::removed;
+use crate::share::offer::Offer;
 use crate::share::{Found, Pause, Phase, Share, Watcher};
 use crate::store::db::ShareRecord;
 
@@ -87,7 +88,7 @@ impl Node {
         share.is_choosing = true;
         let (epoch, record) = (share.epoch, share.record.clone());
         let writer = super::downloads::writer_of(share);
-        let whole = share.offer().cloned();
+        let whole = offered(share);
         let depot = self.config.depot.clone();
         self.run_disk_job(swarm, epoch, move || {
             let result = match (&writer, whole) {
@@ -218,6 +219,14 @@ impl Share {
     pub(crate) fn selection(&self) -> Option<Arc<Selection>> {
         let nothing = self.changes.as_ref().map(|it| it.selection.clone());
         nothing.or_else(|| self.picked.as_ref().map(|it| it.selection.clone()))
+    }
+}
+
+/// What is given of a share, also one that is complete and paused.
+fn offered(share: &Share) -> Option<Arc<Offer>> {
+    match &share.pause {
+        Some(Pause::Complete(offer)) => Some(offer.clone()),
+        _ => share.offer().cloned(),
     }
 }
 

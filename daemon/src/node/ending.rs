@@ -1,7 +1,5 @@
 //! How shares end: downloads that are cancelled, shares that are removed, with or without their files.
 
-use std::path::Path;
-
 use warren_proto::content::path::printable;
 use warren_proto::id::SwarmId;
 
@@ -51,7 +49,8 @@ impl Node {
             && let Some(share) = self.shares.get(&swarm)
             && share.record.state == ShareState::Registered
         {
-            return drop(answer.send(Err(not_downloaded(&share.record.path))));
+            let (name, id) = (&share.record.name, &share.record.id);
+            return drop(answer.send(Err(ApiError::not_downloaded(name, id))));
         }
         // It may have been complete, which without being asked nobody deletes; of what was shared where it lies
         // nothing is deleted anyway.
@@ -113,11 +112,4 @@ fn being_verified(record: &ShareRecord) -> ApiError {
         "Wait until that has ended; or delete what is there of it: client remove {id} IDX --data"
     );
     ApiError::new("being_verified", exit::REFUSED, message, hint)
-}
-
-fn not_downloaded(path: &Path) -> ApiError {
-    let path = path.display();
-    let message = format!("{path} was shared where it lies, and not downloaded");
-    let hint = "Leave out --data to stop sharing it, then delete it yourself if you want that.";
-    ApiError::new("not_downloaded", exit::REFUSED, message, hint)
 }

@@ -74,6 +74,7 @@ impl Node {
             events,
             since,
             found: None,
+            was_paused: false,
             preview: None,
         };
         self.ask_newest(link, then, watcher);

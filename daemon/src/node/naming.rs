@@ -64,10 +64,18 @@ impl Node {
         let scored = records.map(|record| (alike(&record), record));
         let mut near: Vec<_> = scored.filter(|(score, _)| *score >= NEAR).collect();
         near.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        let is_clear = |name: &str| {
+            let records = self.shares.values().map(|share| &share.record);
+            records.filter(|record| record.name == name).count() == 1
+        };
+        let said = |record: &ShareRecord| match is_clear(&record.name) {
+            true => printable(&record.name),
+            false => shown(record),
+        };
         let near: Vec<String> = near
             .iter()
             .take(CANDIDATES)
-            .map(|(_, record)| printable(&record.name))
+            .map(|(_, record)| said(record))
             .collect();
         let all =
             "See its shares with client list IDX; a share is named by its name or its content id.";

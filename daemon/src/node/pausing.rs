@@ -23,6 +23,10 @@ impl Node {
     pub(super) fn pause(&mut self, wanted: &str, answer: Answer) {
         match self.find(wanted) {
             Ok(swarm) => {
+                // It stands still, and is not paused when it is given again.
+                if let Some(error) = self.shares.get(&swarm).and_then(Share::withheld) {
+                    return drop(answer.send(Err(error)));
+                }
                 if let Some(share) = self.shares.get_mut(&swarm) {
                     share.pause.get_or_insert(Pause::Asked);
                 }

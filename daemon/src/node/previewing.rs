@@ -41,6 +41,7 @@ impl Node {
             events,
             since: Instant::now(),
             found: None,
+            was_paused: false,
             preview: Some(Previewing {
                 folder,
                 signed: None,

@@ -13,6 +13,7 @@ use super::ending::Data;
 use super::trackers::OWN;
 use crate::control::follow::{self, PublishedShare};
 use crate::control::model::ApiError;
+use crate::control::words::typed;
 use crate::share::Share;
 use crate::store::db::{ShareRecord, ShareState};
 use crate::store::following::Published;
@@ -43,6 +44,25 @@ impl Node {
         let published = self.follows.published.values();
         let mut its = published.filter(|it| it.path == path);
         its.next().map_or(0, |it| it.head.sequence)
+    }
+
+    /// What the person should know who registers anew what others follow, and does not say that it is the next
+    /// version.
+    pub(super) fn not_for_followers(&self, record: &ShareRecord) -> Option<String> {
+        let mut published = self.follows.published.values();
+        let published = published.find(|it| it.path == record.path)?;
+        if published.swarm == record.swarm() {
+            return None;
+        }
+        let (path, sequence) = (typed(&record.path), published.head.sequence);
+        let kept = match self.shares.contains_key(&published.swarm) {
+            true => ", and that version is no longer shared",
+            false => "",
+        };
+        Some(format!(
+            "who follows this share stays at version {sequence}{kept}; to make what is there now the next version: \
+             client register {path} IDX --update"
+        ))
     }
 
     /// What else was shared from this path, or downloaded to it, before it became what it is now: of other

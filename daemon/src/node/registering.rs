@@ -210,6 +210,9 @@ impl Node {
                 "the version before is no longer shared, since its files have changed".to_owned(),
             );
         }
+        if !update {
+            warnings.extend(self.not_for_followers(&record));
+        }
         let read_bytes = update.then_some(hashed.read_bytes);
         let seen = self.published_at(&record.path);
         let (depot, node) = (self.config.depot.clone(), self.me.clone());

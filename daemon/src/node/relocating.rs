@@ -47,6 +47,7 @@ impl Node {
             events,
             since: Instant::now(),
             found: None,
+            was_paused: false,
             preview: None,
         };
         let (record, depot) = (share.record.clone(), self.config.depot.clone());

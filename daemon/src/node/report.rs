@@ -132,6 +132,7 @@ impl Node {
                 files: found.map_or(files, |found| found.files),
                 seconds: watcher.since.elapsed().as_secs_f64(),
                 already: found.is_some(),
+                resumed: watcher.was_paused,
                 instead_of: instead_of.clone().filter(|_| found.is_some()),
                 renamed: None,
                 repaired_bytes,
@@ -211,6 +212,7 @@ impl Node {
             bytes,
             verified_bytes,
             state: share.state(download),
+            in_place: share.record.state == crate::store::db::ShareState::Registered,
             peers,
             direct_bytes: share.received.direct_bytes,
             relayed_bytes: share.received.relayed_bytes,
@@ -394,7 +396,14 @@ fn note(share: &Share) -> Option<String> {
         Phase::Stopped {
             error,
             changed: true,
-        } => format!("{}. {HINT}", error.message),
+        } => match share.withheld() {
+            // To verify it would be refused.
+            Some(withheld) => format!(
+                "{}, and {}. To give what is there now: client register PATH IDX; to end it: client remove NAME IDX",
+                withheld.message, error.message
+            ),
+            None => format!("{}. {HINT}", error.message),
+        },
         Phase::Stopped { error, .. } => return Some(error.message.clone()),
         Phase::Seeding(_) => match &share.changes {
             Some(changes) => changes.note(),

@@ -18,7 +18,7 @@ use crate::control::model::ApiError;
 use crate::control::wish::Wish;
 use crate::hooks::Happening;
 use crate::share::changes::Changes;
-use crate::share::depot::{Opened, Settled, explain_sync};
+use crate::share::depot::{AtGoal, Opened, Settled, explain_sync};
 use crate::share::metadata::MetadataError;
 use crate::share::offer::Offer;
 use crate::share::writer::{Writer, keep_synced};
@@ -83,10 +83,16 @@ impl Node {
         self.run_disk_job(swarm, epoch, move || {
             let mut found = None;
             let opened = match how {
-                Preparing::Create(content) => depot
-                    .look_at_goal(goal, &record, &content)
-                    .map(|source| found = source)
-                    .and_then(|()| depot.create(&record, &content, &verified_bytes)),
+                Preparing::Create(content) => {
+                    match depot.look_at_goal(goal, (&record, &content), &verified_bytes) {
+                        Ok(AtGoal::Begun(source)) => {
+                            found = source;
+                            depot.create(&record, &content, &verified_bytes)
+                        }
+                        Ok(AtGoal::Whole(opened)) => Ok(opened),
+                        Err(error) => Err(error),
+                    }
+                }
                 Preparing::Reopen(content) => depot.reopen(&record, &content, &verified_bytes),
                 Preparing::Recall => depot.recall(&record, &verified_bytes),
             };
@@ -166,16 +172,19 @@ impl Node {
         for chunk in changes.iter().flat_map(|it| it.chunks(files.content())) {
             have.remove(chunk);
         }
+        let (path, noted) = (files.path(), files.noted());
         let offer = Arc::new(Offer::new(swarm, files, have));
         self.close_share(swarm);
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
         if !share.is_complete() {
-            // It had got its name just before a former process ended.
+            // It had got its name just before a former process ended, or lay there when it was to be fetched.
+            share.record.take_path(path);
             share.record.state = ShareState::Complete;
             share.record.placing = Placing::default();
         }
+        share.take_noted(noted);
         let record = &share.record;
         let registered = (record.state == ShareState::Registered).then_some(&*record.path);
         let changed = changes.as_ref().map(|it| it.error(registered));
@@ -444,6 +453,7 @@ impl Node {
         share.record.settled = settled;
         let (writer, is_part) = (writer.clone(), share.leaves_out());
         if !is_part {
+            share.take_noted(writer.offer.files.noted());
             (share.picked, share.record.wish) = (None, Wish::default());
         }
         share.phase = Phase::Seeding(writer.offer.clone());

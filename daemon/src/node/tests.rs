@@ -1,5 +1,6 @@
 //! A node whose events are taken in one by one, so that what happens in between can be said.
 
+mod choosing;
 mod following;
 mod publishing;
 mod showing;
@@ -476,6 +477,7 @@ impl Scene {
             events,
             since,
             found: None,
+            was_paused: false,
             preview: None,
         };
         let share = self.node.shares.get_mut(&swarm).unwrap();

@@ -43,6 +43,7 @@ impl Node {
             events,
             since,
             found: None,
+            was_paused: false,
             preview: None,
         });
         share.verifying = Some(share.received.bytes());

@@ -42,6 +42,7 @@ use crate::store::terms::Terms;
 pub(crate) use again::Checked;
 pub(crate) use limits::Limited;
 use newest::Newest;
+pub(crate) use placing::AtGoal;
 pub(crate) use relocating::Moved;
 pub(crate) use versions::Exchanged;
 
@@ -119,7 +120,8 @@ impl Depot {
 
     /// All shares, as they were when the daemon ended.
     pub(crate) fn records(&self) -> Result<Vec<ShareRecord>, ApiError> {
-        self.db.all().map_err(|error| ApiError::from(&error))
+        let records = self.db.all().map_err(|error| ApiError::from(&error))?;
+        Ok(records.into_iter().map(|it| self.mended(it)).collect())
     }
 
     /// Remembers a share of which only the link is known.
@@ -216,15 +218,22 @@ impl Depot {
         record: &ShareRecord,
         wish: Wish,
     ) -> Result<(Box<ShareRecord>, Option<Arc<Picked>>), ApiError> {
-        let content = match writer {
-            Some(writer) => writer.offer.content.clone(),
-            None => self.content_of(&record.swarm())?,
+        let (record, content) = match writer {
+            Some(writer) => {
+                let content = writer.offer.content.clone();
+                (with_manifest(record, &content), content)
+            }
+            None => self.noted(&record.swarm())?,
         };
         let mut changed = ShareRecord {
             wish,
-            ..with_manifest(record, &content)
+            ..record.clone()
         };
         let picked = pick(&changed, &content)?;
+        if is_whole(&record) {
+            // All of it is there, and stays wanted.
+            return Ok((Box::new(without_manifest(record)), None));
+        }
         if !picked.is_everything() {
             changed.settled.get_or_insert_with(Identities::none);
         }
@@ -236,7 +245,7 @@ impl Depot {
         if let Err(error) = moved {
             let before = ShareRecord {
                 settled: changed.settled,
-                ..with_manifest(record, &content)
+                ..record
             };
             self.amend(&before)?;
             return Err(ApiError::from(&error));
@@ -401,6 +410,13 @@ impl Depot {
         self.db.find(swarm).map_err(|error| ApiError::from(&error))
     }
 
+    /// A share as the database has it, with all that is not kept in memory: what its files were, for one.
+    fn noted(&self, swarm: &SwarmId) -> Result<(ShareRecord, Arc<Content>), ApiError> {
+        let content = self.content_of(swarm)?;
+        let record = self.record_of(swarm)?;
+        Ok((record.ok_or_else(removed)?, content))
+    }
+
     fn content_of(&self, swarm: &SwarmId) -> Result<Arc<Content>, ApiError> {
         let record = self.record_of(swarm)?;
         let id = record.as_ref().map(|record| short_id(&record.id));
@@ -451,6 +467,12 @@ impl Depot {
         self.journals
             .join(data_encoding::HEXLOWER.encode(&name[..16]))
     }
+}
+
+/// Whether all of it is there, and always was wanted.
+fn is_whole(record: &ShareRecord) -> bool {
+    let is_complete = matches!(record.state, ShareState::Registered | ShareState::Complete);
+    is_complete && record.settled.is_none()
 }
 
 /// The files that the person wants, and those that have their names already.

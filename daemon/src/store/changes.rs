@@ -242,6 +242,17 @@ impl ShareFiles {
 }
 
 impl Identities {
+    /// Of files of which only their sizes are known: whatever is there of these counts as touched, and is read.
+    pub(crate) fn unread(content: &Content) -> Identities {
+        let of_size = |file| FileIdentity {
+            size: content.file_size(file).unwrap_or_default(),
+            // An empty one is not as if it were absent, either.
+            inode: u64::MAX,
+            ..ABSENT
+        };
+        Identities((0..content.file_count()).map(of_size).collect())
+    }
+
     /// What this file was.
     pub(super) fn of(&self, file: u32) -> Option<FileIdentity> {
         self.0.get(file as usize).copied()

@@ -63,6 +63,19 @@ impl ApiError {
         )
     }
 
+    /// A share lies where the person has it, so that its files are not the daemon's to delete.
+    pub fn not_downloaded(name: &str, id: &impl Display) -> Self {
+        let (name, id) = (printable(name), short_id(id));
+        Self::new(
+            "not_downloaded",
+            exit::REFUSED,
+            format!("{name} was shared where it lies, and not downloaded"),
+            format!(
+                "To stop sharing it: client remove {id} IDX; then delete it yourself if you want that."
+            ),
+        )
+    }
+
     /// An error made from another one: the message is its text and those of its causes.
     pub fn caused(
         code: impl Into<String>,

@@ -123,6 +123,7 @@ fn done_is_this_json() {
         files: None,
         seconds: 1.5,
         already: false,
+        resumed: false,
         instead_of: None,
         renamed: None,
         repaired_bytes: None,
@@ -142,13 +143,14 @@ fn what_was_there_already_and_what_was_repaired_is_this_json() {
         files: None,
         seconds: 1.5,
         already: true,
+        resumed: true,
         instead_of: Some("/z".into()),
         renamed: Some("y".into()),
         repaired_bytes: Some(3),
     };
     check(
         Event::Done(done),
-        r#"{"v":1,"type":"done","path":"/x","content_id":"ab","bytes":9,"seconds":1.5,"already":true,"instead_of":"/z","renamed":"y","repaired_bytes":3}"#,
+        r#"{"v":1,"type":"done","path":"/x","content_id":"ab","bytes":9,"seconds":1.5,"already":true,"resumed":true,"instead_of":"/z","renamed":"y","repaired_bytes":3}"#,
     );
 }
 

@@ -48,3 +48,21 @@ impl Scene {
         }
     }
 }
+
+#[tokio::test]
+async fn shares_of_one_name_are_told_apart_where_they_are_offered() {
+    let mut scene = Scene::new();
+    let mut seed = |name: &str, byte: u8| {
+        let swarm = scene.seed(&Sample::file(name, vec![byte; 100]));
+        scene.node.shares[&swarm].record.id.to_string()
+    };
+    let ids = [seed("dup", 1), seed("dup", 2)];
+    seed("dupe", 3);
+    let error = scene.node.find("du").unwrap_err();
+    assert!(
+        ids.iter().all(|id| error.hint.contains(&id[..12])),
+        "{error:?}"
+    );
+    assert!(error.hint.contains("dupe"), "{error:?}");
+    assert!(!error.hint.contains("dup, "), "{error:?}");
+}

@@ -12,7 +12,7 @@ use crate::control::model::ApiError;
 use crate::store::changes::Differing;
 use crate::store::db::ShareRecord;
 use crate::store::error::StoreError;
-use crate::store::files::ShareFiles;
+use crate::store::files::{Identities, ShareFiles};
 
 impl Depot {
     /// Finds a complete share as it lies there, without reading it.
@@ -22,14 +22,14 @@ impl Depot {
         content: &Arc<Content>,
     ) -> Result<Opened, ApiError> {
         let opened = self.open_whole(record, content);
-        let (Err(error), Some(known)) = (&opened, &record.identities) else {
-            return opened;
-        };
-        if error.code != "changed" {
+        if !opened.as_ref().is_err_and(|error| error.code == "changed") {
             return opened;
         }
+        let noted = record.identities.clone();
+        // Of which nothing is noted, all is to be read.
+        let known = noted.unwrap_or_else(|| Identities::unread(content));
         let disk = self.disk.clone();
-        match ShareFiles::open_differing(disk, &record.path, content, known) {
+        match ShareFiles::open_differing(disk, &record.path, content, &known) {
             Ok((files, differing)) if is_any_left(&content.layout, &differing.changed) => {
                 Ok(Opened::Differing(Arc::new(files), differing))
             }

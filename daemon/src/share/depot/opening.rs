@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use warren_proto::content::{ChunkIndex, ChunkSet, Content, Run};
 
-use super::{Depot, Opened, folder_of, pick, with_manifest};
+use super::{Depot, Opened, folder_of, is_whole, pick, with_manifest};
 use crate::control::model::ApiError;
-use crate::control::wish::Picked;
+use crate::control::wish::{Picked, Wish};
 use crate::store::db::{ShareRecord, ShareState};
 use crate::store::error::StoreError;
-use crate::store::files::ShareFiles;
+use crate::store::files::{Identities, ShareFiles};
 use crate::store::journal::{Journal, Recovered};
 use crate::store::register::{Hashing, Special, hash_share};
 use crate::store::taken::IfExists;
@@ -29,6 +29,23 @@ impl Depot {
             _ if record.settled.is_some() => self.open_divided(record, content, verified_bytes),
             ShareState::Registered | ShareState::Complete => self.open_lying(record, content),
             _ => self.open_partial(record, content, verified_bytes),
+        }
+    }
+
+    /// The record of a complete share that is noted as a part of a folder of which no file has its name, and that
+    /// has no journal: what was chosen while it was paused once did that. All of it is there, unless reading its
+    /// files, which is done once it is found, tells otherwise.
+    pub(super) fn mended(&self, record: ShareRecord) -> ShareRecord {
+        let as_whole = ShareRecord {
+            settled: None,
+            wish: Wish::default(),
+            ..record.clone()
+        };
+        let is_of_no_file = record.settled == Some(Identities::none());
+        let has_journal = || self.journal_path(&record.swarm()).exists();
+        match is_of_no_file && is_whole(&as_whole) && !has_journal() {
+            true => as_whole,
+            false => record,
         }
     }
 

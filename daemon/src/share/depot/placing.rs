@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use warren_proto::content::{Content, FileEntry, SharePath};
 use warren_proto::id::SwarmId;
 
-use super::{Depot, with_manifest};
+use super::verifying::is_right;
+use super::{Depot, Opened, with_manifest};
+use crate::control::follow;
 use crate::control::model::ApiError;
 use crate::store::db::ShareRecord;
 use crate::store::error::StoreError;
@@ -16,6 +19,15 @@ use crate::store::following::{Exchange, Followed, KnownVersion};
 use crate::store::register::{Hashed, Hashing, Special, hash_share};
 use crate::store::reuse::Source;
 use crate::store::taken::{self, IfExists, Taken};
+
+/// What was found where a first version is to be.
+#[derive(Debug)]
+pub(crate) enum AtGoal {
+    /// That version.
+    Whole(Opened),
+    /// Perhaps something to take of.
+    Begun(Option<Source>),
+}
 
 impl Depot {
     /// All shares that are known to be versions of something.
@@ -38,7 +50,8 @@ impl Depot {
         }
     }
 
-    /// Looks at where a download is to be in the end, before it is fetched: what can be taken of what is there.
+    /// Looks at where a download is to be in the end, before it is fetched: what can be taken of what is there, or
+    /// that it is there; `verified_bytes` follows the reading of that.
     ///
     /// # Errors
     ///
@@ -47,12 +60,18 @@ impl Depot {
     pub(crate) fn look_at_goal(
         &self,
         goal: Result<Option<(PathBuf, IfExists)>, ApiError>,
-        record: &ShareRecord,
-        content: &Arc<Content>,
-    ) -> Result<Option<Source>, ApiError> {
+        (record, content): (&ShareRecord, &Arc<Content>),
+        verified_bytes: &AtomicU64,
+    ) -> Result<AtGoal, ApiError> {
         let looked = goal.and_then(|goal| match goal {
-            Some((path, if_exists)) => self.look_at_place(&path, if_exists, content),
-            None => Ok(None),
+            Some((path, if_exists)) => {
+                let place = (path.as_path(), if_exists);
+                match self.whole_at(place, (record, content), verified_bytes)? {
+                    Some(opened) => Ok(AtGoal::Whole(opened)),
+                    None => self.look_at_place(place, content).map(AtGoal::Begun),
+                }
+            }
+            None => Ok(AtGoal::Begun(None)),
         });
         if looked.is_err() {
             self.remember(&with_manifest(record, content))?;
@@ -60,20 +79,44 @@ impl Depot {
         looked
     }
 
+    /// The version itself, where all of it lies in its place: it was a share here before. It is read, and stays.
+    fn whole_at(
+        &self,
+        (path, if_exists): (&Path, IfExists),
+        (record, content): (&ShareRecord, &Arc<Content>),
+        verified_bytes: &AtomicU64,
+    ) -> Result<Option<Opened>, ApiError> {
+        if if_exists == IfExists::Rename {
+            return Ok(None);
+        }
+        // What cannot be read is not it.
+        let opened = ShareFiles::open_as_it_is(self.disk.clone(), path, content);
+        let Ok(Some((files, identities))) = opened else {
+            return Ok(None);
+        };
+        if !is_right(&files, content, verified_bytes).unwrap_or(false) {
+            verified_bytes.store(0, Ordering::Relaxed);
+            return Ok(None);
+        }
+        let path = path.to_owned();
+        let record = ShareRecord {
+            path,
+            ..record.clone()
+        };
+        self.remember_whole(&record, content, identities)?;
+        Ok(Some(Opened::Whole(Arc::new(files))))
+    }
+
     fn look_at_place(
         &self,
-        path: &Path,
-        if_exists: IfExists,
+        (path, if_exists): (&Path, IfExists),
         content: &Content,
     ) -> Result<Option<Source>, ApiError> {
         let looked = taken::look(path, content);
         let taken = looked.map_err(|error| ApiError::from(&StoreError::at(path)(error)))?;
         match (taken, if_exists) {
             (Taken::Free, _) | (_, IfExists::Rename | IfExists::Overwrite) => Ok(None),
-            (_, IfExists::Refuse) => {
-                let path = path.to_owned();
-                Err(ApiError::from(&StoreError::TargetExists { path }))
-            }
+            (_, IfExists::Refuse) => Err(follow::other_in_place(path)),
             // What cannot be read is kept beside all the same.
             (_, IfExists::Resume) => Ok(self.hash_at(path).and_then(|found| {
                 let content = Arc::new(found.content);
