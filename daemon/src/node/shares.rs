@@ -43,6 +43,9 @@ impl Node {
         let before = self.shares.insert(swarm, share);
         if let (Some(before), Some(share)) = (&before, self.shares.get_mut(&swarm)) {
             share.terms = before.terms.clone();
+            // A tracker that is told nothing new does not name them again.
+            share.members = before.members.clone();
+            share.meet_all_anew(Instant::now());
         }
         if before.is_some_and(|before| before.pause.is_some()) {
             self.note_pause(swarm, false);
