@@ -133,6 +133,7 @@ impl Node {
             Ok(Opened::Checked(writer)) => {
                 let have = writer.offer.have_now();
                 self.begin_download(swarm, writer, have);
+                self.note_wrong(swarm);
             }
             Ok(Opened::Partial {
                 files,
@@ -156,6 +157,7 @@ impl Node {
                     }
                 }
                 self.begin_download(swarm, writer, have);
+                self.note_wrong(swarm);
                 self.version_opened(&swarm);
             }
             Err(error) => self.handle_unopened(swarm, error),
