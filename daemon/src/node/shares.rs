@@ -10,6 +10,7 @@ use warren_proto::content::{ChunkSet, Content};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::Event;
 
+use super::choosing::no_longer_downloaded;
 use super::following::Formers;
 use super::report::error_about;
 use super::report::tell_last;
@@ -146,7 +147,12 @@ impl Node {
                 let offer = Arc::new(Offer::new(swarm, files, have.clone()));
                 let writer = Arc::new(Writer::new(offer, *journal));
                 if let Some(share) = self.shares.get_mut(&swarm) {
-                    share.was = None;
+                    let was = share.was.take();
+                    let left = was.filter(|was| was.settled.is_some() && was.path != path);
+                    if let Some(left) = left {
+                        let depot = self.config.depot.clone();
+                        tokio::task::spawn_blocking(move || depot.discard_aside(&left));
+                    }
                     // It may have got its name just before a former process ended.
                     share.record.settled = settled;
                     share.picked = Some(picked);
@@ -243,6 +249,10 @@ impl Node {
         let is_wish = ["no_match", "bad_pattern"].contains(&error.code.as_str());
         let is_new = matches!(share.phase, Phase::Preparing { is_new: true, .. }) && !is_wish;
         let is_watched = !share.watchers.is_empty();
+        let error = match error.code.as_str() {
+            "changed" if share.record.settled.is_some() => no_longer_downloaded(&share.record),
+            _ => error,
+        };
         if self.return_to_before(swarm, &error) {
             return;
         }
@@ -435,7 +445,7 @@ impl Node {
     pub(super) fn handle_finished(&mut self, swarm: SwarmId, result: Result<Settled, ApiError>) {
         let Settled { path, settled } = match result {
             Ok(settled) => settled,
-            Err(error) => return self.stop_share(swarm, error, Stopping::Paused),
+            Err(error) => return self.handle_unopened(swarm, error),
         };
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;

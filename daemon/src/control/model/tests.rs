@@ -466,6 +466,7 @@ fn requests_are_this_json() {
         wish: Wish::default(),
         to: None,
         if_exists: IfExists::Refuse,
+        as_chosen: false,
     };
     let link = DownloadRequest {
         source: Source::Link {
@@ -480,6 +481,7 @@ fn requests_are_this_json() {
         },
         to: Some("/data".into()),
         if_exists: IfExists::Resume,
+        as_chosen: false,
     };
     let manifest_json = r#"{"source":{"manifest":{"bytes":"AP8B"}}}"#;
     let link_json =
