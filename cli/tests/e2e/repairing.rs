@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
 use warren_daemon::control::model::{FileCounts, Phase, Registered, Share, ShareState, exit};
@@ -147,6 +148,57 @@ fn who_downloads_all_of_what_is_here_in_part_gets_the_rest() {
     assert_eq!((share.state, share.files), (ShareState::Seeding, None));
     assert!(pair.fetch_done(&[]).already);
     assert!(pair.fetch_done(&["--only", "p"]).already);
+}
+
+#[test]
+fn what_was_chosen_before_is_repaired_too_when_something_else_is_asked_for() {
+    let pair = Pair::start();
+    let place = pair.fetch(&["--only", "p/text", "--only", "p/film.bin"]);
+    pair.fetch(&["--only", "q/text"]);
+    for how in ["resume", "overwrite"] {
+        fs::remove_file(place.join("p/text")).unwrap();
+        edit(&place.join("p/film.bin"));
+        pair.refused(&["--only", "q/text"]);
+        let done = pair.fetch_done(&["--only", "q/text", "--if-exists", how]);
+        assert_eq!(done.files, of_four(3), "{how}");
+        pair.check(&["p/film.bin", "p/text", "q/text"]);
+    }
+}
+
+#[test]
+fn what_was_only_touched_is_read_and_a_folder_that_was_moved_away_is_fetched_again() {
+    let pair = Pair::start();
+    let place = pair.fetch(&["--only", "p"]);
+    let touch = |name: &str| {
+        let file = fs::File::options().write(true).open(place.join(name));
+        file.unwrap().set_modified(UNIX_EPOCH).unwrap();
+    };
+    touch("p/text");
+    assert!(pair.fetch_done(&["--only", "p"]).already);
+    touch("p/film.bin");
+    pair.theirs
+        .select("things", &["--only", "q/text"])
+        .expect(0);
+    let id = &pair.registered.content_id;
+    pair.theirs.until_share(id, "one more", |share| {
+        share.state == ShareState::Seeding && share.files == of_four(3)
+    });
+    fs::rename(&place, pair.swarm.path("elsewhere")).unwrap();
+    let done = pair.fetch_done(&["--only", "p"]);
+    assert!(!done.already);
+    pair.check(&["p/film.bin", "p/text", "q/text"]);
+}
+
+#[test]
+fn two_who_ask_at_once_for_all_of_a_part_both_get_it() {
+    let pair = Pair::start();
+    let place = pair.fetch(&["--only", "p"]);
+    let manifest = &pair.registered.manifest;
+    let transfers = [(); 3].map(|()| pair.theirs.download(manifest));
+    for transfer in transfers {
+        assert_eq!(transfer.done().files, None);
+    }
+    assert_eq!(tree(&place), tree(&pair.folder));
 }
 
 #[test]
