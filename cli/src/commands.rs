@@ -264,6 +264,7 @@ impl Client {
             wish: args.pick.wish(),
             to: args.to.as_deref().map(absolute).transpose()?,
             if_exists: args.said_if_exists().unwrap_or_default(),
+            as_chosen: false,
         };
 
         let mut interrupt = Interrupt::listen()?;

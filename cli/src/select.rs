@@ -97,8 +97,9 @@ impl Client {
             "{name}  {} are here: {path}",
             self::counts(counts)
         ));
-        if let Some(wish) = ask.more(manifest, &request.wish).await? {
-            request.wish = wish;
+        match ask.more(manifest, &request.wish).await? {
+            Some(wish) => request.wish = wish,
+            None => request.as_chosen = true,
         }
         Ok(())
     }

@@ -238,6 +238,7 @@ async fn begin(
         wish: Wish::default(),
         to: None,
         if_exists: IfExists::Refuse,
+        as_chosen: false,
     };
     control.download(request).await
 }

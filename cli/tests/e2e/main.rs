@@ -36,6 +36,7 @@ mod manifests;
 mod receiving;
 mod registering;
 mod relays;
+mod repairing;
 mod restarts;
 mod services;
 mod sources;

@@ -19,7 +19,7 @@ use super::model::{ApiError, exit};
 use super::words::count;
 
 /// Patterns in one wish: more than anybody types, and few enough to try on a million files.
-const PATTERNS: usize = 1024;
+pub(crate) const PATTERNS: usize = 1024;
 /// Names that are offered in the place of one that does not exist.
 const NEAR_NAMES: usize = 5;
 /// Entries that are looked through for those.

@@ -6,21 +6,24 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use warren_proto::content::Content;
 use warren_proto::content::path::printable;
 use warren_proto::id::SwarmId;
 
-use super::beginning::Way;
+use super::beginning::{Wanting, Way};
+use super::choosing::Asker;
+use super::looking::looked_at;
+use super::report::{error_about, tell_last};
 use super::shares::Preparing;
+use super::verifying::Stored;
 use super::{Node, ShareEvent, Stopping};
 use crate::control::model::{ApiError, exit};
 use crate::control::source::Located;
-use crate::control::wish::Wish;
+use crate::control::wish::{Change, Files, Wish, path_of};
 use crate::control::words::{short_id, typed};
 use crate::hooks::Happening;
-use crate::share::depot::{Checked, Moved, Opened};
+use crate::share::depot::{Checked, Moved, Opened, Others, others_now};
 use crate::share::offer::Offer;
-use crate::share::{Phase, Share};
+use crate::share::{Found, Phase, Share, Watcher};
 use crate::store::db::{ShareRecord, ShareState};
 use crate::store::taken::{self, IfExists, Taken};
 
@@ -38,7 +41,7 @@ impl Node {
         (folder != to).then(|| elsewhere(share, to))
     }
 
-    /// Begins a download, goes on with it, or looks at what is there.
+    /// Begins a download, or goes on with it.
     pub(super) fn attach(&mut self, swarm: SwarmId, source: Located, way: Way) -> SwarmId {
         let share = self.shares.get(&swarm);
         let is_complete = share.is_some_and(Share::is_complete);
@@ -58,10 +61,6 @@ impl Node {
                 Located::Link(_) => swarm,
             },
             Some(Phase::Stopped { .. }) if !is_complete => self.resume(swarm, source, way),
-            Some(Phase::Stopped { .. } | Phase::Seeding(_)) => {
-                self.check_share(swarm, way);
-                swarm
-            }
             Some(_) => swarm,
             None => {
                 let swarm = self.begin(source, way);
@@ -93,42 +92,111 @@ impl Node {
         }
     }
 
-    /// Looks whether the files of a complete share are what they were, for somebody who wants it.
-    fn check_share(&self, swarm: SwarmId, way: Way) {
-        let Some(share) = self.shares.get(&swarm) else {
-            return;
+    /// Looks whether the files of a complete share are what they were, for somebody who wants it. Gives back who
+    /// wants what there is none of.
+    pub(super) fn check_share(&self, swarm: SwarmId, wanting: Wanting) -> Option<Wanting> {
+        let share = self.shares.get(&swarm);
+        let Some(share) = share.filter(|share| share.is_at_rest() && !share.is_choosing) else {
+            return Some(wanting);
         };
         let files = share.offer().map(|offer| offer.files.clone());
         let (record, depot) = (share.record.clone(), self.config.depot.clone());
-        self.run_disk_job(swarm, share.epoch, move || ShareEvent::Checked {
-            result: depot.check(files.as_deref(), &record),
-            way,
+        self.run_disk_job(swarm, share.epoch, move || {
+            let result = depot.check(files.as_deref(), &record, &wanting.way.wish);
+            ShareEvent::Checked { result, wanting }
         });
+        None
     }
 
     /// The files of a share that is complete are what they were, or it is fetched once more.
     pub(super) fn handle_checked(
         &mut self,
         swarm: SwarmId,
-        way: &Way,
+        wanting: Wanting,
         result: Result<Checked, ApiError>,
     ) {
-        let share = self.shares.get(&swarm);
-        let is_still = |share: &Share| {
-            let is_idle = matches!(share.phase, Phase::Seeding(_) | Phase::Stopped { .. });
-            is_idle && share.is_complete()
-        };
-        if !share.is_some_and(is_still) {
-            return;
+        if !self.shares.get(&swarm).is_some_and(Share::is_at_rest) {
+            return self.want_of_others(swarm, wanting);
         }
         match result {
-            Ok(Checked::AsBefore) => match self.wanted_path(swarm, way) {
-                Some(path) => self.move_over(swarm, path),
-                None => self.tell_done(swarm),
+            Ok(Checked::AsBefore) => match self.wanted_path(swarm, &wanting.way) {
+                Some(path) => {
+                    self.note_found(swarm, wanting.watcher, None);
+                    self.move_over(swarm, path);
+                }
+                None => {
+                    if wanting.way.wish.as_change().files.is_none() {
+                        self.give_whole(swarm);
+                    }
+                    self.want_of_it(swarm, wanting);
+                }
             },
-            Ok(Checked::Back(opened)) => self.handle_opened(swarm, Ok(opened)),
-            Ok(Checked::Changed(content, taken)) => self.fetch_again(swarm, content, (way, taken)),
-            Err(error) => self.stop_share(swarm, error, Stopping::Changed),
+            Ok(Checked::Back(opened)) => {
+                self.handle_opened(swarm, Ok(opened));
+                self.want_of_it(swarm, wanting);
+            }
+            Ok(Checked::Changed(others)) => self.want_of_changed(swarm, wanting, others),
+            Ok(Checked::NotAsked(error)) => tell_last(wanting.watcher, error.into()),
+            Err(error) => {
+                self.watch_share(swarm, wanting.watcher);
+                self.stop_share(swarm, error, Stopping::Changed);
+            }
+        }
+    }
+
+    /// What was no longer what was shared is that again, all of it.
+    fn give_whole(&mut self, swarm: SwarmId) {
+        let share = self.shares.get(&swarm);
+        let changed = share.filter(|share| share.changes.is_some());
+        let files = changed.and_then(|share| Some(share.offer()?.files.clone()));
+        if let Some(files) = files {
+            self.handle_opened(swarm, Ok(Opened::Whole(files)));
+        }
+    }
+
+    /// While its files were looked at somebody else has begun something with the share.
+    fn want_of_others(&mut self, swarm: SwarmId, Wanting { way, watcher }: Wanting) {
+        let change = way.wish.as_change();
+        match change.is_empty() {
+            true => self.watch_share(swarm, watcher),
+            false => self.choose(swarm, &change, Asker::Download(watcher)),
+        }
+    }
+
+    /// What is here is as it was. Who says nothing of the files wants all of them.
+    fn want_of_it(&mut self, swarm: SwarmId, Wanting { way, watcher }: Wanting) {
+        let Some(share) = self.shares.get(&swarm) else {
+            return;
+        };
+        let change = match share.leaves_out() {
+            true => way.change_of_part(),
+            false => way.wish.as_change(),
+        };
+        match share.phase {
+            // Who has come just before wants all of it too, or says of what they want more than this one.
+            _ if share.is_choosing && way.wish.is_default() => self.watch_share(swarm, watcher),
+            _ if !change.is_empty() => self.choose(swarm, &change, Asker::Download(watcher)),
+            Phase::Seeding(_) => {
+                let found = Found {
+                    bytes: share.bytes(None).1,
+                    files: share.file_counts(),
+                };
+                self.note_found(swarm, watcher, Some(found));
+                self.tell_done(swarm);
+            }
+            _ => self.watch_share(swarm, watcher),
+        }
+    }
+
+    /// Who waits for a share is told that it was here; `found` is what they have asked for, unless it is all.
+    fn note_found(&mut self, swarm: SwarmId, watcher: Watcher, found: Option<Found>) {
+        if let Some(share) = self.shares.get_mut(&swarm) {
+            let all = || Found {
+                bytes: share.bytes(None).1,
+                files: share.file_counts(),
+            };
+            let found = Some(found.unwrap_or_else(all));
+            share.watchers.push(Watcher { found, ..watcher });
         }
     }
 
@@ -188,30 +256,81 @@ impl Node {
         }
     }
 
-    /// Fetches a share once more whose files are no longer what they were, as `way` says: in its place, or
-    /// as a download if it was shared where it lay. `taken` is what is in its place.
-    fn fetch_again(&mut self, swarm: SwarmId, content: Arc<Content>, (way, taken): (&Way, Taken)) {
+    /// What is here is no longer what it was. It is with the person to say what becomes of that, unless nothing is
+    /// there.
+    fn want_of_changed(&mut self, swarm: SwarmId, wanting: Wanting, others: Others) {
         let Some(share) = self.shares.get(&swarm) else {
             return;
         };
         let was = share.record.clone();
-        let is_downloaded = was.state == ShareState::Complete;
-        if is_downloaded && taken != Taken::Free && way.if_exists == IfExists::Refuse {
-            let error = not_as_it_was(&was.path);
-            return self.stop_share(swarm, error, Stopping::Changed);
+        let refused = match (&was.state, others.taken, wanting.way.if_exists) {
+            (ShareState::Registered, ..) if wanting.way.wish.as_change().files.is_some() => {
+                Some(others_now(&was.path))
+            }
+            (ShareState::Registered, ..) | (_, Taken::Free, _) => None,
+            (_, _, IfExists::Refuse) => Some(not_as_it_was(&was.path)),
+            (_, _, IfExists::Rename) => None,
+            _ => match taken::check_kind(&was.path, others.taken, &others.content) {
+                Err(error) => Some(ApiError::from(&error)),
+                Ok(()) => others.beside().map(|beside| also_changed(&beside)),
+            },
+        };
+        if let Some(error) = refused {
+            tell_last(wanting.watcher, error_about(share, error).into());
+            return self.leave_changed(swarm, &others.wrong);
         }
+        if was.settled.is_some() && wanting.way.if_exists != IfExists::Rename {
+            self.watch_share(swarm, wanting.watcher);
+            return self.repair_part(swarm, &wanting.way);
+        }
+        self.fetch_again(swarm, others, wanting);
+    }
+
+    /// What was found to have changed is given no longer, though nothing else is done about it.
+    fn leave_changed(&mut self, swarm: SwarmId, wrong: &[u32]) {
+        let Some(share) = self.shares.get(&swarm) else {
+            return;
+        };
+        if let Some(offer) = looked_at(share).cloned() {
+            self.note_changed(&offer, wrong);
+        }
+    }
+
+    /// Of a share of which only some files were wanted, what is wrong or missing is fetched again.
+    pub(super) fn repair_part(&mut self, swarm: SwarmId, way: &Way) {
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        let was = share.record.clone();
+        share.record.wish = was.wish.changed(&way.change_of_part());
+        share.record.state = ShareState::Downloading;
+        share.was = Some(Box::new(was));
+        self.look_through(swarm, Stored::Noted);
+    }
+
+    /// Fetches a share once more whose files are no longer what they were, as it is wanted: in its place, or as a
+    /// download if it was shared where it lay.
+    fn fetch_again(&mut self, swarm: SwarmId, others: Others, wanting: Wanting) {
+        let Wanting { way, watcher } = wanting;
+        let Others { content, taken, .. } = others;
+        let Some(share) = self.shares.get(&swarm) else {
+            return;
+        };
+        let was = share.record.clone();
         let mut record = ShareRecord {
             state: ShareState::Downloading,
             identities: None,
             settled: None,
             placing: way.placing(),
+            wish: match (&was.settled, taken, way.if_exists) {
+                (Some(_), ..) => was.wish.changed(&way.change_of_part()),
+                (None, Taken::Free, _) | (None, _, IfExists::Rename) => way.wish.clone(),
+                (None, ..) => Wish::default(),
+            },
             ..was.clone()
         };
-        if !is_downloaded {
-            record.take_path(self.folder_of(way).join(content.name.as_str()));
-        }
-        if was.settled.is_none() {
-            record.wish = Wish::default();
+        if was.state != ShareState::Complete {
+            record.take_path(self.folder_of(&way).join(content.name.as_str()));
         }
         self.leave_on_all(&swarm);
         self.close_share(swarm);
@@ -220,6 +339,7 @@ impl Node {
         self.add_preparing(record, Preparing::Create(content));
         if let Some(share) = self.shares.get_mut(&swarm) {
             share.watchers = waiting.unwrap_or_default();
+            share.watchers.push(watcher);
             for watcher in &mut share.watchers {
                 watcher.found = None;
             }
@@ -262,7 +382,38 @@ impl Node {
     }
 }
 
+impl Way {
+    /// What is to be otherwise of a share of which some files are here: who names none wants all.
+    fn change_of_part(&self) -> Change {
+        let mut change = self.wish.as_change();
+        if change.files.is_none() && !self.as_chosen {
+            change.files = Some(Files::default());
+        }
+        change
+    }
+}
+
+impl Others {
+    /// The path in the share of a file that nobody has asked for, if one of those is not what it was either.
+    fn beside(&self) -> Option<String> {
+        self.beside.map(|it| printable(path_of(&self.content, it)))
+    }
+}
+
 impl Share {
+    /// Whether all that is wanted of it is here, and nothing is being done with it.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let is_idle = matches!(self.phase, Phase::Seeding(_) | Phase::Stopped { .. });
+        is_idle && self.is_complete()
+    }
+
+    /// Whether of its files some were wanted, and others of them are no longer what they were before the rest has
+    /// come.
+    pub(super) fn is_broken_part(&self) -> bool {
+        let is_changed = matches!(self.phase, Phase::Stopped { changed: true, .. });
+        is_changed && !self.is_complete() && self.record.settled.is_some()
+    }
+
     /// The path that a complete download was to have, had something else not been there: it has a number instead.
     pub(super) fn numbered_instead_of(&self) -> Option<PathBuf> {
         let Phase::Seeding(offer) = &self.phase else {
@@ -305,6 +456,17 @@ fn not_as_it_was(path: &Path) -> ApiError {
         format!("{path} is there already, and is no longer what was downloaded"),
         "Say what becomes of it, with the same command: --if-exists resume repairs it, overwrite replaces it, \
          rename keeps it and fetches another one.",
+    )
+}
+
+/// A share that is here whole is repaired whole, and what nobody has spoken of is not to be fetched over.
+fn also_changed(beside: &str) -> ApiError {
+    ApiError::new(
+        "target_exists",
+        exit::REFUSED,
+        format!("{beside}, which was not asked for, is no longer what was downloaded either"),
+        "To repair all of the share, leave out which files; to keep what is there and fetch these beside it: \
+         --if-exists rename.",
     )
 }
 

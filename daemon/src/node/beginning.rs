@@ -21,7 +21,7 @@ use crate::control::model::Event;
 use crate::control::source::{Located, Parsed};
 use crate::control::wish::Wish;
 use crate::hooks::Happening;
-use crate::share::{Found, Phase, Watcher};
+use crate::share::{Phase, Share, Watcher};
 use crate::store::db::{ShareRecord, ShareState};
 use crate::store::taken::{IfExists, Placing};
 
@@ -34,6 +34,15 @@ pub(crate) struct Way {
     pub(super) to: Option<PathBuf>,
     /// What to do when something has its name there.
     pub(super) if_exists: IfExists,
+    /// Of a share of which some files were chosen before, no others are wanted for saying nothing of them.
+    pub(super) as_chosen: bool,
+}
+
+/// Who wants a share, and how.
+#[derive(Debug)]
+pub(crate) struct Wanting {
+    pub(super) way: Way,
+    pub(super) watcher: Watcher,
 }
 
 impl Node {
@@ -78,22 +87,25 @@ impl Node {
         {
             return self.watch_share(swarm, watcher);
         }
+        let Some(Wanting { way, watcher }) = self.check_share(swarm, Wanting { way, watcher })
+        else {
+            return;
+        };
+        let share = self.shares.get(&swarm);
+        let is_to_be_repaired = matches!(way.if_exists, IfExists::Resume | IfExists::Overwrite);
+        if is_to_be_repaired && share.is_some_and(Share::is_broken_part) {
+            self.watch_share(swarm, watcher);
+            return self.repair_part(swarm, &way);
+        }
         let change = way.wish.as_change();
         if !change.is_empty() && self.may_choose(swarm, &source) {
             return self.choose(swarm, &change, Asker::Download(watcher));
         }
         let swarm = self.attach(swarm, source, way);
-        if let Some(share) = self.shares.get(&swarm) {
-            let is_whole = matches!(share.phase, Phase::Seeding(_));
-            watcher.found = is_whole.then(|| Found {
-                bytes: share.bytes(None).1,
-                files: share.file_counts(),
-            });
-        }
         self.watch_share(swarm, watcher);
     }
 
-    fn watch_share(&mut self, swarm: SwarmId, watcher: Watcher) {
+    pub(super) fn watch_share(&mut self, swarm: SwarmId, watcher: Watcher) {
         if let Some(share) = self.shares.get_mut(&swarm) {
             share.watchers.push(watcher);
         }

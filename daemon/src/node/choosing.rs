@@ -12,10 +12,11 @@ use super::shares::Preparing;
 use super::{Node, ShareEvent};
 use crate::control::model::{ApiError, Event, FileCounts, SelectRequest, exit};
 use crate::control::wish::{Change, Picked, Wish};
-use crate::share::depot::removed;
+use crate::control::words::short_id;
+use crate::share::depot::{others_now, removed};
 use crate::share::offer::Offer;
 use crate::share::{Found, Pause, Phase, Share, Watcher};
-use crate::store::db::ShareRecord;
+use crate::store::db::{ShareRecord, ShareState};
 
 /// Who wants it, and is told.
 #[derive(Debug)]
@@ -59,7 +60,10 @@ impl Node {
             Phase::Stopped {
                 error,
                 changed: true,
-            } => error.clone(),
+            } => match share.record.settled {
+                Some(_) => no_longer_downloaded(&share.record),
+                None => error.clone(),
+            },
             Phase::Metadata(_) => return self.choose_unknown(swarm, wish, asker),
             Phase::Stopped { .. } if matches!(share.pause, Some(Pause::Link)) => {
                 return self.choose_unknown(swarm, wish, asker);
@@ -88,15 +92,22 @@ impl Node {
         share.is_choosing = true;
         let (epoch, record) = (share.epoch, share.record.clone());
         let writer = super::downloads::writer_of(share);
-        let whole = offered(share);
+        let offer = offered(share);
+        // Who downloads it has had that looked at.
+        let is_to_be_looked_at = matches!(asker, Asker::Select(_)) && share.is_at_rest();
         let depot = self.config.depot.clone();
         self.run_disk_job(swarm, epoch, move || {
-            let result = match (&writer, whole) {
-                (None, Some(whole)) => {
-                    let unchanged = whole.files.check_unchanged();
-                    let unchanged = unchanged.map_err(|error| ApiError::from(&error));
+            let looked_at = offer.as_ref().filter(|_| is_to_be_looked_at);
+            let is_as_before =
+                looked_at.map_or(Ok(true), |offer| depot.is_as_before(&offer.files, &record));
+            let result = match (is_as_before, &writer, &offer) {
+                (Ok(false), ..) if record.state == ShareState::Complete => {
+                    Err(no_longer_downloaded(&record))
+                }
+                (Ok(false), ..) => Err(others_now(&record.path)),
+                (Err(error), ..) => Err(error),
+                (Ok(true), None, Some(whole)) => {
                     let picked = wish.pick(&whole.content, |_| false);
-                    let picked = unchanged.and(picked);
                     picked.map(|picked| Chosen::AsBefore(found(&picked)))
                 }
                 _ => {
@@ -122,13 +133,42 @@ impl Node {
             (Ok(Chosen::AsBefore(found)), Asker::Download(watcher)) => {
                 return self.attach_to_whole(swarm, *found, watcher);
             }
+            (Ok(Chosen::Now(record, Some(picked))), Asker::Download(watcher))
+                if self.has_all_of(&swarm, picked) =>
+            {
+                let found = found(picked);
+                self.note_choice(swarm, record);
+                return self.attach_to_whole(swarm, found, watcher);
+            }
             (_, asker) => asker,
         };
         let result = result.map(|chosen| self.take_chosen(swarm, chosen));
         self.answer_chosen(Some(swarm), result, asker);
     }
 
-    /// What a download asks for is a part of a share that is whole.
+    /// Whether the files of a complete share that are wanted now are those that were.
+    fn has_all_of(&self, swarm: &SwarmId, picked: &Picked) -> bool {
+        let share = self.shares.get(swarm);
+        let share = share.filter(|share| matches!(share.phase, Phase::Seeding(_)));
+        let before = share.and_then(|share| share.picked.as_ref());
+        before.is_some_and(|before| before.chosen == picked.chosen)
+    }
+
+    /// The same is wanted in other words.
+    fn note_choice(&mut self, swarm: SwarmId, record: &ShareRecord) {
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
+        let state = share.record.state.clone();
+        share.record = ShareRecord {
+            state: state.clone(),
+            ..record.clone()
+        };
+        let depot = self.config.depot.clone();
+        tokio::task::spawn_blocking(move || depot.note(&swarm, &state));
+    }
+
+    /// What a download asks for is a part of what is here.
     fn attach_to_whole(&mut self, swarm: SwarmId, found: Found, watcher: Watcher) {
         let found = Some(found);
         let watcher = Watcher { found, ..watcher };
@@ -240,6 +280,17 @@ fn found(picked: &Picked) -> Found {
         bytes: picked.selection.bytes(),
         files,
     }
+}
+
+/// Why nothing more is fetched of a part that was downloaded: it would be said of all of it that it is right.
+pub(super) fn no_longer_downloaded(record: &ShareRecord) -> ApiError {
+    let (id, path) = (short_id(&record.id), record.path.display());
+    ApiError::new(
+        "changed",
+        exit::DISK,
+        format!("{path} is no longer what was downloaded"),
+        format!("Repair it: client verify {id} IDX, or download it again with --if-exists resume"),
+    )
 }
 
 /// Only for as long as the disk takes.

@@ -308,6 +308,7 @@ async fn read(request: DownloadRequest) -> Result<Box<Wanted>, ApiError> {
             wish,
             to,
             if_exists,
+            as_chosen,
         } = request;
         let source = source.parse()?;
         to.as_deref().map_or(Ok(()), check_target)?;
@@ -322,6 +323,7 @@ async fn read(request: DownloadRequest) -> Result<Box<Wanted>, ApiError> {
                 wish,
                 to,
                 if_exists,
+                as_chosen,
             },
         }))
     });

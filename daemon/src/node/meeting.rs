@@ -326,6 +326,13 @@ impl Share {
         }
     }
 
+    /// Something is wanted again, of whoever was met in vain or let go of.
+    pub(super) fn meet_all_anew(&mut self, now: Instant) {
+        for known in self.members.values_mut() {
+            (known.tries, known.next_try) = (0, now);
+        }
+    }
+
     /// Lets go of a member that could not be kept; it is tried again soon.
     pub(super) fn retry_member(&mut self, peer: &PublicKey, now: Instant) {
         if let Some(known) = self.members.get_mut(peer) {

@@ -96,7 +96,7 @@ use crate::store::changes::Differing;
 use crate::store::error::StoreError;
 use crate::store::settings::{Manners, SpeedLimit};
 use crate::tracker::{TrackerEvent, TrackerId};
-use beginning::Way;
+use beginning::Wanting;
 use choosing::{Asker, Chosen};
 use codes::Codes;
 use commands::Command;
@@ -242,8 +242,8 @@ pub(crate) enum ShareEvent {
     SyncFailed(ApiError),
     /// Its files were looked at for somebody who wants it.
     Checked {
-        /// How it was asked for.
-        way: Way,
+        /// Who that is.
+        wanting: Wanting,
         /// What they are.
         result: Result<Checked, ApiError>,
     },
@@ -484,7 +484,11 @@ impl Node {
         match event {
             ShareEvent::Opened(result) if current.is_none() => self.discard_opened(swarm, result),
             ShareEvent::Chosen { asker, .. } if current != Some(epoch) => self.drop_chosen(asker),
-            ShareEvent::Relocated { watcher, .. } if current != Some(epoch) => {
+            ShareEvent::Relocated { watcher, .. }
+            | ShareEvent::Checked {
+                wanting: Wanting { watcher, .. },
+                ..
+            } if current != Some(epoch) => {
                 report::tell_last(watcher, crate::share::depot::removed().into());
             }
             _ if current != Some(epoch) => (),
@@ -502,7 +506,7 @@ impl Node {
                 self.handle_fetched(swarm, request, outcome);
             }
             ShareEvent::SyncFailed(error) => self.stop_share(swarm, error, Stopping::Paused),
-            ShareEvent::Checked { way, result } => self.handle_checked(swarm, &way, result),
+            ShareEvent::Checked { wanting, result } => self.handle_checked(swarm, wanting, result),
             ShareEvent::Relocated { result, watcher } => {
                 self.handle_relocated(swarm, result, watcher);
             }

@@ -121,8 +121,7 @@ impl Node {
         let ((_, bytes), files) = (share.bytes(None), share.file_counts());
         let instead_of = share.numbered_instead_of();
         let instead_of = instead_of.map(|path| path.display().to_string());
-        let before = share.verifying.take();
-        let repaired_bytes = before.map(|before| share.received.bytes().saturating_sub(before));
+        let repaired_bytes = share.verifying.take().map(|_| share.wrong_bytes);
         for watcher in std::mem::take(&mut share.watchers) {
             let found = watcher.found;
             let done = Event::Done(Done {

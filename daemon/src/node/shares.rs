@@ -10,6 +10,7 @@ use warren_proto::content::{ChunkSet, Content};
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::Event;
 
+use super::choosing::no_longer_downloaded;
 use super::following::Formers;
 use super::report::error_about;
 use super::report::tell_last;
@@ -43,6 +44,9 @@ impl Node {
         let before = self.shares.insert(swarm, share);
         if let (Some(before), Some(share)) = (&before, self.shares.get_mut(&swarm)) {
             share.terms = before.terms.clone();
+            // A tracker that is told nothing new does not name them again.
+            share.members = before.members.clone();
+            share.meet_all_anew(Instant::now());
         }
         if before.is_some_and(|before| before.pause.is_some()) {
             self.note_pause(swarm, false);
@@ -136,6 +140,7 @@ impl Node {
             Ok(Opened::Checked(writer)) => {
                 let have = writer.offer.have_now();
                 self.begin_download(swarm, writer, have);
+                self.note_wrong(swarm);
             }
             Ok(Opened::Partial {
                 files,
@@ -148,7 +153,12 @@ impl Node {
                 let offer = Arc::new(Offer::new(swarm, files, have.clone()));
                 let writer = Arc::new(Writer::new(offer, *journal));
                 if let Some(share) = self.shares.get_mut(&swarm) {
-                    share.was = None;
+                    let was = share.was.take();
+                    let left = was.filter(|was| was.settled.is_some() && was.path != path);
+                    if let Some(left) = left {
+                        let depot = self.config.depot.clone();
+                        tokio::task::spawn_blocking(move || depot.discard_aside(&left));
+                    }
                     // It may have got its name just before a former process ended.
                     share.record.settled = settled;
                     share.picked = Some(picked);
@@ -159,6 +169,7 @@ impl Node {
                     }
                 }
                 self.begin_download(swarm, writer, have);
+                self.note_wrong(swarm);
                 self.version_opened(&swarm);
             }
             Err(error) => self.handle_unopened(swarm, error),
@@ -247,6 +258,10 @@ impl Node {
         let is_wish = ["no_match", "bad_pattern"].contains(&error.code.as_str());
         let is_new = matches!(share.phase, Phase::Preparing { is_new: true, .. }) && !is_wish;
         let is_watched = !share.watchers.is_empty();
+        let error = match error.code.as_str() {
+            "changed" if share.record.settled.is_some() => no_longer_downloaded(&share.record),
+            _ => error,
+        };
         if self.return_to_before(swarm, &error) {
             return;
         }
@@ -439,7 +454,7 @@ impl Node {
     pub(super) fn handle_finished(&mut self, swarm: SwarmId, result: Result<Settled, ApiError>) {
         let Settled { path, settled } = match result {
             Ok(settled) => settled,
-            Err(error) => return self.stop_share(swarm, error, Stopping::Paused),
+            Err(error) => return self.handle_unopened(swarm, error),
         };
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use warren_proto::content::path::printable;
 use warren_proto::id::SwarmId;
+use warren_proto::transfer::Download;
 
 use super::choosing::busy;
 use super::commands::EVENTS;
@@ -18,7 +19,7 @@ use crate::share::writer::Writer;
 use crate::share::{Phase, Share, Watcher};
 
 /// What is to be looked through.
-enum Stored {
+pub(super) enum Stored {
     /// A download, as it is open.
     Fetched(Arc<Writer>),
     /// Whatever the database says.
@@ -31,6 +32,7 @@ impl Node {
         let swarm = self.find(wanted)?;
         let stored = stored(self.shares.get(&swarm).ok_or_else(busy)?)?;
         let other = self.other_at(&swarm);
+        let had_bytes = self.had_bytes(swarm);
         let Some(share) = self.shares.get_mut(&swarm) else {
             return Err(busy());
         };
@@ -47,8 +49,41 @@ impl Node {
             preview: None,
         });
         share.verifying = Some(share.received.bytes());
+        (share.had_bytes, share.wrong_bytes) = (had_bytes, 0);
+        self.look_through(swarm, stored);
+        Ok(receiver)
+    }
+
+    /// Bytes that are held to be here; all of them where nothing else is known.
+    fn had_bytes(&self, swarm: SwarmId) -> u64 {
+        let share = self.shares.get(&swarm);
+        match share.map(|share| (&share.phase, share.is_complete())) {
+            Some((_, true)) => u64::MAX,
+            Some((Phase::Downloading(_), false)) => {
+                let download = self.download_of(&swarm);
+                download.map_or(0, Download::verified_bytes)
+            }
+            _ => 0,
+        }
+    }
+
+    /// What was verified is open: whatever was held to be here and is not was wrong or missing.
+    pub(super) fn note_wrong(&mut self, swarm: SwarmId) {
+        let right = self.download_of(&swarm).map(Download::verified_bytes);
+        let (Some(share), Some(right)) = (self.shares.get_mut(&swarm), right) else {
+            return;
+        };
+        share.wrong_bytes = share.had_bytes.min(share.size()).saturating_sub(right);
+    }
+
+    /// Reads all that is stored of a share, which is neither fetched nor given meanwhile.
+    pub(super) fn look_through(&mut self, swarm: SwarmId, stored: Stored) {
+        let Some(share) = self.shares.get_mut(&swarm) else {
+            return;
+        };
         share.changes = None;
         share.rereading = Rereading::default();
+        share.meet_all_anew(Instant::now());
         let verified_bytes = Arc::<AtomicU64>::default();
         let bytes = share.size();
         share.phase = Phase::Preparing {
@@ -63,7 +98,6 @@ impl Node {
         self.announce(swarm);
         self.active.insert(swarm);
         self.start_verifying(swarm, stored, verified_bytes);
-        Ok(receiver)
     }
 
     /// The name of another share that has taken this one's path: to repair this one would undo that.

@@ -39,11 +39,12 @@ use crate::store::sync::SyncError;
 use crate::store::taken::{IfExists, Placing};
 use crate::store::terms::Terms;
 
-pub(crate) use again::Checked;
+pub(crate) use again::{Checked, Others};
 pub(crate) use limits::Limited;
 use newest::Newest;
 pub(crate) use placing::AtGoal;
 pub(crate) use relocating::Moved;
+pub(crate) use verifying::others_now;
 pub(crate) use versions::Exchanged;
 
 /// Keeps the name of a journal apart from every other use of the swarm id, which it does not tell.
@@ -404,6 +405,18 @@ impl Depot {
         // Nothing is to be made now.
         let chosen = vec![false; content.file_count() as usize];
         ShareFiles::open_divided(disk, path, &content, &chosen, Some(settled)).ok()
+    }
+
+    /// Removes what nobody had asked for beside files that stay as they are, and are of no share any more.
+    pub(crate) fn discard_aside(&self, left: &ShareRecord) {
+        let left = ShareRecord {
+            settled: Some(Identities::none()),
+            ..left.clone()
+        };
+        let files = self.partial_files(&left);
+        if let Some(Err(error)) = files.map(|files| files.discard_partial()) {
+            tracing::warn!(%error, "what came beside files that are kept is still there");
+        }
     }
 
     fn record_of(&self, swarm: &SwarmId) -> Result<Option<ShareRecord>, ApiError> {

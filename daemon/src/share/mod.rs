@@ -85,6 +85,10 @@ pub(crate) struct Share {
     pub(crate) was: Option<Box<ShareRecord>>,
     /// Its files are being verified, and so much of it had been received when that began.
     pub(crate) verifying: Option<u64>,
+    /// Bytes of it that were here when its files began to be verified, as far as was known.
+    pub(crate) had_bytes: u64,
+    /// Bytes of those that turned out to be wrong or missing.
+    pub(crate) wrong_bytes: u64,
     /// Nobody wants it yet, but to know what it is.
     pub(crate) is_preview: bool,
     /// For how long and how often it is given.
@@ -282,6 +286,8 @@ impl Share {
             paused_bytes: (0, 0),
             was: None,
             verifying: None,
+            had_bytes: 0,
+            wrong_bytes: 0,
             is_preview: false,
             terms: Terms::default(),
             receivers: BTreeMap::new(),

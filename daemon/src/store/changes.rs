@@ -93,7 +93,8 @@ impl ShareFiles {
         if self.is_divided() {
             return differing;
         }
-        if !self.is_at_its_path() {
+        let root = self.place.root.as_ref();
+        if !root.map_or_else(|| self.is_beside_its_path(), |it| self.is_at_its_path(it)) {
             differing.changed.extend(files);
             return differing;
         }
@@ -118,17 +119,20 @@ impl ShareFiles {
         matches!(*self.state(), State::Whole(_)) && !self.is_divided()
     }
 
-    /// Whether its path still leads to the folders that were opened: they may have been moved away.
-    fn is_at_its_path(&self) -> bool {
+    /// Whether its path still leads to this folder, which was opened there, and not only to one above it: either
+    /// may have been moved away.
+    pub(super) fn is_at_its_path(&self, root: &Folder) -> bool {
+        let place = &self.place;
+        let named = self.disk.identity_at(&place.parent, Path::new(&place.name));
+        self.is_beside_its_path() && is_same(named.map(|it| it.inode), self.inode_of(root))
+    }
+
+    /// Whether the path of the folder that it is in still leads to that.
+    fn is_beside_its_path(&self) -> bool {
         let place = &self.place;
         let at_path = self.disk.open_folder(&place.parent_path);
         let at_path = at_path.and_then(|folder| self.inode_of(&folder));
-        let is_parent = is_same(at_path, self.inode_of(&place.parent));
-        let is_root = place.root.as_ref().is_none_or(|root| {
-            let named = self.disk.identity_at(&place.parent, Path::new(&place.name));
-            is_same(named.map(|it| it.inode), self.inode_of(root))
-        });
-        is_parent && is_root
+        is_same(at_path, self.inode_of(&place.parent))
     }
 
     fn inode_of(&self, folder: &Folder) -> io::Result<u64> {

@@ -40,6 +40,9 @@ pub(super) const ABSENT: FileIdentity = FileIdentity {
     inode: 0,
 };
 
+/// Stands for a file that is said to be there. What has bytes was written once, so that no file is this.
+const CLAIMED: FileIdentity = FileIdentity { inode: 1, ..ABSENT };
+
 /// Where one file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Home {
@@ -183,8 +186,8 @@ impl ShareFiles {
     ///
     /// # Errors
     ///
-    /// [`StoreError::TargetExists`] when something has taken a name meanwhile. After any error it can
-    /// be tried again.
+    /// [`StoreError::TargetExists`] when something has taken a name meanwhile, [`StoreError::Changed`] when one
+    /// that had its own is no longer what it was. After any error it can be tried again.
     pub fn settle(&self, chosen: &[bool]) -> Result<Identities, StoreError> {
         self.sync()?;
         self.check_writable(&self.state())?;
@@ -206,9 +209,16 @@ impl ShareFiles {
         self.sync_names()?;
         self.remove_folder(division.part.take(), &self.place.part_name)?;
         for file in 0..self.content.file_count() {
-            if division.homes[file as usize] == Home::Settled(ABSENT) {
-                let identity = self.identity_in(division, file)?;
-                division.homes[file as usize] = Home::Settled(identity);
+            match division.homes[file as usize] {
+                Home::Settled(ABSENT) => {
+                    let identity = self.identity_in(division, file)?;
+                    division.homes[file as usize] = Home::Settled(identity);
+                }
+                Home::Settled(known) => {
+                    let now = self.still_settled(division, file, known)?;
+                    division.homes[file as usize] = Home::Settled(now);
+                }
+                _ => (),
             }
         }
         self.open.clear();
@@ -294,10 +304,15 @@ impl ShareFiles {
         else {
             return differing;
         };
+        let is_at_its_path = self.is_at_its_path(folder);
         for (file, home) in (0..).zip(homes) {
-            if let Home::Settled(known) = home {
-                let now = self.disk.identity_at(folder, self.relative_path(file));
-                differing.look(file, *known, now);
+            match home {
+                Home::Settled(_) if !is_at_its_path => differing.changed.push(file),
+                Home::Settled(known) => {
+                    let now = self.disk.identity_at(folder, self.relative_path(file));
+                    differing.look(file, *known, now);
+                }
+                _ => (),
             }
         }
         differing
@@ -517,6 +532,28 @@ impl ShareFiles {
         self.disk.identity(&opened).map_err(StoreError::at(&path))
     }
 
+    /// What a file is that was settled before, which is what it was then; one that was only touched is read.
+    fn still_settled(
+        &self,
+        division: &Division,
+        file: u32,
+        known: FileIdentity,
+    ) -> Result<FileIdentity, StoreError> {
+        if let Ok(now) = self.identity_in(division, file)
+            && now == known
+        {
+            return Ok(now);
+        }
+        let folder = division.settled.as_ref();
+        let found = folder.map(|folder| self.find_settled(folder, file));
+        match found.transpose()? {
+            Some(Home::Settled(now)) => Ok(now),
+            _ => Err(StoreError::Changed {
+                path: self.path_in(Home::Settled(known), file),
+            }),
+        }
+    }
+
     fn size_of(&self, file: u32) -> u64 {
         self.content.file_size(file).unwrap_or_default()
     }
@@ -608,9 +645,19 @@ impl Identities {
     /// Of files that are said to be there, whatever they are; to be looked at with
     /// [`ShareFiles::check_settled_files`].
     pub fn claimed(files: &[bool]) -> Identities {
-        let claimed = FileIdentity { inode: 1, ..ABSENT };
-        let one = |is_there: &bool| if *is_there { claimed } else { ABSENT };
+        let one = |is_there: &bool| if *is_there { CLAIMED } else { ABSENT };
         Identities(files.iter().map(one).collect())
+    }
+
+    /// Of the same files, which are to be looked at.
+    pub fn as_claims(&self) -> Identities {
+        let is_there: Vec<bool> = self.0.iter().map(|it| *it != ABSENT).collect();
+        Identities::claimed(&is_there)
+    }
+
+    /// Whether any of them is only said to be there.
+    pub fn is_claimed(&self) -> bool {
+        self.0.contains(&CLAIMED)
     }
 
     /// Whether this file was there.

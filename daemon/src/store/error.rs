@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use super::taken::Taken;
+
 /// Why the files of a share could not be made, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -13,6 +15,14 @@ pub enum StoreError {
     TargetExists {
         /// What is there.
         path: PathBuf,
+    },
+    /// What is in the place of the share can never become it: a folder is no file.
+    #[error("{} is in the way: {}", words_of(*taken), path.display())]
+    OfAnotherKind {
+        /// What is there.
+        path: PathBuf,
+        /// Of which kind that is.
+        taken: Taken,
     },
     /// Two names of the tree are one to this file system, which ignores case or Unicode forms.
     #[error("{} is the same name as another one of the share on this file system", path.display())]
@@ -117,4 +127,12 @@ impl StoreError {
 fn is_full(error: &io::Error) -> bool {
     let full = [Errno::NOSPC, Errno::DQUOT].map(|errno| Some(errno.raw_os_error()));
     full.contains(&error.raw_os_error())
+}
+
+fn words_of(taken: Taken) -> &'static str {
+    match taken {
+        Taken::File => "a file",
+        Taken::Folder => "a folder",
+        Taken::Free | Taken::Other => "something that is neither a file nor a folder",
+    }
 }

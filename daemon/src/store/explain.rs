@@ -49,6 +49,9 @@ impl From<&StoreError> for ApiError {
             StoreError::TargetExists { path } | StoreError::AlreadyRenamed { path } => {
                 ("target_exists", exit::REFUSED, move_away(path))
             }
+            StoreError::OfAnotherKind { path, .. } => {
+                ("target_exists", exit::REFUSED, move_only_away(path))
+            }
             StoreError::Collides { .. } => (
                 "names_collide",
                 exit::REFUSED,
@@ -86,6 +89,14 @@ fn move_away(path: &Path) -> String {
     format!(
         "Move {} away and run the same command again, or add --if-exists rename, overwrite or \
          resume; or store it elsewhere with --to DIR.",
+        path.display()
+    )
+}
+
+fn move_only_away(path: &Path) -> String {
+    format!(
+        "It is neither replaced nor taken as the beginning. Move {} away and run the same command again, or take \
+         another name: --if-exists rename; or store it elsewhere with --to DIR.",
         path.display()
     )
 }
@@ -197,6 +208,7 @@ mod tests {
     use warren_proto::id::ContentId;
 
     use super::*;
+    use crate::store::taken::Taken;
 
     #[test]
     fn a_share_that_fails_on_disk_says_what_to_do() {
@@ -209,6 +221,15 @@ mod tests {
                 "target_exists",
                 exit::REFUSED,
                 "--if-exists rename",
+            ),
+            (
+                StoreError::OfAnotherKind {
+                    path: path(),
+                    taken: Taken::Folder,
+                },
+                "target_exists",
+                exit::REFUSED,
+                "Move /data/film away",
             ),
             (
                 StoreError::Collides { path: path() },

@@ -426,36 +426,6 @@ impl ShareFiles {
         self.identities(&state)
     }
 
-    /// Makes sure that every file of a finished or registered share is still what it was.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Changed`] with the first file that is not.
-    pub fn check_unchanged(&self) -> Result<(), StoreError> {
-        let known = match &*self.state() {
-            State::Whole(identities) => identities.clone(),
-            state => return self.check_settled(state),
-        };
-        match self.identities_now() {
-            Ok(now) if now == known => Ok(()),
-            _ => Err(self.first_changed(&known)),
-        }
-    }
-
-    fn check_settled(&self, state: &State) -> Result<(), StoreError> {
-        self.open.clear();
-        let is_changed = |file: &u32| match self.home(*file) {
-            Some(Home::Settled(known)) => self.identity(state, *file).ok() != Some(known),
-            _ => false,
-        };
-        match (0..self.content.file_count()).find(is_changed) {
-            Some(file) => Err(StoreError::Changed {
-                path: self.file_path(state, file),
-            }),
-            None => Ok(()),
-        }
-    }
-
     /// What one file is now.
     ///
     /// # Errors

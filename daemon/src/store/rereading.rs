@@ -106,6 +106,15 @@ impl ShareFiles {
         }
     }
 
+    /// Whether a file is what was shared at this moment, which is noted nowhere. One that cannot be read is not.
+    pub fn is_right_now(&self, file: u32) -> bool {
+        let Ok(Some(opened)) = self.open_if_there(file) else {
+            return false;
+        };
+        let hash = self.hash_of(&opened, |_| ()).ok();
+        hash.is_some() && hash == self.content.file_root(file)
+    }
+
     /// What all files of a complete share are held against; of one of which only some were wanted, those.
     pub fn noted(&self) -> Noted {
         match &*self.state() {

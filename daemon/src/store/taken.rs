@@ -96,6 +96,23 @@ fn kind_of(path: &Path) -> io::Result<Taken> {
     }
 }
 
+/// Makes sure that what is at a path can become the share, or is nothing.
+///
+/// # Errors
+///
+/// [`StoreError::OfAnotherKind`] when it cannot.
+pub(crate) fn check_kind(path: &Path, taken: Taken, content: &Content) -> Result<(), StoreError> {
+    let kind = match content.listing {
+        Some(_) => Taken::Folder,
+        None => Taken::File,
+    };
+    let path = path.to_owned();
+    match taken == Taken::Free || taken == kind {
+        true => Ok(()),
+        false => Err(StoreError::OfAnotherKind { path, taken }),
+    }
+}
+
 /// `path` itself or, when that is taken, the first of `film (2).mkv`, `film (3).mkv` and so on that is not.
 ///
 /// # Errors
@@ -147,22 +164,15 @@ impl ShareFiles {
     ///
     /// # Errors
     ///
-    /// As there; [`StoreError::TargetExists`] also when what has the name is a folder and the share is none, or
-    /// the other way round.
+    /// As there; [`StoreError::OfAnotherKind`] when what has the name is a folder and the share is none, or the
+    /// other way round.
     pub fn create_beside(
         disk: Arc<dyn Disk>,
         path: &Path,
         content: &Arc<Content>,
     ) -> Result<ShareFiles, StoreError> {
-        let kind = match content.listing {
-            Some(_) => Taken::Folder,
-            None => Taken::File,
-        };
         let taken = kind_of(path).map_err(StoreError::at(path))?;
-        if taken != Taken::Free && taken != kind {
-            let path = path.to_owned();
-            return Err(StoreError::TargetExists { path });
-        }
+        check_kind(path, taken, content)?;
         let place = place(disk.as_ref(), path, content)?;
         if exists(disk.as_ref(), &place, &place.part_name)? {
             let path = place.part_path();
@@ -309,8 +319,8 @@ impl ShareFiles {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Missing`] when nothing is there, [`StoreError::TargetExists`] for what cannot,
-    /// [`StoreError::NoSpace`] when the rest does not fit.
+    /// [`StoreError::Missing`] when nothing is there, [`StoreError::OfAnotherKind`] or
+    /// [`StoreError::TargetExists`] for what cannot, [`StoreError::NoSpace`] when the rest does not fit.
     pub fn check_usable(disk: &dyn Disk, path: &Path, content: &Content) -> Result<(), StoreError> {
         let place = place(disk, path, content)?;
         let has = |name: &OsString| exists(disk, &place, name);
@@ -329,9 +339,13 @@ impl ShareFiles {
             }
         };
         let at = Path::new(name);
-        let unusable = |_| StoreError::TargetExists {
-            path: place.parent_path.join(name),
-        };
+        let full = place.parent_path.join(name);
+        check_kind(
+            &full,
+            kind_of(&full).map_err(StoreError::at(&full))?,
+            content,
+        )?;
+        let unusable = |_| StoreError::TargetExists { path: full.clone() };
         let size_of = |folder: &Folder, path: &Path| {
             disk.open(folder, path, Open::Read)
                 .and_then(|file| disk.identity(&file))
@@ -537,9 +551,9 @@ mod tests {
         fs::create_dir(&other).unwrap();
         for (path, sample) in [(&one, &tree), (&other, &file)] {
             let made = ShareFiles::create_beside(Arc::new(RealDisk), path, &sample.content);
-            assert!(matches!(made, Err(StoreError::TargetExists { .. })));
+            assert!(matches!(made, Err(StoreError::OfAnotherKind { .. })));
             let usable = ShareFiles::check_usable(&RealDisk, path, &sample.content);
-            assert!(matches!(usable, Err(StoreError::TargetExists { .. })));
+            assert!(matches!(usable, Err(StoreError::OfAnotherKind { .. })));
         }
         ShareFiles::check_usable(&RealDisk, &one, &file.content).unwrap();
         let missing = ShareFiles::check_usable(&RealDisk, &folder.path().join("no"), &file.content);

@@ -119,6 +119,7 @@ impl Daemon {
             wish: Wish::default(),
             to: None,
             if_exists: Default::default(),
+            as_chosen: false,
         };
         self.post("download", &serde_json::to_string(&request).unwrap())
             .await

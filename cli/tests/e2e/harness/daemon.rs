@@ -341,6 +341,7 @@ impl Daemon {
             wish,
             to: None,
             if_exists: IfExists::Refuse,
+            as_chosen: false,
         })
         .unwrap();
         self.post("download", &body)

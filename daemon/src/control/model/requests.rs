@@ -124,6 +124,14 @@ pub struct DownloadRequest {
     /// What to do when something has its name there, or what is there of it was changed.
     #[serde(default, skip_serializing_if = "is_refuse")]
     pub if_exists: IfExists,
+    /// Of a share of which some files are here and complete, no others are fetched. Without it, all are that `wish`
+    /// does not leave out.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub as_chosen: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 fn is_refuse(if_exists: &IfExists) -> bool {

@@ -468,6 +468,7 @@ fn requests_are_this_json() {
         wish: Wish::default(),
         to: None,
         if_exists: IfExists::Refuse,
+        as_chosen: false,
     };
     let link = DownloadRequest {
         source: Source::Link {
@@ -482,6 +483,7 @@ fn requests_are_this_json() {
         },
         to: Some("/data".into()),
         if_exists: IfExists::Resume,
+        as_chosen: false,
     };
     let manifest_json = r#"{"source":{"manifest":{"bytes":"AP8B"}}}"#;
     let link_json =

@@ -6,8 +6,10 @@ use std::thread;
 use warren_proto::content::Content;
 use warren_proto::id::SwarmId;
 
+use super::changed::is_any_left;
 use super::{Depot, Opened, with_manifest};
 use crate::control::model::ApiError;
+use crate::control::wish::Wish;
 use crate::share::rereading::SETTLED;
 use crate::store::changes::{Differing, Touched};
 use crate::store::db::ShareRecord;
@@ -16,19 +18,38 @@ use crate::store::files::ShareFiles;
 use crate::store::rereading::{Noted, Reading, Reread};
 use crate::store::taken::{self, Taken};
 
-/// What the files of a complete share are now.
+/// What the files of a complete share are now, as far as they are asked for.
 #[derive(Debug)]
 pub(crate) enum Checked {
     /// What they were, and the share is given.
     AsBefore,
     /// The same of a share that was stopped.
     Back(Opened),
-    /// Others, or gone: what the share is, and what is in its place.
-    Changed(Arc<Content>, Taken),
+    /// Others, or gone.
+    Changed(Others),
+    /// Nothing was looked at: it is not understood which files are asked for.
+    NotAsked(ApiError),
 }
 
+/// What is known of files that are not what they were.
+#[derive(Debug)]
+pub(crate) struct Others {
+    /// What the share is.
+    pub(crate) content: Arc<Content>,
+    /// What is in its place.
+    pub(crate) taken: Taken,
+    /// Files that are not what was shared, whoever has asked for them; empty where it is not known which.
+    pub(crate) wrong: Vec<u32>,
+    /// The first of those that nobody has asked for.
+    pub(crate) beside: Option<u32>,
+}
+
+/// Files that were opened to be looked at, unless they were open, and how they differ from what was noted.
+type Found = (Option<Arc<ShareFiles>>, Differing);
+
 impl Depot {
-    /// Looks at the files of a complete share, which are open as `files` while it is given.
+    /// Looks at the files of a complete share that `wish` is for, which are open as `files` while it is given. Of
+    /// one of which only some were wanted these are looked at, whatever the wish.
     ///
     /// # Errors
     ///
@@ -37,65 +58,124 @@ impl Depot {
         &self,
         files: Option<&ShareFiles>,
         record: &ShareRecord,
+        wish: &Wish,
     ) -> Result<Checked, ApiError> {
         let content = match files {
             Some(files) => files.content().clone(),
             None => self.content_of(&record.swarm())?,
         };
-        let path = &record.path;
-        let found = match (files, &record.identities) {
-            (Some(files), _) => match files.check_unchanged() {
-                Err(StoreError::Changed { .. }) if self.is_only_touched(files, record) => {
-                    Ok(Checked::AsBefore)
-                }
-                checked => checked.map(|()| Checked::AsBefore),
-            },
-            // Of which a part was wanted: what is wrong with it is found when it is opened.
-            (None, _) if record.settled.is_some() => {
-                return self.recall(record, &Default::default()).map(Checked::Back);
-            }
-            (None, Some(known)) => {
-                let opened = ShareFiles::open_differing(self.disk.clone(), path, &content, known);
-                match opened {
-                    Ok((files, differing))
-                        if differing.is_empty() || self.is_only_touched(&files, record) =>
-                    {
-                        Ok(Checked::Back(Opened::Whole(Arc::new(files))))
-                    }
-                    Ok(_) => Err(StoreError::Changed { path: path.clone() }),
-                    Err(error) => Err(error),
-                }
-            }
-            (None, None) => Err(StoreError::Changed { path: path.clone() }),
+        let asked = match record.settled {
+            Some(_) => Wish::default().pick(&content, |_| false),
+            None => wish.pick(&content, |_| false),
         };
-        match found {
-            Ok(found) => Ok(found),
-            Err(StoreError::Changed { .. }) => {
-                let taken = taken::look(path, &content);
-                let taken = taken.map_err(|error| ApiError::from(&StoreError::at(path)(error)))?;
-                Ok(Checked::Changed(content, taken))
+        let asked = match asked {
+            Ok(picked) => picked.chosen,
+            Err(error) => return Ok(Checked::NotAsked(error)),
+        };
+        let found = match files {
+            Some(files) => Some((None, files.differing())),
+            None if record.settled.is_some() => match self.recall(record, &Default::default()) {
+                Err(error) if error.code == "changed" => None,
+                // What is wrong with it is found when it is opened.
+                recalled => return recalled.map(Checked::Back),
+            },
+            None => self.open_stopped(record, &content)?,
+        };
+        let Some((opened, mut differing)) = found else {
+            return self.others(record, content, (Vec::new(), None));
+        };
+        let is_asked = |file: u32| asked.get(file as usize) == Some(&true);
+        if let Some(files) = opened.as_deref().or(files) {
+            self.read_touched(files, record, (&mut differing, &is_asked));
+            // Before anything is done about these it is to be known of the others too.
+            if differing.changed.iter().any(|file| is_asked(*file)) {
+                self.read_touched(files, record, (&mut differing, &|_| true));
             }
+        }
+        let (wrong, beside): (Vec<u32>, Vec<u32>) =
+            differing.changed.iter().partition(|file| is_asked(**file));
+        let has_more = || is_any_left(&content.layout, &differing.changed);
+        match opened {
+            None if wrong.is_empty() => Ok(Checked::AsBefore),
+            Some(files) if differing.is_empty() => Ok(Checked::Back(Opened::Whole(files))),
+            Some(files) if wrong.is_empty() && has_more() => {
+                Ok(Checked::Back(Opened::Differing(files, differing)))
+            }
+            _ => self.others(
+                record,
+                content,
+                (differing.changed, beside.first().copied()),
+            ),
+        }
+    }
+
+    /// Whether all that is wanted of a share that is given is what it was.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::check`].
+    pub(crate) fn is_as_before(
+        &self,
+        files: &ShareFiles,
+        record: &ShareRecord,
+    ) -> Result<bool, ApiError> {
+        let checked = self.check(Some(files), record, &Wish::default())?;
+        Ok(matches!(checked, Checked::AsBefore))
+    }
+
+    /// The files of a whole share that is not given; `None` when nothing is known of them.
+    fn open_stopped(
+        &self,
+        record: &ShareRecord,
+        content: &Arc<Content>,
+    ) -> Result<Option<Found>, ApiError> {
+        let Some(known) = &record.identities else {
+            return Ok(None);
+        };
+        let disk = self.disk.clone();
+        match ShareFiles::open_differing(disk, &record.path, content, known) {
+            Ok((files, differing)) => Ok(Some((Some(Arc::new(files)), differing))),
+            Err(StoreError::Changed { .. }) => Ok(None),
             Err(error) => Err(ApiError::from(&error)),
         }
     }
 
-    /// Whether all files that are not as they were noted were only touched: these are read. What they are then is
-    /// noted.
-    fn is_only_touched(&self, files: &ShareFiles, record: &ShareRecord) -> bool {
-        let Differing { changed, touched } = files.differing();
-        if !changed.is_empty() || touched.is_empty() {
-            return false;
-        }
-        thread::sleep(SETTLED);
-        let reading = Reading::default();
-        let is_right = |it: Touched| matches!(files.reread(it, &reading), Ok(Reread::Right));
-        if !touched.into_iter().all(is_right) {
-            return false;
-        }
-        if let Err(error) = self.note_identities(&record.swarm(), &files.noted()) {
+    fn others(
+        &self,
+        record: &ShareRecord,
+        content: Arc<Content>,
+        (wrong, beside): (Vec<u32>, Option<u32>),
+    ) -> Result<Checked, ApiError> {
+        let path = &record.path;
+        let taken = taken::look(path, &content);
+        let taken = taken.map_err(|error| ApiError::from(&StoreError::at(path)(error)))?;
+        Ok(Checked::Changed(Others {
+            content,
+            taken,
+            wrong,
+            beside,
+        }))
+    }
+
+    /// Reads those of the files that were touched which are asked for: they are no longer touched then, but what
+    /// they were, which is noted, or changed.
+    fn read_touched(
+        &self,
+        files: &ShareFiles,
+        record: &ShareRecord,
+        (differing, is_asked): (&mut Differing, &dyn Fn(u32) -> bool),
+    ) {
+        let touched = std::mem::take(&mut differing.touched).into_iter();
+        let (read, left): (Vec<Touched>, Vec<Touched>) = touched.partition(|it| is_asked(it.file));
+        differing.touched = left;
+        let wrong = wrong_of(files, &read);
+        if wrong.len() < read.len()
+            && let Err(error) = self.note_identities(&record.swarm(), &files.noted())
+        {
             tracing::warn!(%error, "it is not noted that touched files were read");
         }
-        true
+        differing.changed.extend(wrong);
+        differing.changed.sort_unstable();
     }
 
     /// Notes what the files of a share are now, if it is complete still.
@@ -112,4 +192,26 @@ impl Depot {
         let content = self.content_of(&record.swarm())?;
         self.amend(&with_manifest(record, &content))
     }
+}
+
+/// Up to so many bytes are read once more rather than waited for: most of what was touched a moment ago was
+/// written to.
+const READ_TWICE_BYTES: u64 = 256 << 20;
+
+/// Those of these files that are not what was shared; the others are noted in `files` as they are now.
+fn wrong_of(files: &ShareFiles, touched: &[Touched]) -> Vec<u32> {
+    let bytes: u64 = touched.iter().map(|it| it.now.size).sum();
+    let is_wrong = |it: &&Touched| bytes <= READ_TWICE_BYTES && !files.is_right_now(it.file);
+    let mut wrong: Vec<u32> = touched.iter().filter(is_wrong).map(|it| it.file).collect();
+    let rest = touched.iter().filter(|it| !wrong.contains(&it.file));
+    let rest: Vec<Touched> = rest.copied().collect();
+    if rest.is_empty() {
+        return wrong;
+    }
+    // Who writes to them from now on changes their times.
+    thread::sleep(SETTLED);
+    let reading = Reading::default();
+    let is_right = |it: &Touched| matches!(files.reread(*it, &reading), Ok(Reread::Right));
+    wrong.extend(rest.iter().filter(|it| !is_right(it)).map(|it| it.file));
+    wrong
 }

@@ -70,7 +70,7 @@ impl Depot {
 }
 
 /// Whether there is a chunk without a byte of these files, or nothing has changed.
-fn is_any_left(layout: &Layout, changed: &[u32]) -> bool {
+pub(super) fn is_any_left(layout: &Layout, changed: &[u32]) -> bool {
     if changed.is_empty() {
         return true;
     }

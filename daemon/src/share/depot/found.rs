@@ -58,13 +58,12 @@ impl Depot {
         let usable = ShareFiles::check_usable(self.disk.as_ref(), &record.path, content);
         usable.map_err(|error| ApiError::from(&error))?;
         let is_part = !picked.is_everything();
-        let mut record = ShareRecord {
+        let record = ShareRecord {
             state: ShareState::Downloading,
-            settled: is_part.then(Identities::none),
+            settled: is_part.then(|| Identities::claimed(&picked.chosen)),
             ..super::with_manifest(&record, content)
         };
         self.remember(&record)?;
-        record.settled = is_part.then(|| Identities::claimed(&picked.chosen));
         let begun = match is_part {
             true => self
                 .claim_all(&record.swarm(), content)

@@ -26,6 +26,10 @@ impl Depot {
     ) -> Result<Opened, ApiError> {
         match record.state {
             _ if self.is_unbegun(record) => self.create(record, content, verified_bytes),
+            // The daemon ended while its files were looked at.
+            _ if record.settled.as_ref().is_some_and(Identities::is_claimed) => {
+                self.verify_settled(record.clone(), content, verified_bytes)
+            }
             _ if record.settled.is_some() => self.open_divided(record, content, verified_bytes),
             ShareState::Registered | ShareState::Complete => self.open_lying(record, content),
             _ => self.open_partial(record, content, verified_bytes),

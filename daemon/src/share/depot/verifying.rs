@@ -12,11 +12,12 @@ use warren_proto::content::{ChunkIndex, Content};
 
 use super::{Depot, Opened, with_manifest};
 use crate::control::model::ApiError;
+use crate::control::wish::{PATTERNS, Wish, exactly, path_of};
 use crate::control::words::register_anew;
 use crate::share::writer::{WriteError, Writer};
 use crate::store::db::{ShareRecord, ShareState};
 use crate::store::error::StoreError;
-use crate::store::files::ShareFiles;
+use crate::store::files::{Identities, ShareFiles};
 
 impl Depot {
     /// Looks through what is there of a download that nobody fetches meanwhile. `verified_bytes` follows
@@ -105,22 +106,28 @@ impl Depot {
         self.open_partial(&record, content, verified_bytes)
     }
 
-    /// The same of a folder of which only some files were wanted.
+    /// The same of a folder of which only some files were wanted. Until it is known which of them are right, it is
+    /// noted that they are to be looked at, so that the next start goes on with that.
     pub(super) fn verify_settled(
         &self,
         record: ShareRecord,
         content: &Arc<Content>,
         verified_bytes: &AtomicU64,
     ) -> Result<Opened, ApiError> {
-        let (disk, path) = (self.disk.clone(), &record.path);
-        let settled = record.settled.as_ref();
-        let checked = settled.map(|it| ShareFiles::check_settled_files(disk, path, content, it));
-        let settled = checked
-            .transpose()
-            .map_err(|error| ApiError::from(&error))?;
+        let (disk, path) = (self.disk.clone(), record.path.clone());
+        let claimed = record.settled.as_ref().map(Identities::as_claims);
+        let claimed = claimed.unwrap_or_else(Identities::none);
         let record = ShareRecord {
-            settled,
+            settled: Some(claimed.clone()),
             state: ShareState::Downloading,
+            ..record
+        };
+        self.amend(&with_manifest(&record, content))?;
+        let settled = ShareFiles::check_settled_files(disk, &path, content, &claimed);
+        let settled = settled.map_err(|error| ApiError::from(&error))?;
+        let record = ShareRecord {
+            wish: still_wanted(&record.wish, content, (&claimed, &settled)),
+            settled: Some(settled),
             ..record
         };
         self.amend(&with_manifest(&record, content))?;
@@ -128,8 +135,29 @@ impl Depot {
     }
 }
 
+/// What has its final name stays wanted, also when it is no longer what it was: these files `before`, of which those
+/// `after` are left, and what is wished for. A wish that leaves something out says so of all files.
+fn still_wanted(
+    wish: &Wish,
+    content: &Content,
+    (before, after): (&Identities, &Identities),
+) -> Wish {
+    let mut wish = wish.clone();
+    let picked = match wish.pick(content, |_| false) {
+        Ok(picked) if !wish.files.only.is_empty() && wish.files.except.is_empty() => picked,
+        _ => return wish,
+    };
+    let is_lost = |file: &u32| before.has(*file) && !after.has(*file);
+    let files = (0..content.file_count()).filter(is_lost);
+    let unnamed = files.filter(|file| picked.chosen.get(*file as usize) != Some(&true));
+    let patterns = unnamed.map(|file| exactly(path_of(content, file)));
+    let room = PATTERNS.saturating_sub(wish.files.only.len());
+    wish.files.only.extend(patterns.take(room));
+    wish
+}
+
 /// What was shared where it lies is no longer that.
-pub(super) fn others_now(path: &Path) -> ApiError {
+pub(crate) fn others_now(path: &Path) -> ApiError {
     let path = path.to_owned();
     let hint = register_anew(&path);
     let error = ApiError::from(&StoreError::Changed { path });
@@ -175,5 +203,126 @@ impl Writer {
             self.forget(chunk)?;
         }
         Ok(is_right)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustix::io::Errno;
+
+    use super::*;
+    use crate::control::wish::Files;
+    use crate::store::db::ShareDb;
+    use crate::store::faulty::{Fault, FaultyDisk};
+    use crate::store::samples::{Sample, quick_folder};
+    use crate::store::taken::Placing;
+
+    /// Files of [`Sample::mixed`].
+    const WANTED: [&str; 2] = ["a-b", "z"];
+
+    /// Wherever the daemon ends while what is wrong of a part is put among what is fetched.
+    #[test]
+    fn a_part_that_was_being_verified_is_verified_by_the_next_start() {
+        let ended = (0..).find(|call| !is_cut_at(*call));
+        assert!(ended.is_some_and(|calls| calls > 3), "{ended:?}");
+    }
+
+    /// False when it is over before that call of the disk.
+    fn is_cut_at(call: u64) -> bool {
+        let (folder, sample) = (quick_folder(), Sample::mixed());
+        let content = &sample.content;
+        let (depot, record) = settled(folder.path(), &sample);
+        let [edited, left] = WANTED.map(|name| record.path.join(name));
+        fs::write(&edited, "edited").unwrap();
+        let disk = Arc::new(FaultyDisk::failing_at(call, Fault::From(Errno::IO)));
+        let claimed = record.settled.as_ref().unwrap().as_claims();
+        // The daemon ends before it notes what came of it.
+        let path = &record.path;
+        let _ = ShareFiles::check_settled_files(disk.clone(), path, content, &claimed);
+        let record = ShareRecord {
+            settled: Some(claimed),
+            ..record
+        };
+        let opened = depot.reopen(&record, content, &AtomicU64::new(0));
+        let Opened::Partial {
+            files,
+            have,
+            picked,
+            ..
+        } = opened.unwrap()
+        else {
+            panic!("something of it is wrong");
+        };
+        assert_eq!(picked.files, 2, "call {call}");
+        assert!(!edited.exists() && left.exists(), "call {call}");
+        let right = |chunk: &ChunkIndex| files.is_settled(*chunk);
+        let chunks: Vec<ChunkIndex> = sample.chunks().filter(right).collect();
+        assert!(!chunks.is_empty() && chunks.iter().all(|it| have.contains(*it)));
+        for chunk in sample.chunks().filter(|it| !have.contains(*it)) {
+            files
+                .write_chunk(chunk, &sample.chunk(chunk)[..].into())
+                .unwrap();
+        }
+        files.settle(&picked.chosen).unwrap();
+        let right = WANTED.map(|name| fs::read(record.path.join(name)).unwrap());
+        let roots = right.map(|bytes| *blake3::hash(&bytes).as_bytes());
+        let files = 0..content.file_count();
+        let wanted = files.filter(|file| picked.chosen[*file as usize]);
+        let expected: Vec<_> = wanted.filter_map(|it| content.file_root(it)).collect();
+        assert_eq!(roots.to_vec(), expected, "call {call}");
+        disk.fault_was_met()
+    }
+
+    /// A share of which two files were wanted and are there.
+    fn settled(folder: &Path, sample: &Sample) -> (Depot, ShareRecord) {
+        let content = &sample.content;
+        let db = ShareDb::open(&folder.join("state.db")).unwrap();
+        let depot = Depot::new(db, folder.to_owned());
+        let record = ShareRecord {
+            id: content.id,
+            kind: content.kind,
+            secret: None,
+            name: content.name.as_str().to_owned(),
+            path: sample.path_in(folder),
+            state: ShareState::Downloading,
+            manifest: None,
+            trackers: Vec::new(),
+            identities: None,
+            added_unix_ms: 1,
+            wish: Wish {
+                files: Files {
+                    only: WANTED.map(exactly).to_vec(),
+                    except: Vec::new(),
+                },
+                ..Wish::default()
+            },
+            settled: None,
+            placing: Placing::default(),
+        };
+        let created = depot.create(&record, content, &AtomicU64::new(0));
+        let Opened::Partial {
+            files,
+            mut journal,
+            picked,
+            ..
+        } = created.unwrap()
+        else {
+            panic!("it is not there yet");
+        };
+        for chunk in sample.chunks() {
+            let mut extents = content.layout.extents(chunk);
+            if extents.any(|at| picked.chosen[at.file as usize]) {
+                let bytes = sample.chunk(chunk);
+                files.write_chunk(chunk, &bytes[..].into()).unwrap();
+                let (start, count) = (chunk.value(), 1);
+                journal
+                    .written(warren_proto::content::Run { start, count })
+                    .unwrap();
+            }
+        }
+        let settled = Some(files.settle(&picked.chosen).unwrap());
+        (depot, ShareRecord { settled, ..record })
     }
 }
