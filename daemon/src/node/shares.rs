@@ -172,7 +172,7 @@ impl Node {
         for chunk in changes.iter().flat_map(|it| it.chunks(files.content())) {
             have.remove(chunk);
         }
-        let path = files.path();
+        let (path, noted) = (files.path(), files.noted());
         let offer = Arc::new(Offer::new(swarm, files, have));
         self.close_share(swarm);
         let Some(share) = self.shares.get_mut(&swarm) else {
@@ -184,6 +184,7 @@ impl Node {
             share.record.state = ShareState::Complete;
             share.record.placing = Placing::default();
         }
+        share.take_noted(noted);
         let record = &share.record;
         let registered = (record.state == ShareState::Registered).then_some(&*record.path);
         let changed = changes.as_ref().map(|it| it.error(registered));
@@ -452,6 +453,7 @@ impl Node {
         share.record.settled = settled;
         let (writer, is_part) = (writer.clone(), share.leaves_out());
         if !is_part {
+            share.take_noted(writer.offer.files.noted());
             (share.picked, share.record.wish) = (None, Wish::default());
         }
         share.phase = Phase::Seeding(writer.offer.clone());

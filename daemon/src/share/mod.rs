@@ -30,6 +30,7 @@ use crate::control::model::{ApiError, Event, FileCounts, PublishedShare, ShareSt
 use crate::control::wish::Picked;
 use crate::node::{Fetch, Receiver};
 use crate::store::db::ShareRecord;
+use crate::store::rereading::Noted;
 use crate::store::terms::Terms;
 use crate::tracker::TrackerId;
 use changes::Changes;
@@ -290,6 +291,13 @@ impl Share {
     /// Its swarm.
     pub(crate) fn swarm(&self) -> SwarmId {
         self.record.swarm()
+    }
+
+    /// What its files are, now that it is complete.
+    pub(crate) fn take_noted(&mut self, noted: Noted) {
+        if let Noted::Whole(identities) = noted {
+            self.record.identities = Some(identities);
+        }
     }
 
     /// What a tracker is told of it; `None` while others could do nothing with us.

@@ -66,6 +66,20 @@ async fn of_a_complete_share_of_which_nothing_is_noted_what_is_wrong_is_found() 
     assert!(scene.node.shares[&swarm].changes.is_some());
 }
 
+#[tokio::test]
+async fn of_a_download_it_is_known_from_its_end_on_what_its_files_are() {
+    let mut scene = Scene::new();
+    // Nobody is needed for what has no bytes.
+    let (swarm, _watched) = scene.download(&Sample::file("film", Vec::new())).await;
+    scene.node.advance_share(swarm);
+    scene
+        .until_phase(swarm, |it| matches!(it, Phase::Seeding(_)))
+        .await;
+    let known = scene.node.shares[&swarm].record.identities.clone();
+    let noted = scene.node.config.depot.records().unwrap().pop().unwrap();
+    assert!(known.is_some() && known == noted.identities);
+}
+
 impl Scene {
     /// Takes in what is reported until nothing of the share is in doubt.
     async fn until_right(&mut self, swarm: SwarmId) {
