@@ -106,6 +106,25 @@ fn of_a_download_what_was_changed_is_fetched_again_by_verifying_it() {
     assert_eq!(tree(Path::new(&done.path)), tree(&folder));
 }
 
+#[test]
+fn a_download_that_was_moved_away_and_put_back_is_there_again_when_it_is_asked_for() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let file = swarm.file("film.mkv", MIB, 1);
+    let registered = ours.register(&file);
+    let path = theirs.fetch(&registered.manifest).path;
+    let path = Path::new(&path);
+    let away = swarm.path("away.mkv");
+    fs::rename(path, &away).unwrap();
+    until_changed(&theirs, &registered.content_id);
+    fs::rename(&away, path).unwrap();
+    ours.stop();
+    theirs.fetch(&registered.manifest);
+    assert_same_file(&file, path);
+    let share = theirs.share(&registered.content_id);
+    assert_eq!(share.state, ShareState::Seeding);
+}
+
 fn until_changed(daemon: &Daemon, id: &str) -> Share {
     daemon.until_share(id, "changed", |share| share.state == ShareState::Changed);
     daemon.share(id)
