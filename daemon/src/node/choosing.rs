@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use warren_proto::id::SwarmId;
 use warren_proto::transfer::{self, Selection};
 
-use super::report::tell_last;
+use super::report::{error_about, tell_last};
 use super::shares::Preparing;
 use super::{Node, ShareEvent};
 use crate::control::model::{ApiError, Event, FileCounts, SelectRequest, exit};
@@ -191,10 +191,18 @@ impl Node {
         let share = swarm.and_then(|swarm| self.shares.get_mut(&swarm));
         match (asker, result, share) {
             (Asker::Download(watcher), Ok(()), Some(share)) => share.watchers.push(watcher),
-            (Asker::Download(watcher), Err(error), _) => tell_last(watcher, error.into()),
             (Asker::Download(_), Ok(()), None) => (),
-            // Who asked may have gone.
-            (Asker::Select(answer), Err(error), _) => drop(answer.send(Err(error))),
+            (asker, Err(error), share) => {
+                let error = match share {
+                    Some(share) => error_about(share, error),
+                    None => error,
+                };
+                match asker {
+                    Asker::Download(watcher) => tell_last(watcher, error.into()),
+                    // Who asked may have gone.
+                    Asker::Select(answer) => drop(answer.send(Err(error))),
+                }
+            }
             (Asker::Select(answer), Ok(()), Some(share)) => {
                 let shown = share.swarm();
                 let shown = self.shown_share(&shown).map(Event::Share);

@@ -186,7 +186,7 @@ impl Node {
         if offer.have_now().count() == 0 {
             return self.stop_changed(offer, files);
         }
-        tracing::warn!(share = %share.record.id, "{}", changes.note());
+        tracing::warn!(share = %share.record.id, "{}", changes.news());
         share.changes = Some(changes);
         self.tell_lost(swarm, Run::fewest(lost.iter().map(|it| it.value())));
         self.active.insert(swarm);

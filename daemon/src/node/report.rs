@@ -18,6 +18,7 @@ use crate::control::doctor::{Machine, Snapshot};
 use crate::control::model::{
     self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareStanding, ShareState,
 };
+use crate::control::wish::SEE_ALL;
 use crate::control::words::about;
 use crate::pace::is_exempt;
 use crate::share::changes::HINT;
@@ -383,7 +384,9 @@ impl Node {
 
 /// An error whose hint names this share, where it was for any.
 pub(super) fn error_about(share: &Share, error: ApiError) -> ApiError {
-    let hint = about(&error.hint, &share.record.id, &share.record.path);
+    // Where a manifest lies that somebody has named, only the client knows.
+    let hint = error.hint.replace(SEE_ALL, "See all in: client top IDX");
+    let hint = about(&hint, &share.record.id, &share.record.path);
     ApiError { hint, ..error }
 }
 
@@ -398,7 +401,7 @@ fn note(share: &Share) -> Option<String> {
         Phase::Stopped { error, .. } => return Some(error.message.clone()),
         Phase::Seeding(_) => match &share.changes {
             Some(changes) => changes.note(),
-            None => return share.rereading.note_at(Instant::now()),
+            None => share.rereading.note_at(Instant::now())?,
         },
         _ => return None,
     };

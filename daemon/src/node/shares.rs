@@ -466,6 +466,7 @@ impl Node {
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
+        let error = error_about(share, error);
         share.verifying = None;
         share.rereading.forget();
         let unfinished = !matches!(
