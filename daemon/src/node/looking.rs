@@ -29,7 +29,7 @@ use crate::store::changes::Differing;
 use crate::store::error::StoreError;
 
 /// Between the beginnings of two rounds at least.
-const ROUND: Duration = Duration::from_secs(5);
+const ROUND: Duration = Duration::from_secs(2);
 
 /// One part in so many of the time is spent with looking.
 const SHARE_OF_TIME: u32 = 100;
