@@ -23,17 +23,26 @@ impl Client {
     /// # Errors
     /// When the daemon does not answer.
     pub(crate) async fn list(self) -> Result<(), ApiError> {
-        let shares = self.daemon.shares("").await?;
         if self.output.json() {
+            let shares = self.daemon.shares("").await?;
             let events = shares.into_iter().map(Event::Share);
             return self.output.results(events.map(|event| event.to_json()));
         }
-        if shares.is_empty() {
-            self.say_nothing_is_shared();
-            return Ok(());
+        let events = self.daemon.list("status").await?;
+        let unreached = unreached(&events);
+        let share = |event| match event {
+            Event::Share(share) => Some(share),
+            _ => None,
+        };
+        let shares: Vec<Share> = events.into_iter().filter_map(share).collect();
+        match shares.as_slice() {
+            [] => self.say_nothing_is_shared(),
+            shares => self.output.results(table::rows(shares).into_iter())?,
         }
-        let rows = table::rows(&shares);
-        self.output.results(rows.into_iter())
+        if let Some(unreached) = unreached {
+            self.advise(&unreached);
+        }
+        Ok(())
     }
 
     /// Where there is no share, people are told how to have one.
@@ -225,6 +234,21 @@ fn stored(found: &[Share]) -> String {
         [share] => text::bytes(share.verified_bytes),
         _ => "what is there".to_owned(),
     }
+/// What people are told where the daemon's tracker, which comes first, is not reached and that is no news of the
+/// last moment.
+pub(crate) fn unreached(events: &[Event]) -> Option<String> {
+    let tracker = events.iter().find_map(|event| match event {
+        Event::Tracker(tracker) => Some(tracker),
+        _ => None,
+    })?;
+    let why = tracker.note.as_ref().filter(|_| !tracker.connected)?;
+    let what = printable(&format!(
+        "tracker {} is not reached ({why})",
+        tracker.address
+    ));
+    Some(format!("{what}; what can be done: client doctor IDX"))
+}
+
 }
 
 /// What peers and files are called may be in it.

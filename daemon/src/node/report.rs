@@ -93,7 +93,8 @@ impl Node {
         let no_tracker = self.trackers.values().all(|tracker| !tracker.connected);
         match self.trackers.get(&OWN) {
             Some(own) if no_tracker => {
-                let cause = own.cause.as_deref().unwrap_or("connecting");
+                let cause = own.why_unreached(Instant::now());
+                let cause = cause.as_deref().unwrap_or("connecting");
                 format!(
                     "tracker {} is not reached ({cause}); trying again",
                     own.address
@@ -237,7 +238,7 @@ impl Node {
             key: tracker.pin.map_or(String::new(), |pin| pin.to_string()),
             connected: tracker.connected,
             way: tracker.way(),
-            note: tracker.cause.clone(),
+            note: tracker.why_unreached(Instant::now()),
             fault: tracker.fault,
             program: tracker.program.clone(),
             relays: tracker.relays,
