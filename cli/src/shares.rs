@@ -3,7 +3,7 @@
 //! Not here: which of its files are wanted ([`crate::select`]), how fast it may be ([`crate::limit`]).
 
 use warren_daemon::control::model::{
-    ApiError, Done, Event, LEAST_ID_DIGITS, RemoveRequest, Share, ShareRequest, ShareState, exit,
+    ApiError, Done, Event, LEAST_ID_DIGITS, RemoveRequest, Share, ShareRequest, exit,
 };
 use warren_proto::content::path::printable;
 
@@ -73,9 +73,10 @@ impl Client {
         if !args.yes {
             let found = self.found(&args.share).await?;
             if let [share] = found.as_slice()
-                && matches!(share.state, ShareState::Seeding | ShareState::Withheld)
+                && share.complete
             {
-                let error = ApiError::not_a_download(&share.name, &share.content_id);
+                let (name, id) = (&share.name, &share.content_id);
+                let error = ApiError::not_a_download(name, id, share.has_changed());
                 return Err(self.daemon.advised(error));
             }
             confirm(&format!(
@@ -228,12 +229,6 @@ impl Client {
     }
 }
 
-/// How much there is of a share, as a person is told before it is deleted.
-fn stored(found: &[Share]) -> String {
-    match found {
-        [share] => text::bytes(share.verified_bytes),
-        _ => "what is there".to_owned(),
-    }
 /// What people are told where the daemon's tracker, which comes first, is not reached and that is no news of the
 /// last moment.
 pub(crate) fn unreached(events: &[Event]) -> Option<String> {
@@ -254,6 +249,12 @@ pub(crate) fn unreached(events: &[Event]) -> Option<String> {
 /// What peers and files are called may be in it.
 fn printable_line(line: &str) -> String {
     line.split('\n')
+/// How much there is of a share, as a person is told before it is deleted.
+fn stored(found: &[Share]) -> String {
+    match found {
+        [share] => text::bytes(share.verified_bytes),
+        _ => "what is there".to_owned(),
+    }
         .map(printable)
         .collect::<Vec<_>>()
         .join("\n")

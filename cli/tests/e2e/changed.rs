@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use warren_daemon::control::model::{Share, ShareState};
 
 use crate::{
-    content::{MIB, assert_same_file, random_file, tree},
+    content::{MIB, assert_same_file, b3sum, random_file, tree},
     harness::{Daemon, DaemonOptions, Swarm},
 };
 

@@ -435,6 +435,13 @@ pub struct Share {
     /// Bytes of content received from peers that are reached directly, since the daemon began.
     #[serde(default)]
     pub direct_bytes: u64,
+    /// What it is besides, of what the person has paused: `changed`, `failed` or `withheld`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub also: Option<ShareState>,
+    /// Whether all that is wanted of it has been here, or it was shared where it lies: there is no download
+    /// to cancel, though its files may have changed since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub complete: bool,
     /// The same from peers that are reached through a relay.
     #[serde(default)]
     pub relayed_bytes: u64,
@@ -473,6 +480,19 @@ pub struct Share {
 pub enum ShareState {
     /// Reading and hashing what is on disk.
     Hashing,
+impl Share {
+    /// The words for where it stands, such as `paused, changed`.
+    pub fn state_words(&self) -> String {
+        let also = self.also.map(|also| format!(", {}", also.word()));
+        format!("{}{}", self.state.word(), also.unwrap_or_default())
+    }
+
+    /// Whether its files are no longer what was shared.
+    pub fn has_changed(&self) -> bool {
+        [Some(self.state), self.also].contains(&Some(ShareState::Changed))
+    }
+}
+
     /// Incomplete, and no connected peer has anything to give.
     #[default]
     Waiting,

@@ -162,6 +162,7 @@ impl Node {
                 if let Some(writer) = share.kept.take() {
                     share.pause = Some(Pause::Download(writer));
                 }
+                share.stopped_bytes = paused_bytes(share);
             }
             Phase::Stopped { .. } => {
                 let watchers = std::mem::take(&mut share.watchers);
@@ -227,6 +228,19 @@ impl Share {
         let nothing = self.changes.as_ref().map(|it| it.selection.clone());
         nothing.or_else(|| self.picked.as_ref().map(|it| it.selection.clone()))
     }
+}
+
+/// Verified bytes and bytes in all of what is wanted now, of a share that is paused.
+fn paused_bytes(share: &Share) -> (u64, u64) {
+    let (Some(Pause::Download(writer)), Some(picked)) = (&share.pause, &share.picked) else {
+        return share.stopped_bytes;
+    };
+    let (layout, selection) = (&writer.offer.content.layout, &picked.selection);
+    let have = writer.offer.have_now();
+    let verified = have
+        .iter()
+        .map(|chunk| selection.bytes_of(chunk, layout.chunk_len(chunk)));
+    (verified.map(u64::from).sum(), selection.bytes())
 }
 
 /// What of a whole share was asked for.

@@ -31,6 +31,7 @@ impl Node {
             Some(share) => drop(answer.send(Err(ApiError::not_a_download(
                 &share.record.name,
                 &share.record.id,
+                share.has_changed(),
             )))),
             None => self.remove_share(swarm, Data::Kept, answer),
         }

@@ -237,6 +237,8 @@ impl Node {
             address: tracker.address.to_string(),
             key: tracker.pin.map_or(String::new(), |pin| pin.to_string()),
             connected: tracker.connected,
+            also: share.also(),
+            complete: share.is_complete(),
             way: tracker.way(),
             note: tracker.why_unreached(Instant::now()),
             fault: tracker.fault,
@@ -394,7 +396,7 @@ pub(super) fn error_about(share: &Share, error: ApiError) -> ApiError {
 /// Why a share is as it is, and what can be done about it.
 fn note(share: &Share) -> Option<String> {
     let note = match &share.phase {
-        Phase::Stopped { .. } if share.is_paused() => return None,
+        Phase::Stopped { .. } if share.is_paused() => share.changes.as_ref()?.note(),
         Phase::Stopped {
             error,
             changed: true,
@@ -431,3 +433,10 @@ pub(super) fn tell_last(watcher: Watcher, event: Event) {
         tokio::spawn(async move { watcher.events.send(event).await });
     }
 }
+    let note = match share.pause.is_some() {
+        true => note.replacen(HINT, &format!("{PAUSED}{HINT}"), 1),
+        false => note,
+    };
+/// What comes first of what is paused.
+const PAUSED: &str = "Go on with it first: client resume NAME IDX. ";
+

@@ -89,7 +89,7 @@ pub const ALL: &[Message] = &[
     error("SHR-06", "unknown_content", "the content of the share is not known", "Only its link is, and no peer has told the rest.", "Remove it and download it again."),
     error("SHR-07", "paused", "the share is paused", "Somebody has paused it.", "Go on with it: client resume NAME IDX."),
     error("SHR-08", "nothing_stored", "nothing of the share is here yet", "Its download has not begun, so that there is nothing to verify.", "Wait until a peer has told what it is."),
-    error("SHR-09", "not_a_download", "there is no download to cancel", "The share is complete.", "To stop sharing it: client remove NAME IDX."),
+    error("SHR-09", "not_a_download", "there is no download to cancel", "The share is complete, or was before its files changed.", "To stop sharing it: client remove NAME IDX."),
     error("SHR-10", "not_downloaded", "the data of this share are not the daemon's to delete", "They were shared where they lie, and not downloaded.", "Remove the share without --data, then delete them yourself."),
     error("SHR-11", "being_verified", "the share is being verified", "Removing it now would delete what was complete before and is being repaired.", "Wait until that has ended, or delete it: client remove NAME IDX --data."),
     finding("SHR-12", "a share is stopped by an error", "What the finding says.", "Mend that, then: client resume NAME IDX."),

@@ -110,7 +110,24 @@ fn progress_is_this_json_and_its_extras_are_optional() {
     progress.note = Some("no peer has it yet; waiting".into());
     check(
         Event::Progress(progress),
-        r#"{"v":1,"type":"progress","verified_bytes":1,"bytes":2,"rate_bytes_per_s":3,"peers":{"lan":4,"direct":5,"relay":6},"phase":"waiting","name":"film","note":"no peer has it yet; waiting"}"#,
+        r#"{"v":1,"type":"progress","verified_bytes":1,"bytes":2,"rate_bytes_per_s":3,"peers":{"lan":4,"direct":5,"relay":6},"phase":"waiting","name":"film","note":"no peer has it yet; waiting","advice":"ask"}"#,
+    );
+}
+
+#[test]
+fn what_a_paused_share_is_besides_is_optional_in_json() {
+    let share = Share {
+        content_id: "ab".into(),
+        state: ShareState::Paused,
+        also: Some(ShareState::Changed),
+        complete: true,
+        ..Share::default()
+    };
+    assert_eq!(share.state_words(), "paused, changed");
+    assert!(share.has_changed());
+    check(
+        Event::Share(share),
+        r#"{"v":1,"type":"share","content_id":"ab","name":"","bytes":0,"verified_bytes":0,"state":"paused","also":"changed","complete":true,"peers":{"lan":0,"direct":0,"relay":0},"direct_bytes":0,"relayed_bytes":0}"#,
     );
 }
 
