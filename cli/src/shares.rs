@@ -184,6 +184,11 @@ impl Client {
                 format!("{repaired} were wrong or missing and were fetched again; all {bytes} are right now")
             }
         });
+        if let Some(kept) = &done.kept {
+            let kept = printable(kept);
+            self.output
+                .message(&format!("what was edited here is kept in {kept}"));
+        }
         self.output.result(&done.path)
     }
 
@@ -244,17 +249,17 @@ pub(crate) fn unreached(events: &[Event]) -> Option<String> {
     Some(format!("{what}; what can be done: client doctor IDX"))
 }
 
-}
-
-/// What peers and files are called may be in it.
-fn printable_line(line: &str) -> String {
-    line.split('\n')
 /// How much there is of a share, as a person is told before it is deleted.
 fn stored(found: &[Share]) -> String {
     match found {
         [share] => text::bytes(share.verified_bytes),
         _ => "what is there".to_owned(),
     }
+}
+
+/// What peers and files are called may be in it.
+fn printable_line(line: &str) -> String {
+    line.split('\n')
         .map(printable)
         .collect::<Vec<_>>()
         .join("\n")

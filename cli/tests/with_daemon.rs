@@ -574,6 +574,7 @@ fn whole() -> Done {
         instead_of: None,
         renamed: None,
         repaired_bytes: None,
+        kept: None,
     }
 }
 
@@ -617,6 +618,7 @@ fn status() -> Vec<Event> {
             bytes: 5,
             verified_bytes: 5,
             state: ShareState::Seeding,
+            complete: true,
             ..Share::default()
         }),
     ]
@@ -626,6 +628,8 @@ fn paused() -> Event {
     match status().pop() {
         Some(Event::Share(share)) => Event::Share(Share {
             state: ShareState::Paused,
+            // It is a download.
+            complete: false,
             ..share
         }),
         other => panic!("{other:?} is no share"),

@@ -225,6 +225,9 @@ pub struct Progress {
     /// One sentence for the person, such as why nothing moves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// What the person can do about that, if there is anything to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
 /// What a register or a download is doing.
@@ -296,6 +299,9 @@ pub struct Done {
     /// After a verification: bytes that were fetched again, because they were wrong or missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repaired_bytes: Option<u64>,
+    /// After a verification: where what somebody had edited is kept, which was copied before it was repaired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
 }
 
 /// What a download would be, of which no content was fetched.
@@ -429,12 +435,6 @@ pub struct Share {
     pub verified_bytes: u64,
     /// What the share is doing.
     pub state: ShareState,
-    /// Connected peers of it, by how they are reached.
-    #[serde(default)]
-    pub peers: PeerCounts,
-    /// Bytes of content received from peers that are reached directly, since the daemon began.
-    #[serde(default)]
-    pub direct_bytes: u64,
     /// What it is besides, of what the person has paused: `changed`, `failed` or `withheld`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub also: Option<ShareState>,
@@ -442,6 +442,12 @@ pub struct Share {
     /// to cancel, though its files may have changed since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub complete: bool,
+    /// Connected peers of it, by how they are reached.
+    #[serde(default)]
+    pub peers: PeerCounts,
+    /// Bytes of content received from peers that are reached directly, since the daemon began.
+    #[serde(default)]
+    pub direct_bytes: u64,
     /// The same from peers that are reached through a relay.
     #[serde(default)]
     pub relayed_bytes: u64,
@@ -474,12 +480,6 @@ pub struct Share {
     pub note: Option<String>,
 }
 
-/// What a share is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ShareState {
-    /// Reading and hashing what is on disk.
-    Hashing,
 impl Share {
     /// The words for where it stands, such as `paused, changed`.
     pub fn state_words(&self) -> String {
@@ -493,6 +493,12 @@ impl Share {
     }
 }
 
+/// What a share is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ShareState {
+    /// Reading and hashing what is on disk.
+    Hashing,
     /// Incomplete, and no connected peer has anything to give.
     #[default]
     Waiting,

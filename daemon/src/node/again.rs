@@ -303,8 +303,8 @@ fn not_as_it_was(path: &Path) -> ApiError {
         "target_exists",
         exit::REFUSED,
         format!("{path} is there already, and is no longer what was downloaded"),
-        "Say what becomes of it, with the same command: --if-exists resume repairs it, overwrite replaces it, \
-         rename keeps it and fetches another one.",
+        "Say what becomes of it, with the same command: --if-exists rename keeps it and fetches another one, resume \
+         repairs it and overwrite replaces it, so that what was changed is lost.",
     )
 }
 

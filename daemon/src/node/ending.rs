@@ -9,8 +9,8 @@ use super::Node;
 use crate::control::model::{ApiError, exit};
 use crate::control::words::short_id;
 use crate::hooks::Happening;
-use crate::share::Share;
 use crate::share::depot::removed;
+use crate::share::{Phase, Share};
 use crate::store::db::{ShareRecord, ShareState};
 
 impl Node {
@@ -60,6 +60,7 @@ impl Node {
             && let Some(share) = self.shares.get(&swarm)
             && share.record.state != ShareState::Registered
             && share.verifying.is_some()
+            && !gives_back(share)
         {
             return drop(answer.send(Err(being_verified(&share.record))));
         }
@@ -96,6 +97,13 @@ impl Node {
             let _ = answer.send(deleted.and(removed));
         });
     }
+}
+
+/// Whether what is there of a share that is being repaired gets its name back when that is removed.
+fn gives_back(share: &Share) -> bool {
+    let record = &share.record;
+    let is_repaired = matches!(share.phase, Phase::Downloading(_));
+    is_repaired && record.placing.found && record.settled.is_none()
 }
 
 /// What becomes of the complete files of a share that is removed.

@@ -1,7 +1,8 @@
 //! `client verify`: all that is stored of a share is read again, and what is wrong or missing is fetched.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -15,7 +16,7 @@ use crate::control::model::{ApiError, Event, exit};
 use crate::control::words::short_id;
 use crate::share::rereading::Rereading;
 use crate::share::writer::Writer;
-use crate::share::{Phase, Share, Watcher};
+use crate::share::{Phase, Share, Verifying, Watcher};
 
 /// What is to be looked through.
 enum Stored {
@@ -45,7 +46,11 @@ impl Node {
             found: None,
             preview: None,
         });
-        share.verifying = Some(share.received.bytes());
+        let kept = Arc::<OnceLock<PathBuf>>::default();
+        share.verifying = Some(Verifying {
+            received_bytes: share.received.bytes(),
+            kept: kept.clone(),
+        });
         share.changes = None;
         share.rereading = Rereading::default();
         let verified_bytes = Arc::<AtomicU64>::default();
@@ -61,7 +66,7 @@ impl Node {
         self.leave_on_all(&swarm);
         self.announce(swarm);
         self.active.insert(swarm);
-        self.start_verifying(swarm, stored, verified_bytes);
+        self.start_verifying(swarm, stored, (verified_bytes, kept));
         Ok(receiver)
     }
 
@@ -76,7 +81,12 @@ impl Node {
         Some(other.record.id.to_string())
     }
 
-    fn start_verifying(&self, swarm: SwarmId, stored: Stored, verified_bytes: Arc<AtomicU64>) {
+    fn start_verifying(
+        &self,
+        swarm: SwarmId,
+        stored: Stored,
+        (verified_bytes, kept): (Arc<AtomicU64>, Arc<OnceLock<PathBuf>>),
+    ) {
         let Some(share) = self.shares.get(&swarm) else {
             return;
         };
@@ -84,7 +94,7 @@ impl Node {
         self.run_disk_job(swarm, share.epoch, move || {
             ShareEvent::Opened(match stored {
                 Stored::Fetched(writer) => depot.verify_fetched(writer, &verified_bytes),
-                Stored::Noted => depot.verify(&record, &verified_bytes),
+                Stored::Noted => depot.verify(&record, &verified_bytes, &kept),
             })
         });
     }

@@ -92,7 +92,8 @@ impl Changes {
 }
 
 /// What to do about it.
-pub(crate) const HINT: &str = "Put back what was there, then: client verify NAME IDX (of a download, that fetches it again); or share \
+pub(crate) const HINT: &str = "Put back what was there, then: client verify NAME IDX (of a download, that fetches it again, and \
+     keeps what you have changed beside it); or share \
      what is there now: client register PATH IDX";
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ pub(crate) mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -82,14 +82,23 @@ pub(crate) struct Share {
     pub(crate) stopped_bytes: (u64, u64),
     /// What it was, while it is tried whether it can be fetched once more.
     pub(crate) was: Option<Box<ShareRecord>>,
-    /// Its files are being verified, and so much of it had been received when that began.
-    pub(crate) verifying: Option<u64>,
+    /// Its files are being verified, and repaired if need be.
+    pub(crate) verifying: Option<Verifying>,
     /// Nobody wants it yet, but to know what it is.
     pub(crate) is_preview: bool,
     /// For how long and how often it is given.
     pub(crate) terms: Terms,
     /// What peers have of it that are not counted as having it, while that is counted.
     pub(crate) receivers: BTreeMap<PublicKey, Receiver>,
+}
+
+/// A verification that has not ended.
+#[derive(Debug, Default)]
+pub(crate) struct Verifying {
+    /// Bytes of the share that had been received when it began.
+    pub(crate) received_bytes: u64,
+    /// Where what somebody has edited of it is kept, once there is anything.
+    pub(crate) kept: Arc<OnceLock<PathBuf>>,
 }
 
 /// What a paused share goes on with.
@@ -402,15 +411,6 @@ impl Share {
     }
 }
 
-fn is_starved(active: &Active, download: Option<&Download>) -> bool {
-    active.fetches.is_empty() && !download.is_some_and(Download::has_source)
-}
-
-/// A token and the guard that cancels it.
-pub(crate) fn guarded_token() -> (CancellationToken, DropGuard) {
-    let token = CancellationToken::new();
-    let guard = token.clone().drop_guard();
-    (token, guard)
 impl Share {
     /// The word for what it is besides, while it is paused.
     pub(crate) fn also(&self) -> Option<ShareState> {
@@ -434,6 +434,15 @@ impl Share {
     }
 }
 
+fn is_starved(active: &Active, download: Option<&Download>) -> bool {
+    active.fetches.is_empty() && !download.is_some_and(Download::has_source)
+}
+
+/// A token and the guard that cancels it.
+pub(crate) fn guarded_token() -> (CancellationToken, DropGuard) {
+    let token = CancellationToken::new();
+    let guard = token.clone().drop_guard();
+    (token, guard)
 }
 
 /// Bytes a second over the last [`RATE_WINDOW`].

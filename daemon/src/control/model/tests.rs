@@ -108,6 +108,7 @@ fn progress_is_this_json_and_its_extras_are_optional() {
     progress.phase = Some(Phase::Waiting);
     progress.name = Some("film".into());
     progress.note = Some("no peer has it yet; waiting".into());
+    progress.advice = Some("ask".into());
     check(
         Event::Progress(progress),
         r#"{"v":1,"type":"progress","verified_bytes":1,"bytes":2,"rate_bytes_per_s":3,"peers":{"lan":4,"direct":5,"relay":6},"phase":"waiting","name":"film","note":"no peer has it yet; waiting","advice":"ask"}"#,
@@ -143,6 +144,7 @@ fn done_is_this_json() {
         instead_of: None,
         renamed: None,
         repaired_bytes: None,
+        kept: None,
     });
     check(
         event,
@@ -162,10 +164,11 @@ fn what_was_there_already_and_what_was_repaired_is_this_json() {
         instead_of: Some("/z".into()),
         renamed: Some("y".into()),
         repaired_bytes: Some(3),
+        kept: Some("/x.kept-1".into()),
     };
     check(
         Event::Done(done),
-        r#"{"v":1,"type":"done","path":"/x","content_id":"ab","bytes":9,"seconds":1.5,"already":true,"instead_of":"/z","renamed":"y","repaired_bytes":3}"#,
+        r#"{"v":1,"type":"done","path":"/x","content_id":"ab","bytes":9,"seconds":1.5,"already":true,"instead_of":"/z","renamed":"y","repaired_bytes":3,"kept":"/x.kept-1"}"#,
     );
 }
 

@@ -100,8 +100,8 @@ fn commands_that_are_advised_name_this_daemon_and_one_share() {
         changed,
         "SHR-13",
         "film.mkv is not what was shared any more, so nobody gets what has changed.",
-        "Put the files back, or have what is wrong of a download fetched again: client verify film.mkv 7. To share \
-         what is there now: client register '/films/two words' 7",
+        "Put the files back, or have what is wrong of a download fetched again, which keeps what was changed beside it: \
+         client verify film.mkv 7. To share what is there now: client register '/films/two words' 7",
     );
     let nameless = |it: &mut Snapshot| {
         let tracker = &mut it.trackers[0];
