@@ -34,6 +34,7 @@ use crate::{
     output::Output,
     progress::Live,
     select::counts,
+    shares::unreached,
     source::{self, Named, Typed},
     start,
     started::Started,
@@ -486,7 +487,11 @@ impl Client {
         if events.iter().all(|event| !matches!(event, Event::Share(_))) {
             self.say_nothing_is_shared();
         }
-        self.show(&events, line)
+        self.show(&events, line)?;
+        if let Some(unreached) = unreached(&events) {
+            self.advise(&unreached);
+        }
+        Ok(())
     }
 
     /// Shows connected peers.

@@ -122,7 +122,7 @@ fn word(share: &Share, current: &str) -> Option<CompletionCandidate> {
     let id = text::short_id(&share.content_id);
     let is_id = current.len() >= ID_DIGITS && share.content_id.starts_with(current);
     let (value, help) = match is_plain && share.name.starts_with(current) {
-        true => (share.name.clone(), share.state.word().to_owned()),
+        true => (share.name.clone(), share.state_words()),
         false if is_id => (share.content_id.clone(), share.name.clone()),
         false if !is_plain && id.starts_with(current) => (id, share.name.clone()),
         false => return None,

@@ -263,13 +263,14 @@ impl Daemon {
             }
         }
         let advice = match &mut event {
-            Event::Error(error) => Some(&mut error.hint),
-            Event::Share(share) => share.note.as_mut(),
-            Event::Progress(progress) => progress.note.as_mut(),
-            Event::Finding(finding) => finding.action.as_mut(),
-            _ => None,
+            Event::Error(error) => [Some(&mut error.hint), None],
+            Event::Share(share) => [share.note.as_mut(), None],
+            Event::Progress(progress) => [progress.note.as_mut(), progress.advice.as_mut()],
+            Event::Finding(finding) => [finding.action.as_mut(), None],
+            _ => [None, None],
         };
-        if let Some(advice) = advice.filter(|it| it.contains("client ")) {
+        let advice = advice.into_iter().flatten();
+        for advice in advice.filter(|it| it.contains("client ")) {
             *advice = self.addressed(advice);
         }
         event

@@ -77,7 +77,7 @@ pub(crate) fn share_line(share: &Share) -> String {
     } else {
         &share.name
     };
-    let state = share.state.word();
+    let state = share.state_words();
     let amount = if share.verified_bytes == share.bytes {
         text::bytes(share.bytes)
     } else {

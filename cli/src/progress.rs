@@ -18,12 +18,16 @@ use crate::{output::Output, text};
 /// Least time between two plain lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long advice has to hold before it is told: most often a peer comes in the next moment.
+const ADVICE_AFTER: Duration = Duration::from_secs(2);
+
 /// Shows progress until it is dropped.
 pub(crate) struct Live {
     /// What to call the content while the daemon knows no name.
     name: String,
     output: Output,
     display: Display,
+    advice: Advice,
 }
 
 enum Display {
@@ -57,6 +61,7 @@ impl Live {
             name: name.into(),
             output,
             display,
+            advice: Advice::default(),
         }
     }
 
@@ -65,6 +70,7 @@ impl Live {
     /// # Errors
     /// When stdout is closed, with `--json`.
     pub(crate) fn show(&mut self, progress: Progress, now: Instant) -> Result<(), ApiError> {
+        let advice = progress.advice.clone();
         match &mut self.display {
             Display::Json { last } => {
                 if last.as_ref() != Some(&progress) {
@@ -86,7 +92,46 @@ impl Live {
                 }
             }
         }
+        if let Some(advice) = self.advice.due(advice, now) {
+            self.advise(&advice);
+        }
         Ok(())
+    }
+
+    /// A line of its own, which stays.
+    fn advise(&self, advice: &str) {
+        match &self.display {
+            Display::Json { .. } | Display::None => (),
+            Display::Bar(bar) => bar.suspend(|| self.output.message(advice)),
+            Display::Lines { .. } => self.output.message(advice),
+        }
+    }
+}
+
+/// What is advised, which is told once, and not before it has held for [`ADVICE_AFTER`].
+#[derive(Debug, Default)]
+struct Advice {
+    text: Option<String>,
+    since: Option<Instant>,
+    is_told: bool,
+}
+
+impl Advice {
+    /// Takes in what is advised now; what is to be told.
+    fn due(&mut self, advice: Option<String>, now: Instant) -> Option<String> {
+        if self.text != advice {
+            *self = Advice {
+                since: Some(now),
+                text: advice,
+                is_told: false,
+            };
+        }
+        let since = self.since.filter(|_| !self.is_told)?;
+        let text = self.text.as_ref()?;
+        (now.duration_since(since) >= ADVICE_AFTER).then(|| {
+            self.is_told = true;
+            text.clone()
+        })
     }
 }
 
@@ -119,5 +164,22 @@ mod tests {
         assert!(is_due(None, start));
         assert!(!is_due(Some(start), start + Duration::from_millis(999)));
         assert!(is_due(Some(start), start + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn advice_is_told_once_when_it_has_held_for_a_while() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let some = |text: &str| Some(text.to_owned());
+        let mut advice = Advice::default();
+        assert_eq!(advice.due(None, start), None);
+        assert_eq!(advice.due(some("wait"), at(10)), None);
+        assert_eq!(advice.due(some("wait"), at(11)), None);
+        assert_eq!(advice.due(None, at(12)), None);
+        assert_eq!(advice.due(some("wait"), at(13)), None, "it begins anew");
+        assert_eq!(advice.due(some("wait"), at(15)), some("wait"));
+        assert_eq!(advice.due(some("wait"), at(30)), None);
+        assert_eq!(advice.due(some("other"), at(31)), None);
+        assert_eq!(advice.due(some("other"), at(33)), some("other"));
     }
 }

@@ -3,7 +3,7 @@
 //! Not here: which of its files are wanted ([`crate::select`]), how fast it may be ([`crate::limit`]).
 
 use warren_daemon::control::model::{
-    ApiError, Done, Event, LEAST_ID_DIGITS, RemoveRequest, Share, ShareRequest, ShareState, exit,
+    ApiError, Done, Event, LEAST_ID_DIGITS, RemoveRequest, Share, ShareRequest, exit,
 };
 use warren_proto::content::path::printable;
 
@@ -23,17 +23,26 @@ impl Client {
     /// # Errors
     /// When the daemon does not answer.
     pub(crate) async fn list(self) -> Result<(), ApiError> {
-        let shares = self.daemon.shares("").await?;
         if self.output.json() {
+            let shares = self.daemon.shares("").await?;
             let events = shares.into_iter().map(Event::Share);
             return self.output.results(events.map(|event| event.to_json()));
         }
-        if shares.is_empty() {
-            self.say_nothing_is_shared();
-            return Ok(());
+        let events = self.daemon.list("status").await?;
+        let unreached = unreached(&events);
+        let share = |event| match event {
+            Event::Share(share) => Some(share),
+            _ => None,
+        };
+        let shares: Vec<Share> = events.into_iter().filter_map(share).collect();
+        match shares.as_slice() {
+            [] => self.say_nothing_is_shared(),
+            shares => self.output.results(table::rows(shares).into_iter())?,
         }
-        let rows = table::rows(&shares);
-        self.output.results(rows.into_iter())
+        if let Some(unreached) = unreached {
+            self.advise(&unreached);
+        }
+        Ok(())
     }
 
     /// Where there is no share, people are told how to have one.
@@ -64,9 +73,10 @@ impl Client {
         if !args.yes {
             let found = self.found(&args.share).await?;
             if let [share] = found.as_slice()
-                && matches!(share.state, ShareState::Seeding | ShareState::Withheld)
+                && share.complete
             {
-                let error = ApiError::not_a_download(&share.name, &share.content_id);
+                let (name, id) = (&share.name, &share.content_id);
+                let error = ApiError::not_a_download(name, id, share.has_changed());
                 return Err(self.daemon.advised(error));
             }
             confirm(&format!(
@@ -193,6 +203,11 @@ impl Client {
                 format!("{repaired} were wrong or missing and were fetched again; all {bytes} are right now")
             }
         });
+        if let Some(kept) = &done.kept {
+            let kept = printable(kept);
+            self.output
+                .message(&format!("what was edited here is kept in {kept}"));
+        }
         self.output.result(&done.path)
     }
 
@@ -244,6 +259,21 @@ fn name_of(found: &[Share], wanted: &str) -> String {
         [share] if !share.name.is_empty() => printable(&share.name),
         _ => printable(wanted),
     }
+}
+
+/// What people are told where the daemon's tracker, which comes first, is not reached and that is no news of the
+/// last moment.
+pub(crate) fn unreached(events: &[Event]) -> Option<String> {
+    let tracker = events.iter().find_map(|event| match event {
+        Event::Tracker(tracker) => Some(tracker),
+        _ => None,
+    })?;
+    let why = tracker.note.as_ref().filter(|_| !tracker.connected)?;
+    let what = printable(&format!(
+        "tracker {} is not reached ({why})",
+        tracker.address
+    ));
+    Some(format!("{what}; what can be done: client doctor IDX"))
 }
 
 /// How much there is of a share, as a person is told before it is deleted.

@@ -12,6 +12,7 @@ use std::{
 use warren_daemon::control::{
     model::{ApiError, Source, exit},
     source::Parsed,
+    wish::SEE_ALL,
 };
 use warren_proto::{
     code::Code,
@@ -141,10 +142,13 @@ fn read_text(text: &str, folder: bool) -> Option<Result<Typed, ApiError>> {
 /// An error whose hint names this `.p2p`, where it was for any.
 pub(crate) fn with_file(error: ApiError, argument: &OsStr) -> ApiError {
     let path = Path::new(argument);
-    if !path.is_file() {
-        return error;
-    }
-    let hint = error.hint.replace("FILE.p2p", &quoted(path));
+    let hint = match path.is_file() {
+        true => error.hint.replace("FILE.p2p", &quoted(path)),
+        // It came by standard input, and can be given so once more.
+        false => error
+            .hint
+            .replace(SEE_ALL, "See all with client inspect, in the same way"),
+    };
     ApiError { hint, ..error }
 }
 

@@ -59,7 +59,7 @@ fn cells_of(share: &Share) -> [String; 6] {
     let name = name + &version.unwrap_or_default();
     [
         text::short_id(&share.content_id),
-        share.state.word().to_owned(),
+        share.state_words(),
         done,
         size,
         share.peers.total().to_string(),

@@ -575,6 +575,7 @@ fn whole() -> Done {
         instead_of: None,
         renamed: None,
         repaired_bytes: None,
+        kept: None,
     }
 }
 
@@ -618,6 +619,7 @@ fn status() -> Vec<Event> {
             bytes: 5,
             verified_bytes: 5,
             state: ShareState::Seeding,
+            complete: true,
             ..Share::default()
         }),
     ]
@@ -627,6 +629,8 @@ fn paused() -> Event {
     match status().pop() {
         Some(Event::Share(share)) => Event::Share(Share {
             state: ShareState::Paused,
+            // It is a download.
+            complete: false,
             ..share
         }),
         other => panic!("{other:?} is no share"),

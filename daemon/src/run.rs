@@ -172,10 +172,11 @@ pub async fn run(config: Config) -> Result<(), ApiError> {
         config.log.clone(),
         stop.clone(),
     );
+    let idx = config.idx;
     let watching = config.watch.clone().map(|folder| {
         let downloading = control.clone();
         let download = move |source| begin(downloading.clone(), source);
-        tokio::spawn(watch(folder, download, stop.clone()))
+        tokio::spawn(watch((folder, idx), download, stop.clone()))
     });
     let api = tokio::spawn(api::serve(listener, control, stop.clone()));
     announce(&config, endpoint.local_addr());

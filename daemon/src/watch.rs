@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use warren_proto::limits;
 
 use crate::control::model::{ApiError, Event, Phase, Source, exit};
+use crate::control::words::numbered;
 use crate::store::atomic::{rename_noreplace, write_atomically};
 
 /// Between two looks.
@@ -48,15 +49,18 @@ struct Look {
 /// What a download tells of itself once it was asked for, as the control API does.
 type Begun = Result<mpsc::Receiver<Event>, ApiError>;
 
-/// Watches `folder` until it is stopped.
+/// Watches `folder` until it is stopped, for the daemon of this number.
 pub(crate) async fn watch<B: Future<Output = Begun>>(
-    folder: PathBuf,
+    (folder, idx): (PathBuf, u16),
     download: impl Fn(Source) -> B,
     stop: CancellationToken,
 ) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watched = Watched::default();
+    let mut watched = Watched {
+        idx,
+        ..Watched::default()
+    };
     let watching = async {
         loop {
             ticks.tick().await;
@@ -69,6 +73,8 @@ pub(crate) async fn watch<B: Future<Output = Begun>>(
 /// What was there at the last look.
 #[derive(Debug, Default)]
 struct Watched {
+    /// What daemon it is that downloads.
+    idx: u16,
     seen: BTreeMap<PathBuf, Look>,
     /// Of those, what could not be renamed and is not to be taken again.
     stuck: BTreeMap<PathBuf, Look>,
@@ -101,7 +107,7 @@ async fn look_once<B: Future<Output = Begun>>(
     for (path, look) in &found {
         if watched.seen.get(path) == Some(look)
             && !stuck.contains_key(path)
-            && !take(path.clone(), download).await
+            && !take(path.clone(), watched.idx, download).await
         {
             stuck.insert(path.clone(), *look);
         }
@@ -110,6 +116,7 @@ async fn look_once<B: Future<Output = Begun>>(
         seen: found,
         stuck,
         is_unreadable: false,
+        ..watched
     }
 }
 
@@ -163,8 +170,16 @@ impl Kind {
 }
 
 /// Begins a download, and renames the file; whether that could be done.
-async fn take<B: Future<Output = Begun>>(path: PathBuf, download: &impl Fn(Source) -> B) -> bool {
+async fn take<B: Future<Output = Begun>>(
+    path: PathBuf,
+    idx: u16,
+    download: &impl Fn(Source) -> B,
+) -> bool {
     let result = begin(path.clone(), download).await;
+    let result = result.map_err(|error| ApiError {
+        hint: numbered(&error.hint, idx),
+        ..error
+    });
     let shown = path.display().to_string();
     match &result {
         Ok(()) => tracing::info!("{shown} is being downloaded"),

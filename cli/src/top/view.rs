@@ -176,7 +176,7 @@ fn draw_row(row: &ShareRow, line: Rect, columns: &Columns, paint: &mut Paint<'_>
         paint.bar(at(line, bar), row.done().unwrap_or(0.0), tone(share.state));
     }
     let [peers, rate_column, size, done, state] = columns.others.map(|column| at(line, column));
-    paint.text(state, 0, share.state.word(), tone(share.state));
+    paint.text(state, 0, &share.state_words(), tone(share.state));
     paint.right(done, 0, &percent(row), Tone::Plain);
     let known = |bytes: u64| match bytes {
         0 => "-".to_owned(),

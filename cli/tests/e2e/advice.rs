@@ -5,7 +5,7 @@ use std::{fs::File, process::Command};
 use warren_daemon::control::model::{PeerPath, ShareState};
 
 use crate::{
-    content::MIB,
+    content::{MIB, random_file},
     harness::{DaemonOptions, Swarm, run},
 };
 
@@ -176,6 +176,39 @@ fn what_has_changed_is_shared_again_by_the_line_that_is_shown() {
     assert!(said.contains(&register), "{said}");
     let line = register.replacen("client", env!("CARGO_BIN_EXE_client"), 1);
     run(swarm.place().command("sh").args(["-c", &line])).expect(0);
+}
+
+#[test]
+fn nothing_that_is_said_of_a_changed_share_has_to_be_filled_in() {
+    let swarm = Swarm::start();
+    let daemon = swarm.daemon(2);
+    let file = swarm.file("two words", MIB, 1);
+    let id = daemon.register(&file).content_id;
+    for (name, seed) in [("one", 1), ("two", 2)] {
+        random_file(&swarm.path("things").join(name), 2 * MIB, seed);
+    }
+    let things = daemon.register(&swarm.path("things")).content_id;
+    let client = format!("client --home {}", swarm.place().home().display());
+    let ran = daemon.client(&["select", "things", "--only", "nope"]);
+    let ran = ran.expect_error(2, "nothing in things matches nope");
+    let see = format!("See all in: {client} top 2\n");
+    assert!(ran.stderr.ends_with(&see), "{ran:?}");
+
+    std::fs::write(&file, "other").unwrap();
+    std::fs::remove_file(swarm.path("things").join("two")).unwrap();
+    for id in [&id, &things] {
+        daemon.until_share(id, "it is changed", |share| {
+            share.state == ShareState::Changed
+        });
+    }
+    let ran = daemon.client(&["select", "two words", "--all"]);
+    let ran = ran.expect_error(7, "is no longer what was shared");
+    let register = format!("{client} register '{}' 2\n", file.display());
+    assert!(ran.stderr.ends_with(&register), "{ran:?}");
+    let log = daemon.client(&["logs"]).expect(0).stdout;
+    assert_eq!(log.matches("no longer what was shared").count(), 2, "{log}");
+    let is_open = |word: &str| ["NAME", "PATH", "IDX"].contains(&word);
+    assert!(!log.split_whitespace().any(is_open), "{log}");
 }
 
 #[test]

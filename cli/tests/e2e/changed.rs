@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use warren_daemon::control::model::{Share, ShareState};
 
 use crate::{
-    content::{MIB, assert_same_file, random_file, tree},
+    content::{MIB, assert_same_file, b3sum, random_file, tree},
     harness::{Daemon, DaemonOptions, Swarm},
 };
 
@@ -123,6 +123,165 @@ fn a_download_that_was_moved_away_and_put_back_is_there_again_when_it_is_asked_f
     assert_same_file(&file, path);
     let share = theirs.share(&registered.content_id);
     assert_eq!(share.state, ShareState::Seeding);
+}
+
+#[test]
+fn a_changed_share_shows_its_size_and_what_is_right_of_it_and_is_no_download_to_cancel() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let film = ours.register(&swarm.file("film.mkv", MIB, 1));
+    let done = theirs.fetch(&film.manifest);
+    fs::write(&done.path, "something else").unwrap();
+    let share = until_changed(&theirs, &film.content_id);
+    assert_eq!((share.verified_bytes, share.bytes), (0, MIB));
+    let list = theirs.client(&["list"]).expect(0).stdout;
+    assert!(list.contains("changed   0 %  1.0 MiB"), "{list}");
+    for yes in [
+        &["cancel", "film.mkv"][..],
+        &["cancel", "film.mkv", "--yes"],
+    ] {
+        let ran = theirs.client(yes);
+        ran.expect_error(8, "film.mkv has changed since it was complete");
+    }
+    // What is known of it stays known when it is tried again.
+    theirs.client(&["resume", "film.mkv"]).expect(0);
+    let share = until_changed(&theirs, &film.content_id);
+    assert_eq!((share.verified_bytes, share.bytes), (0, MIB));
+}
+
+#[test]
+fn a_changed_share_that_is_paused_is_shown_as_both_also_after_a_restart() {
+    let swarm = Swarm::start();
+    let mut ours = swarm.daemon(1);
+    let (film, folder) = (swarm.file("film.mkv", MIB, 1), folder(&swarm));
+    let ids = [&film, &folder].map(|path| ours.register(path).content_id);
+    fs::write(&film, "something else").unwrap();
+    fs::remove_file(folder.join("two.bin")).unwrap();
+    for (id, name) in ids.iter().zip(["film.mkv", "things"]) {
+        until_changed(&ours, id);
+        let shown = ours.client(&["pause", name]).expect(0).stdout;
+        assert!(shown.contains("  paused, changed  "), "{shown}");
+        assert!(
+            shown.contains(" resume ") && shown.contains(" verify "),
+            "{shown}"
+        );
+    }
+    ours.kill();
+    ours.restart();
+    for (id, (right, bytes)) in ids.iter().zip([(0, MIB), (4 * MIB, 6 * MIB)]) {
+        ours.until_share(id, "both", |share| {
+            (share.state, share.also) == (ShareState::Paused, Some(ShareState::Changed))
+        });
+        let share = ours.share(id);
+        assert_eq!((share.verified_bytes, share.bytes), (right, bytes));
+    }
+    let list = ours.client(&["list"]).expect(0).stdout;
+    assert_eq!(list.matches("  paused, changed  ").count(), 2, "{list}");
+    for (id, name) in ids.iter().zip(["film.mkv", "things"]) {
+        ours.client(&["resume", name]).expect(0);
+        assert_eq!(until_changed(&ours, id).also, None);
+    }
+}
+
+#[test]
+fn of_what_is_selected_while_a_share_is_paused_the_part_that_is_here_is_shown() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let things = ours.register(&folder(&swarm));
+    theirs
+        .download_with(&things.manifest, &["--only", "one.bin"])
+        .done();
+    theirs.client(&["pause", "things"]).expect(0);
+    let shown = theirs
+        .client(&["select", "things", "--all"])
+        .expect(0)
+        .stdout;
+    assert!(shown.contains("paused  2.0 MiB of 6.0 MiB"), "{shown}");
+    let list = theirs.client(&["list"]).expect(0).stdout;
+    assert!(list.contains("33 %  6.0 MiB"), "{list}");
+    theirs.client(&["resume", "things"]).expect(0);
+    theirs.until_share(&things.content_id, "all of it", |share| {
+        share.state == ShareState::Seeding && share.verified_bytes == 6 * MIB
+    });
+}
+
+#[test]
+fn what_was_edited_in_a_download_is_kept_and_a_repair_that_nobody_can_give_says_so_and_can_be_ended()
+ {
+    let swarm = Swarm::start();
+    let (mut ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let film = swarm.file("film.mkv", 4 * MIB, 1);
+    let registered = ours.register(&film);
+    let done = theirs.fetch(&registered.manifest);
+    let path = Path::new(&done.path);
+    fs::write(path, [&b"mine"[..], &fs::read(path).unwrap()[4..]].concat()).unwrap();
+    let edited = b3sum(path);
+    let note = until_changed(&theirs, &registered.content_id).note.unwrap();
+    assert!(
+        note.contains("keeps what you have changed beside it"),
+        "{note}"
+    );
+    ours.stop();
+
+    let ran = theirs.client(&["verify", "film.mkv", "--timeout", "6"]);
+    let ran = ran.expect_error(5, "no peer has what is missing");
+    let kept = theirs.downloads().join("film.mkv.kept-1");
+    assert_eq!(b3sum(&kept), edited);
+    let client = format!("client --home {}", swarm.place().home().display());
+    let remove = format!("{client} remove {} 2", &registered.content_id[..12]);
+    let advice = format!(
+        "What was edited here is kept in {}. What is wrong or missing is fetched once somebody who has it is \
+         connected; until then its name ends in .part. Not to wait: {remove} ends the share and gives it its name back",
+        kept.display()
+    );
+    assert_eq!(ran.stderr.matches(&advice).count(), 1, "{ran:?}");
+    let nobody = "nobody who has what is missing is connected";
+    assert!(ran.stderr.contains(nobody), "{ran:?}");
+    let status = theirs.client(&["status"]).expect(0).stdout;
+    assert!(
+        status.contains("  waiting  3.9 MiB of 4.0 MiB  "),
+        "{status}"
+    );
+    assert!(status.contains(&advice), "{status}");
+    assert!(status.contains(nobody), "{status}");
+
+    // Whoever will not wait has it as it was.
+    theirs.client(&["remove", "film.mkv"]).expect(0);
+    assert_eq!(b3sum(path), edited);
+    let names = fs::read_dir(theirs.downloads()).unwrap();
+    let mut names: Vec<_> = names.map(|it| it.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["film.mkv", "film.mkv.kept-1"]);
+
+    // And whoever waits has both.
+    ours.restart();
+    let resume = ["--if-exists", "resume"];
+    theirs.download_with(&registered.manifest, &resume).done();
+    fs::write(path, "mine alone").unwrap();
+    let verified = theirs.client_last(&["verify", "film.mkv"]);
+    let kept = theirs.downloads().join("film.mkv.kept-2");
+    assert_eq!(verified.kept.as_deref(), kept.to_str());
+    assert_eq!(fs::read(&kept).unwrap(), b"mine alone");
+    assert_eq!(b3sum(path), b3sum(&film));
+    assert_eq!(theirs.client_last(&["verify", "film.mkv"]).kept, None);
+}
+
+#[test]
+fn of_a_part_of_a_folder_what_was_edited_is_kept_when_it_is_repaired() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let folder = folder(&swarm);
+    let registered = ours.register(&folder);
+    let others = ["--only", "one.bin", "--only", "two.bin"];
+    let done = theirs.download_with(&registered.manifest, &others).done();
+    let two = Path::new(&done.path).join("two.bin");
+    fs::write(&two, "mine").unwrap();
+    let verified = theirs.client_last(&["verify", "things"]);
+    let kept = theirs.downloads().join("things.kept-1");
+    assert_eq!(verified.kept.as_deref(), kept.to_str());
+    assert_eq!(fs::read(kept.join("two.bin")).unwrap(), b"mine");
+    assert_eq!(fs::read_dir(&kept).unwrap().count(), 1);
+    assert_same_file(&folder.join("two.bin"), &two);
 }
 
 fn until_changed(daemon: &Daemon, id: &str) -> Share {

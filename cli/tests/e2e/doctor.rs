@@ -1,5 +1,7 @@
 //! What `client doctor` says of a real daemon.
 
+use std::net::{TcpListener, UdpSocket};
+
 use warren_daemon::control::model::{Event, Finding, Severity, Summary};
 
 use crate::{
@@ -20,7 +22,7 @@ fn without_a_tracker_the_doctor_says_so_and_is_exit_4() {
             0 => assert_eq!(find(&findings, "TRK-02").severity, Severity::Note),
             code => assert_eq!((code, summary.exit), (4, 4)),
         }
-        (ran.code != 0).then_some(ran)
+        (ran.code != 0 && findings[0].code != "TRK-01").then_some(ran)
     });
     let (findings, summary) = parse(&ran);
     let first = &findings[0];
@@ -44,6 +46,44 @@ fn without_a_tracker_the_doctor_says_so_and_is_exit_4() {
     let end = "\n0 peers tried: 0 direct, 0 relayed, 0 failed\n";
     assert!(said.stdout.ends_with(end), "{said:#?}");
     assert_eq!(said.stderr, "");
+}
+
+#[test]
+fn a_tracker_that_is_silent_is_told_of_before_the_first_try_has_ended() {
+    let place = Place::new();
+    // Both take what is sent and answer nothing.
+    let (silent, _udp) = loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        match UdpSocket::bind(tcp.local_addr().unwrap()) {
+            Ok(udp) => break (tcp, udp),
+            Err(_) => continue,
+        }
+    };
+    let address = silent.local_addr().unwrap().to_string();
+    let daemon = Daemon::start(&place, 1, &address, DaemonOptions::default());
+    let ran = wait_for("the doctor to find it", || {
+        Some(daemon.client(&["doctor", "--json"])).filter(|ran| ran.code != 0)
+    });
+    let (findings, summary) = parse(&ran);
+    let text = format!("The tracker {address} is not reached: it has not answered yet.");
+    assert_eq!((&*findings[0].code, &findings[0].text), ("TRK-01", &text));
+    assert!(findings[0].action.is_some());
+    assert_eq!((ran.code, summary.exit), (4, 4));
+    let said = format!("tracker {address} is not reached (");
+    let home = place.home();
+    let end = format!(
+        "); what can be done: client --home {} doctor 1\n",
+        home.display()
+    );
+    for shown in ["list", "status"] {
+        let ran = daemon.client(&[shown]).expect(0);
+        assert!(
+            ran.stderr.contains(&said) && ran.stderr.ends_with(&end),
+            "{ran:?}"
+        );
+    }
+    let ran = daemon.client(&["list", "--json"]).expect(0);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""));
 }
 
 #[test]

@@ -225,6 +225,9 @@ pub struct Progress {
     /// One sentence for the person, such as why nothing moves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// What the person can do about that, if there is anything to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
 /// What a register or a download is doing.
@@ -299,6 +302,9 @@ pub struct Done {
     /// After a verification: bytes that were fetched again, because they were wrong or missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repaired_bytes: Option<u64>,
+    /// After a verification: where what somebody had edited is kept, which was copied before it was repaired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
 }
 
 /// What a download would be, of which no content was fetched.
@@ -435,6 +441,13 @@ pub struct Share {
     /// Whether it was shared where it lies: its files are never deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_place: bool,
+    /// What it is besides, of what the person has paused: `changed`, `failed` or `withheld`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub also: Option<ShareState>,
+    /// Whether all that is wanted of it has been here, or it was shared where it lies: there is no download
+    /// to cancel, though its files may have changed since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub complete: bool,
     /// Connected peers of it, by how they are reached.
     #[serde(default)]
     pub peers: PeerCounts,
@@ -471,6 +484,19 @@ pub struct Share {
     /// One sentence for the person, such as why it is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+impl Share {
+    /// The words for where it stands, such as `paused, changed`.
+    pub fn state_words(&self) -> String {
+        let also = self.also.map(|also| format!(", {}", also.word()));
+        format!("{}{}", self.state.word(), also.unwrap_or_default())
+    }
+
+    /// Whether its files are no longer what was shared.
+    pub fn has_changed(&self) -> bool {
+        [Some(self.state), self.also].contains(&Some(ShareState::Changed))
+    }
 }
 
 /// What a share is doing.

@@ -277,13 +277,16 @@ fn bad_pattern(text: &str, cause: &str) -> ApiError {
     ApiError::new("bad_pattern", exit::USAGE, message, hint)
 }
 
+/// Where all files of a share are shown, for who has named its `.p2p`.
+pub const SEE_ALL: &str = "See all with: client inspect FILE.p2p";
+
 fn no_match(content: &Content, pattern: &str) -> ApiError {
     let message = format!("nothing in {} matches {pattern}", content.name.as_str());
     let near = near_names(content, pattern).join(", ");
     let hint = match near.as_str() {
         "" => "It has no files.".to_owned(),
         near => format!(
-            "Among its {}: {near}. See all with: client inspect FILE.p2p",
+            "Among its {}: {near}. {SEE_ALL}",
             count(content.file_count() as usize, "file")
         ),
     };

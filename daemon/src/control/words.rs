@@ -41,6 +41,17 @@ pub(crate) fn register_anew(path: &Path) -> String {
     )
 }
 
+/// Advice with the number of the daemon in the place of `IDX`, for what is read without the client that fills
+/// that in.
+pub(crate) fn numbered(advice: &str, idx: u16) -> String {
+    let word = |word: &str| match word.strip_prefix("IDX") {
+        Some(sign) if sign.chars().all(|it| it.is_ascii_punctuation()) => format!("{idx}{sign}"),
+        _ => word.to_owned(),
+    };
+    let words: Vec<String> = advice.split(' ').map(word).collect();
+    words.join(" ")
+}
+
 /// Advice for any share as advice for this one: its id in the place of `NAME`, its path in the place of
 /// `PATH`.
 pub fn about(advice: &str, id: &impl Display, path: &Path) -> String {
@@ -82,6 +93,14 @@ mod tests {
         }
         assert_eq!(typed(Path::new("/a/film.mkv")), "/a/film.mkv");
         assert_eq!(typed(Path::new("/a/\u{1b}[2J")), "PATH");
+    }
+
+    #[test]
+    fn advice_is_given_the_number_of_the_daemon_and_no_other_word_is_changed() {
+        assert_eq!(
+            numbered("Try client list IDX; or client stop IDX. IDXS stay", 7),
+            "Try client list 7; or client stop 7. IDXS stay"
+        );
     }
 
     #[test]

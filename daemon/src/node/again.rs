@@ -305,7 +305,7 @@ impl Node {
         share.record.wish = was.wish.changed(&way.change_of_part());
         share.record.state = ShareState::Downloading;
         share.was = Some(Box::new(was));
-        self.look_through(swarm, Stored::Noted);
+        self.look_through(swarm, Stored::Noted, None);
     }
 
     /// Fetches a share once more whose files are no longer what they were, as it is wanted: in its place, or as a
@@ -454,8 +454,8 @@ fn not_as_it_was(path: &Path) -> ApiError {
         "target_exists",
         exit::REFUSED,
         format!("{path} is there already, and is no longer what was downloaded"),
-        "Say what becomes of it, with the same command: --if-exists resume repairs it, overwrite replaces it, \
-         rename keeps it and fetches another one.",
+        "Say what becomes of it, with the same command: --if-exists rename keeps it and fetches another one, resume \
+         repairs it and overwrite replaces it, so that what was changed is lost.",
     )
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use warren_proto::id::SwarmId;
 use warren_proto::transfer::{self, Selection};
 
-use super::report::tell_last;
+use super::report::{error_about, tell_last};
 use super::shares::Preparing;
 use super::{Node, ShareEvent};
 use crate::control::model::{ApiError, Event, FileCounts, SelectRequest, exit};
@@ -203,6 +203,7 @@ impl Node {
                 if let Some(writer) = share.kept.take() {
                     share.pause = Some(Pause::Download(writer));
                 }
+                share.stopped_bytes = paused_bytes(share);
             }
             Phase::Stopped { .. } => {
                 let watchers = std::mem::take(&mut share.watchers);
@@ -232,10 +233,18 @@ impl Node {
         let share = swarm.and_then(|swarm| self.shares.get_mut(&swarm));
         match (asker, result, share) {
             (Asker::Download(watcher), Ok(()), Some(share)) => share.watchers.push(watcher),
-            (Asker::Download(watcher), Err(error), _) => tell_last(watcher, error.into()),
             (Asker::Download(_), Ok(()), None) => (),
-            // Who asked may have gone.
-            (Asker::Select(answer), Err(error), _) => drop(answer.send(Err(error))),
+            (asker, Err(error), share) => {
+                let error = match share {
+                    Some(share) => error_about(share, error),
+                    None => error,
+                };
+                match asker {
+                    Asker::Download(watcher) => tell_last(watcher, error.into()),
+                    // Who asked may have gone.
+                    Asker::Select(answer) => drop(answer.send(Err(error))),
+                }
+            }
             (Asker::Select(answer), Ok(()), Some(share)) => {
                 let shown = share.swarm();
                 let shown = self.shown_share(&shown).map(Event::Share);
@@ -268,6 +277,19 @@ fn offered(share: &Share) -> Option<Arc<Offer>> {
         Some(Pause::Complete(offer)) => Some(offer.clone()),
         _ => share.offer().cloned(),
     }
+}
+
+/// Verified bytes and bytes in all of what is wanted now, of a share that is paused.
+fn paused_bytes(share: &Share) -> (u64, u64) {
+    let (Some(Pause::Download(writer)), Some(picked)) = (&share.pause, &share.picked) else {
+        return share.stopped_bytes;
+    };
+    let (layout, selection) = (&writer.offer.content.layout, &picked.selection);
+    let have = writer.offer.have_now();
+    let verified = have
+        .iter()
+        .map(|chunk| selection.bytes_of(chunk, layout.chunk_len(chunk)));
+    (verified.map(u64::from).sum(), selection.bytes())
 }
 
 /// What of a whole share was asked for.

@@ -7,8 +7,8 @@ use super::Node;
 use crate::control::model::{ApiError, exit};
 use crate::control::words::short_id;
 use crate::hooks::Happening;
-use crate::share::Share;
 use crate::share::depot::removed;
+use crate::share::{Phase, Share};
 use crate::store::db::{ShareRecord, ShareState};
 
 impl Node {
@@ -29,6 +29,7 @@ impl Node {
             Some(share) => drop(answer.send(Err(ApiError::not_a_download(
                 &share.record.name,
                 &share.record.id,
+                share.has_changed(),
             )))),
             None => self.remove_share(swarm, Data::Kept, answer),
         }
@@ -58,6 +59,7 @@ impl Node {
             && let Some(share) = self.shares.get(&swarm)
             && share.record.state != ShareState::Registered
             && share.verifying.is_some()
+            && !gives_back(share)
         {
             return drop(answer.send(Err(being_verified(&share.record))));
         }
@@ -94,6 +96,13 @@ impl Node {
             let _ = answer.send(deleted.and(removed));
         });
     }
+}
+
+/// Whether what is there of a share that is being repaired gets its name back when that is removed.
+fn gives_back(share: &Share) -> bool {
+    let record = &share.record;
+    let is_repaired = matches!(share.phase, Phase::Downloading(_));
+    is_repaired && record.placing.found && record.settled.is_none()
 }
 
 /// What becomes of the complete files of a share that is removed.

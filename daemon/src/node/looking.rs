@@ -29,7 +29,7 @@ use crate::store::changes::Differing;
 use crate::store::error::StoreError;
 
 /// Between the beginnings of two rounds at least.
-const ROUND: Duration = Duration::from_secs(5);
+const ROUND: Duration = Duration::from_secs(2);
 
 /// One part in so many of the time is spent with looking.
 const SHARE_OF_TIME: u32 = 100;
@@ -186,7 +186,7 @@ impl Node {
         if offer.have_now().count() == 0 {
             return self.stop_changed(offer, files);
         }
-        tracing::warn!(share = %share.record.id, "{}", changes.note());
+        tracing::warn!(share = %share.record.id, "{}", changes.news());
         share.changes = Some(changes);
         self.tell_lost(swarm, Run::fewest(lost.iter().map(|it| it.value())));
         self.active.insert(swarm);

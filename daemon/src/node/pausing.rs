@@ -93,7 +93,7 @@ impl Node {
             Pause::Download(writer) => Some(writer.clone()),
             _ => None,
         };
-        (share.pause, share.paused_bytes) = (Some(held), bytes);
+        (share.pause, share.stopped_bytes) = (Some(held), bytes);
         share.verifying = None;
         share.rereading.forget();
         let error = paused(share);

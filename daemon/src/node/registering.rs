@@ -20,6 +20,7 @@ use crate::control::model::{
     ApiError, Event, Phase as ShownPhase, Progress, RegisterRequest, Registered, exit,
 };
 use crate::control::wish::Wish;
+use crate::control::words::about;
 use crate::hooks::Happening;
 use crate::share::depot::{Depot, Opened};
 use crate::share::{Phase, Rate};
@@ -244,6 +245,10 @@ impl Node {
                     }
                     None => (registered, None),
                 })
+            });
+            let result = result.map_err(|error| {
+                let hint = about(&error.hint, &record.id, &record.path);
+                ApiError { hint, ..error }
             });
             let registration = Registration {
                 record,

@@ -13,7 +13,7 @@ use warren_proto::id::SwarmId;
 
 use super::choosing::busy;
 use super::commands::EVENTS;
-use super::report::tell_last;
+use super::report::{error_about, tell_last};
 use super::{Node, ShareEvent};
 use crate::control::model::{self, ApiError, Done, Event, Progress, RelocateRequest, exit};
 use crate::share::depot::{Moved, Opened};
@@ -68,7 +68,14 @@ impl Node {
     ) {
         let Moved { record, files } = match result {
             Ok(moved) => *moved,
-            Err(error) => return tell_last(watcher, error.into()),
+            Err(error) => {
+                let share = self.shares.get(&swarm);
+                let error = match share {
+                    Some(share) => error_about(share, error),
+                    None => error,
+                };
+                return tell_last(watcher, error.into());
+            }
         };
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
+use warren_proto::content::path::printable;
 use warren_proto::id::{PublicKey, SwarmId};
 use warren_proto::transfer::Standing;
 use warren_proto::wire::Paths;
@@ -18,6 +19,7 @@ use crate::control::doctor::{Machine, Snapshot};
 use crate::control::model::{
     self, ApiError, Done, Event, PeerCounts, PeerPath, Progress, ShareStanding, ShareState,
 };
+use crate::control::wish::SEE_ALL;
 use crate::control::words::about;
 use crate::pace::is_exempt;
 use crate::share::changes::HINT;
@@ -75,6 +77,9 @@ impl Node {
             name,
             files: share.file_counts(),
             note: (phase == model::Phase::Waiting).then(|| self.why_waiting(share, peers)),
+            advice: (phase == model::Phase::Waiting)
+                .then(|| repair_advice(share))
+                .flatten(),
         }
     }
 
@@ -88,22 +93,38 @@ impl Node {
         counts
     }
 
+    /// Why a share waits, and what can be done about it.
+    fn note_waiting(&self, share: &Share, peers: PeerCounts) -> String {
+        let why = self.why_waiting(share, peers);
+        match repair_advice(share) {
+            Some(advice) => format!("{why}. {advice}"),
+            None => why,
+        }
+    }
+
     fn why_waiting(&self, share: &Share, peers: PeerCounts) -> String {
         let no_tracker = self.trackers.values().all(|tracker| !tracker.connected);
         match self.trackers.get(&OWN) {
             Some(own) if no_tracker => {
-                let cause = own.cause.as_deref().unwrap_or("connecting");
+                let cause = own.why_unreached(Instant::now());
+                let cause = cause.as_deref().unwrap_or("connecting");
                 format!(
                     "tracker {} is not reached ({cause}); trying again",
                     own.address
                 )
             }
             _ if peers.total() > 0 => "no connected peer has what is missing; waiting".to_owned(),
+            _ if share.members.is_empty() && is_repaired(share) => {
+                "nobody who has what is missing is connected; waiting".to_owned()
+            }
             _ if share.members.is_empty() => "no peer has it yet; waiting for one".to_owned(),
             _ => {
                 let obstacles = share.members.values().map(|known| known.obstacle);
                 match obstacles.clone().all(|obstacle| obstacle.is_some()) {
                     true => self.why_unreachable(obstacles.flatten()),
+                    false if is_repaired(share) => {
+                        "nobody who has what is missing is connected; trying to connect".to_owned()
+                    }
                     false => "connecting to peers".to_owned(),
                 }
             }
@@ -121,7 +142,9 @@ impl Node {
         let ((_, bytes), files) = (share.bytes(None), share.file_counts());
         let instead_of = share.numbered_instead_of();
         let instead_of = instead_of.map(|path| path.display().to_string());
-        let repaired_bytes = share.verifying.take().map(|_| share.wrong_bytes);
+        let verified = share.verifying.take();
+        let repaired_bytes = verified.as_ref().map(|it| it.wrong_bytes);
+        let kept = verified.and_then(|it| it.kept.get().map(|kept| kept.display().to_string()));
         for watcher in std::mem::take(&mut share.watchers) {
             let found = watcher.found;
             let done = Event::Done(Done {
@@ -135,6 +158,7 @@ impl Node {
                 instead_of: instead_of.clone().filter(|_| found.is_some()),
                 renamed: None,
                 repaired_bytes,
+                kept: kept.clone(),
             });
             tell_last(watcher, done);
         }
@@ -212,6 +236,8 @@ impl Node {
             verified_bytes,
             state: share.state(download),
             in_place: share.record.state == crate::store::db::ShareState::Registered,
+            also: share.also(),
+            complete: share.is_complete(),
             peers,
             direct_bytes: share.received.direct_bytes,
             relayed_bytes: share.received.relayed_bytes,
@@ -226,7 +252,10 @@ impl Node {
                 .map(|_| share.terms.takers.len() as u32),
             followed: self.shown_followed(swarm),
             published: self.shown_published(swarm),
-            note: note(share),
+            note: match share.state(download) {
+                ShareState::Waiting => Some(self.note_waiting(share, peers)),
+                _ => note(share),
+            },
         }
     }
 
@@ -237,7 +266,7 @@ impl Node {
             key: tracker.pin.map_or(String::new(), |pin| pin.to_string()),
             connected: tracker.connected,
             way: tracker.way(),
-            note: tracker.cause.clone(),
+            note: tracker.why_unreached(Instant::now()),
             fault: tracker.fault,
             program: tracker.program.clone(),
             relays: tracker.relays,
@@ -384,14 +413,44 @@ impl Node {
 
 /// An error whose hint names this share, where it was for any.
 pub(super) fn error_about(share: &Share, error: ApiError) -> ApiError {
-    let hint = about(&error.hint, &share.record.id, &share.record.path);
+    // Where a manifest lies that somebody has named, only the client knows.
+    let hint = error.hint.replace(SEE_ALL, "See all in: client top IDX");
+    let hint = about(&hint, &share.record.id, &share.record.path);
     ApiError { hint, ..error }
+}
+
+/// Whether it fetches what is wrong of what was here.
+fn is_repaired(share: &Share) -> bool {
+    share.verifying.is_some() || share.record.placing.found
+}
+
+/// What whoever waits for the end of a repair should know.
+fn repair_advice(share: &Share) -> Option<String> {
+    if !is_repaired(share) {
+        return None;
+    }
+    let kept = share.verifying.as_ref().and_then(|it| it.kept.get());
+    let kept = kept.map(|kept| {
+        let kept = printable(&kept.display().to_string());
+        format!("What was edited here is kept in {kept}. ")
+    });
+    let ends = match share.record.placing.found {
+        true => {
+            "; until then its name ends in .part. Not to wait: client remove NAME IDX ends the share and gives it its name back"
+        }
+        false => "",
+    };
+    let advice = format!(
+        "{}What is wrong or missing is fetched once somebody who has it is connected{ends}",
+        kept.unwrap_or_default()
+    );
+    Some(about(&advice, &share.record.id, &share.record.path))
 }
 
 /// Why a share is as it is, and what can be done about it.
 fn note(share: &Share) -> Option<String> {
     let note = match &share.phase {
-        Phase::Stopped { .. } if share.is_paused() => return None,
+        Phase::Stopped { .. } if share.is_paused() => share.changes.as_ref()?.note(),
         Phase::Stopped {
             error,
             changed: true,
@@ -406,12 +465,19 @@ fn note(share: &Share) -> Option<String> {
         Phase::Stopped { error, .. } => return Some(error.message.clone()),
         Phase::Seeding(_) => match &share.changes {
             Some(changes) => changes.note(),
-            None => return share.rereading.note_at(Instant::now()),
+            None => share.rereading.note_at(Instant::now())?,
         },
         _ => return None,
     };
+    let note = match share.pause.is_some() {
+        true => note.replacen(HINT, &format!("{PAUSED}{HINT}"), 1),
+        false => note,
+    };
     Some(about(&note, &share.record.id, &share.record.path))
 }
+
+/// What comes first of what is paused.
+const PAUSED: &str = "Go on with it first: client resume NAME IDX. ";
 
 fn count(counts: &mut PeerCounts, peer: &Peer) {
     match peer.path() {

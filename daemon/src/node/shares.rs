@@ -64,9 +64,13 @@ impl Node {
     /// Adds a share whose files have to be made or found first.
     pub(super) fn add_preparing(&mut self, record: ShareRecord, how: Preparing) -> SwarmId {
         let verified_bytes = Arc::new(AtomicU64::new(0));
+        let before = self.shares.get(&record.swarm()).map_or(0, Share::size);
         let phase = Phase::Preparing {
             verified_bytes: verified_bytes.clone(),
-            bytes: how.bytes(),
+            bytes: match how {
+                Preparing::Recall => before,
+                Preparing::Create(_) | Preparing::Reopen(_) => how.bytes(),
+            },
             is_new: matches!(how, Preparing::Create(_)),
         };
         let swarm = self.add(record, phase);
@@ -488,8 +492,15 @@ impl Node {
     /// Ends fetching and giving; what is on the disk stays.
     pub(super) fn stop_share(&mut self, swarm: SwarmId, error: ApiError, stopping: Stopping) {
         self.tell_error(swarm, &error);
+        let download = self.engine.download(&swarm);
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
+        };
+        let error = error_about(share, error);
+        share.stopped_bytes = match stopping {
+            // Nothing of it is given, and what of it may still be right nobody has read.
+            Stopping::Changed if share.is_complete() => (0, share.size()),
+            _ => share.bytes(download),
         };
         share.verifying = None;
         share.rereading.forget();

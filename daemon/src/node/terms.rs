@@ -133,7 +133,7 @@ impl Node {
             return;
         };
         let bytes = match share.is_paused() {
-            true => share.paused_bytes,
+            true => share.stopped_bytes,
             false => share.bytes(None),
         };
         self.stop_giving(swarm, error, bytes);
@@ -156,7 +156,7 @@ impl Node {
             return;
         };
         let was_paused = share.pause.take().is_some();
-        share.paused_bytes = bytes;
+        share.stopped_bytes = bytes;
         share.verifying = None;
         share.kept = None;
         share.receivers.clear();

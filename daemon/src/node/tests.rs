@@ -144,7 +144,7 @@ async fn who_chooses_of_a_share_that_goes_is_told_so_and_nothing_of_it_comes_bac
 async fn what_is_being_verified_is_not_removed_without_its_data() {
     let (mut scene, sample) = (Scene::new(), Sample::mixed());
     let (swarm, _watched) = scene.download(&sample).await;
-    scene.node.shares.get_mut(&swarm).unwrap().verifying = Some(0);
+    scene.node.shares.get_mut(&swarm).unwrap().verifying = Some(crate::share::Verifying::default());
     let (answer, removed) = oneshot::channel();
     scene.node.remove_share(swarm, Data::Kept, answer);
     let error = removed.await.unwrap().unwrap_err();

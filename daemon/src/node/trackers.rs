@@ -33,6 +33,10 @@ const ADVICE: usize = 64;
 /// before, or turns out not to be soon. Peers that are introduced should know how to approach it.
 const SURVEY_TIME: Duration = Duration::from_millis(1500);
 
+/// After which people are told that a tracker does not answer, though the first try has not ended. By each of
+/// the four ways it is dialled within 3 s; a try ends when the last of them is given up.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// Whether trackers are told of our shares. Closed → Open once, when our NAT is known or a moment
 /// after a tracker was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub(super) struct TrackerState {
     /// Whether it keeps the newest versions of followable shares.
     pub(super) follows: bool,
     was_connected: bool,
+    /// Since when it is dialled.
+    since: Instant,
     /// How it was reached last.
     way: Option<Way>,
     /// What takes datagrams there that are to be relayed, and how far it is.
@@ -107,6 +113,7 @@ impl Node {
             connected: false,
             follows: false,
             was_connected: false,
+            since: Instant::now(),
             way: None,
             carrier: None,
             stun: None,
@@ -416,6 +423,13 @@ impl TrackerState {
         let ours = ours.saturating_sub_unsigned(at.elapsed().as_millis() as u64);
         let theirs = i64::try_from(theirs).ok()?;
         Some(ours.saturating_sub(theirs))
+    }
+
+    /// Why it is not reached, once that is known or it has been silent for [`SILENCE`].
+    pub(super) fn why_unreached(&self, now: Instant) -> Option<String> {
+        let is_silent = !self.connected && now.duration_since(self.since) >= SILENCE;
+        let silent = is_silent.then(|| "it has not answered yet".to_owned());
+        self.cause.clone().or(silent)
     }
 
     /// Has it come back soon, if there is no connection.

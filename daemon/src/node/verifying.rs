@@ -1,7 +1,8 @@
 //! `client verify`: all that is stored of a share is read again, and what is wrong or missing is fetched.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -16,7 +17,7 @@ use crate::control::model::{ApiError, Event, exit};
 use crate::control::words::short_id;
 use crate::share::rereading::Rereading;
 use crate::share::writer::Writer;
-use crate::share::{Phase, Share, Watcher};
+use crate::share::{Phase, Share, Verifying, Watcher};
 
 /// What is to be looked through.
 pub(super) enum Stored {
@@ -48,9 +49,13 @@ impl Node {
             was_paused: false,
             preview: None,
         });
-        share.verifying = Some(share.received.bytes());
-        (share.had_bytes, share.wrong_bytes) = (had_bytes, 0);
-        self.look_through(swarm, stored);
+        let kept = Arc::<OnceLock<PathBuf>>::default();
+        share.verifying = Some(Verifying {
+            had_bytes,
+            wrong_bytes: 0,
+            kept: kept.clone(),
+        });
+        self.look_through(swarm, stored, Some(kept));
         Ok(receiver)
     }
 
@@ -73,11 +78,20 @@ impl Node {
         let (Some(share), Some(right)) = (self.shares.get_mut(&swarm), right) else {
             return;
         };
-        share.wrong_bytes = share.had_bytes.min(share.size()).saturating_sub(right);
+        let bytes = share.size();
+        if let Some(verifying) = &mut share.verifying {
+            verifying.wrong_bytes = verifying.had_bytes.min(bytes).saturating_sub(right);
+        }
     }
 
-    /// Reads all that is stored of a share, which is neither fetched nor given meanwhile.
-    pub(super) fn look_through(&mut self, swarm: SwarmId, stored: Stored) {
+    /// Reads all that is stored of a share, which is neither fetched nor given meanwhile. What was edited of it is
+    /// copied before, and `kept` told where; without that it is lost.
+    pub(super) fn look_through(
+        &mut self,
+        swarm: SwarmId,
+        stored: Stored,
+        kept: Option<Arc<OnceLock<PathBuf>>>,
+    ) {
         let Some(share) = self.shares.get_mut(&swarm) else {
             return;
         };
@@ -97,7 +111,7 @@ impl Node {
         self.leave_on_all(&swarm);
         self.announce(swarm);
         self.active.insert(swarm);
-        self.start_verifying(swarm, stored, verified_bytes);
+        self.start_verifying(swarm, stored, (verified_bytes, kept));
     }
 
     /// The name of another share that has taken this one's path: to repair this one would undo that.
@@ -111,7 +125,12 @@ impl Node {
         Some(other.record.id.to_string())
     }
 
-    fn start_verifying(&self, swarm: SwarmId, stored: Stored, verified_bytes: Arc<AtomicU64>) {
+    fn start_verifying(
+        &self,
+        swarm: SwarmId,
+        stored: Stored,
+        (verified_bytes, kept): (Arc<AtomicU64>, Option<Arc<OnceLock<PathBuf>>>),
+    ) {
         let Some(share) = self.shares.get(&swarm) else {
             return;
         };
@@ -119,7 +138,7 @@ impl Node {
         self.run_disk_job(swarm, share.epoch, move || {
             ShareEvent::Opened(match stored {
                 Stored::Fetched(writer) => depot.verify_fetched(writer, &verified_bytes),
-                Stored::Noted => depot.verify(&record, &verified_bytes),
+                Stored::Noted => depot.verify(&record, &verified_bytes, kept.as_deref()),
             })
         });
     }

@@ -67,10 +67,12 @@ impl Changes {
 
     /// What is said of the share while it stays so.
     pub(crate) fn note(&self) -> String {
-        format!(
-            "{}; what lies in the others is given. {HINT}",
-            self.message()
-        )
+        format!("{}. {HINT}", self.news())
+    }
+
+    /// The same without what can be done, which is for who can type it.
+    pub(crate) fn news(&self) -> String {
+        format!("{}; what lies in the others is given", self.message())
     }
 
     /// The same for who has just had it verified. What was shared where it lies, at `registered`, can only be put
@@ -90,7 +92,8 @@ impl Changes {
 }
 
 /// What to do about it.
-pub(crate) const HINT: &str = "Put back what was there, then: client verify NAME IDX (of a download, that fetches it again); or share \
+pub(crate) const HINT: &str = "Put back what was there, then: client verify NAME IDX (of a download, that fetches it again, and \
+     keeps what you have changed beside it); or share \
      what is there now: client register PATH IDX";
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ pub(crate) mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -79,22 +79,29 @@ pub(crate) struct Share {
     pub(crate) expected: Option<Instant>,
     /// The person wants it to be neither fetched nor given.
     pub(crate) pause: Option<Pause>,
-    /// Verified bytes and bytes in all when it was paused.
-    pub(crate) paused_bytes: (u64, u64),
+    /// Verified bytes and bytes in all when it was stopped.
+    pub(crate) stopped_bytes: (u64, u64),
     /// What it was, while it is tried whether it can be fetched once more.
     pub(crate) was: Option<Box<ShareRecord>>,
-    /// Its files are being verified, and so much of it had been received when that began.
-    pub(crate) verifying: Option<u64>,
-    /// Bytes of it that were here when its files began to be verified, as far as was known.
-    pub(crate) had_bytes: u64,
-    /// Bytes of those that turned out to be wrong or missing.
-    pub(crate) wrong_bytes: u64,
+    /// Its files are being verified, and repaired if need be.
+    pub(crate) verifying: Option<Verifying>,
     /// Nobody wants it yet, but to know what it is.
     pub(crate) is_preview: bool,
     /// For how long and how often it is given.
     pub(crate) terms: Terms,
     /// What peers have of it that are not counted as having it, while that is counted.
     pub(crate) receivers: BTreeMap<PublicKey, Receiver>,
+}
+
+/// A verification that has not ended.
+#[derive(Debug, Default)]
+pub(crate) struct Verifying {
+    /// Bytes of the share that were here when it began, as far as was known.
+    pub(crate) had_bytes: u64,
+    /// Bytes of those that turned out to be wrong or missing.
+    pub(crate) wrong_bytes: u64,
+    /// Where what somebody has edited of it is kept, once there is anything.
+    pub(crate) kept: Arc<OnceLock<PathBuf>>,
 }
 
 /// What a paused share goes on with.
@@ -283,11 +290,9 @@ impl Share {
             rereading: Rereading::default(),
             expected: None,
             pause: None,
-            paused_bytes: (0, 0),
+            stopped_bytes: (0, 0),
             was: None,
             verifying: None,
-            had_bytes: 0,
-            wrong_bytes: 0,
             is_preview: false,
             terms: Terms::default(),
             receivers: BTreeMap::new(),
@@ -354,8 +359,8 @@ impl Share {
         let picked = self.picked.as_ref().map(|picked| picked.selection.bytes());
         let wanted = |offer: &Offer| picked.unwrap_or(offer.content.size);
         match &self.phase {
-            Phase::Stopped { .. } if self.is_paused() || self.is_withheld() => self.paused_bytes,
-            Phase::Metadata(_) | Phase::Stopped { .. } => (0, 0),
+            Phase::Stopped { .. } => self.stopped_bytes,
+            Phase::Metadata(_) => (0, 0),
             Phase::Preparing {
                 verified_bytes,
                 bytes,
@@ -384,7 +389,10 @@ impl Share {
     pub(crate) fn size(&self) -> u64 {
         let offer = self.offer().map(|offer| offer.content.size);
         let picked = self.picked.as_ref().map(|picked| picked.selection.bytes());
-        picked.or(offer).unwrap_or_default()
+        picked.or(offer).unwrap_or(match &self.phase {
+            Phase::Preparing { bytes, .. } => *bytes,
+            _ => self.stopped_bytes.1,
+        })
     }
 
     /// How many files are wanted, unless all are.
@@ -407,11 +415,34 @@ impl Share {
             Phase::Seeding(_) if self.changes.is_some() => ShareState::Changed,
             Phase::Seeding(_) if self.rereading.is_doubtful() => ShareState::Hashing,
             Phase::Seeding(_) => ShareState::Seeding,
-            Phase::Stopped { .. } if self.is_paused() => ShareState::Paused,
+            Phase::Stopped { .. } if self.pause.is_some() => ShareState::Paused,
             Phase::Stopped { .. } if self.is_withheld() => ShareState::Withheld,
             Phase::Stopped { changed: true, .. } => ShareState::Changed,
             Phase::Stopped { .. } => ShareState::Failed,
         }
+    }
+}
+
+impl Share {
+    /// The word for what it is besides, while it is paused.
+    pub(crate) fn also(&self) -> Option<ShareState> {
+        let Phase::Stopped { changed, .. } = &self.phase else {
+            return None;
+        };
+        let pause = self.pause.as_ref()?;
+        match pause {
+            _ if *changed || self.changes.is_some() => Some(ShareState::Changed),
+            _ if self.is_withheld() => Some(ShareState::Withheld),
+            // It was stopped before anybody could pause it.
+            Pause::Asked => Some(ShareState::Failed),
+            _ => None,
+        }
+    }
+
+    /// Whether its files are no longer what was shared, as far as is known.
+    pub(crate) fn has_changed(&self) -> bool {
+        let is_stopped_so = matches!(self.phase, Phase::Stopped { changed: true, .. });
+        is_stopped_so || self.changes.is_some()
     }
 }
 

@@ -173,7 +173,7 @@ impl Rereading {
         Some(match doubt.under_way {
             None if rest >= LONG_REST => format!(
                 "{files} read again in {}, to see whether that is still what was shared, and given to nobody until \
-                 then. At once with: client verify NAME",
+                 then. At once with: client verify NAME IDX",
                 rounded(rest)
             ),
             _ => format!("{files} read again, to see whether that is still what was shared"),

@@ -184,7 +184,7 @@ impl ShareFiles {
     }
 
     /// Reads a file; what it is, if that is what was shared.
-    fn read_right(
+    pub(super) fn read_right(
         &self,
         file: u32,
         verified_bytes: &AtomicU64,

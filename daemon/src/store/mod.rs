@@ -13,6 +13,7 @@ mod cores;
 pub mod db;
 pub mod disk;
 mod division;
+pub(crate) mod edited;
 pub mod error;
 pub(crate) mod exchange;
 mod explain;

@@ -60,7 +60,7 @@ async fn what_is_refused_says_why_beside_it() {
     );
     assert_eq!(
         place.read("bad.p2p.failed.txt"),
-        "it is none\nGet another.\n"
+        "it is none\nSee client list 7.\n"
     );
     assert_eq!(place.read("late.p2p.failed.txt"), "no room\nMake some.\n");
 }
@@ -120,6 +120,7 @@ async fn what_cannot_be_renamed_is_not_taken_again_unless_it_changes() {
     place.write("a.p2p", b"one");
     let look = names(place.folder.path()).unwrap();
     let watched = Watched {
+        idx: 7,
         seen: look.clone(),
         stuck: look,
         is_unreadable: false,
@@ -187,7 +188,11 @@ impl Place {
     }
 
     async fn look_twice(&self) {
-        let watched = self.look(Watched::default()).await;
+        let watched = Watched {
+            idx: 7,
+            ..Watched::default()
+        };
+        let watched = self.look(watched).await;
         self.look(watched).await;
     }
 
@@ -201,7 +206,12 @@ impl Place {
             };
             let (events, receiver) = mpsc::channel(4);
             let result = match text.as_str() {
-                "refused" => Err(ApiError::new("bad", 6, "it is none", "Get another.")),
+                "refused" => Err(ApiError::new(
+                    "bad",
+                    6,
+                    "it is none",
+                    "See client list IDX.",
+                )),
                 "fails later" => {
                     let progress = crate::control::model::Progress {
                         phase: Some(Phase::Hashing),

@@ -139,7 +139,7 @@ impl Selection {
     }
 
     /// How many bytes of a chunk of `len` bytes are of wanted files.
-    pub(super) fn bytes_of(&self, chunk: ChunkIndex, len: u32) -> u32 {
+    pub fn bytes_of(&self, chunk: ChunkIndex, len: u32) -> u32 {
         match self.wants(chunk) {
             true => self.border.get(&chunk).copied().unwrap_or(len),
             false => 0,

@@ -80,7 +80,7 @@ fn halves(area: Rect, peers: usize) -> (Rect, Rect) {
 fn draw_standing(row: &ShareRow, area: Rect, paint: &mut Paint<'_>) {
     let share = &row.share;
     paint.text(area, 0, &name(share), Tone::Strong);
-    paint.right(area, 0, share.state.word(), tone(share.state));
+    paint.right(area, 0, &share.state_words(), tone(share.state));
     let bar = Rect {
         y: area.y + 1,
         height: area.height.saturating_sub(1).min(1),

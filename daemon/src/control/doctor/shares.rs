@@ -66,8 +66,8 @@ fn changed(snapshot: &Snapshot) -> Option<Finding> {
         format!("client register {path} {idx}")
     });
     let action = format!(
-        "Put the files back, or have what is wrong of a download fetched again: {verify}. To share what is there \
-         now: {register}"
+        "Put the files back, or have what is wrong of a download fetched again, which keeps what was changed beside \
+         it: {verify}. To share what is there now: {register}"
     );
     let finding = Code::ShareChanged.says(Severity::Warning, text);
     Some(finding.with(Some(action)))

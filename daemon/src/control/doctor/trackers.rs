@@ -1,7 +1,10 @@
 //! Whether the trackers are reached, and how.
 
+use std::path::Path;
+
 use super::{Code, Finding, Severity, Snapshot};
 use crate::control::model::{PeerPath, Tracker, TrackerFault, Transport};
+use crate::control::words::typed;
 use warren_proto::content::path::printable;
 
 pub(super) fn findings(snapshot: &Snapshot) -> Vec<Finding> {
@@ -29,9 +32,11 @@ fn own_unreached(tracker: &Tracker, cause: &str) -> Finding {
         Some(TrackerFault::NameUnknown) => (
             Code::TrackerNameUnknown,
             format!("The name of the tracker {address} leads to no address: {cause}."),
-            "See whether the name is spelt rightly and whether other names are found (getent hosts NAME); \
-             if none is, mend the name server, or give the tracker by its IP address."
-                .to_owned(),
+            format!(
+                "See whether the name is spelt rightly and whether it is found (getent hosts {}); if no name is, mend \
+                 the name server, or give the tracker by its IP address.",
+                typed(Path::new(host_of(tracker)))
+            ),
         ),
         Some(TrackerFault::WrongKey) => (
             Code::TrackerKeyDiffers,
@@ -101,6 +106,12 @@ fn look_at(tracker: &Tracker) -> String {
         "See that the tracker runs, and that nothing on the way stops UDP and TCP to {port}; if its \
          key is not the one expected, ask who runs it for the new one."
     )
+}
+
+/// Its name or address, as it was named.
+fn host_of(tracker: &Tracker) -> &str {
+    let host = tracker.address.rsplit_once(':').map(|(host, _)| host);
+    host.unwrap_or(&tracker.address)
 }
 
 /// `port 59000`, as it was named.

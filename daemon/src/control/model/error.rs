@@ -50,13 +50,17 @@ impl ApiError {
         }
     }
 
-    /// A share is complete, so that there is no download of it to cancel.
-    pub fn not_a_download(name: &str, id: &impl Display) -> Self {
+    /// A share is complete, so that there is no download of it to cancel; its files may have changed since.
+    pub fn not_a_download(name: &str, id: &impl Display, has_changed: bool) -> Self {
         let (name, id) = (printable(name), short_id(id));
+        let is = match has_changed {
+            true => "has changed since it was complete",
+            false => "is complete",
+        };
         Self::new(
             "not_a_download",
             exit::REFUSED,
-            format!("{name} is complete; there is no download to cancel"),
+            format!("{name} {is}; there is no download to cancel"),
             format!(
                 "To stop sharing it: client remove {id} IDX; --data deletes what was downloaded."
             ),

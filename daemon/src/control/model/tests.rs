@@ -108,9 +108,27 @@ fn progress_is_this_json_and_its_extras_are_optional() {
     progress.phase = Some(Phase::Waiting);
     progress.name = Some("film".into());
     progress.note = Some("no peer has it yet; waiting".into());
+    progress.advice = Some("ask".into());
     check(
         Event::Progress(progress),
-        r#"{"v":1,"type":"progress","verified_bytes":1,"bytes":2,"rate_bytes_per_s":3,"peers":{"lan":4,"direct":5,"relay":6},"phase":"waiting","name":"film","note":"no peer has it yet; waiting"}"#,
+        r#"{"v":1,"type":"progress","verified_bytes":1,"bytes":2,"rate_bytes_per_s":3,"peers":{"lan":4,"direct":5,"relay":6},"phase":"waiting","name":"film","note":"no peer has it yet; waiting","advice":"ask"}"#,
+    );
+}
+
+#[test]
+fn what_a_paused_share_is_besides_is_optional_in_json() {
+    let share = Share {
+        content_id: "ab".into(),
+        state: ShareState::Paused,
+        also: Some(ShareState::Changed),
+        complete: true,
+        ..Share::default()
+    };
+    assert_eq!(share.state_words(), "paused, changed");
+    assert!(share.has_changed());
+    check(
+        Event::Share(share),
+        r#"{"v":1,"type":"share","content_id":"ab","name":"","bytes":0,"verified_bytes":0,"state":"paused","also":"changed","complete":true,"peers":{"lan":0,"direct":0,"relay":0},"direct_bytes":0,"relayed_bytes":0}"#,
     );
 }
 
@@ -127,6 +145,7 @@ fn done_is_this_json() {
         instead_of: None,
         renamed: None,
         repaired_bytes: None,
+        kept: None,
     });
     check(
         event,
@@ -147,10 +166,11 @@ fn what_was_there_already_and_what_was_repaired_is_this_json() {
         instead_of: Some("/z".into()),
         renamed: Some("y".into()),
         repaired_bytes: Some(3),
+        kept: Some("/x.kept-1".into()),
     };
     check(
         Event::Done(done),
-        r#"{"v":1,"type":"done","path":"/x","content_id":"ab","bytes":9,"seconds":1.5,"already":true,"resumed":true,"instead_of":"/z","renamed":"y","repaired_bytes":3}"#,
+        r#"{"v":1,"type":"done","path":"/x","content_id":"ab","bytes":9,"seconds":1.5,"already":true,"resumed":true,"instead_of":"/z","renamed":"y","repaired_bytes":3,"kept":"/x.kept-1"}"#,
     );
 }
 

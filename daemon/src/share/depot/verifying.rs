@@ -1,12 +1,12 @@
 //! Reads again all that is stored of a share, and makes the rest of it something that can be fetched.
 //!
 //! What is being fetched is looked through as it is ([`Depot::verify_fetched`]). Of a complete share nothing
-//! is touched unless something is wrong; then it becomes a download once more, in which only what is wrong
-//! or missing is still to come ([`Depot::verify`]).
+//! is touched unless something is wrong; then what somebody has edited of it is copied beside it, and it becomes a
+//! download once more, in which only what is wrong or missing is still to come ([`Depot::verify`]).
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use warren_proto::content::{ChunkIndex, Content};
 
@@ -16,6 +16,7 @@ use crate::control::wish::{PATTERNS, Wish, exactly, path_of};
 use crate::control::words::register_anew;
 use crate::share::writer::{WriteError, Writer};
 use crate::store::db::{ShareRecord, ShareState};
+use crate::store::edited::keep_edited;
 use crate::store::error::StoreError;
 use crate::store::files::{Identities, ShareFiles};
 
@@ -42,23 +43,41 @@ impl Depot {
         Ok(Opened::Checked(writer))
     }
 
-    /// Looks through what is there of a share that is not being fetched.
+    /// Looks through what is there of a share that is not being fetched. What somebody has edited
+    /// of a download is copied before, and `kept` told where that is; without it, it is lost.
     ///
     /// # Errors
     ///
-    /// When the disk refuses, and for what was shared where it lies and is no longer that.
+    /// When the disk refuses or has no room for what was edited, and for what was shared where it lies and is no
+    /// longer that.
     pub(crate) fn verify(
         &self,
         record: &ShareRecord,
         verified_bytes: &AtomicU64,
+        kept: Option<&OnceLock<PathBuf>>,
     ) -> Result<Opened, ApiError> {
         let content = self.content_of(&record.swarm())?;
+        // What was noted when it was complete, which the node need not have.
+        let noted = self.record_of(&record.swarm())?;
+        let noted = noted.and_then(|noted| noted.identities);
+        let known = record.settled.clone().or(noted);
         // Nothing that was noted of its files is believed.
         let record = ShareRecord {
             identities: None,
             ..record.clone()
         };
+        let (disk, path) = (self.disk.clone(), &record.path);
+        let keep = || {
+            let Some(kept) = kept else { return Ok(()) };
+            let edited = keep_edited(&disk, path, &content, known.as_ref()).map_err(unkept)?;
+            if let Some(edited) = edited {
+                tracing::info!(kept = %edited.display(), "what was edited here is kept");
+                let _ = kept.set(edited);
+            }
+            Ok::<_, ApiError>(())
+        };
         if record.settled.is_some() {
+            keep()?;
             return self.verify_settled(record, &content, verified_bytes);
         }
         let is_registered = record.state == ShareState::Registered;
@@ -68,8 +87,7 @@ impl Depot {
         if is_registered && content.listing.is_some() {
             return self.verify_lying(&record, &content, verified_bytes);
         }
-        let (disk, path) = (self.disk.clone(), &record.path);
-        let whole = ShareFiles::open_as_it_is(disk, path, &content);
+        let whole = ShareFiles::open_as_it_is(disk.clone(), path, &content);
         match whole.map_err(|error| ApiError::from(&error))? {
             Some((files, identities)) if is_right(&files, &content, verified_bytes)? => {
                 let record = ShareRecord {
@@ -80,7 +98,10 @@ impl Depot {
                 Ok(Opened::Whole(Arc::new(files)))
             }
             _ if is_registered => Err(others_now(path)),
-            _ => self.repair(record, &content, verified_bytes),
+            _ => {
+                keep()?;
+                self.repair(record, &content, verified_bytes)
+            }
         }
     }
 
@@ -154,6 +175,20 @@ fn still_wanted(
     let room = PATTERNS.saturating_sub(wish.files.only.len());
     wish.files.only.extend(patterns.take(room));
     wish
+}
+
+/// What was edited cannot be kept, so that nothing is repaired.
+fn unkept(error: StoreError) -> ApiError {
+    let error = ApiError::from(&error);
+    match error.code.as_str() {
+        "no_space" => ApiError {
+            hint: "What was edited is copied before it is repaired. Make room for that, or move it elsewhere, where \
+                   it stays yours; then verify again: client verify NAME IDX"
+                .into(),
+            ..error
+        },
+        _ => error,
+    }
 }
 
 /// What was shared where it lies is no longer that.

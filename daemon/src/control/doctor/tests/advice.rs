@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::*;
-use crate::control::model::{Share, ShareState};
+use crate::control::model::{Share, ShareState, TrackerFault};
 
 #[test]
 fn that_peers_are_relayed_by_choice_is_told_with_whose_choice_it_was() {
@@ -100,8 +100,21 @@ fn commands_that_are_advised_name_this_daemon_and_one_share() {
         changed,
         "SHR-13",
         "film.mkv is not what was shared any more, so nobody gets what has changed.",
-        "Put the files back, or have what is wrong of a download fetched again: client verify film.mkv 7. To share \
-         what is there now: client register '/films/two words' 7",
+        "Put the files back, or have what is wrong of a download fetched again, which keeps what was changed beside it: \
+         client verify film.mkv 7. To share what is there now: client register '/films/two words' 7",
+    );
+    let nameless = |it: &mut Snapshot| {
+        let tracker = &mut it.trackers[0];
+        tracker.address = "tracker.example:59000".into();
+        (tracker.connected, tracker.note) = (false, Some("no address".into()));
+        tracker.fault = Some(TrackerFault::NameUnknown);
+    };
+    says(
+        nameless,
+        "TRK-11",
+        "The name of the tracker tracker.example:59000 leads to no address: no address.",
+        "See whether the name is spelt rightly and whether it is found (getent hosts tracker.example); if no name is, \
+         mend the name server, or give the tracker by its IP address.",
     );
     // Whatever is advised is advised to this daemon.
     let mut snapshot = healthy();
