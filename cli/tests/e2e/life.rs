@@ -211,6 +211,9 @@ fn verifying_repairs_a_single_file_and_a_download_that_is_under_way() {
     ours.client(&["limit", "--up", "off"]).expect(0);
     let verified = theirs.client_last(&["verify", "film.mkv"]);
     assert_same_file(&file, Path::new(&verified.path));
+    // What had not come was not wrong.
+    let repaired = verified.repaired_bytes.unwrap();
+    assert!(repaired <= MIB, "{repaired}");
 
     overwrite(Path::new(&verified.path), 3 * MIB, b"wrong");
     let verified = theirs.client_last(&["verify", "film.mkv"]);

@@ -217,30 +217,37 @@ fn a_repair_asks_peers_at_once_that_are_there() {
 
 #[test]
 fn a_repair_that_is_killed_goes_on_after_the_start() {
-    let mut pair = Pair::start();
-    for is_part in [true, false] {
-        let options = match is_part {
-            true => &["--only", "p", "--if-exists", "resume"][..],
-            false => &["--if-exists", "resume"],
-        };
-        let place = pair.fetch(&options[..options.len() - 2]);
-        edit(&place.join("p/film.bin"));
-        fs::remove_file(place.join("p/text")).unwrap();
-        pair.theirs.client(&["limit", "--down", "1M"]).expect(0);
-        let manifest = &pair.registered.manifest;
-        let mut transfer = pair.theirs.download_with(manifest, options);
-        transfer.until("the repair", |at| at.phase == Some(Phase::Downloading));
-        pair.theirs.kill();
-        assert_eq!(transfer.code(), 3);
-        pair.theirs.restart();
-        pair.theirs.client(&["limit", "--down", "off"]).expect(0);
-        let id = &pair.registered.content_id;
-        pair.theirs.until_share(id, "all of it", |share| {
-            share.state == ShareState::Seeding && share.verified_bytes == share.bytes
-        });
-        match is_part {
-            true => pair.check(&["p/film.bin", "p/text"]),
-            false => assert_eq!(tree(&place), tree(&pair.folder)),
+    for wanted in [&["--only", "p"][..], &[]] {
+        for how in ["resume", "overwrite", "rename"] {
+            let mut pair = Pair::start();
+            let place = pair.fetch(wanted);
+            edit(&place.join("p/film.bin"));
+            let edited = fs::read(place.join("p/film.bin")).unwrap();
+            fs::remove_file(place.join("p/text")).unwrap();
+            pair.theirs.client(&["limit", "--down", "1M"]).expect(0);
+            let options = [wanted, &["--if-exists", how]].concat();
+            let manifest = &pair.registered.manifest;
+            let mut transfer = pair.theirs.download_with(manifest, &options);
+            transfer.until("the repair", |at| at.phase == Some(Phase::Downloading));
+            pair.theirs.kill();
+            assert_eq!(transfer.code(), 3);
+            pair.theirs.restart();
+            pair.theirs.client(&["limit", "--down", "off"]).expect(0);
+            let id = &pair.registered.content_id;
+            pair.theirs.until_share(id, "all that is wanted", |share| {
+                share.state == ShareState::Seeding && share.verified_bytes == share.bytes
+            });
+            let at = match how {
+                "rename" => pair.theirs.downloads().join("things (2)"),
+                _ => place.clone(),
+            };
+            match wanted {
+                [] => assert_eq!(tree(&at), tree(&pair.folder), "{how}"),
+                _ => pair.check_at(&at, &["p/film.bin", "p/text"]),
+            }
+            if how == "rename" {
+                assert_eq!(fs::read(place.join("p/film.bin")).unwrap(), edited);
+            }
         }
     }
 }
@@ -339,8 +346,12 @@ impl Pair {
     /// Fails unless exactly these files are there, and are what was shared.
     #[track_caller]
     fn check(&self, files: &[&str]) {
-        let place = self.theirs.downloads().join("things");
-        let there = tree(&place).into_keys();
+        self.check_at(&self.theirs.downloads().join("things"), files);
+    }
+
+    #[track_caller]
+    fn check_at(&self, place: &Path, files: &[&str]) {
+        let there = tree(place).into_keys();
         let there: Vec<String> = there.filter(|it| place.join(it).is_file()).collect();
         assert_eq!(there, files);
         for file in files {
