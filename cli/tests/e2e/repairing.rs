@@ -60,7 +60,7 @@ fn without_a_word_nothing_of_a_changed_part_is_replaced_nor_called_right() {
     for _ in 0..2 {
         for options in [&["--only", "p"][..], &["--only", "q"], &[]] {
             let error = pair.refused(options);
-            assert!(error.hint.contains("--if-exists resume"), "{error:?}");
+            assert!(error.hint.contains("resume repairs it"), "{error:?}");
             assert!(!error.hint.contains("register"), "{error:?}");
         }
         let select = pair.theirs.select("things", &["--all"]);
@@ -117,7 +117,7 @@ fn of_a_share_that_was_whole_some_files_are_repaired_and_others_that_were_edited
     for how in ["resume", "overwrite"] {
         fs::remove_dir_all(place.join("p")).unwrap();
         let error = pair.refused(&["--only", "p"]);
-        assert!(error.hint.contains("--if-exists resume"), "{error:?}");
+        assert!(error.hint.contains("resume repairs it"), "{error:?}");
         // What lies elsewhere in it is as it was.
         let done = pair.fetch_done(&["--only", "q"]);
         assert!(done.already && done.files == of_four(2), "{done:?}");
