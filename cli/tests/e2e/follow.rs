@@ -311,6 +311,37 @@ fn who_has_removed_a_version_follows_again_with_what_lies_there() {
 }
 
 #[test]
+fn a_version_that_is_here_is_looked_at_for_whoever_follows_it_again() {
+    let swarm = Swarm::start();
+    let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let folder = folder(&swarm);
+    let link = publish(&ours, &folder).follow_link.unwrap();
+    let path = follow(&theirs, &link).path;
+    let file = Path::new(&path).join("07");
+    for how in ["resume", "overwrite"] {
+        fs::write(&file, "mine").unwrap();
+        // At once, and when it was noticed.
+        for _ in 0..2 {
+            let ran = theirs.client(&["follow", &link]);
+            let ran = ran.expect_error(8, "is no longer what was downloaded");
+            assert!(ran.stderr.contains("resume repairs it"), "{ran:?}");
+            assert_eq!(fs::read(&file).unwrap(), b"mine");
+            wait_for("the change to be noticed", || {
+                let mut shares = theirs.status().shares.into_iter();
+                shares.find(|it| it.state == ShareState::Changed)
+            });
+        }
+        theirs.client_last(&["follow", &link, "--if-exists", how]);
+        assert_eq!(tree(Path::new(&path)), tree(&folder), "{how}");
+    }
+    // And the next one comes.
+    random_file(&folder.join("07"), FILE_BYTES, 107);
+    let second = publish(&ours, &folder);
+    until_version(&theirs, &second, 2);
+    assert_eq!(tree(Path::new(&path)), tree(&folder));
+}
+
+#[test]
 fn a_follow_link_fetches_the_newest_version_once() {
     let swarm = Swarm::start();
     let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));

@@ -94,11 +94,17 @@ impl Node {
 
     /// Looks whether the files of a complete share are what they were, for somebody who wants it. Gives back who
     /// wants what there is none of.
-    pub(super) fn check_share(&self, swarm: SwarmId, wanting: Wanting) -> Option<Wanting> {
-        let share = self.shares.get(&swarm);
-        let Some(share) = share.filter(|share| share.is_at_rest() && !share.is_choosing) else {
+    pub(super) fn check_share(&mut self, swarm: SwarmId, wanting: Wanting) -> Option<Wanting> {
+        let Some(share) = self.shares.get(&swarm) else {
             return Some(wanting);
         };
+        if share.is_unready() {
+            self.wait_for_rest(swarm, wanting);
+            return None;
+        }
+        if !share.is_at_rest() {
+            return Some(wanting);
+        }
         let files = share.offer().map(|offer| offer.files.clone());
         let (record, depot) = (share.record.clone(), self.config.depot.clone());
         self.run_disk_job(swarm, share.epoch, move || {
@@ -115,7 +121,8 @@ impl Node {
         wanting: Wanting,
         result: Result<Checked, ApiError>,
     ) {
-        if !self.shares.get(&swarm).is_some_and(Share::is_at_rest) {
+        let share = self.shares.get(&swarm);
+        if !share.is_some_and(|share| share.is_at_rest() && share.pause.is_none()) {
             return self.want_of_others(swarm, wanting);
         }
         match result {
@@ -155,11 +162,11 @@ impl Node {
     }
 
     /// While its files were looked at somebody else has begun something with the share.
-    fn want_of_others(&mut self, swarm: SwarmId, Wanting { way, watcher }: Wanting) {
+    pub(super) fn want_of_others(&mut self, swarm: SwarmId, Wanting { way, watcher }: Wanting) {
         let change = way.wish.as_change();
-        match change.is_empty() {
-            true => self.watch_share(swarm, watcher),
-            false => self.choose(swarm, &change, Asker::Download(watcher)),
+        match self.shares.contains_key(&swarm) && !change.is_empty() {
+            true => self.choose(swarm, &change, Asker::Download(watcher)),
+            false => self.watch_or_tell(swarm, watcher),
         }
     }
 
@@ -173,8 +180,8 @@ impl Node {
             false => way.wish.as_change(),
         };
         match share.phase {
-            // Who has come just before wants all of it too, or says of what they want more than this one.
-            _ if share.is_choosing && way.wish.is_default() => self.watch_share(swarm, watcher),
+            // Somebody has come just before.
+            _ if share.is_choosing => self.wait_for_rest(swarm, Wanting { way, watcher }),
             _ if !change.is_empty() => self.choose(swarm, &change, Asker::Download(watcher)),
             Phase::Seeding(_) => {
                 let found = Found {
@@ -184,7 +191,7 @@ impl Node {
                 self.note_found(swarm, watcher, Some(found));
                 self.tell_done(swarm);
             }
-            _ => self.watch_share(swarm, watcher),
+            _ => self.watch_or_tell(swarm, watcher),
         }
     }
 

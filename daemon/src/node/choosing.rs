@@ -171,10 +171,7 @@ impl Node {
     /// What a download asks for is a part of what is here.
     fn attach_to_whole(&mut self, swarm: SwarmId, found: Found, watcher: Watcher) {
         let found = Some(found);
-        let watcher = Watcher { found, ..watcher };
-        if let Some(share) = self.shares.get_mut(&swarm) {
-            share.watchers.push(watcher);
-        }
+        self.watch_or_tell(swarm, Watcher { found, ..watcher });
         self.tell_done(swarm);
     }
 

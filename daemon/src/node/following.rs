@@ -16,7 +16,7 @@ use warren_proto::follow::{FollowLink, Head, PublisherId};
 use warren_proto::id::SwarmId;
 
 use super::Node;
-use super::beginning::Way;
+use super::beginning::{Wanting, Way};
 use super::ending::Data;
 use super::passing_on::Leaving;
 use super::report::tell_last;
@@ -27,7 +27,7 @@ use crate::control::model::ApiError;
 use crate::control::wish::Wish;
 use crate::hooks::Happening;
 use crate::share::depot::{Exchanged, Opened};
-use crate::share::{Found, Pause, Phase, Watcher};
+use crate::share::{Pause, Phase, Watcher};
 use crate::store::db::{ShareRecord, ShareState};
 use crate::store::following::{Exchange, Followed, Former, Held, Published};
 use crate::store::reuse::Source;
@@ -123,13 +123,14 @@ impl Node {
             Some((held, share)) => (share.is_complete(), Some(held)),
             None => (false, None),
         };
+        let if_exists = way.if_exists;
         let row = Followed {
             link,
             head,
             current: held.filter(|_| is_whole),
             fetching: held.filter(|_| !is_whole),
             to: way.to,
-            if_exists: way.if_exists,
+            if_exists,
             superseded: None,
             exchange: None,
             kept: None,
@@ -137,11 +138,17 @@ impl Node {
         self.follows.followed.insert(publisher, Following::new(row));
         self.keep_followed(publisher);
         self.advance_followed(Instant::now(), publisher);
-        self.attach_follower(&publisher, watcher);
+        self.attach_follower(&publisher, if_exists, watcher);
     }
 
-    /// Lets somebody watch the newest version come.
-    pub(super) fn attach_follower(&mut self, publisher: &PublisherId, mut watcher: Watcher) {
+    /// Lets somebody watch the newest version come. One that is here is looked at, and what is wrong becomes what
+    /// `if_exists` says.
+    pub(super) fn attach_follower(
+        &mut self,
+        publisher: &PublisherId,
+        if_exists: IfExists,
+        watcher: Watcher,
+    ) {
         let row = self.follows.followed.get(publisher).map(|it| &it.row);
         let held = row.and_then(|row| row.fetching.or(row.current));
         let is_fetched = row.is_some_and(|row| row.fetching.is_some());
@@ -150,22 +157,24 @@ impl Node {
         else {
             return tell_last(watcher, follow::no_room(publisher).into());
         };
-        if let Phase::Stopped { error, .. } = &share.phase {
-            if !is_fetched || share.pause.is_some() {
-                return tell_last(watcher, error.clone().into());
-            }
-            // What has stopped it may be over.
-            share.watchers.push(watcher);
-            return self.go_on(swarm);
+        if share.is_unready() || (share.is_at_rest() && share.pause.is_none()) {
+            let way = Way {
+                if_exists,
+                ..Way::default()
+            };
+            let waits = self.check_share(swarm, Wanting { way, watcher });
+            return waits.map_or((), |it| self.watch_share(swarm, it.watcher));
         }
-        let is_whole = matches!(share.phase, Phase::Seeding(_));
-        watcher.found = is_whole.then(|| Found {
-            bytes: share.bytes(None).1,
-            files: share.file_counts(),
-        });
-        share.watchers.push(watcher);
-        if is_whole {
-            self.tell_done(swarm);
+        match &share.phase {
+            Phase::Stopped { error, .. } if !is_fetched || share.pause.is_some() => {
+                tell_last(watcher, error.clone().into());
+            }
+            Phase::Stopped { .. } => {
+                // What has stopped it may be over.
+                share.watchers.push(watcher);
+                self.go_on(swarm);
+            }
+            _ => share.watchers.push(watcher),
         }
     }
 

@@ -61,6 +61,7 @@ mod terms;
 mod tests;
 mod trackers;
 mod verifying;
+mod waiting;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -356,6 +357,8 @@ pub(crate) struct Node {
     codes: Codes,
     /// Shares of which newer versions come, ours and others.
     follows: Follows,
+    /// Who wants shares that cannot be looked at yet.
+    waiting: Vec<(SwarmId, Wanting)>,
     /// Registrations that wait for the tracker.
     unlinked: Vec<Hashed>,
     /// How fast we send and receive.
@@ -398,6 +401,7 @@ impl Node {
             gate: Gate::Closed(None),
             codes: Codes::default(),
             follows: Follows::default(),
+            waiting: Vec::new(),
             unlinked: Vec::new(),
             manners: Manners::default(),
             share_limits: BTreeMap::new(),
@@ -480,15 +484,19 @@ impl Node {
     }
 
     fn handle_share(&mut self, swarm: SwarmId, epoch: Epoch, event: ShareEvent) {
+        self.take_in_share(swarm, epoch, event);
+        self.serve_waiting(swarm);
+    }
+
+    fn take_in_share(&mut self, swarm: SwarmId, epoch: Epoch, event: ShareEvent) {
         let current = self.shares.get(&swarm).map(|share| share.epoch);
         match event {
             ShareEvent::Opened(result) if current.is_none() => self.discard_opened(swarm, result),
             ShareEvent::Chosen { asker, .. } if current != Some(epoch) => self.drop_chosen(asker),
-            ShareEvent::Relocated { watcher, .. }
-            | ShareEvent::Checked {
-                wanting: Wanting { watcher, .. },
-                ..
-            } if current != Some(epoch) => {
+            ShareEvent::Checked { wanting, .. } if current != Some(epoch) => {
+                self.want_of_others(swarm, wanting);
+            }
+            ShareEvent::Relocated { watcher, .. } if current != Some(epoch) => {
                 report::tell_last(watcher, crate::share::depot::removed().into());
             }
             _ if current != Some(epoch) => (),

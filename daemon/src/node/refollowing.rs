@@ -75,7 +75,7 @@ impl Node {
         if way.if_exists != IfExists::Refuse {
             self.change_followed(publisher, |row| row.if_exists = way.if_exists);
         }
-        self.attach_follower(&publisher, watcher);
+        self.attach_follower(&publisher, way.if_exists, watcher);
     }
 
     /// Where the first version of something is to be that is being fetched, unless it is clear that it can be

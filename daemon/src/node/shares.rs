@@ -200,6 +200,7 @@ impl Node {
             share.record.placing = Placing::default();
         }
         share.take_noted(noted);
+        share.was = None;
         let record = &share.record;
         let registered = (record.state == ShareState::Registered).then_some(&*record.path);
         let changed = changes.as_ref().map(|it| it.error(registered));

@@ -5,6 +5,7 @@ mod following;
 mod publishing;
 mod showing;
 mod touching;
+mod waiting;
 mod withholding;
 
 use std::net::Ipv4Addr;

@@ -59,7 +59,7 @@ impl Node {
         Ok(receiver)
     }
 
-    /// Bytes that are held to be here; all of them where nothing else is known.
+    /// Bytes that are held to be here.
     fn had_bytes(&self, swarm: SwarmId) -> u64 {
         let share = self.shares.get(&swarm);
         match share.map(|share| (&share.phase, share.is_complete())) {
@@ -68,7 +68,7 @@ impl Node {
                 let download = self.download_of(&swarm);
                 download.map_or(0, Download::verified_bytes)
             }
-            _ => 0,
+            _ => share.map_or(0, |share| share.stopped_bytes.0),
         }
     }
 

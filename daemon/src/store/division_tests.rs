@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::AtomicBool;
 
+use warren_proto::content::ChunkIndex;
+
 use super::*;
 use crate::store::disk::RealDisk;
 use crate::store::faulty::{Fault, FaultyDisk};

@@ -201,10 +201,9 @@ const READ_TWICE_BYTES: u64 = 256 << 20;
 /// Those of these files that are not what was shared; the others are noted in `files` as they are now.
 fn wrong_of(files: &ShareFiles, touched: &[Touched]) -> Vec<u32> {
     let bytes: u64 = touched.iter().map(|it| it.now.size).sum();
-    let is_wrong = |it: &&Touched| bytes <= READ_TWICE_BYTES && !files.is_right_now(it.file);
-    let mut wrong: Vec<u32> = touched.iter().filter(is_wrong).map(|it| it.file).collect();
-    let rest = touched.iter().filter(|it| !wrong.contains(&it.file));
-    let rest: Vec<Touched> = rest.copied().collect();
+    let is_wrong = |it: &Touched| bytes <= READ_TWICE_BYTES && !files.is_right_now(it.file);
+    let (wrong, rest): (Vec<Touched>, Vec<Touched>) = touched.iter().copied().partition(is_wrong);
+    let mut wrong: Vec<u32> = wrong.iter().map(|it| it.file).collect();
     if rest.is_empty() {
         return wrong;
     }
