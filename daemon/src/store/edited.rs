@@ -3,7 +3,8 @@
 //! A repair writes what was shared over what is wrong. A file that is as it was noted and wrong all the same was
 //! harmed by the medium, and there is nothing in it to keep; one that was written to since may be somebody's work.
 //! It is copied and not moved, so that of its bytes only those that are wrong are fetched; a file system that
-//! can share blocks does.
+//! can share blocks does. Until the copy is whole and on the medium it has a hidden name: what is called
+//! `photos.kept-1` is all of it.
 //!
 //! Not here: the repair (`share::depot`), what is kept of a former version (`store::exchange`).
 
@@ -20,13 +21,16 @@ use super::disk::{Disk, FileIdentity, Folder, Open, copy_all};
 use super::division::ABSENT;
 use super::error::StoreError;
 use super::files::{Identities, ShareFiles};
-use super::partial::folder_of;
+use super::partial::{folder_of, stem};
 
 /// Highest number that is put behind the name of what is kept.
 const MAX_NUMBER: u32 = 9999;
 
 /// Bytes of the longest end of such a name: `.kept-9999`.
 const END_BYTES: usize = 10;
+
+/// What the hidden name of a copy ends with until it is whole.
+const UNFINISHED_END: &str = ".kept.part";
 
 /// Copies what was edited in a complete download at `path` to `NAME.kept-1` beside it, or to the next number that
 /// is free, and tells where that is. `known` is what its files were when they were complete; of which nothing is
@@ -52,6 +56,9 @@ pub(crate) fn keep_edited(
             edited.push((file, bytes));
         }
     }
+    // What a former process did not end with.
+    let unfinished = unfinished_path(path, content);
+    clear(&unfinished).map_err(StoreError::at(&unfinished))?;
     if edited.is_empty() {
         return Ok(None);
     }
@@ -68,22 +75,36 @@ pub(crate) fn keep_edited(
         disk: disk.as_ref(),
         files: &files,
         parent,
-        target: &target,
+        target: &unfinished,
     };
-    copying.copy(&edited).inspect_err(|error| {
-        // The error is what matters. What somebody else has just put there is theirs.
-        let _ = match content.listing {
-            _ if is_taken(error) => Ok(()),
-            Some(_) => fs::remove_dir_all(&target),
-            None => fs::remove_file(&target),
-        };
-    })?;
+    let copied = copying.copy(&edited);
+    copied
+        .and_then(|()| copying.name(&target))
+        .inspect_err(|_| {
+            // The error is what matters.
+            let _ = clear(&unfinished);
+        })?;
     Ok(Some(target))
 }
 
-fn is_taken(error: &StoreError) -> bool {
-    let is_there = |source: &io::Error| source.kind() == io::ErrorKind::AlreadyExists;
-    matches!(error, StoreError::Io { source, .. } if is_there(source))
+/// Named by the content id too, so that nobody else's copy has that name.
+fn unfinished_path(path: &Path, content: &Content) -> PathBuf {
+    let name = path.file_name().unwrap_or_default();
+    let stem = stem(name, content, UNFINISHED_END.len() + 1);
+    path.with_file_name(format!(".{stem}{UNFINISHED_END}"))
+}
+
+/// Removes a copy, if there is one.
+fn clear(path: &Path) -> io::Result<()> {
+    let cleared = match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match cleared {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        cleared => cleared,
+    }
 }
 
 /// The first name that is free.
@@ -132,7 +153,7 @@ struct Copying<'a> {
     files: &'a ShareFiles,
     /// The folder of the share.
     parent: Folder,
-    /// A file or a folder in it, as the share is one.
+    /// A file or a folder in it, as the share is one: what the copy is called until it is whole.
     target: &'a Path,
 }
 
@@ -157,7 +178,21 @@ impl Copying<'_> {
             }
             self.disk.syncfs(&root).map_err(&at)?;
         }
-        self.disk.fsync_folder(&self.parent).map_err(&at)
+        Ok(())
+    }
+
+    /// Gives the copy its name, durably. What somebody else has just put there is theirs.
+    fn name(&self, target: &Path) -> Result<(), StoreError> {
+        let [from, to] = [self.target, target].map(|path| path.file_name().unwrap_or_default());
+        let named = self
+            .disk
+            .rename_noreplace(&self.parent, Path::new(from), Path::new(to));
+        named.map_err(StoreError::at(target))?;
+        let synced = self.disk.fsync_folder(&self.parent);
+        synced.map_err(StoreError::at(target)).inspect_err(|_| {
+            // Whoever tries again makes another one.
+            let _ = clear(target);
+        })
     }
 
     fn make_folders(&self, root: &Folder, path: &Path) -> Result<(), StoreError> {
@@ -200,6 +235,7 @@ fn keep_time(from: &File, to: &File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::io::{Seek, SeekFrom, Write};
+    use std::sync::OnceLock;
 
     use rustix::io::Errno;
 
@@ -234,6 +270,42 @@ mod tests {
             // Nothing that was kept before is written over.
             let again = keep(Some(&known)).unwrap();
             assert!(again.to_str().unwrap().ends_with(".kept-2"));
+        }
+    }
+
+    #[test]
+    fn a_copy_has_its_name_once_it_is_whole_and_what_was_left_of_another_goes() {
+        for sample in [Sample::mixed(), Sample::file("film.mkv", noise(1, 100_000))] {
+            let (folder, path, known) = laid_out(&sample);
+            write_at_start(&edited_file(&sample, &path), b"mine");
+            let left = unfinished_path(&path, &sample.content);
+            match sample.content.listing {
+                Some(_) => {
+                    fs::create_dir_all(left.join("a")).unwrap();
+                    fs::write(left.join("a/left"), "cut off").unwrap();
+                }
+                None => fs::write(&left, "cut off").unwrap(),
+            }
+            let names = |folder: &Path| {
+                let names = fs::read_dir(folder).unwrap();
+                let mut names: Vec<_> = names.map(|it| it.unwrap().file_name()).collect();
+                names.sort();
+                names
+            };
+            let faulty = Arc::new(FaultyDisk::sound());
+            let (at, seen) = (folder.path().to_owned(), Arc::new(OnceLock::new()));
+            let during = seen.clone();
+            faulty.during_next_sync(move || drop(during.set(names(&at))));
+            let disk: Arc<dyn Disk> = faulty.clone();
+            let kept = keep_edited(&disk, &path, &sample.content, Some(&known));
+            let kept = kept.unwrap().unwrap();
+            // While it is made, a kill leaves what nobody takes for it.
+            let hidden = left.file_name().unwrap().to_owned();
+            let own = path.file_name().unwrap().to_owned();
+            assert_eq!(seen.get(), Some(&vec![hidden, own.clone()]));
+            let kept_name = kept.file_name().unwrap().to_owned();
+            assert_eq!(names(folder.path()), [own, kept_name]);
+            assert!(!kept.join("a/left").exists());
         }
     }
 
