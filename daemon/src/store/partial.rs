@@ -170,6 +170,25 @@ impl ShareFiles {
         })
     }
 
+    /// Makes sure that nothing has the name that [`Self::take_back_name`] gives a complete share.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TargetExists`] when something has it, which is not the share's.
+    pub fn check_part_vacant(
+        disk: &dyn Disk,
+        path: &Path,
+        content: &Content,
+    ) -> Result<(), StoreError> {
+        let place = place(disk, path, content)?;
+        match exists(disk, &place, &place.part_name)? {
+            true => Err(StoreError::TargetExists {
+                path: place.part_path(),
+            }),
+            false => Ok(()),
+        }
+    }
+
     /// Removes a complete share from under its own name; of one of which only some files were wanted, those that
     /// are `settled`. What others have put among its files stays.
     ///

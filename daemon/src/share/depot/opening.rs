@@ -26,8 +26,9 @@ impl Depot {
     ) -> Result<Opened, ApiError> {
         match record.state {
             _ if self.is_unbegun(record) => self.create(record, content, verified_bytes),
-            // The daemon ended while its files were looked at.
+            // The daemon ended while its files were looked at; somebody may have edited them since.
             _ if record.settled.as_ref().is_some_and(Identities::is_claimed) => {
+                self.keep_edited(record, content, record.settled.as_ref())?;
                 self.verify_settled(record.clone(), content, verified_bytes)
             }
             _ if record.settled.is_some() => self.open_divided(record, content, verified_bytes),

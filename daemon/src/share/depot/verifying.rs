@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use warren_proto::content::path::printable;
 use warren_proto::content::{ChunkIndex, Content};
 
 use super::{Depot, Opened, with_manifest};
-use crate::control::model::ApiError;
+use crate::control::model::{ApiError, exit};
 use crate::control::wish::{PATTERNS, Wish, exactly, path_of};
 use crate::control::words::register_anew;
 use crate::share::writer::{WriteError, Writer};
@@ -69,16 +70,15 @@ impl Depot {
         let (disk, path) = (self.disk.clone(), &record.path);
         let keep = || {
             let Some(kept) = kept else { return Ok(()) };
-            let edited = keep_edited(&disk, path, &content, known.as_ref()).map_err(unkept)?;
-            if let Some(edited) = edited {
-                tracing::info!(kept = %edited.display(), "what was edited here is kept");
+            if let Some(edited) = self.keep_edited(&record, &content, known.as_ref())? {
                 let _ = kept.set(edited);
             }
             Ok::<_, ApiError>(())
         };
         if record.settled.is_some() {
             keep()?;
-            return self.verify_settled(record, &content, verified_bytes);
+            let verified = self.verify_settled(record, &content, verified_bytes);
+            return verified.map_err(|error| naming_kept(error, kept));
         }
         let is_registered = record.state == ShareState::Registered;
         if !is_registered && record.state != ShareState::Complete {
@@ -99,13 +99,31 @@ impl Depot {
             }
             _ if is_registered => Err(others_now(path)),
             _ => {
+                let vacant = ShareFiles::check_part_vacant(disk.as_ref(), path, &content);
+                vacant.map_err(in_the_way)?;
                 keep()?;
-                self.repair(record, &content, verified_bytes)
+                let repaired = self.repair(record, &content, verified_bytes);
+                repaired.map_err(|error| naming_kept(error, kept))
             }
         }
     }
 
-    /// Makes a complete share a download again, of which everything is to be read first.
+    /// Copies what somebody has edited of a download, and tells where that is; `known` is what its files were.
+    pub(super) fn keep_edited(
+        &self,
+        record: &ShareRecord,
+        content: &Arc<Content>,
+        known: Option<&Identities>,
+    ) -> Result<Option<PathBuf>, ApiError> {
+        let edited = keep_edited(&self.disk, &record.path, content, known).map_err(unkept)?;
+        if let Some(edited) = &edited {
+            tracing::info!(kept = %edited.display(), "what was edited here is kept");
+        }
+        Ok(edited)
+    }
+
+    /// Makes a complete share a download again, of which everything is to be read first. Where it cannot get the
+    /// name of one, it is noted as it was.
     pub(super) fn repair(
         &self,
         record: ShareRecord,
@@ -119,12 +137,23 @@ impl Depot {
         };
         // Who removes it keeps what was there.
         record.placing.found = true;
+        let swarm = record.swarm();
+        let before = self.record_of(&swarm)?;
         self.amend(&with_manifest(&record, content))?;
-        self.claim_all(&record.swarm(), content)?;
-        let path = &record.path;
-        let unnamed = ShareFiles::take_back_name(self.disk.as_ref(), path, content);
-        unnamed.map_err(|error| ApiError::from(&error))?;
+        if let Err(error) = self.unname(&record, content) {
+            // The error is what matters.
+            let _ = before.map_or(Ok(()), |before| self.amend(&before));
+            let _ = self.forget_journal(&swarm);
+            return Err(error);
+        }
         self.open_partial(&record, content, verified_bytes)
+    }
+
+    /// Gives a complete share the name of a download, of which every chunk is to be read.
+    fn unname(&self, record: &ShareRecord, content: &Arc<Content>) -> Result<(), ApiError> {
+        self.claim_all(&record.swarm(), content)?;
+        let unnamed = ShareFiles::take_back_name(self.disk.as_ref(), &record.path, content);
+        unnamed.map_err(in_the_way)
     }
 
     /// The same of a folder of which only some files were wanted. Until it is known which of them are right, it is
@@ -191,6 +220,34 @@ fn unkept(error: StoreError) -> ApiError {
     }
 }
 
+/// Something that is not the share's has the name that it would have while it is repaired.
+fn in_the_way(error: StoreError) -> ApiError {
+    let StoreError::TargetExists { path } = &error else {
+        return ApiError::from(&error);
+    };
+    let message = format!(
+        "{} is in the way: it is not of the share, which would have that name while it is repaired",
+        path.display()
+    );
+    let hint = "Move it elsewhere; then verify again: client verify NAME IDX";
+    ApiError::new("target_exists", exit::REFUSED, message, hint)
+}
+
+/// The same error of a repair that did not begin, which says where the copy is that was made before.
+fn naming_kept(error: ApiError, kept: Option<&OnceLock<PathBuf>>) -> ApiError {
+    match kept.and_then(OnceLock::get) {
+        Some(kept) => ApiError {
+            hint: format!(
+                "What was edited here is kept in {}. {}",
+                printable(&kept.display().to_string()),
+                error.hint
+            ),
+            ..error
+        },
+        None => error,
+    }
+}
+
 /// What was shared where it lies is no longer that.
 pub(crate) fn others_now(path: &Path) -> ApiError {
     let path = path.to_owned();
@@ -251,7 +308,7 @@ mod tests {
     use crate::control::wish::Files;
     use crate::store::db::ShareDb;
     use crate::store::faulty::{Fault, FaultyDisk};
-    use crate::store::samples::{Sample, quick_folder};
+    use crate::store::samples::{Sample, noise, quick_folder};
     use crate::store::taken::Placing;
 
     /// Files of [`Sample::mixed`].
@@ -310,22 +367,109 @@ mod tests {
         disk.fault_was_met()
     }
 
+    #[test]
+    fn what_a_former_process_was_about_to_look_at_is_kept_before_it_is_repaired() {
+        let (folder, sample) = (quick_folder(), Sample::mixed());
+        let (depot, record) = settled(folder.path(), &sample);
+        fs::write(record.path.join("a-b"), "edited").unwrap();
+        let claimed = record.settled.as_ref().map(Identities::as_claims);
+        let record = ShareRecord {
+            settled: claimed,
+            ..record
+        };
+        let opened = depot.reopen(&record, &sample.content, &AtomicU64::new(0));
+        assert!(matches!(opened, Ok(Opened::Partial { .. })));
+        let kept = folder.path().join("photos.kept-1");
+        assert_eq!(fs::read(kept.join("a-b")).unwrap(), b"edited");
+        assert_eq!(
+            fs::read_dir(&kept).unwrap().count(),
+            1,
+            "the other is right"
+        );
+    }
+
+    #[test]
+    fn what_is_in_the_way_of_a_repair_stops_it_before_anything_is_noted_or_copied() {
+        let (folder, sample) = (quick_folder(), Sample::file("film", noise(1, 100_000)));
+        let (depot, record) = whole(folder.path(), &sample);
+        fs::write(&record.path, "edited").unwrap();
+        let theirs = folder.path().join("film.part");
+        fs::write(&theirs, "of somebody").unwrap();
+        let verify = |kept: &OnceLock<PathBuf>| {
+            let verified_bytes = AtomicU64::new(0);
+            depot.verify(&record, &verified_bytes, Some(kept))
+        };
+        for _ in 0..2 {
+            let kept = OnceLock::new();
+            let error = verify(&kept).unwrap_err();
+            assert_eq!(error.code, "target_exists");
+            assert!(error.message.contains("film.part"), "{error:?}");
+            assert_eq!(kept.get(), None);
+            let noted = depot.records().unwrap().remove(0);
+            assert_eq!(noted.state, ShareState::Complete);
+            assert_eq!(noted.placing, Placing::default());
+        }
+        assert!(!folder.path().join("film.kept-1").exists());
+        assert_eq!(fs::read(&theirs).unwrap(), b"of somebody");
+        assert_eq!(fs::read(&record.path).unwrap(), b"edited");
+        fs::remove_file(&theirs).unwrap();
+        let opened = verify(&OnceLock::new());
+        assert!(matches!(opened, Ok(Opened::Partial { found: true, .. })));
+    }
+
+    #[test]
+    fn wherever_the_disk_fails_what_is_noted_as_a_download_has_the_name_of_one() {
+        let mut unnamed = 0;
+        for call in 0.. {
+            let (folder, sample) = (quick_folder(), Sample::file("film", noise(1, 100_000)));
+            let (mut depot, record) = whole(folder.path(), &sample);
+            fs::write(&record.path, "edited").unwrap();
+            let disk = Arc::new(FaultyDisk::failing_at(call, Fault::Once(Errno::IO)));
+            depot.disk = disk.clone();
+            let kept = OnceLock::new();
+            let verified = depot.verify(&record, &AtomicU64::new(0), Some(&kept));
+            let noted = depot.records().unwrap().remove(0);
+            let is_download = noted.state == ShareState::Downloading;
+            assert_eq!(is_download, !record.path.exists(), "call {call}");
+            assert_eq!(noted.placing.found, is_download, "call {call}");
+            if let (Err(error), Some(kept)) = (&verified, kept.get()) {
+                assert!(error.hint.contains(kept.to_str().unwrap()), "{error:?}");
+                unnamed += u32::from(!is_download);
+            }
+            if !disk.fault_was_met() {
+                break;
+            }
+        }
+        assert!(
+            unnamed > 0,
+            "it fails also after the copy and before the rename"
+        );
+    }
+
+    /// A share that is complete.
+    fn whole(folder: &Path, sample: &Sample) -> (Depot, ShareRecord) {
+        let db = ShareDb::open(&folder.join("state.db")).unwrap();
+        let depot = Depot::new(db, folder.to_owned());
+        let path = sample.path_in(folder);
+        sample.lay_out(&path);
+        let opened = ShareFiles::open_as_it_is(depot.disk.clone(), &path, &sample.content);
+        let record = ShareRecord {
+            state: ShareState::Complete,
+            identities: Some(opened.unwrap().unwrap().1),
+            ..record(folder, sample)
+        };
+        depot
+            .remember(&with_manifest(&record, &sample.content))
+            .unwrap();
+        (depot, record)
+    }
+
     /// A share of which two files were wanted and are there.
     fn settled(folder: &Path, sample: &Sample) -> (Depot, ShareRecord) {
         let content = &sample.content;
         let db = ShareDb::open(&folder.join("state.db")).unwrap();
         let depot = Depot::new(db, folder.to_owned());
         let record = ShareRecord {
-            id: content.id,
-            kind: content.kind,
-            secret: None,
-            name: content.name.as_str().to_owned(),
-            path: sample.path_in(folder),
-            state: ShareState::Downloading,
-            manifest: None,
-            trackers: Vec::new(),
-            identities: None,
-            added_unix_ms: 1,
             wish: Wish {
                 files: Files {
                     only: WANTED.map(exactly).to_vec(),
@@ -333,8 +477,7 @@ mod tests {
                 },
                 ..Wish::default()
             },
-            settled: None,
-            placing: Placing::default(),
+            ..record(folder, sample)
         };
         let created = depot.create(&record, content, &AtomicU64::new(0));
         let Opened::Partial {
@@ -359,5 +502,24 @@ mod tests {
         }
         let settled = Some(files.settle(&picked.chosen).unwrap());
         (depot, ShareRecord { settled, ..record })
+    }
+
+    fn record(folder: &Path, sample: &Sample) -> ShareRecord {
+        let content = &sample.content;
+        ShareRecord {
+            id: content.id,
+            kind: content.kind,
+            secret: None,
+            name: content.name.as_str().to_owned(),
+            path: sample.path_in(folder),
+            state: ShareState::Downloading,
+            manifest: None,
+            trackers: Vec::new(),
+            identities: None,
+            added_unix_ms: 1,
+            wish: Wish::default(),
+            settled: None,
+            placing: Placing::default(),
+        }
     }
 }
