@@ -232,7 +232,7 @@ impl Way {
     pub(super) fn placing(&self) -> Placing {
         Placing {
             if_exists: self.if_exists,
-            found: false,
+            ..Placing::default()
         }
     }
 }

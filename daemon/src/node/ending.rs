@@ -76,9 +76,14 @@ impl Node {
         drop(share);
         self.share_budget();
         tokio::task::spawn_blocking(move || {
-            let found = match &writer {
-                Some(_) => None,
-                None => depot.partial_files(&record),
+            // Those that were there before stay; whoever opens the others moves them.
+            let kept = match deletes {
+                true => Ok(false),
+                false => depot.keep_found(&swarm),
+            };
+            let found = match (&writer, &kept) {
+                (None, Ok(false)) => depot.partial_files(&record),
+                _ => None,
             };
             let files = writer.as_ref().map(|writer| &*writer.offer.files);
             let deleted = match deletes && is_named {
@@ -86,11 +91,6 @@ impl Node {
                 false => Ok(()),
             };
             let files = files.or(found.as_ref());
-            // Those that were there before stay.
-            let kept = match deletes {
-                true => Ok(false),
-                false => depot.keep_found(&swarm),
-            };
             let removed = kept.and_then(|kept| depot.remove(&swarm, files.filter(|_| !kept)));
             // Who asked may have gone.
             let _ = answer.send(deleted.and(removed));
@@ -102,7 +102,7 @@ impl Node {
 fn gives_back(share: &Share) -> bool {
     let record = &share.record;
     let is_repaired = matches!(share.phase, Phase::Downloading(_));
-    is_repaired && record.placing.found && record.settled.is_none()
+    is_repaired && record.placing.found
 }
 
 /// What becomes of the complete files of a share that is removed.

@@ -434,11 +434,14 @@ fn repair_advice(share: &Share) -> Option<String> {
         let kept = printable(&kept.display().to_string());
         format!("What was edited here is kept in {kept}. ")
     });
-    let ends = match share.record.placing.found {
-        true => {
+    let ends = match (share.record.placing.found, &share.record.settled) {
+        (true, None) => {
             "; until then its name ends in .part. Not to wait: client remove NAME IDX ends the share and gives it its name back"
         }
-        false => "",
+        (true, Some(_)) => {
+            "; until then it lies in a folder beside, whose name ends in .part. Not to wait: client remove NAME IDX ends the share and gives its files their names back"
+        }
+        (false, _) => "",
     };
     let advice = format!(
         "{}What is wrong or missing is fetched once somebody who has it is connected{ends}",

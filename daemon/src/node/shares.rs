@@ -244,7 +244,7 @@ impl Node {
             let removed = match found {
                 // They were there before.
                 true => depot
-                    .give_back(&files.path(), files.content())
+                    .return_found(&files)
                     .and_then(|()| depot.remove(&swarm, None)),
                 false => depot.remove(&swarm, Some(&files)),
             };
@@ -457,7 +457,11 @@ impl Node {
     }
 
     pub(super) fn handle_finished(&mut self, swarm: SwarmId, result: Result<Settled, ApiError>) {
-        let Settled { path, settled } = match result {
+        let Settled {
+            path,
+            settled,
+            placing,
+        } = match result {
             Ok(settled) => settled,
             Err(error) => return self.handle_unopened(swarm, error),
         };
@@ -468,7 +472,7 @@ impl Node {
             return;
         };
         share.record.take_path(path);
-        share.record.placing = Placing::default();
+        share.record.placing = placing;
         share.record.state = ShareState::Complete;
         share.record.settled = settled;
         let (writer, is_part) = (writer.clone(), share.leaves_out());

@@ -2,6 +2,7 @@
 
 mod choosing;
 mod following;
+mod keeping;
 mod publishing;
 mod showing;
 mod touching;

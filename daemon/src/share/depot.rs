@@ -80,6 +80,8 @@ pub(crate) struct Settled {
     pub(crate) path: PathBuf,
     /// As [`ShareRecord::settled`].
     pub(crate) settled: Option<Identities>,
+    /// As [`ShareRecord::placing`].
+    pub(crate) placing: Placing,
 }
 
 /// A share that has been found or made.
@@ -237,15 +239,23 @@ impl Depot {
         }
         if !picked.is_everything() {
             changed.settled.get_or_insert_with(Identities::none);
+            // What of it is not wanted goes there.
+            changed.placing.aside |= changed.placing.found;
         }
+        // It may come from there.
+        changed.placing.found |= changed.placing.aside;
         if writer.is_some() {
             changed.state = ShareState::Downloading;
         }
         self.amend(&changed)?;
-        let moved = writer.map_or(Ok(()), |writer| writer.choose(&picked.chosen));
+        let moved = writer.map_or(Ok(()), |writer| match changed.placing.found {
+            true => writer.choose_of_found(&picked.chosen),
+            false => writer.choose(&picked.chosen),
+        });
         if let Err(error) = moved {
             let before = ShareRecord {
                 settled: changed.settled,
+                placing: changed.placing,
                 ..record
             };
             self.amend(&before)?;
@@ -293,8 +303,11 @@ impl Depot {
             ..record.clone()
         };
         self.remember_whole(&record, &writer.offer.content, identities)?;
-        let settled = None;
-        Ok(Settled { path, settled })
+        Ok(Settled {
+            path,
+            settled: None,
+            placing: Placing::default(),
+        })
     }
 
     /// Remembers that a download is complete, with all of its files.
@@ -328,11 +341,19 @@ impl Depot {
         let record = ShareRecord {
             state: ShareState::Complete,
             settled: settled.clone(),
+            // What is fetched from now on was not there before.
+            placing: Placing {
+                aside: record.placing.aside && writer.offer.files.has_aside(),
+                ..Placing::default()
+            },
             ..with_manifest(record, &writer.offer.content)
         };
         self.remember(&record)?;
-        let path = writer.offer.files.path();
-        Ok(Settled { path, settled })
+        Ok(Settled {
+            path: writer.offer.files.path(),
+            settled,
+            placing: record.placing,
+        })
     }
 
     /// Shares files where they lie, once `publish` has done whatever else belongs to it: what was not
@@ -407,8 +428,17 @@ impl Depot {
         ShareFiles::open_divided(disk, path, &content, &chosen, Some(settled)).ok()
     }
 
-    /// Removes what nobody had asked for beside files that stay as they are, and are of no share any more.
+    /// Removes what nobody had asked for beside files that stay as they are, and are of no share any more. What was
+    /// there before the share gets its name back.
     pub(crate) fn discard_aside(&self, left: &ShareRecord) {
+        if left.placing.aside {
+            let content = self.content_of(&left.swarm());
+            let given = content.and_then(|it| self.give_files_back(&left.path, &it, left.placing));
+            if let Err(error) = given {
+                tracing::warn!(%error, "what was there before a share has not got its name back");
+            }
+            return;
+        }
         let left = ShareRecord {
             settled: Some(Identities::none()),
             ..left.clone()

@@ -116,6 +116,16 @@ impl Writer {
             .choose(chosen, |file| has_bytes.contains(&file))
     }
 
+    /// The same of a share that began with files that were there: none of them goes, though no chunk of it is right.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) fn choose_of_found(&self, chosen: &[bool]) -> Result<(), StoreError> {
+        let _none_stored = self.none_stored();
+        self.offer.files.choose(chosen, |_| true)
+    }
+
     /// Gives these files of the share their final names; all their chunks are stored and synced.
     ///
     /// # Errors

@@ -236,6 +236,7 @@ fn sample(n: u8) -> ShareRecord {
         placing: Placing {
             if_exists: IfExists::Overwrite,
             found: true,
+            aside: n % 2 == 1,
         },
     }
 }

@@ -13,10 +13,11 @@
 //! stays where it is, whatever is wanted later.
 //!
 //! Not here: how one file is made, moved or removed ([`moving`]); what is known of those that have their
-//! final names ([`settled`]); shares that are wanted whole
-//! (`store::partial`) until they first become otherwise.
+//! final names ([`settled`]); which get theirs back when the share goes ([`returning`]); shares that are wanted
+//! whole (`store::partial`) until they first become otherwise.
 
 mod moving;
+mod returning;
 mod settled;
 
 use std::ffi::OsString;

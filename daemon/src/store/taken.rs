@@ -51,6 +51,9 @@ pub struct Placing {
     /// What is being fetched began with files that were there: who removes the download keeps them.
     #[serde(default, skip_serializing_if = "is_default")]
     pub found: bool,
+    /// Of such files some may lie aside, since they are no longer wanted: they are kept too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub aside: bool,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -279,7 +282,14 @@ impl ShareFiles {
         }
     }
 
-    fn move_others(&self, old: &Folder, folder: &Path, ours: &BTreeSet<&str>) -> io::Result<()> {
+    /// Moves what is in a folder beneath the share's own one; of these files of ours what is there stays, and the
+    /// other goes.
+    pub(super) fn move_others(
+        &self,
+        old: &Folder,
+        folder: &Path,
+        ours: &BTreeSet<&str>,
+    ) -> io::Result<()> {
         let Some(new) = &self.place.root else {
             return Ok(());
         };

@@ -41,7 +41,11 @@ impl Depot {
         };
         Ok(ShareRecord {
             path: path.map_err(|error| ApiError::from(&error))?,
-            placing: Placing { if_exists, found },
+            placing: Placing {
+                if_exists,
+                found,
+                aside: false,
+            },
             ..record.clone()
         })
     }
@@ -72,7 +76,10 @@ impl Depot {
         };
         if begun.is_err() {
             // As it was before; the error is what matters.
-            let _ = self.give_back(&record.path, content);
+            let _ = match is_part {
+                true => self.give_files_back(&record.path, content, record.placing),
+                false => self.give_back(&record.path, content),
+            };
         }
         begun
     }
@@ -123,20 +130,57 @@ impl Depot {
     }
 
     /// Gives what a download began with its name back, whatever it is now.
-    pub(crate) fn give_back(&self, path: &Path, content: &Content) -> Result<(), ApiError> {
+    fn give_back(&self, path: &Path, content: &Content) -> Result<(), ApiError> {
         let given = ShareFiles::give_name_back(self.disk.as_ref(), path, content);
         given.map_err(|error| ApiError::from(&error))
+    }
+
+    /// The same of a folder of which only some files are wanted: what of it lies among what is fetched, and aside
+    /// if files that were there before may be there.
+    pub(super) fn give_files_back(
+        &self,
+        path: &Path,
+        content: &Arc<Content>,
+        placing: Placing,
+    ) -> Result<(), ApiError> {
+        let given = ShareFiles::give_part_back(self.disk.clone(), path, content);
+        let given = given.and_then(|()| match placing.aside {
+            true => ShareFiles::give_aside_back(self.disk.clone(), path, content),
+            false => Ok(()),
+        });
+        given.map_err(|error| ApiError::from(&error))
+    }
+
+    /// Gives files that a download began with, and that were opened after it was removed, their name back.
+    pub(crate) fn return_found(&self, files: &ShareFiles) -> Result<(), ApiError> {
+        let (path, content) = (files.path(), files.content());
+        // What was noted of them is gone.
+        let placing = Placing {
+            aside: true,
+            ..Placing::default()
+        };
+        match files.is_divided() {
+            true => self.give_files_back(&path, content, placing),
+            false => self.give_back(&path, content),
+        }
     }
 
     /// Gives the files of a download that is removed their name back if they were there before it, or were
     /// complete once. False when they were not.
     pub(crate) fn keep_found(&self, swarm: &SwarmId) -> Result<bool, ApiError> {
         let record = self.record_of(swarm)?;
-        let Some(record) = record.filter(|it| it.placing.found && it.settled.is_none()) else {
+        let Some(record) = record.filter(|it| it.placing.found || it.placing.aside) else {
             return Ok(false);
         };
         let content = self.content_of(swarm)?;
-        self.give_back(&record.path, &content).map(|()| true)
+        if record.settled.is_none() {
+            return self.give_back(&record.path, &content).map(|()| true);
+        }
+        self.give_files_back(&record.path, &content, record.placing)?;
+        if !record.placing.aside {
+            self.discard_aside(&record);
+        }
+        Ok(true)
     }
 
     /// What is in the place where a download would lie, and how much room there is beside it: bytes that may
@@ -250,7 +294,7 @@ mod tests {
             settled: None,
             placing: Placing {
                 if_exists: IfExists::Overwrite,
-                found: false,
+                ..Placing::default()
             },
         };
         let created = depot.create(&record, content, &AtomicU64::new(0));

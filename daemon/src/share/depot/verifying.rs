@@ -157,31 +157,52 @@ impl Depot {
     }
 
     /// The same of a folder of which only some files were wanted. Until it is known which of them are right, it is
-    /// noted that they are to be looked at, so that the next start goes on with that.
+    /// noted that they are to be looked at, so that the next start goes on with that; and that what is wrong was
+    /// there before, so that who removes the share keeps it.
     pub(super) fn verify_settled(
         &self,
         record: ShareRecord,
         content: &Arc<Content>,
         verified_bytes: &AtomicU64,
     ) -> Result<Opened, ApiError> {
+        let (swarm, path, placing) = (record.swarm(), record.path.clone(), record.placing);
+        let record = self.settle_again(record, content).inspect_err(|_| {
+            // Who has removed it meanwhile has looked too early.
+            if matches!(self.record_of(&swarm), Ok(None)) {
+                let _ = self.give_files_back(&path, content, placing);
+            }
+        })?;
+        self.open_divided(&record, content, verified_bytes)
+    }
+
+    /// Puts those files that are wrong among what is to be fetched; what is noted of the share then.
+    fn settle_again(
+        &self,
+        record: ShareRecord,
+        content: &Arc<Content>,
+    ) -> Result<ShareRecord, ApiError> {
         let (disk, path) = (self.disk.clone(), record.path.clone());
+        let was_found = record.placing.found;
         let claimed = record.settled.as_ref().map(Identities::as_claims);
         let claimed = claimed.unwrap_or_else(Identities::none);
-        let record = ShareRecord {
+        let mut record = ShareRecord {
             settled: Some(claimed.clone()),
             state: ShareState::Downloading,
             ..record
         };
+        record.placing.found = true;
         self.amend(&with_manifest(&record, content))?;
         let settled = ShareFiles::check_settled_files(disk, &path, content, &claimed);
         let settled = settled.map_err(|error| ApiError::from(&error))?;
+        let is_wrong = |file: u32| claimed.has(file) && !settled.has(file);
+        record.placing.found = was_found || (0..content.file_count()).any(is_wrong);
         let record = ShareRecord {
             wish: still_wanted(&record.wish, content, (&claimed, &settled)),
             settled: Some(settled),
             ..record
         };
         self.amend(&with_manifest(&record, content))?;
-        self.open_divided(&record, content, verified_bytes)
+        Ok(record)
     }
 }
 
@@ -306,6 +327,7 @@ mod tests {
 
     use super::*;
     use crate::control::wish::Files;
+    use crate::share::offer::Offer;
     use crate::store::db::ShareDb;
     use crate::store::faulty::{Fault, FaultyDisk};
     use crate::store::samples::{Sample, noise, quick_folder};
@@ -386,6 +408,48 @@ mod tests {
             1,
             "the other is right"
         );
+    }
+
+    #[test]
+    fn what_is_wrong_of_a_part_is_noted_as_found_until_it_is_right_again() {
+        let (folder, sample) = (quick_folder(), Sample::mixed());
+        let (depot, record) = settled(folder.path(), &sample);
+        let (file, swarm) = (record.path.join("z"), record.swarm());
+        let mut wrong = fs::read(&file).unwrap();
+        wrong[0] ^= 1;
+        fs::write(&file, &wrong).unwrap();
+        let noted = || depot.records().unwrap()[0].placing;
+        for is_removed in [true, false] {
+            let opened = depot.verify(&record, &AtomicU64::new(0), None).unwrap();
+            let Opened::Partial {
+                files,
+                journal,
+                have,
+                picked,
+                found,
+            } = opened
+            else {
+                panic!("something of it is wrong");
+            };
+            assert!(found && noted().found && !file.exists());
+            if is_removed {
+                assert!(depot.keep_found(&swarm).unwrap());
+                assert_eq!(fs::read(&file).unwrap(), wrong);
+                let names = fs::read_dir(folder.path()).unwrap();
+                let mut names = names.map(|it| it.unwrap().file_name().into_string().unwrap());
+                assert!(!names.any(|it| it.ends_with(".part") || it.ends_with(".aside")));
+                continue;
+            }
+            let writer = Writer::new(Arc::new(Offer::new(swarm, files, have)), *journal);
+            for chunk in sample.chunks() {
+                let bytes = sample.chunk(chunk);
+                writer.store(chunk, &bytes[..].into()).unwrap();
+            }
+            let record = depot.records().unwrap().remove(0);
+            let done = depot.finish(&writer, &record, &picked).unwrap();
+            assert_eq!((done.placing, noted()), Default::default());
+            assert!(!depot.keep_found(&swarm).unwrap());
+        }
     }
 
     #[test]
