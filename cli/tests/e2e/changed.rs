@@ -284,6 +284,43 @@ fn of_a_part_of_a_folder_what_was_edited_is_kept_when_it_is_repaired() {
     assert_same_file(&folder.join("two.bin"), &two);
 }
 
+#[test]
+fn what_is_wrong_of_a_part_is_there_when_it_is_removed_also_after_a_pause_or_a_restart() {
+    let swarm = Swarm::start();
+    let (mut ours, mut theirs) = (swarm.daemon(1), swarm.daemon(2));
+    let registered = ours.register(&folder(&swarm));
+    let wanted = ["--only", "one.bin", "--only", "two.bin"];
+    for is_paused in [true, false] {
+        let done = theirs.download_with(&registered.manifest, &wanted).done();
+        let (place, two) = (Path::new(&done.path), Path::new(&done.path).join("two.bin"));
+        let mut bytes = fs::read(&two).unwrap();
+        bytes[..4].copy_from_slice(b"mine");
+        fs::write(&two, &bytes).unwrap();
+        ours.stop();
+        let ran = theirs.client(&["verify", "things", "--timeout", "6"]);
+        let ran = ran.expect_error(5, "no peer has what is missing");
+        let advice = "ends the share and gives its files their names back";
+        assert!(ran.stderr.contains(advice), "{ran:?}");
+        assert!(!two.exists(), "it is to be fetched");
+        match is_paused {
+            true => drop(theirs.client(&["pause", "things"]).expect(0)),
+            false => {
+                theirs.stop();
+                theirs.restart();
+                theirs.until_share(&registered.content_id, "what is right", |share| {
+                    share.verified_bytes > 0 && share.state != ShareState::Hashing
+                });
+            }
+        }
+        theirs.client(&["remove", "things"]).expect(0);
+        assert!(fs::read(&two).unwrap() == bytes, "it is what it was");
+        assert_eq!(fs::read_dir(place).unwrap().count(), 2);
+        assert!(!place.with_extension("part").exists());
+        fs::remove_dir_all(place).unwrap();
+        ours.restart();
+    }
+}
+
 fn until_changed(daemon: &Daemon, id: &str) -> Share {
     daemon.until_share(id, "changed", |share| share.state == ShareState::Changed);
     daemon.share(id)

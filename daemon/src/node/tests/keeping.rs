@@ -12,14 +12,14 @@ const OWN: [&str; 6] = ["a/b/deep.bin", "a/b/small", "a-b", "run.sh", "z", "a/no
 
 #[tokio::test]
 async fn own_files_of_which_some_are_wanted_come_back_when_the_share_is_removed() {
-    for standing in [Standing::Fetched, Standing::Paused, Standing::Stopped] {
+    for standing in STANDINGS {
         let (mut scene, sample) = (Scene::new(), Sample::mixed());
         let own = scene.lay_own(&sample, &[]);
         let swarm = scene.resume(&sample, &["z"]).await;
         assert!(!scene.place().join("z").exists(), "it is being fetched");
         let note = scene.node.shown_share(&swarm).unwrap().note.unwrap();
         assert!(note.contains("gives its files their names back"), "{note}");
-        scene.make(swarm, standing).await;
+        let mut scene = scene.made(swarm, standing).await;
         scene.remove(swarm).await;
         assert_eq!(scene.own(), own, "{standing:?}");
     }
@@ -27,14 +27,14 @@ async fn own_files_of_which_some_are_wanted_come_back_when_the_share_is_removed(
 
 #[tokio::test]
 async fn own_files_that_are_no_longer_wanted_come_back_when_the_share_is_removed() {
-    for standing in [Standing::Fetched, Standing::Paused, Standing::Stopped] {
+    for standing in STANDINGS {
         let (mut scene, sample) = (Scene::new(), Sample::mixed());
         let own = scene.lay_own(&sample, &[]);
         let swarm = scene.resume(&sample, &[]).await;
         let chosen = scene.select("z");
         scene.until_answered(chosen).await.unwrap();
         assert!(scene.node.shares[&swarm].leaves_out());
-        scene.make(swarm, standing).await;
+        let mut scene = scene.made(swarm, standing).await;
         scene.remove(swarm).await;
         assert_eq!(scene.own(), own, "{standing:?}");
     }
@@ -65,7 +65,16 @@ enum Standing {
     Paused,
     /// By an error.
     Stopped,
+    /// Found again by the next start.
+    Restarted,
 }
+
+const STANDINGS: [Standing; 4] = [
+    Standing::Fetched,
+    Standing::Paused,
+    Standing::Stopped,
+    Standing::Restarted,
+];
 
 impl Scene {
     fn place(&self) -> PathBuf {
@@ -108,7 +117,7 @@ impl Scene {
         swarm
     }
 
-    async fn make(&mut self, swarm: SwarmId, standing: Standing) {
+    async fn made(mut self, swarm: SwarmId, standing: Standing) -> Scene {
         match standing {
             Standing::Fetched => (),
             Standing::Paused => {
@@ -120,7 +129,12 @@ impl Scene {
                 let error = ApiError::new("disk_error", exit::DISK, "it failed", "Try again.");
                 self.node.stop_share(swarm, error, Stopping::Paused);
             }
+            Standing::Restarted => {
+                self = self.restarted();
+                self.until_downloading(swarm).await;
+            }
         }
+        self
     }
 
     async fn remove(&mut self, swarm: SwarmId) {
