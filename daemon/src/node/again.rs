@@ -128,7 +128,7 @@ impl Node {
         match result {
             Ok(Checked::AsBefore) => match self.wanted_path(swarm, &wanting.way) {
                 Some(path) => {
-                    self.note_found(swarm, wanting.watcher, None);
+                    self.note_found(swarm, wanting.watcher);
                     self.move_over(swarm, path);
                 }
                 None => {
@@ -184,25 +184,20 @@ impl Node {
             _ if share.is_choosing => self.wait_for_rest(swarm, Wanting { way, watcher }),
             _ if !change.is_empty() => self.choose(swarm, &change, Asker::Download(watcher)),
             Phase::Seeding(_) => {
-                let found = Found {
-                    bytes: share.bytes(None).1,
-                    files: share.file_counts(),
-                };
-                self.note_found(swarm, watcher, Some(found));
+                self.note_found(swarm, watcher);
                 self.tell_done(swarm);
             }
             _ => self.watch_or_tell(swarm, watcher),
         }
     }
 
-    /// Who waits for a share is told that it was here; `found` is what they have asked for, unless it is all.
-    fn note_found(&mut self, swarm: SwarmId, watcher: Watcher, found: Option<Found>) {
+    /// Who waits for a share is told that it was here.
+    fn note_found(&mut self, swarm: SwarmId, watcher: Watcher) {
         if let Some(share) = self.shares.get_mut(&swarm) {
-            let all = || Found {
+            let found = Some(Found {
                 bytes: share.bytes(None).1,
                 files: share.file_counts(),
-            };
-            let found = Some(found.unwrap_or_else(all));
+            });
             share.watchers.push(Watcher { found, ..watcher });
         }
     }

@@ -4,7 +4,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::mpsc;
 use warren_proto::content::{Link, Manifest};
@@ -52,13 +51,7 @@ impl Node {
             return self.follow(link, Then::Once(way));
         }
         let (events, receiver) = mpsc::channel(EVENTS);
-        let watcher = Watcher {
-            events,
-            since: Instant::now(),
-            found: None,
-            was_paused: false,
-            preview: None,
-        };
+        let watcher = Watcher::new(events);
         self.start_download(source, way, watcher);
         receiver
     }

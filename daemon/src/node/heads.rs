@@ -69,14 +69,7 @@ impl Node {
     /// Fetches the newest version of a share, and with [`Then::Follow`] those that come.
     pub(super) fn follow(&mut self, link: FollowLink, then: Then) -> mpsc::Receiver<Event> {
         let (events, receiver) = mpsc::channel(EVENTS);
-        let since = Instant::now();
-        let watcher = Watcher {
-            events,
-            since,
-            found: None,
-            was_paused: false,
-            preview: None,
-        };
+        let watcher = Watcher::new(events);
         self.ask_newest(link, then, watcher);
         receiver
     }

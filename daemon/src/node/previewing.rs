@@ -6,7 +6,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::mpsc;
 use warren_proto::content::{Content, Link, Manifest};
@@ -38,14 +37,11 @@ impl Node {
         let (events, receiver) = mpsc::channel(EVENTS);
         let folder = asked.to.unwrap_or_else(|| self.config.downloads.clone());
         let watcher = Watcher {
-            events,
-            since: Instant::now(),
-            found: None,
-            was_paused: false,
             preview: Some(Previewing {
                 folder,
                 signed: None,
             }),
+            ..Watcher::new(events)
         };
         match asked.source {
             Parsed::Follow(link) => self.ask_newest(link, Then::Preview, watcher),

@@ -43,13 +43,7 @@ impl Node {
         let (events, receiver) = mpsc::channel(EVENTS);
         let (read, bytes) = (Arc::<AtomicU64>::default(), share.size());
         tokio::spawn(show(events.clone(), read.clone(), bytes));
-        let watcher = Watcher {
-            events,
-            since: Instant::now(),
-            found: None,
-            was_paused: false,
-            preview: None,
-        };
+        let watcher = Watcher::new(events);
         let (record, depot) = (share.record.clone(), self.config.depot.clone());
         let path: PathBuf = request.path;
         self.run_disk_job(swarm, share.epoch, move || {

@@ -228,13 +228,13 @@ impl Node {
     fn shown(&self, swarm: &SwarmId, share: &Share, peers: PeerCounts) -> model::Share {
         let download = self.download_of(swarm);
         let (verified_bytes, bytes) = share.bytes(download);
-        let limit = self.limit_of(swarm);
+        let (state, limit) = (share.state(download), self.limit_of(swarm));
         model::Share {
             content_id: share.record.id.to_string(),
             name: share.record.name.clone(),
             bytes,
             verified_bytes,
-            state: share.state(download),
+            state,
             in_place: share.record.state == crate::store::db::ShareState::Registered,
             also: share.also(),
             complete: share.is_complete(),
@@ -252,7 +252,7 @@ impl Node {
                 .map(|_| share.terms.takers.len() as u32),
             followed: self.shown_followed(swarm),
             published: self.shown_published(swarm),
-            note: match share.state(download) {
+            note: match state {
                 ShareState::Waiting => Some(self.note_waiting(share, peers)),
                 _ => note(share),
             },

@@ -474,14 +474,7 @@ impl Scene {
         let record = self.record(&sample.content);
         let how = Preparing::Create(sample.content.clone());
         let swarm = self.node.add_preparing(record, how);
-        let since = Instant::now();
-        let watcher = Watcher {
-            events,
-            since,
-            found: None,
-            was_paused: false,
-            preview: None,
-        };
+        let watcher = Watcher::new(events);
         let share = self.node.shares.get_mut(&swarm).unwrap();
         share.watchers.push(watcher);
         swarm

@@ -41,14 +41,7 @@ impl Node {
             return Err(theirs(&other, &short_id(&share.record.id)));
         }
         let (events, receiver) = mpsc::channel(EVENTS);
-        let since = Instant::now();
-        share.watchers.push(Watcher {
-            events,
-            since,
-            found: None,
-            was_paused: false,
-            preview: None,
-        });
+        share.watchers.push(Watcher::new(events));
         let kept = Arc::<OnceLock<PathBuf>>::default();
         share.verifying = Some(Verifying {
             had_bytes,

@@ -253,6 +253,19 @@ pub(crate) struct Watcher {
     pub(crate) preview: Option<Previewing>,
 }
 
+impl Watcher {
+    /// Who has just asked, and is told there.
+    pub(crate) fn new(events: mpsc::Sender<Event>) -> Watcher {
+        Watcher {
+            events,
+            since: Instant::now(),
+            found: None,
+            was_paused: false,
+            preview: None,
+        }
+    }
+}
+
 /// What is known before of something that somebody wants to know of.
 #[derive(Clone, Debug)]
 pub(crate) struct Previewing {

@@ -73,13 +73,7 @@ impl Scene {
     /// Asks for all of what is here.
     fn want(&mut self, swarm: SwarmId) -> Told {
         let (events, told) = mpsc::channel(16);
-        let watcher = Watcher {
-            events,
-            since: Instant::now(),
-            found: None,
-            was_paused: false,
-            preview: None,
-        };
+        let watcher = Watcher::new(events);
         let way = crate::node::beginning::Way::default();
         if let Some(wanting) = self.node.check_share(swarm, Wanting { way, watcher }) {
             self.node.want_of_others(swarm, wanting);
