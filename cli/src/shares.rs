@@ -110,8 +110,10 @@ impl Client {
     /// # Errors
     /// When the daemon does not answer.
     async fn meant(&self, wanted: &str) -> Result<Vec<Share>, ApiError> {
-        let mut shares = self.daemon.shares("").await?;
         let id = wanted.to_ascii_lowercase();
+        // The daemon compares ids as they are written.
+        let beginning = if id == wanted { wanted } else { "" };
+        let mut shares = self.daemon.shares(beginning).await?;
         let is_id =
             |share: &Share| id.len() >= LEAST_ID_DIGITS && share.content_id.starts_with(&id);
         shares.retain(|share| share.name == wanted || is_id(share));

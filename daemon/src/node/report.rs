@@ -66,6 +66,7 @@ impl Node {
             ShareState::Waiting => model::Phase::Waiting,
             _ => model::Phase::Downloading,
         };
+        let waits = phase == model::Phase::Waiting;
         let name = Some(share.record.name.clone()).filter(|name| !name.is_empty());
         let peers = self.peer_counts(swarm);
         Progress {
@@ -76,10 +77,8 @@ impl Node {
             phase: Some(phase),
             name,
             files: share.file_counts(),
-            note: (phase == model::Phase::Waiting).then(|| self.why_waiting(share, peers)),
-            advice: (phase == model::Phase::Waiting)
-                .then(|| repair_advice(share))
-                .flatten(),
+            note: waits.then(|| self.why_waiting(share, peers)),
+            advice: if waits { repair_advice(share) } else { None },
         }
     }
 

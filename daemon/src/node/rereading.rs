@@ -192,10 +192,8 @@ impl Node {
         if !share.rereading.end(Instant::now(), number, &outcome) {
             return;
         }
-        match noted {
-            Some(Noted::Whole(identities)) => share.record.identities = Some(identities),
-            Some(Noted::Settled(settled)) => share.record.settled = Some(settled),
-            None => (),
+        if let Some(noted) = noted {
+            share.take_noted(noted);
         }
         let right = outcome.settled.len() - wrong.len();
         if right > 0 {

@@ -67,10 +67,7 @@ impl Node {
         let before = self.shares.get(&record.swarm()).map_or(0, Share::size);
         let phase = Phase::Preparing {
             verified_bytes: verified_bytes.clone(),
-            bytes: match how {
-                Preparing::Recall => before,
-                Preparing::Create(_) | Preparing::Reopen(_) => how.bytes(),
-            },
+            bytes: how.bytes(before),
             is_new: matches!(how, Preparing::Create(_)),
         };
         let swarm = self.add(record, phase);
@@ -547,11 +544,11 @@ pub(super) enum Preparing {
 }
 
 impl Preparing {
-    /// Bytes in all; 0 when they are not known yet.
-    fn bytes(&self) -> u64 {
+    /// Bytes in all: of which only the database knows, as many as `before`.
+    fn bytes(&self, before: u64) -> u64 {
         match self {
             Preparing::Create(content) | Preparing::Reopen(content) => content.size,
-            Preparing::Recall => 0,
+            Preparing::Recall => before,
         }
     }
 }

@@ -132,10 +132,7 @@ impl Node {
         let Some(error) = share.withheld().filter(|_| is_idle) else {
             return;
         };
-        let bytes = match share.is_paused() {
-            true => share.stopped_bytes,
-            false => share.bytes(None),
-        };
+        let bytes = share.bytes(None);
         self.stop_giving(swarm, error, bytes);
     }
 

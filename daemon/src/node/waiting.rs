@@ -18,7 +18,7 @@ impl Node {
 
     /// What was being done with a share may have ended, or the share is gone.
     pub(super) fn serve_waiting(&mut self, swarm: SwarmId) {
-        if self.shares.get(&swarm).is_some_and(Share::is_unready) {
+        if self.waiting.is_empty() || self.shares.get(&swarm).is_some_and(Share::is_unready) {
             return;
         }
         let due = self.waiting.extract_if(.., |(wanted, _)| *wanted == swarm);

@@ -433,7 +433,7 @@ impl Depot {
     pub(crate) fn discard_aside(&self, left: &ShareRecord) {
         if left.placing.aside {
             let content = self.content_of(&left.swarm());
-            let given = content.and_then(|it| self.give_files_back(&left.path, &it, left.placing));
+            let given = content.and_then(|it| self.give_files_back(&left.path, &it, true));
             if let Err(error) = given {
                 tracing::warn!(%error, "what was there before a share has not got its name back");
             }
@@ -455,26 +455,13 @@ impl Depot {
 
     /// A share as the database has it, with all that is not kept in memory: what its files were, for one.
     fn noted(&self, swarm: &SwarmId) -> Result<(ShareRecord, Arc<Content>), ApiError> {
-        let content = self.content_of(swarm)?;
         let record = self.record_of(swarm)?;
+        let content = content_in(record.as_ref())?;
         Ok((record.ok_or_else(removed)?, content))
     }
 
     fn content_of(&self, swarm: &SwarmId) -> Result<Arc<Content>, ApiError> {
-        let record = self.record_of(swarm)?;
-        let id = record.as_ref().map(|record| short_id(&record.id));
-        let manifest = record.and_then(|record| record.manifest).ok_or_else(|| {
-            let id = id.unwrap_or("NAME".to_owned());
-            let hint = format!("Remove it and download it again: client remove {id} IDX");
-            ApiError::new(
-                "unknown_content",
-                exit::OTHER,
-                "the content of the share is not known",
-                hint,
-            )
-        })?;
-        let manifest = Manifest::decode(&manifest).map_err(|error| ApiError::from(&error))?;
-        Ok(Arc::new(manifest.content))
+        content_in(self.record_of(swarm)?.as_ref())
     }
 
     fn journal(
@@ -523,6 +510,22 @@ fn pick(record: &ShareRecord, content: &Content) -> Result<Picked, ApiError> {
     let settled = record.settled.as_ref();
     let is_settled = |file: u32| settled.is_some_and(|settled| settled.has(file));
     record.wish.pick(content, is_settled)
+}
+
+/// What a share is, as the database has it.
+fn content_in(record: Option<&ShareRecord>) -> Result<Arc<Content>, ApiError> {
+    let manifest = record.and_then(|record| record.manifest.as_deref());
+    let manifest = manifest.ok_or_else(|| {
+        let id = record.map_or("NAME".to_owned(), |record| short_id(&record.id));
+        ApiError::new(
+            "unknown_content",
+            exit::OTHER,
+            "the content of the share is not known",
+            format!("Remove it and download it again: client remove {id} IDX"),
+        )
+    })?;
+    let manifest = Manifest::decode(manifest).map_err(|error| ApiError::from(&error))?;
+    Ok(Arc::new(manifest.content))
 }
 
 /// Why nothing more is done with a share that is gone.

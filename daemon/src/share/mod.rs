@@ -317,10 +317,11 @@ impl Share {
         self.record.swarm()
     }
 
-    /// What its files are, now that it is complete.
+    /// What its files are now.
     pub(crate) fn take_noted(&mut self, noted: Noted) {
-        if let Noted::Whole(identities) = noted {
-            self.record.identities = Some(identities);
+        match noted {
+            Noted::Whole(identities) => self.record.identities = Some(identities),
+            Noted::Settled(settled) => self.record.settled = Some(settled),
         }
     }
 
@@ -439,12 +440,12 @@ impl Share {
 impl Share {
     /// The word for what it is besides, while it is paused.
     pub(crate) fn also(&self) -> Option<ShareState> {
-        let Phase::Stopped { changed, .. } = &self.phase else {
+        if !matches!(self.phase, Phase::Stopped { .. }) {
             return None;
-        };
+        }
         let pause = self.pause.as_ref()?;
         match pause {
-            _ if *changed || self.changes.is_some() => Some(ShareState::Changed),
+            _ if self.has_changed() => Some(ShareState::Changed),
             _ if self.is_withheld() => Some(ShareState::Withheld),
             // It was stopped before anybody could pause it.
             Pause::Asked => Some(ShareState::Failed),

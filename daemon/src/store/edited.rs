@@ -15,16 +15,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use warren_proto::content::Content;
+use warren_proto::content::path::SharePath;
 use warren_proto::limits;
 
 use super::disk::{Disk, FileIdentity, Folder, Open, copy_all};
 use super::division::ABSENT;
 use super::error::StoreError;
+use super::exchange::MAX_NUMBER;
 use super::files::{Identities, ShareFiles};
 use super::partial::{folder_of, stem};
-
-/// Highest number that is put behind the name of what is kept.
-const MAX_NUMBER: u32 = 9999;
 
 /// Bytes of the longest end of such a name: `.kept-9999`.
 const END_BYTES: usize = 10;
@@ -171,10 +170,11 @@ impl Copying<'_> {
             let root = self.disk.open_folder_beneath(&self.parent, name);
             let root = root.map_err(&at)?;
             for (file, bytes) in edited {
-                let path = self.files.content().file_path(*file);
-                let path = Path::new(path.map_or("", |path| path.as_str()));
+                let Some(path) = self.files.content().file_path(*file) else {
+                    continue;
+                };
                 self.make_folders(&root, path)?;
-                self.copy_file(*file, *bytes, (&root, path))?;
+                self.copy_file(*file, *bytes, (&root, Path::new(path.as_str())))?;
             }
             self.disk.syncfs(&root).map_err(&at)?;
         }
@@ -187,7 +187,7 @@ impl Copying<'_> {
         let named = self
             .disk
             .rename_noreplace(&self.parent, Path::new(from), Path::new(to));
-        named.map_err(StoreError::at(target))?;
+        named.map_err(StoreError::named(target))?;
         let synced = self.disk.fsync_folder(&self.parent);
         synced.map_err(StoreError::at(target)).inspect_err(|_| {
             // Whoever tries again makes another one.
@@ -195,11 +195,9 @@ impl Copying<'_> {
         })
     }
 
-    fn make_folders(&self, root: &Folder, path: &Path) -> Result<(), StoreError> {
-        let above: Vec<&Path> = path.ancestors().skip(1).collect();
-        let above = above.into_iter().rev();
-        for folder in above.filter(|folder| !folder.as_os_str().is_empty()) {
-            match self.disk.mkdir(root, folder) {
+    fn make_folders(&self, root: &Folder, path: &SharePath) -> Result<(), StoreError> {
+        for folder in path.parents() {
+            match self.disk.mkdir(root, Path::new(folder)) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (),
                 made => made.map_err(StoreError::at(self.target))?,
             }

@@ -102,6 +102,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Sorts what the system said about `path`, a name that was to be given and may be taken.
+    pub(crate) fn named(path: &Path) -> impl Fn(io::Error) -> StoreError {
+        move |source| match source.kind() {
+            io::ErrorKind::AlreadyExists => StoreError::TargetExists {
+                path: path.to_owned(),
+            },
+            _ => StoreError::at(path)(source),
+        }
+    }
+
     /// Sorts what the system said about `path`.
     pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> StoreError {
         move |source| {

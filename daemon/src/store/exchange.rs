@@ -7,7 +7,6 @@
 //!
 //! Not here: when that is done, and what is noted of it (`share::depot`).
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,7 +24,7 @@ use super::taken::IfExists;
 const ASIDE: &str = "former";
 
 /// Highest number that is put behind the name of what is kept.
-const MAX_NUMBER: u32 = 9999;
+pub(super) const MAX_NUMBER: u32 = 9999;
 
 impl Exchange {
     /// Where the new version is before.
@@ -135,12 +134,7 @@ fn move_to(disk: &dyn Disk, from: &Path, to: &Path, name: &str) -> Result<(), St
     let (from_folder, to_folder) = (open(from)?, open(to)?);
     let target = to.join(name);
     let moved = disk.move_noreplace(&from_folder, &to_folder, Path::new(name));
-    moved.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => StoreError::TargetExists {
-            path: target.clone(),
-        },
-        _ => StoreError::at(&target)(error),
-    })?;
+    moved.map_err(StoreError::named(&target))?;
     disk.fsync_folder(&to_folder).map_err(StoreError::at(to))?;
     disk.fsync_folder(&from_folder)
         .map_err(StoreError::at(from))

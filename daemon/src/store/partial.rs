@@ -162,12 +162,7 @@ impl ShareFiles {
         }
         let (from, to) = (Path::new(&place.name), Path::new(&place.part_name));
         let renamed = disk.rename_noreplace(&place.parent, from, to);
-        renamed.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => StoreError::TargetExists {
-                path: place.part_path(),
-            },
-            _ => StoreError::at(&place.part_path())(error),
-        })
+        renamed.map_err(StoreError::named(&place.part_path()))
     }
 
     /// Makes sure that nothing has the name that [`Self::take_back_name`] gives a complete share.
@@ -340,12 +335,7 @@ impl ShareFiles {
             Some(_) => disk.mkdir(parent, part),
             None => disk.open(parent, part, Open::Create).map(drop),
         };
-        claimed.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => StoreError::TargetExists {
-                path: self.place.part_path(),
-            },
-            _ => StoreError::at(&self.place.part_path())(error),
-        })
+        claimed.map_err(StoreError::named(&self.place.part_path()))
     }
 
     /// Makes everything of the share, and makes that durable: the journal will rely on it.

@@ -408,12 +408,7 @@ impl ShareFiles {
         }
         let (part, name) = (Path::new(&place.part_name), Path::new(&place.name));
         let renamed = disk.rename_noreplace(&place.parent, part, name);
-        renamed.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => StoreError::TargetExists {
-                path: path.to_owned(),
-            },
-            _ => StoreError::at(path)(error),
-        })?;
+        renamed.map_err(StoreError::named(path))?;
         disk.fsync_folder(&place.parent)
             .map_err(StoreError::at(&place.parent_path))
     }

@@ -45,7 +45,7 @@ pub(crate) struct Others {
 }
 
 /// Files that were opened to be looked at, unless they were open, and how they differ from what was noted.
-type Found = (Option<Arc<ShareFiles>>, Differing);
+type Looked = (Option<Arc<ShareFiles>>, Differing);
 
 impl Depot {
     /// Looks at the files of a complete share that `wish` is for, which are open as `files` while it is given. Of
@@ -92,20 +92,16 @@ impl Depot {
                 self.read_touched(files, record, (&mut differing, &|_| true));
             }
         }
-        let (wrong, beside): (Vec<u32>, Vec<u32>) =
-            differing.changed.iter().partition(|file| is_asked(**file));
-        let has_more = || is_any_left(&content.layout, &differing.changed);
+        let is_right = !differing.changed.iter().any(|file| is_asked(*file));
+        let beside = differing.changed.iter().find(|file| !is_asked(**file));
+        let beside = beside.copied();
         match opened {
-            None if wrong.is_empty() => Ok(Checked::AsBefore),
+            None if is_right => Ok(Checked::AsBefore),
             Some(files) if differing.is_empty() => Ok(Checked::Back(Opened::Whole(files))),
-            Some(files) if wrong.is_empty() && has_more() => {
+            Some(files) if is_right && is_any_left(&content.layout, &differing.changed) => {
                 Ok(Checked::Back(Opened::Differing(files, differing)))
             }
-            _ => self.others(
-                record,
-                content,
-                (differing.changed, beside.first().copied()),
-            ),
+            _ => self.others(record, content, (differing.changed, beside)),
         }
     }
 
@@ -128,7 +124,7 @@ impl Depot {
         &self,
         record: &ShareRecord,
         content: &Arc<Content>,
-    ) -> Result<Option<Found>, ApiError> {
+    ) -> Result<Option<Looked>, ApiError> {
         let Some(known) = &record.identities else {
             return Ok(None);
         };

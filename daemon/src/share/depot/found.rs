@@ -9,7 +9,7 @@ use warren_proto::content::{Content, Run};
 use warren_proto::id::SwarmId;
 
 use super::verifying::is_right;
-use super::{Depot, Opened};
+use super::{Depot, Opened, content_in};
 use crate::control::model::{ApiError, exit};
 use crate::control::wish::Picked;
 use crate::store::db::{ShareRecord, ShareState};
@@ -77,7 +77,7 @@ impl Depot {
         if begun.is_err() {
             // As it was before; the error is what matters.
             let _ = match is_part {
-                true => self.give_files_back(&record.path, content, record.placing),
+                true => self.give_files_back(&record.path, content, false),
                 false => self.give_back(&record.path, content),
             };
         }
@@ -141,10 +141,10 @@ impl Depot {
         &self,
         path: &Path,
         content: &Arc<Content>,
-        placing: Placing,
+        has_aside: bool,
     ) -> Result<(), ApiError> {
         let given = ShareFiles::give_part_back(self.disk.clone(), path, content);
-        let given = given.and_then(|()| match placing.aside {
+        let given = given.and_then(|()| match has_aside {
             true => ShareFiles::give_aside_back(self.disk.clone(), path, content),
             false => Ok(()),
         });
@@ -154,13 +154,9 @@ impl Depot {
     /// Gives files that a download began with, and that were opened after it was removed, their name back.
     pub(crate) fn return_found(&self, files: &ShareFiles) -> Result<(), ApiError> {
         let (path, content) = (files.path(), files.content());
-        // What was noted of them is gone.
-        let placing = Placing {
-            aside: true,
-            ..Placing::default()
-        };
         match files.is_divided() {
-            true => self.give_files_back(&path, content, placing),
+            // What was noted of them is gone.
+            true => self.give_files_back(&path, content, true),
             false => self.give_back(&path, content),
         }
     }
@@ -172,11 +168,11 @@ impl Depot {
         let Some(record) = record.filter(|it| it.placing.found || it.placing.aside) else {
             return Ok(false);
         };
-        let content = self.content_of(swarm)?;
+        let content = content_in(Some(&record))?;
         if record.settled.is_none() {
             return self.give_back(&record.path, &content).map(|()| true);
         }
-        self.give_files_back(&record.path, &content, record.placing)?;
+        self.give_files_back(&record.path, &content, record.placing.aside)?;
         if !record.placing.aside {
             self.discard_aside(&record);
         }

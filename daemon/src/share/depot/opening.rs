@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use warren_proto::content::{ChunkIndex, ChunkSet, Content, Run};
 
-use super::{Depot, Opened, folder_of, is_whole, pick, with_manifest};
+use super::{Depot, Opened, folder_of, pick, with_manifest};
 use crate::control::model::ApiError;
 use crate::control::wish::{Picked, Wish};
 use crate::store::db::{ShareRecord, ShareState};
@@ -40,18 +40,13 @@ impl Depot {
     /// The record of a complete share that is noted as a part of a folder of which no file has its name, and that
     /// has no journal: what was chosen while it was paused once did that. All of it is there, unless reading its
     /// files, which is done once it is found, tells otherwise.
-    pub(super) fn mended(&self, record: ShareRecord) -> ShareRecord {
-        let as_whole = ShareRecord {
-            settled: None,
-            wish: Wish::default(),
-            ..record.clone()
-        };
+    pub(super) fn mended(&self, mut record: ShareRecord) -> ShareRecord {
+        let is_complete = matches!(record.state, ShareState::Registered | ShareState::Complete);
         let is_of_no_file = record.settled == Some(Identities::none());
-        let has_journal = || self.journal_path(&record.swarm()).exists();
-        match is_of_no_file && is_whole(&as_whole) && !has_journal() {
-            true => as_whole,
-            false => record,
+        if is_complete && is_of_no_file && !self.journal_path(&record.swarm()).exists() {
+            (record.settled, record.wish) = (None, Wish::default());
         }
+        record
     }
 
     /// Whether a download was stopped before anything of it was made: it was not known which files.

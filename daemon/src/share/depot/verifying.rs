@@ -57,11 +57,9 @@ impl Depot {
         verified_bytes: &AtomicU64,
         kept: Option<&OnceLock<PathBuf>>,
     ) -> Result<Opened, ApiError> {
-        let content = self.content_of(&record.swarm())?;
-        // What was noted when it was complete, which the node need not have.
-        let noted = self.record_of(&record.swarm())?;
-        let noted = noted.and_then(|noted| noted.identities);
-        let known = record.settled.clone().or(noted);
+        // What was only touched may have been noted there alone.
+        let (noted, content) = self.noted(&record.swarm())?;
+        let known = record.settled.clone().or(noted.identities);
         // Nothing that was noted of its files is believed.
         let record = ShareRecord {
             identities: None,
@@ -165,11 +163,11 @@ impl Depot {
         content: &Arc<Content>,
         verified_bytes: &AtomicU64,
     ) -> Result<Opened, ApiError> {
-        let (swarm, path, placing) = (record.swarm(), record.path.clone(), record.placing);
+        let (swarm, path, has_aside) = (record.swarm(), record.path.clone(), record.placing.aside);
         let record = self.settle_again(record, content).inspect_err(|_| {
             // Who has removed it meanwhile has looked too early.
             if matches!(self.record_of(&swarm), Ok(None)) {
-                let _ = self.give_files_back(&path, content, placing);
+                let _ = self.give_files_back(&path, content, has_aside);
             }
         })?;
         self.open_divided(&record, content, verified_bytes)

@@ -177,12 +177,7 @@ impl ShareFiles {
         };
         if slot.is_none() {
             let made = self.disk.mkdir(&self.place.parent, Path::new(name));
-            made.map_err(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists => StoreError::TargetExists {
-                    path: self.place.parent_path.join(name),
-                },
-                _ => StoreError::at(&self.place.parent_path.join(name))(error),
-            })?;
+            made.map_err(StoreError::named(&self.place.parent_path.join(name)))?;
             self.names_changed.store(true, Ordering::Relaxed);
             *slot = self.open_folder(name)?;
         }

@@ -64,10 +64,7 @@ impl ShareFiles {
             return Ok(());
         };
         let own = self.place.parent_path.join(&self.place.name);
-        let taken = |error: io::Error| match error.kind() {
-            io::ErrorKind::AlreadyExists => StoreError::TargetExists { path: own.clone() },
-            _ => StoreError::at(&own)(error),
-        };
+        let taken = StoreError::named(&own);
         let (from, to) = (Path::new(name), Path::new(&self.place.name));
         let renamed = self.disk.rename_noreplace(&self.place.parent, from, to);
         match renamed {
@@ -76,11 +73,11 @@ impl ShareFiles {
                 // What is no folder stays what it is.
                 self.place.root = Some(root.map_err(|_| taken(error))?);
                 let moved = self.move_others(&folder, Path::new("."), &BTreeSet::new());
-                moved.map_err(taken)?;
+                moved.map_err(&taken)?;
                 let removed = self.disk.rmdir(&self.place.parent, from);
-                removed.map_err(taken)?;
+                removed.map_err(&taken)?;
             }
-            renamed => renamed.map_err(taken)?,
+            renamed => renamed.map_err(&taken)?,
         }
         self.sync_names()
     }
