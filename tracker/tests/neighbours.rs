@@ -130,13 +130,12 @@ async fn check(daemons: &mut [Daemon]) {
         .iter()
         .map(|it| (it.key, it.known.clone()))
         .collect();
-    let asked = asked(daemons).await;
-    let graph = settled(daemons, asked.clone()).await;
+    let graph = settled(daemons).await;
     assert!(graph.values().all(|beside| (3..=5).contains(&beside.len())));
-    if asked == graph {
-        let is_told = |(key, beside): (&PublicKey, &BTreeSet<_>)| beside.is_subset(&told[key]);
-        assert!(graph.iter().all(is_told), "not told of all");
-    }
+    let untold = |(key, beside): (&PublicKey, &BTreeSet<_>)| beside.difference(&told[key]).count();
+    // Both of a pair or two that the questions have made.
+    let untold: usize = graph.iter().map(untold).sum();
+    assert!(untold <= 4, "{untold} neighbours were never announced");
     let mut reached = BTreeSet::from([daemons[0].key]);
     while let Some(next) = graph
         .iter()
@@ -162,7 +161,8 @@ async fn asked(daemons: &mut [Daemon]) -> Graph {
 
 /// What they are told in the end: whoever asks is looked after, and others may lose or gain a neighbour
 /// by that, so now and then it takes a few rounds.
-async fn settled(daemons: &mut [Daemon], mut graph: Graph) -> Graph {
+async fn settled(daemons: &mut [Daemon]) -> Graph {
+    let mut graph = asked(daemons).await;
     for _ in 0..10 {
         let again = asked(daemons).await;
         if again == graph {

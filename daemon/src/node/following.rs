@@ -4,8 +4,10 @@
 //! is fetched at a time, in a folder of its own, into which goes at once what is here of the others; once it is
 //! complete it takes their place. What comes meanwhile waits a moment: only the newest counts then.
 //!
-//! Not here: what trackers say ([`super::heads`]), shares of ours ([`super::publishing`]), what is done to the
-//! disk (`share::depot`).
+//! Not here: how a version that is complete takes its place ([`exchanging`]), what trackers say
+//! ([`super::heads`]), shares of ours ([`super::publishing`]), what is done to the disk (`share::depot`).
+
+mod exchanging;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,19 +19,18 @@ use warren_proto::id::SwarmId;
 
 use super::Node;
 use super::beginning::{Wanting, Way};
+use super::downloads;
 use super::ending::Data;
 use super::passing_on::Leaving;
 use super::report::tell_last;
-use super::{ShareEvent, Stopping, downloads};
 use crate::clock::unix_ms;
 use crate::control::follow::{self, FollowedShare};
 use crate::control::model::ApiError;
 use crate::control::wish::Wish;
 use crate::hooks::Happening;
-use crate::share::depot::{Exchanged, Opened};
 use crate::share::{Pause, Phase, Watcher};
 use crate::store::db::{ShareRecord, ShareState};
-use crate::store::following::{Exchange, Followed, Former, Held, Published};
+use crate::store::following::{Followed, Held, Published};
 use crate::store::reuse::Source;
 use crate::store::taken::{IfExists, Placing};
 
@@ -424,130 +425,6 @@ impl Node {
         let row = self.fetching_of(swarm);
         let row = row.and_then(|publisher| self.follows.followed.get(&publisher));
         row.is_some_and(|it| it.row.current.is_some())
-    }
-
-    /// Lets a version that is complete take its place; false for every other share.
-    pub(super) fn exchange_version(&mut self, swarm: SwarmId) -> bool {
-        let Some(publisher) = self.fetching_of(&swarm) else {
-            return false;
-        };
-        let Some(path) = self.shares.get(&swarm).map(|it| it.record.path.clone()) else {
-            return false;
-        };
-        let (true, Some(plan)) = (is_staged(&publisher, &path), self.plan(&publisher, &path))
-        else {
-            // One that was a share before it was followed is in its place.
-            self.change_followed(publisher, |row| row.current = row.fetching.take());
-            return false;
-        };
-        let leaving = plan.former.as_ref().map(|former| former.held.swarm);
-        let leaving = leaving.and_then(|leaving| self.leave(leaving, swarm));
-        self.change_followed(publisher, |row| row.exchange = Some(plan));
-        let Some(following) = self.follows.followed.get_mut(&publisher) else {
-            return false;
-        };
-        following.leaving = leaving;
-        self.exchange(swarm, publisher);
-        true
-    }
-
-    fn plan(&self, publisher: &PublisherId, path: &Path) -> Option<Exchange> {
-        let row = &self.follows.followed.get(publisher)?.row;
-        let former = row.current.and_then(|held| {
-            let path = self.shares.get(&held.swarm)?.record.path.clone();
-            Some(Former { held, path })
-        });
-        let name = path.file_name()?.to_str()?;
-        // What the person calls it stays.
-        let called = former.as_ref().and_then(|former| former.path.file_name());
-        let called = called.and_then(|called| called.to_str());
-        Some(Exchange {
-            staged: path.parent()?.to_owned(),
-            name: name.to_owned(),
-            folder: self.folder_followed(row),
-            called: called.filter(|called| *called != name).map(str::to_owned),
-            if_exists: match former {
-                Some(_) => IfExists::Refuse,
-                None => row.if_exists,
-            },
-            former,
-        })
-    }
-
-    fn exchange(&mut self, swarm: SwarmId, publisher: PublisherId) {
-        let row = self
-            .follows
-            .followed
-            .get(&publisher)
-            .map(|it| it.row.clone());
-        let (Some(share), Some(row)) = (self.shares.get(&swarm), row) else {
-            return;
-        };
-        let (epoch, bytes) = (share.epoch, share.bytes(None).1);
-        // Meanwhile nothing can be read where it is.
-        let phase = Phase::Preparing {
-            verified_bytes: std::sync::Arc::new(bytes.into()),
-            bytes,
-            is_new: false,
-        };
-        self.close_share(swarm);
-        self.set_phase(swarm, phase);
-        let depot = self.config.depot.clone();
-        self.run_disk_job(swarm, epoch, move || {
-            // A start after a cut goes on with it.
-            let noted = depot.keep_followed(&publisher);
-            let result = noted.and_then(|()| depot.exchange(&row));
-            ShareEvent::Exchanged(result.map(Box::new))
-        });
-    }
-
-    /// A version has taken its place, or could not.
-    pub(super) fn handle_exchanged(
-        &mut self,
-        swarm: SwarmId,
-        result: Result<Box<Exchanged>, ApiError>,
-    ) {
-        let Some(publisher) = self.fetching_of(&swarm) else {
-            return;
-        };
-        let following = self.follows.followed.get_mut(&publisher);
-        let leaving = following.and_then(|it| it.leaving.take());
-        match result {
-            Ok(exchanged) => self.handle_in_place(swarm, publisher, *exchanged),
-            Err(error) => {
-                self.change_followed(publisher, |row| row.exchange = None);
-                if let Some(leaving) = leaving {
-                    self.take_back(leaving);
-                }
-                self.stop_share(swarm, error, Stopping::Paused);
-            }
-        }
-    }
-
-    fn handle_in_place(&mut self, swarm: SwarmId, publisher: PublisherId, exchanged: Exchanged) {
-        let Exchanged {
-            files,
-            record,
-            kept,
-        } = exchanged;
-        if let Some(kept) = &kept {
-            let kept = printable(&kept.display().to_string());
-            tracing::warn!(
-                kept,
-                "files of a former version that were changed here are kept"
-            );
-        }
-        self.change_followed(publisher, |row| {
-            row.current = row.fetching.take();
-            row.exchange = None;
-            row.kept = kept;
-        });
-        if let Some(share) = self.shares.get_mut(&swarm) {
-            share.record = record;
-        }
-        self.displace_others(swarm);
-        self.handle_opened(swarm, Ok(Opened::Whole(files)));
-        self.happened(&swarm, Happening::Complete);
     }
 
     /// Follows the versions no more of which this share is one; others that are being fetched go.
