@@ -142,7 +142,8 @@ impl Client {
             return Err(self.daemon.advised(error));
         }
         if data && !yes {
-            confirm(&format!("remove {name} and delete {}", stored(&found)))?;
+            let at = placed(&found);
+            confirm(&format!("remove {name} and delete {at}{}", stored(&found)))?;
         }
         let request = RemoveRequest { share, data };
         self.daemon.order("remove", &request).await?;
@@ -284,6 +285,13 @@ fn stored(found: &[Share]) -> String {
         [share] => text::bytes(share.verified_bytes),
         _ => "what is there".to_owned(),
     }
+}
+
+/// Before that, where it is, if that is one place.
+fn placed(found: &[Share]) -> String {
+    let one = found.first().filter(|_| found.len() == 1);
+    let path = one.and_then(|share| share.path.as_deref());
+    path.map_or(String::new(), |path| format!("{}, ", printable(path)))
 }
 
 /// What peers and files are called may be in it.

@@ -1,5 +1,6 @@
 //! What a tracker is started with, and why it may not start.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -14,6 +15,9 @@ pub const DEFAULT_PORT: u16 = 59000;
 /// The port of STUN alone. Two ports let a daemon see whether its NAT maps by destination,
 /// and what it lets in.
 pub const DEFAULT_STUN_PORT: u16 = 59001;
+
+/// One to use instead of one that is taken.
+const FREE_PORT: u16 = 59010;
 
 /// What is relayed in all unless said otherwise: a tenth of the line of a small server.
 pub const DEFAULT_RELAY_BITS_PER_S: u64 = 100_000_000;
@@ -62,6 +66,14 @@ impl Config {
     }
 }
 
+/// Where STUN alone is served unless that is said: at the addresses for daemons, so that a tracker that is for this
+/// machine alone is.
+pub fn stun_beside(listen: &[SocketAddr]) -> Vec<SocketAddr> {
+    let beside = |addr: &SocketAddr| with_port(*addr, DEFAULT_STUN_PORT);
+    let addrs: BTreeSet<SocketAddr> = listen.iter().map(beside).collect();
+    addrs.into_iter().collect()
+}
+
 /// Why a tracker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -96,16 +108,17 @@ impl StartError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Identity(error) => error.hint(),
-            Self::Listen(error) if error.is_port_taken() => Some(
+            Self::Listen(error) if error.is_port_taken() => Some(format!(
                 "Another program, perhaps another tracker, has the port. To use a different one: \
-                 tracker --listen [::]:59010 --stun-listen [::]:59011"
-                    .to_owned(),
-            ),
-            Self::TcpListen(error) if error.is_port_taken() => Some(
+                 tracker --listen {} --stun-listen {}",
+                beside(error, FREE_PORT),
+                beside(error, FREE_PORT + 1)
+            )),
+            Self::TcpListen(error) if error.is_port_taken() => Some(format!(
                 "Another program, perhaps a web server, has the port. To use a different one: \
-                 tracker --tcp [::]:59010"
-                    .to_owned(),
-            ),
+                 tracker --tcp {}",
+                beside(error, FREE_PORT)
+            )),
             Self::Listen(error) | Self::TcpListen(error) | Self::StunListen(error)
                 if error.is_forbidden() =>
             {
@@ -115,11 +128,10 @@ impl StartError {
                         .to_owned(),
                 )
             }
-            Self::StunListen(error) if error.is_port_taken() => Some(
-                "Another program has the port. To use a different one: \
-                 tracker --stun-listen [::]:59011"
-                    .to_owned(),
-            ),
+            Self::StunListen(error) if error.is_port_taken() => Some(format!(
+                "Another program has the port. To use a different one: tracker --stun-listen {}",
+                beside(error, FREE_PORT + 1)
+            )),
             Self::AltAddress(error) => Some(error.hint()),
             Self::Public { .. } => {
                 Some("For example: tracker --public tracker.example.org:59000".to_owned())
@@ -143,4 +155,15 @@ pub fn checked_public(public: &str) -> Result<String, StartError> {
         .ok_or_else(|| StartError::Public {
             public: public.to_owned(),
         })
+}
+
+/// The address that is taken, with another port.
+fn beside(taken: &BindError, port: u16) -> SocketAddr {
+    let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+    with_port(taken.addr().unwrap_or(any), port)
+}
+
+fn with_port(mut addr: SocketAddr, port: u16) -> SocketAddr {
+    addr.set_port(port);
+    addr
 }

@@ -24,6 +24,7 @@ mod stun;
 pub use alternate::{AltAddress, AltAddressError, outward_ip};
 pub use config::{
     Config, DEFAULT_PORT, DEFAULT_RELAY_BITS_PER_S, DEFAULT_STUN_PORT, StartError, checked_public,
+    stun_beside,
 };
 pub use passed::{Passed, PassedError};
 pub use server::Tracker;

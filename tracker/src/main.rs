@@ -19,7 +19,9 @@ use tracing_subscriber::EnvFilter;
 
 use warren_net::raise_open_files;
 use warren_service::manual;
-use warren_tracker::{AltAddress, Config, DEFAULT_PORT, Passed, StartError, Tracker, outward_ip};
+use warren_tracker::{
+    AltAddress, Config, DEFAULT_PORT, Passed, StartError, Tracker, outward_ip, stun_beside,
+};
 
 use crate::settings::Refusal;
 
@@ -43,7 +45,8 @@ struct Args {
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     tcp: Vec<SocketAddr>,
 
-    /// Where to serve STUN alone, which lets daemons study their NAT [default: port 59001]
+    /// Where to serve STUN alone, which lets daemons study their NAT [default: port 59001 at
+    /// the addresses of --listen]
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     stun_listen: Vec<SocketAddr>,
 
@@ -220,6 +223,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
     };
     let mut config = Config::new(home);
     if !args.listen.is_empty() {
+        config.stun_listen = stun_beside(&args.listen);
         config.listen = args.listen;
     }
     if !args.stun_listen.is_empty() {
@@ -381,6 +385,22 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn stun_is_served_where_daemons_are_and_nowhere_else_unless_that_is_said() {
+        let stun = |words: &[&str]| {
+            let words = [&["tracker", "--home", "/x"], words].concat();
+            config(Args::parse_from(words)).unwrap().stun_listen
+        };
+        let addrs = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        assert_eq!(stun(&[]), addrs(&["[::]:59001"]));
+        let local = ["--listen", "127.0.0.1:443", "--listen", "127.0.0.1:80"];
+        assert_eq!(stun(&local), addrs(&["127.0.0.1:59001"]));
+        let said = ["--listen", "127.0.0.1:443", "--stun-listen", "[::1]:1"];
+        assert_eq!(stun(&said), addrs(&["[::1]:1"]));
     }
 
     #[test]

@@ -334,7 +334,10 @@ async fn a_taken_port_says_what_to_type() {
         ..config(home.path(), None)
     };
     let error = Tracker::start(taken).unwrap_err();
-    assert!(error.hint().unwrap().contains("--listen"), "{error}");
+    let ip = running.tracker.local_addrs()[0].ip();
+    let ip = SocketAddr::new(ip, 59010).to_string();
+    let hint = error.hint().unwrap();
+    assert!(hint.contains(&format!("--listen {ip} --stun")), "{hint}");
     let public = Config {
         public: Some("no port".to_owned()),
         ..config(home.path(), None)

@@ -6,7 +6,7 @@ use warren_daemon::control::model::{PeerPath, ShareState};
 
 use crate::{
     content::{MIB, random_file},
-    harness::{DaemonOptions, Swarm, run},
+    harness::{Daemon, DaemonOptions, Swarm, run},
 };
 
 #[test]
@@ -217,21 +217,37 @@ fn a_share_goes_to_another_folder_by_the_line_that_is_shown() {
     let (ours, theirs) = (swarm.daemon(1), swarm.daemon(2));
     let share = ours.register(&swarm.file("two words", MIB, 1));
     theirs.fetch(&share.manifest);
-    let folder = swarm.path("else where");
-    std::fs::create_dir(&folder).unwrap();
-    let to = folder.to_str().unwrap();
-    let ran = theirs.client(&["download", &share.manifest, "--to", to, "--yes"]);
-    let ran = ran.expect_error(8, "is here already");
-    let hint = ran
-        .stderr
-        .lines()
-        .find_map(|it| it.strip_prefix("hint: To move it there: "));
-    let (line, _) = hint.unwrap().split_once(". ").unwrap();
-    let client = format!("&& {} ", env!("CARGO_BIN_EXE_client"));
-    let line = line.replacen("&& client ", &client, 1);
-    run(swarm.place().command("sh").args(["-c", &line])).expect(0);
+    let typed = |daemon: &Daemon, to: &str, prefix: &str| {
+        let ran = daemon.client(&["download", &share.manifest, "--to", to, "--yes"]);
+        let ran = ran.expect_error(8, "is here already");
+        let hint = ran.stderr.lines().find_map(|it| it.strip_prefix(prefix));
+        let hint = hint.unwrap();
+        let line = hint.split_once(". ").map_or(hint, |(line, _)| line);
+        let client = format!("&& {} ", env!("CARGO_BIN_EXE_client"));
+        let line = line.replacen("&& client ", &client, 1);
+        run(swarm.place().command("sh").args(["-c", &line]))
+    };
+    // What somebody has there already is not touched, and nothing is put into it.
+    let before = theirs.fetch(&share.manifest).path;
+    let (taken, mine) = (swarm.path("taken"), swarm.path("taken").join("two words"));
+    std::fs::create_dir_all(&mine).unwrap();
+    let move_there = "hint: To move it there: ";
+    let ran = typed(&theirs, taken.to_str().unwrap(), move_there);
+    assert_ne!(ran.code, 0, "{ran:?}");
+    assert_eq!(std::fs::read_dir(&mine).unwrap().count(), 0);
+    assert_eq!(theirs.fetch(&share.manifest).path, before);
+
+    let to = swarm.path("else where").join("new");
+    let to = to.to_str().unwrap();
+    typed(&theirs, to, move_there).expect(0);
     let done = theirs.fetch(&share.manifest);
     assert_eq!(done.path, format!("{to}/two words"));
+    // What is shared where it lies stays there.
+    let to = swarm.path("copies");
+    let copy = "hint: It is shared from there, and stays. For a copy: ";
+    typed(&ours, to.to_str().unwrap(), copy).expect(0);
+    let lies = swarm.path("two words");
+    crate::content::assert_same_file(&lies, &to.join("two words"));
 }
 
 #[test]

@@ -266,6 +266,16 @@ fn a_share_whose_file_was_changed_is_not_lost_and_is_fetched_again_as_asked() {
             .windows(6)
             .any(|it| it == b"edited")
     );
+    // A number is given once, and the name that was wanted first is known of each.
+    let second = theirs.downloads().join("film (2).mkv");
+    fs::write(&second, "edited").unwrap();
+    let done = theirs.download_with(manifest, &["--if-exists", "rename"]);
+    let third = theirs.downloads().join("film (3).mkv");
+    assert_eq!(Path::new(&done.done().path), third);
+    let done = theirs.download_with(manifest, &["--if-exists", "overwrite"]);
+    assert_eq!(Path::new(&done.done().path), place);
+    assert_same_file(&file, place);
+    assert!(second.exists() && !third.exists());
 }
 
 #[test]

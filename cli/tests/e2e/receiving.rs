@@ -264,6 +264,13 @@ fn at_a_terminal_all_that_is_left_out_of_a_part_can_be_added() {
         .done();
     at_terminal(&swarm, &theirs, &registered.manifest, "y\n", exit::OK);
     assert_eq!(tree(Path::new(&done.path)), tree(&folder));
+    // What is deleted is asked about by its path.
+    let remove = format!("remove things {} --data", theirs.idx);
+    let said = typed_at_terminal(&swarm, &remove, "n\n", exit::REFUSED);
+    let asked = format!("remove things and delete {}, 2.9 KiB", done.path);
+    assert!(said.contains(&asked), "{said}");
+    typed_at_terminal(&swarm, &remove, "y\n", exit::OK);
+    assert!(!Path::new(&done.path).exists());
 }
 
 #[test]
@@ -293,12 +300,19 @@ fn at_a_terminal_a_follow_link_shows_whose_version_it_is_before_anything_is_fetc
 /// Runs a download at a terminal at which somebody types `typed`; returns what was shown.
 #[track_caller]
 fn at_terminal(swarm: &Swarm, daemon: &Daemon, source: &str, typed: &str, code: u8) -> String {
+    let command = format!("download '{source}' {}", daemon.idx);
+    typed_at_terminal(swarm, &command, typed, code)
+}
+
+/// The same of any command.
+#[track_caller]
+fn typed_at_terminal(swarm: &Swarm, command: &str, typed: &str, code: u8) -> String {
     let client = swarm.place().client();
     let words = [client.get_program()].into_iter().chain(client.get_args());
     let words: Vec<String> = words
         .map(|it| format!("'{}'", it.to_str().unwrap()))
         .collect();
-    let line = format!("{} download '{source}' {}", words.join(" "), daemon.idx);
+    let line = format!("{} {command}", words.join(" "));
     let mut script = swarm.place().command("script");
     script
         .args(["-qec", &line, "/dev/null"])

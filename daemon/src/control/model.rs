@@ -438,6 +438,10 @@ pub struct Share {
     pub verified_bytes: u64,
     /// What the share is doing.
     pub state: ShareState,
+    /// Absolute path of its file or folder; told of shares that are asked for by the beginning of what they are
+    /// called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// Whether it was shared where it lies: its files are never deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_place: bool,

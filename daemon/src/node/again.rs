@@ -433,11 +433,16 @@ fn elsewhere(share: &Share, to: &Path) -> ApiError {
     let (message, hint) = match share.is_complete() {
         true => {
             let new = typed(&to.join(share.record.path.file_name().unwrap_or_default()));
-            let old = typed(&share.record.path);
-            let hint = format!(
-                "To move it there: mv -n {old} {new} && client relocate {id} {new} IDX. To fetch it anew instead: \
-                 client remove {id} IDX before."
-            );
+            let (old, to) = (typed(&share.record.path), typed(to));
+            let hint = match share.record.state {
+                ShareState::Registered => format!(
+                    "It is shared from there, and stays. For a copy: mkdir -p {to} && cp -rnT {old} {new}"
+                ),
+                _ => format!(
+                    "To move it there: mkdir -p {to} && mv -nT {old} {new} && client relocate {id} {new} IDX. To \
+                     fetch it anew instead: client remove {id} IDX before."
+                ),
+            };
             (format!("{name} is here already, at {path}"), hint)
         }
         false => (

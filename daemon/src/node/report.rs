@@ -200,8 +200,11 @@ impl Node {
         }
         let meant = self.shares.iter().filter(|(_, share)| is_meant(share));
         shown.extend(meant.map(|(swarm, share)| {
-            let share = self.shown(swarm, share, count_of(swarm));
-            Event::Share(share)
+            let mut shown = self.shown(swarm, share, count_of(swarm));
+            // Thousands of them would make a long answer half as long again.
+            let is_told = !beginning.is_empty() && !share.record.name.is_empty();
+            shown.path = is_told.then(|| share.record.path.display().to_string());
+            Event::Share(shown)
         }));
         shown
     }
@@ -234,6 +237,7 @@ impl Node {
             bytes,
             verified_bytes,
             state,
+            path: None,
             in_place: share.record.state == crate::store::db::ShareState::Registered,
             also: share.also(),
             complete: share.is_complete(),

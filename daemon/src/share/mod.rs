@@ -41,6 +41,9 @@ use writer::Writer;
 /// How far back the shown rate looks.
 const RATE_WINDOW: Duration = Duration::from_secs(3);
 
+/// For how long it has looked at least: the first moments of something say little of the rest.
+const RATE_LEAST: Duration = Duration::from_secs(1);
+
 /// Tells one life of a share from the next one of the same swarm, so that what a task reports
 /// late is not taken for news of its successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -484,14 +487,15 @@ impl Rate {
         }
     }
 
-    /// The rate; 0 before there are two samples.
+    /// The rate; 0 before there are samples of [`RATE_LEAST`].
     pub(crate) fn bytes_per_s(&self) -> u64 {
-        match (self.0.front(), self.0.back()) {
-            (Some((first, before)), Some((last, after))) if last > first => {
-                let seconds = last.duration_since(*first).as_secs_f64();
-                (after.saturating_sub(*before) as f64 / seconds) as u64
-            }
-            _ => 0,
+        let (Some((first, before)), Some((last, after))) = (self.0.front(), self.0.back()) else {
+            return 0;
+        };
+        let elapsed = last.duration_since(*first);
+        match elapsed < RATE_LEAST {
+            true => 0,
+            false => (after.saturating_sub(*before) as f64 / elapsed.as_secs_f64()) as u64,
         }
     }
 }
@@ -511,5 +515,10 @@ mod tests {
             rate.sample(start + Duration::from_secs(second), total);
         }
         assert_eq!(rate.bytes_per_s(), 100);
+        let mut rate = Rate::default();
+        for tenth in 0..10u64 {
+            rate.sample(start + Duration::from_millis(100 * tenth), tenth);
+            assert_eq!(rate.bytes_per_s(), 0, "too early to tell");
+        }
     }
 }

@@ -116,7 +116,8 @@ pub(crate) fn check_kind(path: &Path, taken: Taken, content: &Content) -> Result
     }
 }
 
-/// `path` itself or, when that is taken, the first of `film (2).mkv`, `film (3).mkv` and so on that is not.
+/// `path` itself or, when that is taken, the first of `film (2).mkv`, `film (3).mkv` and so on that is not; so also
+/// beside a `film (2).mkv`.
 ///
 /// # Errors
 ///
@@ -129,9 +130,11 @@ pub fn free_path(path: &Path, content: &Content) -> Result<PathBuf, StoreError> 
     if is_free(path)? {
         return Ok(path.to_owned());
     }
+    let wanted = unnumbered(path, content);
+    let wanted = wanted.as_deref().unwrap_or(path);
     let mut number = 2u64;
     loop {
-        let numbered = path.with_file_name(numbered(path, number, content));
+        let numbered = path.with_file_name(numbered(wanted, number, content));
         if is_free(&numbered)? {
             return Ok(numbered);
         }
@@ -434,6 +437,15 @@ mod tests {
             folder.path().join("a.b (3)")
         );
         let file = Sample::file("film.mkv", noise(1, 10));
+        let film = |end: &str| folder.path().join(format!("film{end}.mkv"));
+        fs::write(film(" (2)"), "x").unwrap();
+        for taken in ["", " (2)"] {
+            fs::write(film(taken), "x").unwrap();
+            assert_eq!(
+                free_path(&film(taken), &file.content).unwrap(),
+                film(" (3)")
+            );
+        }
         assert_eq!(
             free_path(&path, &file.content).unwrap(),
             folder.path().join("a (2).b")

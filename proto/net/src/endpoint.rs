@@ -60,6 +60,14 @@ pub enum BindError {
 }
 
 impl BindError {
+    /// The address that was asked for, if that is what is wrong.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Socket { addr, .. } => Some(*addr),
+            Self::Tls(_) => None,
+        }
+    }
+
     /// Whether another program has the port.
     pub fn is_port_taken(&self) -> bool {
         matches!(self, Self::Socket { source, .. } if source.kind() == io::ErrorKind::AddrInUse)

@@ -101,7 +101,7 @@ pub const ALL: &[Message] = &[
     error("SHR-18", "withheld", "the share is not given any more", "It was revoked, or downloaded as often as it was to be.", "To give it again: client register PATH IDX."),
     error("SHR-19", "not_complete", "the share is still being downloaded", "Only what is complete is revoked.", "Stop it: client pause NAME IDX; or end it: client cancel NAME IDX."),
     error("SHR-20", "not_whole", "only a share that is there whole can be found elsewhere", "It is being downloaded, or some of its files were left out.", "Fetch the rest first, or remove it and download it with --to DIR --if-exists resume."),
-    error("SHR-21", "not_the_share", "what lies at the path is something else", "The files have other sizes or bytes than the share.", "Name the file or folder itself; to share what is there: client register PATH IDX."),
+    error("SHR-21", "not_the_share", "what lies at the path is something else", "The files have other sizes or bytes than the share.", "Name the file or folder itself; if something else had this name before, give the share another one; to share what is there: client register PATH IDX."),
     error("SHR-22", "elsewhere", "the share is here already, in another folder", "It was downloaded before, and --to names another folder than that time.", "Move it there and tell the daemon: client relocate NAME PATH IDX; or remove it and download it anew."),
     error("REG-01", "relative_path", "a path is not absolute", "The daemon runs in another folder than the caller.", "Give the whole path, from / on."),
     error("REG-02", "not_regular", "this is neither a file nor a folder", "Devices, pipes and sockets cannot be shared.", "Share a file or a folder."),

@@ -92,7 +92,8 @@ fn not_the_share(record: &ShareRecord, path: &Path) -> ApiError {
     let message = format!("what lies at {place} is not {name}; nothing was changed");
     let path = typed(path);
     let hint = format!(
-        "Name the file or folder itself. To share what is there: client register {path} IDX"
+        "Name the file or folder itself. If something else had this name before, give the share another one: move \
+         it there, and relocate it to that. To share what is there: client register {path} IDX"
     );
     ApiError::new("not_the_share", exit::VERIFICATION_FAILED, message, hint)
 }
