@@ -323,6 +323,9 @@ fn encode(body: &impl Serialize) -> Result<Bytes, ApiError> {
     })
 }
 
+/// How a share begins.
+const SHARE: &[u8] = br#"{"v":1,"type":"share","#;
+
 /// A list of events of which a part has come: there may be thousands, and each has a line of its own.
 #[derive(Debug, Default)]
 struct Reading {
@@ -365,9 +368,18 @@ impl Reading {
         };
         let line = line.strip_suffix(b",").unwrap_or(line);
         if !line.is_empty() {
-            self.events.push(serde_json::from_slice(line).ok()?);
+            self.events.push(event(line)?);
         }
         Some(())
+    }
+}
+
+/// Reads an event. Of thousands all but a few are shares, and to read what could be any event takes half as long
+/// again.
+fn event(line: &[u8]) -> Option<Event> {
+    match line.starts_with(SHARE) {
+        true => serde_json::from_slice(line).ok().map(Event::Share),
+        false => serde_json::from_slice(line).ok(),
     }
 }
 
@@ -448,6 +460,19 @@ mod tests {
             events.extend(take_events(&mut buffer).unwrap());
             assert_eq!(events, [event.clone(), event.clone()], "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_share_is_the_same_event_by_the_short_way() {
+        let share = Event::Share(Share {
+            name: "film".into(),
+            note: Some("\n".into()),
+            ..Share::default()
+        });
+        let json = share.to_json();
+        assert!(json.as_bytes().starts_with(SHARE), "{json}");
+        assert_eq!(event(json.as_bytes()), Some(share));
+        assert_eq!(event(&json.as_bytes()[..json.len() - 1]), None);
     }
 
     #[test]

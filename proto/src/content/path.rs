@@ -163,6 +163,10 @@ impl fmt::Debug for ShareName {
 /// Text from anywhere with controls, bidirectional controls and line separators escaped, so that
 /// printing it changes neither the terminal nor the order of what is read.
 pub fn printable(text: &str) -> String {
+    // Most is plain, and there may be thousands of lines.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
