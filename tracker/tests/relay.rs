@@ -442,7 +442,7 @@ fn start(relay_bits_per_s: Option<u64>) -> Running {
     let home = tempfile::tempdir().unwrap();
     let config = Config {
         listen: vec![any()],
-        tcp_listen: Vec::new(),
+        tcp_listen: vec![any()],
         stun_listen: vec![any()],
         alt_addresses: vec![],
         also_at: vec![],

@@ -34,9 +34,11 @@ const SWARM: SwarmId = SwarmId([7; 32]);
 
 #[tokio::test]
 async fn the_port_of_udp_is_served_by_tcp_too_and_others_on_request() {
-    let running = start();
+    // Somebody else may have the port that was free for UDP.
+    let mut tries = (0..20).map(|_| start());
+    let running = tries.find(|it| it.tracker.tcp_addrs().len() == 2);
+    let running = running.unwrap();
     let tracker = &running.tracker;
-    assert_eq!(tracker.tcp_addrs().len(), 2);
     assert_eq!(tracker.tcp_addrs()[1], tracker.local_addrs()[0]);
     for addr in tracker.tcp_addrs() {
         let identity = Identity::generate().unwrap();
