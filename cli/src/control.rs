@@ -374,8 +374,8 @@ impl Reading {
     }
 }
 
-/// Reads an event. Of thousands all but a few are shares, and to read what could be any event takes half as long
-/// again.
+/// Reads an event. Of thousands all but a few are shares, and what could be any event is read into memory before it is
+/// known which it is.
 fn event(line: &[u8]) -> Option<Event> {
     match line.starts_with(SHARE) {
         true => serde_json::from_slice(line).ok().map(Event::Share),

@@ -220,14 +220,7 @@ impl Node {
             return;
         };
         let (epoch, record, depot) = (share.epoch, share.record.clone(), self.config.depot.clone());
-        let bytes = offer.content.size;
-        let phase = Phase::Preparing {
-            verified_bytes: Arc::new(bytes.into()),
-            bytes,
-            is_new: false,
-        };
-        self.close_share(swarm);
-        self.set_phase(swarm, phase);
+        self.close_to_move(swarm, offer.content.size);
         self.run_disk_job(swarm, epoch, move || {
             let result = depot.move_over(&record, &path).map(Box::new);
             ShareEvent::MovedOver { result, offer }

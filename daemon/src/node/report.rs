@@ -201,7 +201,7 @@ impl Node {
         let meant = self.shares.iter().filter(|(_, share)| is_meant(share));
         shown.extend(meant.map(|(swarm, share)| {
             let mut shown = self.shown(swarm, share, count_of(swarm));
-            // Thousands of them would make a long answer half as long again.
+            // Of thousands it would make a long answer longer still.
             let is_told = !beginning.is_empty() && !share.record.name.is_empty();
             shown.path = is_told.then(|| share.record.path.display().to_string());
             Event::Share(shown)

@@ -3,6 +3,7 @@
 //! A share that is complete is open to the engine only while somebody is joined with us in its
 //! swarm, so that a thousand idle shares cost nothing.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -118,6 +119,18 @@ impl Node {
     /// Closes a share; nothing happens if it is not open.
     pub(super) fn close_share(&mut self, swarm: SwarmId) {
         self.tell_engine(Event::Closed { swarm });
+    }
+
+    /// Closes a whole share of so many bytes while its files are moved: nothing can be read meanwhile, and all of it is
+    /// here.
+    pub(super) fn close_to_move(&mut self, swarm: SwarmId, bytes: u64) {
+        let phase = Phase::Preparing {
+            verified_bytes: Arc::new(bytes.into()),
+            bytes,
+            is_new: false,
+        };
+        self.close_share(swarm);
+        self.set_phase(swarm, phase);
     }
 
     /// Closes a complete share that nobody is joined in any more.

@@ -8,8 +8,11 @@ use warren_proto::content::{
     ChunkIndex, Content, Entry, EntryKind, HashList, Layout, Listing, ShareName, SharePath,
 };
 
+use super::db::{ShareRecord, ShareState};
 use super::error::StoreError;
 use super::files::ShareFiles;
+use super::taken::Placing;
+use crate::control::wish::Wish;
 
 /// Chunks of a small share.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
@@ -123,6 +126,25 @@ impl Sample {
                 use std::os::unix::fs::PermissionsExt;
                 std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
             }
+        }
+    }
+
+    /// What is noted of a download of it to `path`.
+    pub(crate) fn record(&self, path: PathBuf) -> ShareRecord {
+        ShareRecord {
+            id: self.content.id,
+            kind: self.content.kind,
+            secret: None,
+            name: self.content.name.as_str().to_owned(),
+            path,
+            state: ShareState::Downloading,
+            manifest: None,
+            trackers: Vec::new(),
+            identities: None,
+            added_unix_ms: 1,
+            wish: Wish::default(),
+            settled: None,
+            placing: Placing::default(),
         }
     }
 

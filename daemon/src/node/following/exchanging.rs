@@ -7,7 +7,6 @@
 //! ([`crate::node::passing_on`]).
 
 use std::path::Path;
-use std::sync::Arc;
 
 use warren_proto::content::path::printable;
 use warren_proto::follow::PublisherId;
@@ -17,7 +16,6 @@ use super::is_staged;
 use crate::control::model::ApiError;
 use crate::hooks::Happening;
 use crate::node::{Node, ShareEvent, Stopping};
-use crate::share::Phase;
 use crate::share::depot::{Exchanged, Opened};
 use crate::store::following::{Exchange, Former};
 use crate::store::taken::IfExists;
@@ -81,14 +79,7 @@ impl Node {
             return;
         };
         let (epoch, bytes) = (share.epoch, share.bytes(None).1);
-        // Meanwhile nothing can be read where it is.
-        let phase = Phase::Preparing {
-            verified_bytes: Arc::new(bytes.into()),
-            bytes,
-            is_new: false,
-        };
-        self.close_share(swarm);
-        self.set_phase(swarm, phase);
+        self.close_to_move(swarm, bytes);
         let depot = self.config.depot.clone();
         self.run_disk_job(swarm, epoch, move || {
             // A start after a cut goes on with it.

@@ -213,7 +213,6 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
-    use crate::control::wish::Wish;
     use crate::share::offer::Offer;
     use crate::share::writer::Writer;
     use crate::store::db::ShareDb;
@@ -276,22 +275,11 @@ mod tests {
     fn download(depot: &Depot, path: PathBuf, sample: &Sample) -> ShareRecord {
         let content = &sample.content;
         let record = ShareRecord {
-            id: content.id,
-            kind: content.kind,
-            secret: None,
-            name: content.name.as_str().to_owned(),
-            path,
-            state: ShareState::Downloading,
-            manifest: None,
-            trackers: Vec::new(),
-            identities: None,
-            added_unix_ms: 1,
-            wish: Wish::default(),
-            settled: None,
             placing: Placing {
                 if_exists: IfExists::Overwrite,
                 ..Placing::default()
             },
+            ..sample.record(path)
         };
         let created = depot.create(&record, content, &AtomicU64::new(0));
         let Opened::Partial {

@@ -518,7 +518,7 @@ mod tests {
         let record = ShareRecord {
             state: ShareState::Complete,
             identities: Some(opened.unwrap().unwrap().1),
-            ..record(folder, sample)
+            ..sample.record(sample.path_in(folder))
         };
         depot
             .remember(&with_manifest(&record, &sample.content))
@@ -539,7 +539,7 @@ mod tests {
                 },
                 ..Wish::default()
             },
-            ..record(folder, sample)
+            ..sample.record(sample.path_in(folder))
         };
         let created = depot.create(&record, content, &AtomicU64::new(0));
         let Opened::Partial {
@@ -564,24 +564,5 @@ mod tests {
         }
         let settled = Some(files.settle(&picked.chosen).unwrap());
         (depot, ShareRecord { settled, ..record })
-    }
-
-    fn record(folder: &Path, sample: &Sample) -> ShareRecord {
-        let content = &sample.content;
-        ShareRecord {
-            id: content.id,
-            kind: content.kind,
-            secret: None,
-            name: content.name.as_str().to_owned(),
-            path: sample.path_in(folder),
-            state: ShareState::Downloading,
-            manifest: None,
-            trackers: Vec::new(),
-            identities: None,
-            added_unix_ms: 1,
-            wish: Wish::default(),
-            settled: None,
-            placing: Placing::default(),
-        }
     }
 }

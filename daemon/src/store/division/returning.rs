@@ -31,9 +31,9 @@ impl ShareFiles {
         path: &Path,
         content: &Arc<Content>,
     ) -> Result<(), StoreError> {
-        let place = place(disk.as_ref(), path, content)?;
-        let name = place.part_name.clone();
-        ShareFiles::new(disk, content.clone(), place, State::Discarded).give_folder_back(&name)
+        let files = ShareFiles::discarded(disk, path, content)?;
+        let name = files.place.part_name.clone();
+        files.give_folder_back(&name)
     }
 
     /// The same of what lies aside.
@@ -46,8 +46,7 @@ impl ShareFiles {
         path: &Path,
         content: &Arc<Content>,
     ) -> Result<(), StoreError> {
-        let place = place(disk.as_ref(), path, content)?;
-        let files = ShareFiles::new(disk, content.clone(), place, State::Discarded);
+        let files = ShareFiles::discarded(disk, path, content)?;
         let name = files.aside_name();
         files.give_folder_back(&name)
     }
@@ -57,6 +56,21 @@ impl ShareFiles {
         let division = self.division();
         let mut files = division.iter().flat_map(|it| it.files_in(Home::Aside));
         files.next().is_some()
+    }
+
+    /// A share that goes, of which nothing is open.
+    fn discarded(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        content: &Arc<Content>,
+    ) -> Result<ShareFiles, StoreError> {
+        let place = place(disk.as_ref(), path, content)?;
+        Ok(ShareFiles::new(
+            disk,
+            content.clone(),
+            place,
+            State::Discarded,
+        ))
     }
 
     fn give_folder_back(mut self, name: &OsString) -> Result<(), StoreError> {
